@@ -1,0 +1,220 @@
+"""The parts of a Shot as frozen dataclasses.
+
+Shape letters: T frames, N surface points, J joints, S shape components, H W image.
+
+Frames of reference: world is Blender's (right-handed, Z up, metres). Cameras are OpenCV's (x right, y down,
+z forward): ``viewmat`` maps world to camera, ``K`` is in pixels of the output image, and pixel centres lie
+at +0.5, so that the left edge of the image is u = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+
+import numpy as np
+
+SMPL_JOINT_NAMES: tuple[str, ...] = (
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "spine1",
+    "left_knee",
+    "right_knee",
+    "spine2",
+    "left_ankle",
+    "right_ankle",
+    "spine3",
+    "left_foot",
+    "right_foot",
+    "neck",
+    "left_collar",
+    "right_collar",
+    "head",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hand",
+    "right_hand",
+)
+"""SMPL's 24 joints in its own order."""
+
+SMPL_PARENTS: tuple[int, ...] = (
+    -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21,
+)  # fmt: skip
+"""Parent of each SMPL-24 joint; -1 is the root."""
+
+
+class ShotError(ValueError):
+    """A Shot that cannot be used.
+
+    Attributes:
+        field: dotted path of the part at fault, such as ``characters[0].points``.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """One encoded picture or film, kept as the bytes of its file.
+
+    Attributes:
+        data: the file's bytes.
+        mime: ``image/png``, ``image/jpeg`` or ``video/mp4``.
+    """
+
+    data: bytes
+    mime: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a film rather than a picture."""
+        return self.mime.startswith("video/")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Timing and camera.
+
+    Attributes:
+        fps: frames per second.
+        width, height: size of the output image in pixels.
+        viewmats: (T,4,4) float32, world to OpenCV camera.
+        Ks: (T,3,3) float32, pixels of the output image.
+    """
+
+    fps: float
+    width: int
+    height: int
+    viewmats: np.ndarray
+    Ks: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """Number of frames T."""
+        return int(self.viewmats.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class BodyPose:
+    """Parameters of a parametric body, so that a backend can rebuild its mesh.
+
+    Attributes:
+        body: id of the body model, such as ``maquette_neutral`` (a file in presets/bodies) or ``smplx_female``.
+        betas: (S,) float32 shape.
+        poses: (T,J,3) float32 axis-angle in radians, each joint relative to its parent; the root's turns the
+            body's canonical frame (Y up) into the world (Z up).
+        trans: (T,3) float32 metres, added after posing.
+    """
+
+    body: str
+    betas: np.ndarray
+    poses: np.ndarray
+    trans: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a character looks like, and where its surface lies in that picture.
+
+    Attributes:
+        image: the picture.
+        points: (N,3) float32 world, the character's surface points at the moment of the picture.
+        viewmat: (4,4) float32, world to OpenCV camera of the picture.
+        K: (3,3) float32, pixels of the picture.
+        visibility: (N,) bool, points that the picture shows; None when unknown.
+    """
+
+    image: Media
+    points: np.ndarray
+    viewmat: np.ndarray
+    K: np.ndarray
+    visibility: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Character:
+    """One performer: the same N spots on the skin in every frame.
+
+    Attributes:
+        name: unique within the shot.
+        points: (T,N,3) float32 world.
+        rest_points: (N,3) float32 metres, the same spots on the rest pose: Y up, facing +Z, pelvis at the origin.
+        visibility: (T,N) bool, seen from the camera of that frame (inside the image and not occluded).
+        joints: (T,24,3) float32 world in SMPL order, or None for a mesh without such joints.
+        body: parameters when the body is parametric.
+        reference: its looks; None when the animator gave none.
+    """
+
+    name: str
+    points: np.ndarray
+    rest_points: np.ndarray
+    visibility: np.ndarray
+    joints: np.ndarray | None = None
+    body: BodyPose | None = None
+    reference: Reference | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What stands behind the characters.
+
+    Attributes:
+        kind: ``none``, ``still`` or ``video``.
+        media: nothing; one picture; or either one film or one picture per frame of the clip.
+    """
+
+    kind: str = "none"
+    media: tuple[Media, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run. None leaves the choice to the model's preset.
+
+    Attributes:
+        model: id in presets/models.
+        seed: 0 to 2**32 - 1.
+        steps: denoising steps.
+        guidance: scale of classifier-free guidance; 1 turns it off.
+        width, height: size in pixels to generate at; the result is at the clip's aspect, snapped to what the
+            model takes.
+    """
+
+    model: str = "isa-nano"
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Everything a backend needs to make one video."""
+
+    clip: Clip
+    characters: tuple[Character, ...]
+    background: Background = field(default_factory=Background)
+    prompt: str = ""
+    settings: Settings = field(default_factory=Settings)
+    name: str = "shot"
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Validate and write a .shot file. Raises ShotError, or OSError when it cannot be written."""
+        from .file import save_shot
+
+        save_shot(self, path)
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Shot:
+        """Read and validate a .shot file. Raises ShotError, or OSError when it cannot be read."""
+        from .file import load_shot
+
+        return load_shot(path)

@@ -1,0 +1,78 @@
+"""Shared fixtures. Which half of the tests runs depends on which interpreter runs them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+HAS_BPY = importlib.util.find_spec("bpy") is not None
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+BLENDER_TESTS = ("scene", "operators", "panels")
+BACKEND_TESTS = ("server", "models", "training", "evaluation", "media")
+
+collect_ignore = [
+    *(() if HAS_BPY else BLENDER_TESTS),
+    *(() if HAS_TORCH else BACKEND_TESTS),
+    "gui",
+]
+
+settings.register_profile("maquette", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("maquette")
+
+
+def _import_package_as_maquette() -> None:
+    """Make ``import maquette`` work from the checkout when it is not installed (Blender's environment)."""
+    if importlib.util.find_spec("maquette") is not None:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "maquette", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["maquette"] = module
+    spec.loader.exec_module(module)
+
+
+_import_package_as_maquette()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real motions beside the checkout; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real motions at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def _extension_parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the checkout under the extension's own id, as an extension repository does."""
+    parent = tmp_path_factory.mktemp("extensions")
+    os.symlink(ROOT, parent / "maquette", target_is_directory=True)
+    return parent
+
+
+@pytest.fixture
+def addon(_extension_parent: Path) -> ModuleType:
+    """The extension enabled as ``bl_ext.dev.maquette`` in a new, empty file."""
+    import bpy
+
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    repos = bpy.context.preferences.extensions.repos
+    if not any(repo.module == "dev" for repo in repos):
+        repos.new(name="Dev", module="dev", custom_directory=str(_extension_parent))
+    name = "bl_ext.dev.maquette"
+    if name not in bpy.context.preferences.addons:
+        bpy.ops.preferences.addon_enable(module=name)
+    return importlib.import_module(name)
