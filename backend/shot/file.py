@@ -1,0 +1,279 @@
+"""The .shot file: a zip of ``shot.json``, ``arrays.npz`` (never pickled) and ``media/``.
+
+Reading trusts nothing: the directory of the zip, the headers of the arrays and their declared sizes are checked
+before an array is allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot, ShotError
+from .validate import MAX_CHARACTERS, MIMES, validate
+
+FORMAT_NAME = "maquette-shot"
+FORMAT_VERSION = 1
+
+MAX_JSON_BYTES = 8 << 20
+MAX_ARRAY_BYTES = 2 << 30
+MAX_MEDIA_BYTES = 2 << 30
+MAX_ENTRIES = 50_000
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.bool_))
+
+
+def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
+    """Validate ``shot`` and write it; an existing file is replaced only once the new one is complete.
+
+    Raises:
+        ShotError: a field is unusable.
+        OSError: the file cannot be written, a full disk for instance; nothing is left behind.
+    """
+    validate(shot)
+    arrays: dict[str, np.ndarray] = {"clip.viewmats": shot.clip.viewmats, "clip.Ks": shot.clip.Ks}
+    media: list[Media] = []
+
+    def add_media(item: Media) -> str:
+        media.append(item)
+        return _media_name(len(media) - 1, item.mime)
+
+    characters = []
+    for i, character in enumerate(shot.characters):
+        key = f"characters[{i}]"
+        entry: dict[str, Any] = {"name": character.name, "body": None, "reference": None}
+        for name in ("points", "rest_points", "visibility", "joints"):
+            value = getattr(character, name)
+            if value is not None:
+                arrays[f"{key}.{name}"] = value
+        if character.body is not None:
+            entry["body"] = character.body.body
+            for name in ("betas", "poses", "trans"):
+                arrays[f"{key}.body.{name}"] = getattr(character.body, name)
+        if character.reference is not None:
+            entry["reference"] = add_media(character.reference.image)
+            for name in ("points", "viewmat", "K", "visibility"):
+                value = getattr(character.reference, name)
+                if value is not None:
+                    arrays[f"{key}.reference.{name}"] = value
+        characters.append(entry)
+    s = shot.settings
+    header = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "name": shot.name,
+        "prompt": shot.prompt,
+        "clip": {"fps": float(shot.clip.fps), "width": int(shot.clip.width), "height": int(shot.clip.height)},
+        "characters": characters,
+        "background": {"kind": shot.background.kind, "media": [add_media(m) for m in shot.background.media]},
+        "settings": {
+            "model": s.model,
+            "seed": int(s.seed),
+            "steps": s.steps,
+            "guidance": s.guidance,
+            "width": s.width,
+            "height": s.height,
+        },
+    }
+
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("shot.json", json.dumps(header, indent=1), zipfile.ZIP_DEFLATED)
+            packed = io.BytesIO()
+            np.savez_compressed(packed, **arrays)  # pyright: ignore[reportArgumentType]
+            archive.writestr("arrays.npz", packed.getvalue())
+            for i, item in enumerate(media):
+                archive.writestr(_media_name(i, item.mime), item.data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_shot(path: str | PathLike[str]) -> Shot:
+    """Read and validate a .shot file.
+
+    Raises:
+        ShotError: the file is no shot, is damaged, is hostile, or a field is unusable.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive)
+    except zipfile.BadZipFile as error:
+        raise ShotError(
+            "file", f"'{path.name}' is not a .shot file or is cut short; export it again ({error})"
+        ) from error
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ShotError("file", f"'{path.name}' is damaged; export it again ({error})") from error
+
+
+def _media_name(index: int, mime: str) -> str:
+    return f"media/{index:05d}{MIMES[mime][0]}"
+
+
+def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """One entry's bytes, at most ``limit`` whatever its directory says."""
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise ShotError(name, "is missing from the file; export the shot again") from None
+    if info.file_size > limit:
+        raise ShotError(name, f"claims {info.file_size} bytes; at most {limit} are read")
+    with archive.open(info) as stream:
+        data = stream.read(info.file_size + 1)
+    if len(data) != info.file_size:
+        raise ShotError(name, "does not have the size that it claims; export the shot again")
+    return data
+
+
+def _read(archive: zipfile.ZipFile) -> Shot:
+    if len(archive.infolist()) > MAX_ENTRIES:
+        raise ShotError("file", f"holds {len(archive.infolist())} entries; at most {MAX_ENTRIES} are read")
+    try:
+        header = json.loads(_entry(archive, "shot.json", MAX_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ShotError("shot.json", f"cannot be read as JSON ({error})") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT_NAME:
+        raise ShotError("shot.json", "does not describe a Maquette shot")
+    version = header.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ShotError("shot.json.version", f"is {version!r}, not a format version")
+    if version > FORMAT_VERSION:
+        raise ShotError(
+            "shot.json.version",
+            f"is {version}, made by a newer Maquette; this one reads up to {FORMAT_VERSION}, update it",
+        )
+    arrays = _read_arrays(_entry(archive, "arrays.npz", MAX_ARRAY_BYTES))
+    budget = MAX_MEDIA_BYTES
+
+    def media(field: str, name: object) -> Media:
+        nonlocal budget
+        mime = next((m for m, (ending, _, _) in MIMES.items() if isinstance(name, str) and name.endswith(ending)), None)
+        if mime is None or not isinstance(name, str) or not name.startswith("media/"):
+            raise ShotError(field, f"{name!r} is not a picture or film of this file")
+        data = _entry(archive, name, budget)
+        budget -= len(data)
+        return Media(data, mime)
+
+    def array(field: str) -> np.ndarray:
+        if field not in arrays:
+            raise ShotError(field, "is missing from arrays.npz; export the shot again")
+        return arrays[field]
+
+    clip_json = _dict("clip", header.get("clip"))
+    clip = Clip(
+        fps=clip_json.get("fps"),  # pyright: ignore[reportArgumentType]
+        width=clip_json.get("width"),  # pyright: ignore[reportArgumentType]
+        height=clip_json.get("height"),  # pyright: ignore[reportArgumentType]
+        viewmats=array("clip.viewmats"),
+        Ks=array("clip.Ks"),
+    )
+    characters = []
+    entries = header.get("characters")
+    if not isinstance(entries, list) or len(entries) > MAX_CHARACTERS:
+        raise ShotError("characters", f"must be a list of at most {MAX_CHARACTERS}")
+    for i, item in enumerate(entries):
+        key = f"characters[{i}]"
+        entry = _dict(key, item)
+        body = reference = None
+        if entry.get("body") is not None:
+            body = BodyPose(entry["body"], *(array(f"{key}.body.{name}") for name in ("betas", "poses", "trans")))
+        if entry.get("reference") is not None:
+            reference = Reference(
+                media(f"{key}.reference.image", entry["reference"]),
+                *(array(f"{key}.reference.{name}") for name in ("points", "viewmat", "K")),
+                visibility=arrays.get(f"{key}.reference.visibility"),
+            )
+        characters.append(
+            Character(
+                name=entry.get("name"),  # pyright: ignore[reportArgumentType]
+                points=array(f"{key}.points"),
+                rest_points=array(f"{key}.rest_points"),
+                visibility=array(f"{key}.visibility"),
+                joints=arrays.get(f"{key}.joints"),
+                body=body,
+                reference=reference,
+            )
+        )
+    background_json = _dict("background", header.get("background"))
+    names = background_json.get("media")
+    if not isinstance(names, list):
+        raise ShotError("background.media", "must be a list")
+    background = Background(
+        kind=background_json.get("kind"),  # pyright: ignore[reportArgumentType]
+        media=tuple(media(f"background.media[{i}]", name) for i, name in enumerate(names)),
+    )
+    settings_json = _dict("settings", header.get("settings"))
+    unknown = set(settings_json) - set(Settings.__dataclass_fields__)
+    if unknown:
+        raise ShotError("settings", f"has unknown entries: {', '.join(sorted(map(str, unknown)))}")
+    shot = Shot(
+        clip=clip,
+        characters=tuple(characters),
+        background=background,
+        prompt=header.get("prompt", ""),
+        settings=Settings(**settings_json),
+        name=header.get("name", ""),
+    )
+    validate(shot)
+    return shot
+
+
+def _dict(field: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ShotError(field, f"must be an object, not {type(value).__name__}")
+    return value
+
+
+def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
+    """Arrays of an .npz, each header checked against its dtype and declared size before it is allocated."""
+    arrays: dict[str, np.ndarray] = {}
+    budget = MAX_ARRAY_BYTES
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for info in archive.infolist():
+                field = info.filename.removesuffix(".npy")
+                with archive.open(info) as stream:
+                    try:
+                        shape, fortran, dtype = _array_header(stream)
+                    except ValueError as error:
+                        raise ShotError(field, f"has no readable array header ({error})") from error
+                    if dtype not in _DTYPES:
+                        raise ShotError(field, f"has dtype {dtype}; only float32 and bool are read")
+                    # Python integers: a hostile shape must not overflow.
+                    size = dtype.itemsize
+                    for n in shape:
+                        size *= int(n)
+                    if size < 0 or size > budget or size > info.file_size:
+                        raise ShotError(field, f"claims shape {shape}, which does not fit the file")
+                    budget -= size
+                    raw = stream.read(size)
+                if len(raw) != size:
+                    raise ShotError(field, "is cut short; export the shot again")
+                arrays[field] = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C").copy()
+    except zipfile.BadZipFile as error:
+        raise ShotError("arrays.npz", f"is damaged; export the shot again ({error})") from error
+    return arrays
+
+
+def _array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream, max_header_size=4096)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream, max_header_size=4096)
+    raise ValueError(f"version {version} is not used")

@@ -1,0 +1,208 @@
+"""Say in one sentence what is wrong with which field of a Shot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot, ShotError
+
+MAX_FRAMES = 20_000
+MAX_POINTS = 65_536
+MAX_CHARACTERS = 64
+MAX_SIZE = 16_384
+MAX_JOINTS = 256
+MAX_BETAS = 1_024
+MAX_COORDINATE = 1e6
+"""Metres; beyond it float32 loses centimetres and something is wrong with the scene's units."""
+
+MIMES: dict[str, tuple[str, bytes, int]] = {
+    "image/png": (".png", b"\x89PNG\r\n\x1a\n", 0),
+    "image/jpeg": (".jpg", b"\xff\xd8\xff", 0),
+    "video/mp4": (".mp4", b"ftyp", 4),
+}
+"""Accepted media: file ending, and the bytes that such a file has at an offset."""
+
+BACKGROUNDS = ("none", "still", "video")
+
+
+def validate(shot: Shot) -> None:
+    """Check shapes, dtypes, finiteness and ranges of every field.
+
+    Raises:
+        ShotError: with the dotted path of the first field at fault and what to do about it.
+    """
+    _text("name", shot.name, 256)
+    _text("prompt", shot.prompt, 10_000)
+    _clip(shot.clip)
+    if not shot.characters:
+        raise ShotError("characters", "is empty; mark at least one mesh as a character")
+    if len(shot.characters) > MAX_CHARACTERS:
+        raise ShotError("characters", f"has {len(shot.characters)} entries; at most {MAX_CHARACTERS} are possible")
+    names = [character.name for character in shot.characters]
+    for i, character in enumerate(shot.characters):
+        if character.name in names[:i]:
+            raise ShotError(
+                f"characters[{i}].name", f"'{character.name}' is used twice; give each character its own name"
+            )
+        _character(f"characters[{i}]", character, shot.clip.frames)
+    _background(shot.background, shot.clip.frames)
+    _settings(shot.settings)
+
+
+def check_array(field: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
+    """Check one array; None in ``shape`` accepts any length of at least 1.
+
+    Raises:
+        ShotError: naming ``field``.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ShotError(field, f"must be a numpy array, not {type(array).__name__}")
+    wanted = "(" + ",".join("any" if n is None else str(n) for n in shape) + ")"
+    if array.dtype != dtype:
+        raise ShotError(field, f"must be {np.dtype(dtype).name}, not {array.dtype}")
+    if array.ndim != len(shape) or any(n != m for n, m in zip(shape, array.shape, strict=True) if n is not None):
+        raise ShotError(field, f"must have shape {wanted}, not {array.shape}")
+    if 0 in array.shape:
+        raise ShotError(field, f"is empty: shape {array.shape}")
+    if dtype is not np.bool_ and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        raise ShotError(field, f"holds NaN or infinity, first at index {tuple(int(i) for i in bad)}")
+
+
+def _coordinates(field: str, array: np.ndarray) -> None:
+    if np.abs(array).max() > MAX_COORDINATE:
+        raise ShotError(field, f"reaches {np.abs(array).max():.3g} m; check the scene's units, at most 1e6 m is usable")
+
+
+def _number(field: str, value: object, low: float, high: float, *, integer: bool = False) -> None:
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ShotError(field, f"must be {'an integer' if integer else 'a number'}, not {value!r}")
+    if not math.isfinite(float(value)) or not low <= value <= high:
+        raise ShotError(field, f"is {value}; it must lie between {low:g} and {high:g}")
+
+
+def _text(field: str, value: object, longest: int) -> None:
+    if not isinstance(value, str):
+        raise ShotError(field, f"must be text, not {type(value).__name__}")
+    if len(value) > longest:
+        raise ShotError(field, f"has {len(value)} characters; at most {longest} are possible")
+
+
+def _clip(clip: Clip) -> None:
+    _number("clip.fps", clip.fps, 0.01, 1000)
+    _number("clip.width", clip.width, 8, MAX_SIZE, integer=True)
+    _number("clip.height", clip.height, 8, MAX_SIZE, integer=True)
+    check_array("clip.viewmats", clip.viewmats, (None, 4, 4))
+    if clip.frames > MAX_FRAMES:
+        raise ShotError(
+            "clip.viewmats", f"has {clip.frames} frames; at most {MAX_FRAMES} are possible, shorten the range"
+        )
+    check_array("clip.Ks", clip.Ks, (clip.frames, 3, 3))
+    check_camera("clip", clip.viewmats, clip.Ks, names=("viewmats", "Ks"))
+
+
+def check_camera(field: str, viewmats: np.ndarray, Ks: np.ndarray, names: tuple[str, str] = ("viewmat", "K")) -> None:
+    """Check that matrices (...,4,4) are rigid and intrinsics (...,3,3) belong to a pinhole camera."""
+    rotation = viewmats[..., :3, :3].astype(np.float64)
+    error = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max()
+    if error > 1e-3 or (np.linalg.det(rotation) < 0).any():
+        raise ShotError(
+            f"{field}.{names[0]}", "is not a rotation and a translation; remove scale or mirroring from the camera"
+        )
+    if np.abs(viewmats[..., 3, :] - np.array([0, 0, 0, 1])).max() > 1e-5:
+        raise ShotError(f"{field}.{names[0]}", "must have the last row 0 0 0 1")
+    _coordinates(f"{field}.{names[0]}", viewmats[..., :3, 3])
+    if (Ks[..., 0, 0] <= 0).any() or (Ks[..., 1, 1] <= 0).any():
+        raise ShotError(f"{field}.{names[1]}", "has a focal length that is not above 0")
+    if np.abs(Ks[..., 2, :] - np.array([0, 0, 1])).max() > 1e-5 or np.abs(Ks[..., 1, 0]).max() > 1e-5:
+        raise ShotError(f"{field}.{names[1]}", "must have the form [[fx s cx] [0 fy cy] [0 0 1]]")
+
+
+def _character(field: str, character: Character, frames: int) -> None:
+    _text(f"{field}.name", character.name, 256)
+    if not character.name:
+        raise ShotError(f"{field}.name", "is empty; give the character a name")
+    check_array(f"{field}.points", character.points, (frames, None, 3))
+    count = character.points.shape[1]
+    if count > MAX_POINTS:
+        raise ShotError(f"{field}.points", f"has {count} points; at most {MAX_POINTS} are possible")
+    _coordinates(f"{field}.points", character.points)
+    check_array(f"{field}.rest_points", character.rest_points, (count, 3))
+    _coordinates(f"{field}.rest_points", character.rest_points)
+    check_array(f"{field}.visibility", character.visibility, (frames, count), np.bool_)
+    if character.joints is not None:
+        check_array(f"{field}.joints", character.joints, (frames, 24, 3))
+        _coordinates(f"{field}.joints", character.joints)
+    if character.body is not None:
+        _body(f"{field}.body", character.body, frames)
+    if character.reference is not None:
+        _reference(f"{field}.reference", character.reference, count)
+
+
+def _body(field: str, body: BodyPose, frames: int) -> None:
+    _text(f"{field}.body", body.body, 256)
+    check_array(f"{field}.betas", body.betas, (None,))
+    if body.betas.shape[0] > MAX_BETAS:
+        raise ShotError(f"{field}.betas", f"has {body.betas.shape[0]} components; at most {MAX_BETAS} are possible")
+    check_array(f"{field}.poses", body.poses, (frames, None, 3))
+    if body.poses.shape[1] > MAX_JOINTS:
+        raise ShotError(f"{field}.poses", f"has {body.poses.shape[1]} joints; at most {MAX_JOINTS} are possible")
+    check_array(f"{field}.trans", body.trans, (frames, 3))
+    _coordinates(f"{field}.trans", body.trans)
+
+
+def _reference(field: str, reference: Reference, count: int) -> None:
+    check_media(f"{field}.image", reference.image, video=False)
+    check_array(f"{field}.points", reference.points, (count, 3))
+    _coordinates(f"{field}.points", reference.points)
+    check_array(f"{field}.viewmat", reference.viewmat, (4, 4))
+    check_array(f"{field}.K", reference.K, (3, 3))
+    check_camera(field, reference.viewmat, reference.K)
+    if reference.visibility is not None:
+        check_array(f"{field}.visibility", reference.visibility, (count,), np.bool_)
+
+
+def check_media(field: str, media: object, *, video: bool | None = None) -> None:
+    """Check kind and first bytes of a picture or film; ``video`` demands one or the other."""
+    if not isinstance(media, Media) or not isinstance(media.data, bytes):
+        raise ShotError(field, f"must be a picture or film, not {type(media).__name__}")
+    if media.mime not in MIMES:
+        raise ShotError(field, f"is of kind {media.mime!r}; use one of {', '.join(MIMES)}")
+    if video is not None and media.is_video != video:
+        raise ShotError(field, "must be a film, not a picture" if video else "must be a picture, not a film")
+    _, magic, offset = MIMES[media.mime]
+    if media.data[offset : offset + len(magic)] != magic:
+        raise ShotError(field, f"is not a {media.mime} file, or is damaged ({len(media.data)} bytes)")
+
+
+def _background(background: Background, frames: int) -> None:
+    if background.kind not in BACKGROUNDS:
+        raise ShotError("background.kind", f"is {background.kind!r}; use one of {', '.join(BACKGROUNDS)}")
+    count = len(background.media)
+    if background.kind == "none" and count:
+        raise ShotError("background.media", "must be empty when there is no background")
+    if background.kind == "still" and count != 1:
+        raise ShotError("background.media", f"must be one picture, not {count}")
+    if background.kind == "video" and count not in (1, frames):
+        raise ShotError("background.media", f"must be one film or {frames} pictures, one a frame, not {count}")
+    for i, media in enumerate(background.media):
+        film = background.kind == "video" and count == 1 and frames != 1
+        check_media(f"background.media[{i}]", media, video=film if background.kind != "video" or count > 1 else None)
+        if film and not media.is_video:
+            raise ShotError("background.media", f"must be one film or {frames} pictures, one a frame, not one picture")
+
+
+def _settings(settings: Settings) -> None:
+    _text("settings.model", settings.model, 256)
+    _number("settings.seed", settings.seed, 0, 2**32 - 1, integer=True)
+    if settings.steps is not None:
+        _number("settings.steps", settings.steps, 1, 1000, integer=True)
+    if settings.guidance is not None:
+        _number("settings.guidance", settings.guidance, 0, 100)
+    for name in ("width", "height"):
+        value = getattr(settings, name)
+        if value is not None:
+            _number(f"settings.{name}", value, 8, MAX_SIZE, integer=True)
