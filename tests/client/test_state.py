@@ -1,0 +1,235 @@
+"""The job state machine: every event in every phase, in any order."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maquette.backend.client import state as s
+from maquette.backend.client.state import JobState, Phase, transition
+
+EVENTS = s.Event.__args__
+TEXT = st.sampled_from(["", "a", "vid_1", "The backend is gone"])
+NUMBERS = st.one_of(st.integers(-3, 40), st.floats(allow_nan=True, allow_infinity=True))
+
+
+def events_of(runs: st.SearchStrategy[int]) -> st.SearchStrategy[s.Event]:
+    """Any event; those that carry a run's number take it from ``runs``."""
+    by_type = {
+        "run": runs, "scene": TEXT, "shot": TEXT, "job": TEXT, "message": TEXT, "video": TEXT, "stage": TEXT,
+        "done": st.integers(-1, 20), "total": st.integers(-1, 20), "step": st.integers(0, 40),
+        "steps": st.integers(0, 40),
+        "position": st.none() | st.integers(0, 9), "eta_seconds": st.none() | NUMBERS, "progress": NUMBERS,
+        "seconds": NUMBERS, "forget": st.booleans(), "notes": st.lists(TEXT, max_size=2).map(tuple),
+    }  # fmt: skip
+    return st.one_of([st.builds(kind, **{f.name: by_type[f.name] for f in fields(kind)}) for kind in EVENTS])
+
+
+def run_events(state: JobState, events: list[s.Event]) -> tuple[JobState, list[s.Effect]]:
+    """Feed the events one after the other."""
+    effects: list[s.Effect] = []
+    for event in events:
+        state, new = transition(state, event)
+        effects += new
+    return state, effects
+
+
+def captured(scene: str = "scene") -> JobState:
+    """A job whose shot has just been handed to the worker."""
+    state, _ = run_events(JobState(), [s.Generate(scene), s.Captured(1, "/tmp/a.shot")])
+    return state
+
+
+PATH = {
+    Phase.IDLE: [],
+    Phase.CAPTURING: [s.Generate("scene")],
+    Phase.SUBMITTING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot")],
+    Phase.QUEUED: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Submitted(1, "vid_1"), s.Queued(1, 2)],
+    Phase.RUNNING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Progressed(1, "denoising", 3, 30, 0.1, 9.0)],
+    Phase.DOWNLOADING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Downloading(1, 0.5)],
+    Phase.APPLYING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Received(1, "/tmp/a.mp4")],
+    Phase.DONE: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Received(1, "/tmp/a.mp4"), s.Applied(1, "ok")],
+    Phase.FAILED: [s.Generate("scene"), s.CaptureFailed(1, "no camera")],
+    Phase.CANCELLING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Cancel()],
+    Phase.CANCELLED: [s.Generate("scene"), s.Cancel()],
+}
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_every_phase_is_reached(phase: Phase) -> None:
+    state, _ = run_events(JobState(), PATH[phase])
+    assert state.phase is phase
+
+
+@settings(max_examples=200)
+@given(st.lists(events_of(st.integers(0, 4)), max_size=40))
+def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
+    state = JobState()
+    for event in events:
+        before = state
+        state, effects = transition(state, event)
+        assert isinstance(state, JobState) and isinstance(state.phase, Phase)
+        assert state.run in (before.run, before.run + 1)
+        assert 0.0 <= state.progress <= 1.0
+        # A new run begins only from rest, and only by the animator's wish.
+        if state.run != before.run:
+            assert not before.busy and isinstance(event, (s.Generate, s.Resume))
+        assert all(effect.run in (before.run, state.run) for effect in effects)
+        assert not any(s.superseded(state, effect) for effect in effects)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(events_of(st.integers(0, 3)), max_size=30),
+    st.lists(
+        events_of(st.integers(0, 3)).filter(lambda e: not isinstance(e, (s.Generate, s.Resume, s.Dismiss))),
+        max_size=30,
+    ),
+)
+def test_a_cancel_ends_in_cancelled_or_done(before: list[s.Event], after: list[s.Event]) -> None:
+    state, _ = run_events(JobState(), before)
+    if not state.busy:
+        return
+    run = state.run
+    state, _ = transition(state, s.Cancel())
+    state, _ = run_events(state, after)
+    # However the world behaves, patience ends or the video is put away.
+    state, _ = run_events(state, [s.Waited(run, s.CANCEL_PATIENCE), s.ApplyFailed(run, "gone")])
+    assert state.phase in (Phase.CANCELLED, Phase.DONE)
+
+
+@settings(max_examples=200)
+@given(st.lists(events_of(st.integers(0, 3)), max_size=30))
+def test_a_job_is_never_stuck(events: list[s.Event]) -> None:
+    state, _ = run_events(JobState(), events)
+    run = state.run
+    bad = [s.CaptureFailed(run, "x"), s.BackendFailed(run, "x"), s.BackendFailed(run, "x"), s.ApplyFailed(run, "x")]
+    state, _ = run_events(state, bad)
+    assert not state.busy
+    state, effects = transition(state, s.Generate("next"))
+    assert state.phase is Phase.CAPTURING and s.StartCapture(state.run, "next") in effects
+
+
+@settings(max_examples=200)
+@given(st.lists(events_of(st.integers(0, 3)), max_size=30), events_of(st.integers(-5, 40)))
+def test_events_of_another_run_change_nothing(events: list[s.Event], late: s.Event) -> None:
+    state, _ = run_events(JobState(), events)
+    if getattr(late, "run", state.run) == state.run:
+        return
+    assert transition(state, late) == (state, ())
+
+
+@settings(max_examples=200)
+@given(st.lists(events_of(st.integers(0, 2)), max_size=30))
+def test_a_video_that_arrived_is_always_put_away(events: list[s.Event]) -> None:
+    state = JobState()
+    for event in events:
+        before = state
+        state, effects = transition(state, event)
+        if state.phase is Phase.APPLYING and before.phase is not Phase.APPLYING:
+            assert [e for e in effects if isinstance(e, s.ApplyResult)] == [
+                s.ApplyResult(state.run, state.scene, state.video, load=before.phase is not Phase.CANCELLING)
+            ]
+        if before.phase is Phase.APPLYING:
+            assert state.phase in (Phase.APPLYING, Phase.DONE)
+
+
+@settings(max_examples=200)
+@given(st.lists(events_of(st.integers(0, 2)), max_size=30))
+def test_what_is_started_is_stopped(events: list[s.Event]) -> None:
+    """No worker and no capture outlives its run."""
+    state, workers, captures = JobState(), set(), set()
+    for event in events:
+        state, effects = transition(state, event)
+        for effect in effects:
+            match effect:
+                case s.StartWorker(run):
+                    workers.add(run)
+                case s.StopWorker(run):
+                    workers.discard(run)
+                case s.StartCapture(run):
+                    captures.add(run)
+                case s.StopCapture(run):
+                    captures.discard(run)
+        if state.phase is not Phase.CAPTURING and any(isinstance(e, s.StartWorker) for e in effects):
+            captures.discard(state.run)  # a capture that delivered has ended by itself
+        if not state.busy:
+            assert not workers and not captures
+
+
+def test_the_usual_course() -> None:
+    state, effects = transition(JobState(), s.Generate("scene"))
+    assert effects == (s.StartCapture(1, "scene"),)
+    state, _ = transition(state, s.CaptureAdvanced(1, 3, 12))
+    assert (state.step, state.steps, state.progress) == (3, 12, 0.25)
+    state, effects = transition(state, s.Captured(1, "/tmp/a.shot", ("snapped",)))
+    assert effects == (s.StartWorker(1, "/tmp/a.shot"),)
+    state, _ = transition(state, s.Submitted(1, "vid_1"))
+    state, _ = transition(state, s.Queued(1, 2, 60.0))
+    assert (state.phase, state.job, state.queue_position) == (Phase.QUEUED, "vid_1", 2)
+    state, _ = transition(state, s.Progressed(1, "denoising", 6, 30, 0.2, 24.0))
+    assert (state.phase, state.queue_position) == (Phase.RUNNING, None)
+    assert (state.stage, state.eta_seconds) == ("denoising", 24.0)
+    state, _ = transition(state, s.Downloading(1, 0.5))
+    state, effects = transition(state, s.Received(1, "/tmp/a.mp4", ("snapped", "17 frames")))
+    assert effects == (s.ApplyResult(1, "scene", "/tmp/a.mp4"),)
+    assert state.notes == ("snapped", "17 frames")
+    state, effects = transition(state, s.Applied(1, "Loaded"))
+    assert state.phase is Phase.DONE
+    assert effects == (s.StopWorker(1), s.Forget(1), s.Notify(1, "INFO", "Loaded"))
+    assert transition(state, s.Dismiss()) == (JobState(run=1), ())
+
+
+def test_a_restarted_backend_queues_the_job_again() -> None:
+    state, _ = run_events(captured(), [s.Progressed(1, "denoising", 5, 30, 0.2), s.Queued(1, 0)])
+    assert state.phase is Phase.QUEUED and state.progress == 0.0
+
+
+def test_a_video_that_beats_the_cancel_is_kept_but_not_loaded() -> None:
+    state, effects = run_events(captured(), [s.Cancel(), s.Received(1, "/tmp/a.mp4")])
+    assert effects == [s.CancelJob(1), s.ApplyResult(1, "scene", "/tmp/a.mp4", load=False)]
+    state, _ = transition(state, s.Applied(1, state.message))
+    assert state.phase is Phase.DONE and "results list" in state.message
+
+
+def test_a_silent_backend_does_not_hold_a_cancel() -> None:
+    state, _ = run_events(captured(), [s.Cancel(), s.Waited(1, s.CANCEL_PATIENCE / 2)])
+    assert state.phase is Phase.CANCELLING
+    state, effects = transition(state, s.Waited(1, s.CANCEL_PATIENCE / 2))
+    assert state.phase is Phase.CANCELLED and s.StopWorker(1) in effects and "did not confirm" in state.message
+
+
+def test_a_failed_job_can_be_followed_again() -> None:
+    state, _ = run_events(captured(), [s.Submitted(1, "vid_1"), s.BackendFailed(1, "The backend is gone")])
+    assert state.phase is Phase.FAILED and state.job == "vid_1"
+    state, effects = transition(state, s.Resume())
+    assert effects == (s.StartWorker(2, "/tmp/a.shot", "vid_1"),)
+    assert state.phase is Phase.SUBMITTING and state.scene == "scene"
+
+
+def test_a_job_the_backend_refused_is_sent_anew() -> None:
+    state, _ = run_events(captured(), [s.Submitted(1, "vid_1"), s.BackendFailed(1, "failed", forget=True)])
+    _, effects = transition(state, s.Resume())
+    assert effects == (s.StartWorker(2, "/tmp/a.shot", ""),)
+
+
+def test_a_failed_capture_leaves_nothing_to_resume() -> None:
+    state, effects = run_events(JobState(), [s.Generate("scene"), s.CaptureFailed(1, "no camera")])
+    assert effects[1:] == [s.StopCapture(1), s.Notify(1, "ERROR", "no camera")]
+    assert transition(state, s.Resume()) == (state, ())
+
+
+def test_a_job_of_an_earlier_session_is_taken_up() -> None:
+    state, effects = transition(JobState(), s.Resume("other", "/tmp/b.shot", "vid_7"))
+    assert effects == (s.StartWorker(1, "/tmp/b.shot", "vid_7"),)
+    assert (state.scene, state.job) == ("other", "vid_7")
+
+
+def test_only_tidying_survives_its_run() -> None:
+    state = replace(JobState(), run=5)
+    assert s.superseded(state, s.StartWorker(4, "a"))
+    assert s.superseded(state, s.Notify(4, "INFO", "a"))
+    assert not s.superseded(state, s.Forget(4))
+    assert not s.superseded(state, s.StartWorker(5, "a"))
