@@ -1,0 +1,29 @@
+"""Pictures and films: decode what a Shot carries, write what a model makes, draw sheets to look at."""
+
+from .background import background_frames
+from .codec import (
+    MediaError,
+    decode_image,
+    decode_video,
+    encode_jpeg,
+    encode_png,
+    read_mp4_metadata,
+    write_mp4,
+    write_png_sequence,
+)
+from .sheet import contact_sheet, overlay, resize_frames
+
+__all__ = [
+    "MediaError",
+    "background_frames",
+    "contact_sheet",
+    "decode_image",
+    "decode_video",
+    "encode_jpeg",
+    "encode_png",
+    "overlay",
+    "read_mp4_metadata",
+    "resize_frames",
+    "write_mp4",
+    "write_png_sequence",
+]

@@ -143,8 +143,12 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 def _read(archive: zipfile.ZipFile) -> Shot:
     if len(archive.infolist()) > MAX_ENTRIES:
         raise ShotError("file", f"holds {len(archive.infolist())} entries; at most {MAX_ENTRIES} are read")
+    if "shot.json" not in archive.namelist():
+        # A cut file can show the directory of the arrays inside it, which is a zip too.
+        raise zipfile.BadZipFile("shot.json is missing")
+    text = _entry(archive, "shot.json", MAX_JSON_BYTES)
     try:
-        header = json.loads(_entry(archive, "shot.json", MAX_JSON_BYTES))
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ShotError("shot.json", f"cannot be read as JSON ({error})") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT_NAME:
@@ -265,7 +269,7 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
                 if len(raw) != size:
                     raise ShotError(field, "is cut short; export the shot again")
                 arrays[field] = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C").copy()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ShotError("arrays.npz", f"is damaged; export the shot again ({error})") from error
     return arrays
 

@@ -1,0 +1,157 @@
+"""``maquette inspect``: what a .shot file holds, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..shot import FORMAT_VERSION, Shot, load_shot
+from ..shot.cameras import camera_centers, depth_planes, project
+
+_PALETTE = ((255, 170, 60), (80, 200, 255), (255, 110, 170), (140, 230, 110), (200, 160, 255), (250, 240, 110))
+_HIDDEN = 0.35
+"""Brightness of a point that the camera does not see."""
+
+
+def summarize(shot: Shot) -> dict[str, Any]:
+    """Facts of a shot that fit on one screen; everything is a plain JSON value."""
+    clip = shot.clip
+    points = np.concatenate([c.points for c in shot.characters], axis=1)
+    near, far = depth_planes(points, clip.viewmats)
+    centers = camera_centers(clip.viewmats)
+    characters = []
+    for character in shot.characters:
+        uv, depth = project(character.points, clip.viewmats, clip.Ks)
+        inside = (depth > 0) & (uv > 0).all(-1) & (uv < (clip.width, clip.height)).all(-1)
+        characters.append(
+            {
+                "name": character.name,
+                "points": int(character.points.shape[1]),
+                "in_frame": round(float(inside.mean()), 4),
+                "visible": round(float(character.visibility.mean()), 4),
+                "bounds_min": [round(float(x), 4) for x in character.points.min((0, 1))],
+                "bounds_max": [round(float(x), 4) for x in character.points.max((0, 1))],
+                "joints": character.joints is not None,
+                "body": character.body.body if character.body else None,
+                "reference": _reference_facts(character.reference),
+            }
+        )
+    settings = shot.settings
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": shot.name,
+        "frames": clip.frames,
+        "fps": clip.fps,
+        "seconds": round(clip.frames / clip.fps, 3),
+        "width": clip.width,
+        "height": clip.height,
+        "camera": {
+            "moves": bool(np.abs(clip.viewmats - clip.viewmats[0]).max() > 1e-5),
+            "zooms": bool(np.abs(clip.Ks - clip.Ks[0]).max() > 1e-3),
+            "focal_px": [round(float(clip.Ks[i, 0, 0]), 2) for i in (0, -1)],
+            "path_m": round(float(np.linalg.norm(np.diff(centers, axis=0), axis=-1).sum()), 4),
+        },
+        "near": round(near, 4),
+        "far": round(far, 4),
+        "characters": characters,
+        "background": {
+            "kind": shot.background.kind,
+            "media": len(shot.background.media),
+            "bytes": sum(len(m.data) for m in shot.background.media),
+        },
+        "prompt": shot.prompt,
+        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+    }
+
+
+def _reference_facts(reference: Any) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    return {
+        "mime": reference.image.mime,
+        "bytes": len(reference.image.data),
+        "focal_px": round(float(reference.K[0, 0]), 2),
+    }
+
+
+def draw_points(frames: np.ndarray, shot: Shot, times: np.ndarray | None = None) -> np.ndarray:
+    """Draw every character's points over frames (F,H,W,3) of any size; hidden points are dark.
+
+    ``times`` (F,) gives the frame of the shot that each picture shows; by default they are the shot's own frames.
+    """
+    result = frames.copy()
+    height, width = frames.shape[1:3]
+    clip = shot.clip
+    scale = np.array([width / clip.width, height / clip.height])
+    radius = max(0, round(min(width, height) / 256))
+    for i, character in enumerate(shot.characters):
+        color = np.array(_PALETTE[i % len(_PALETTE)])
+        uv, depth = project(character.points, clip.viewmats, clip.Ks)
+        for i_frame, t in enumerate(range(clip.frames) if times is None else times):
+            # Far points first, so that near ones lie on top.
+            for n in np.argsort(-depth[t]):
+                if depth[t, n] <= 0:
+                    continue
+                x, y = np.floor(uv[t, n] * scale).astype(int)
+                if 0 <= x < width and 0 <= y < height:
+                    ink = color * (1.0 if character.visibility[t, n] else _HIDDEN)
+                    result[i_frame, max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = ink
+    return result
+
+
+def shot_sheet(shot: Shot, columns: int = 8, tile_height: int = 256) -> np.ndarray:
+    """Contact sheet (H,W,3) of the points over the background, and of each character's reference."""
+    from .background import background_frames
+    from .codec import decode_image
+    from .sheet import contact_sheet
+
+    clip = shot.clip
+    width = max(1, round(tile_height * clip.width / clip.height))
+    picks = np.linspace(0, clip.frames - 1, min(columns, clip.frames)).round().astype(int)
+    behind = background_frames(shot, width, tile_height)
+    canvas = behind if behind is not None else np.full((clip.frames, tile_height, width, 3), 48, np.uint8)
+    rows = [(f"{shot.name}: points over the background", draw_points(canvas[picks], shot, picks))]
+    for character in shot.characters:
+        if character.reference is None:
+            continue
+        image = decode_image(character.reference.image, f"reference of {character.name}")
+        drawn = image.copy()
+        uv, depth = project(character.reference.points, character.reference.viewmat, character.reference.K)
+        seen = character.reference.visibility
+        for n in np.flatnonzero((depth > 0) & np.isfinite(uv).all(-1)):
+            x, y = np.floor(uv[n]).astype(int)
+            if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]:
+                drawn[y, x] = _PALETTE[0] if seen is None or seen[n] else (90, 60, 20)
+        scale = tile_height / image.shape[0]
+        size = (max(1, round(image.shape[1] * scale)), tile_height)
+        pair = [np.asarray(Image.fromarray(x).resize(size)) for x in (image, drawn)]
+        pad = max(0, width - size[0])
+        tiles = np.stack([np.pad(x, ((0, 0), (0, pad), (0, 0)))[:, :width] for x in pair])
+        rows.append((f"{character.name}: reference, with its points", tiles))
+    return contact_sheet(rows, columns=columns, tile_height=tile_height)
+
+
+def add_inspect_parser(subparsers: Any) -> None:
+    """Add ``inspect`` to the command line."""
+    parser = subparsers.add_parser("inspect", help="say what a .shot file holds", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the .shot file")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet of the points over the frames"
+    )
+    parser.set_defaults(run=run_inspect)
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Print the summary; write the sheet when asked. Raises ShotError, MediaError or OSError."""
+    shot = load_shot(args.file)
+    print(json.dumps(summarize(shot), indent=2, ensure_ascii=False))
+    if args.sheet:
+        from .codec import encode_png
+
+        args.sheet.write_bytes(encode_png(shot_sheet(shot)).data)
+    return 0

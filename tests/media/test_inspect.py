@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+
+import numpy as np
+import pytest
+from maquette.backend.media import decode_image
+from maquette.backend.media.inspect import add_inspect_parser, draw_points, summarize
+from maquette.backend.shot import ShotError
+from maquette.backend.shot.cameras import project
+
+from ..builders import make_shot
+
+
+def run(*argv: str) -> int:
+    parser = ArgumentParser()
+    add_inspect_parser(parser.add_subparsers())
+    args = parser.parse_args(["inspect", *argv])
+    return args.run(args)
+
+
+def test_summary_is_json_and_tells_the_facts(tmp_path, capsys):
+    make_shot(5, 12, 2).save(tmp_path / "a.shot")
+    assert run(str(tmp_path / "a.shot"), "--sheet", str(tmp_path / "a.png")) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["frames"] == 5 and facts["camera"]["moves"] and not facts["camera"]["zooms"]
+    assert [c["points"] for c in facts["characters"]] == [12, 12]
+    assert facts["characters"][0]["reference"]["mime"] == "image/png"
+    assert decode_image(tmp_path / "a.png").shape[1] > 5 * 200
+
+
+def test_points_are_drawn_where_they_project():
+    shot = make_shot(3, 1)
+    drawn = draw_points(np.zeros((3, 256, 256, 3), np.uint8), shot)
+    uv, _ = project(shot.characters[0].points, shot.clip.viewmats, shot.clip.Ks)
+    for t in range(3):
+        y, x = np.argwhere(drawn[t].any(-1)).mean(0)
+        assert (x + 0.5, y + 0.5) == pytest.approx(uv[t, 0] * 2, abs=1.0)
+
+
+def test_points_out_of_frame_are_counted():
+    shot = make_shot(2, 4)
+    shot.characters[0].points[...] += 100
+    assert summarize(shot)["characters"][0]["in_frame"] == 0
+
+
+def test_a_bad_file_raises_the_shots_own_error(tmp_path):
+    (tmp_path / "a.shot").write_bytes(b"no")
+    with pytest.raises(ShotError, match="not a .shot file"):
+        run(str(tmp_path / "a.shot"))

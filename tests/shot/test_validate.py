@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from maquette.backend.shot import Character, Shot, ShotError, validate
+
+from ..builders import make_shot
+
+CHARACTER_ARRAYS = ("points", "rest_points", "visibility", "joints")
+
+
+def with_character(shot: Shot, **changes) -> Shot:
+    return dataclasses.replace(shot, characters=(dataclasses.replace(shot.characters[0], **changes),))
+
+
+def test_the_built_shot_is_valid():
+    validate(make_shot(characters=3))
+
+
+@given(st.sampled_from(CHARACTER_ARRAYS), st.sampled_from(["dtype", "rank", "length", "empty", "nan", "none"]))
+def test_any_damage_to_an_array_names_its_field(name, damage):
+    shot = make_shot(4, 6)
+    array = getattr(shot.characters[0], name)
+    if damage == "nan" and array.dtype == np.bool_:
+        return
+    if damage == "none" and name == "joints":
+        return
+    broken = {
+        "dtype": lambda: array.astype(np.float64),
+        "rank": lambda: array[None],
+        "length": lambda: np.concatenate([array, array]),
+        "empty": lambda: array[:0],
+        "nan": lambda: np.where(np.arange(array.size).reshape(array.shape) == 5, np.float32(np.nan), array),
+        "none": lambda: None,
+    }[damage]()
+    with pytest.raises(ShotError) as error:
+        validate(with_character(shot, **{name: broken}))
+    # Twice as many rest or world points contradict each other: either may be named.
+    assert error.value.field.startswith("characters[0].")
+    if damage != "length":
+        assert error.value.field == f"characters[0].{name}"
+
+
+def test_two_characters_of_one_name_are_refused():
+    shot = make_shot(characters=2)
+    twin = dataclasses.replace(shot.characters[1], name=shot.characters[0].name)
+    with pytest.raises(ShotError, match="used twice"):
+        validate(dataclasses.replace(shot, characters=(shot.characters[0], twin)))
+
+
+def test_a_scaled_or_mirrored_camera_is_refused():
+    shot = make_shot()
+    for factor in (1.1, -1):
+        viewmats = shot.clip.viewmats.copy()
+        viewmats[:, :3, :3] *= factor
+        with pytest.raises(ShotError, match=r"clip\.viewmats: is not a rotation"):
+            validate(dataclasses.replace(shot, clip=dataclasses.replace(shot.clip, viewmats=viewmats)))
+
+
+def test_a_negative_focal_length_is_refused():
+    shot = make_shot()
+    Ks = shot.clip.Ks.copy()
+    Ks[2, 0, 0] = -1
+    with pytest.raises(ShotError, match=r"clip\.Ks: has a focal length"):
+        validate(dataclasses.replace(shot, clip=dataclasses.replace(shot.clip, Ks=Ks)))
+
+
+def test_kilometres_of_scene_units_are_told():
+    shot = make_shot()
+    with pytest.raises(ShotError, match="units"):
+        validate(with_character(shot, points=shot.characters[0].points * np.float32(1e8)))
+
+
+def test_a_shot_without_characters_says_what_to_do():
+    with pytest.raises(ShotError, match="mark at least one mesh"):
+        validate(dataclasses.replace(make_shot(), characters=()))
+
+
+def test_an_array_that_is_a_list_is_refused():
+    with pytest.raises(ShotError, match="must be a numpy array, not list"):
+        validate(with_character(make_shot(), points=[[0, 0, 0]]))
+
+
+def test_character_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_shot().characters[0].name = "x"  # type: ignore[misc]
+    assert isinstance(make_shot().characters[0], Character)
