@@ -1,0 +1,60 @@
+# Two commands do everything: `make demo` and `make test`. Both call `make setup`, which is quick when done.
+
+BACKEND := .venv/bin/python
+BLENDER := .venv-blender/bin/python
+BLENDER_5 := .venv-blender-5.2/bin/python
+BLENDER_EXT = $(shell $(BLENDER) -c "import bpy,glob,os; print(glob.glob(os.path.join(os.path.dirname(bpy.__file__),'*/scripts/addons_core/bl_pkg/cli/blender_ext.py'))[0])" 2>/dev/null | tail -1)
+MOTION ?=
+
+# One thread a process: the suites run side by side.
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench extension body train clean
+
+setup:
+	@tools/setup.sh
+
+demo: setup
+	@$(BLENDER) demo/demo.py $(if $(MOTION),--motion "$(MOTION)")
+
+test: setup lint
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-backend test-blender-all
+
+lint: setup
+	$(BACKEND) -m ruff check .
+	$(BACKEND) -m ruff format --check .
+	$(BACKEND) -m pyright --warnings 2>/dev/null || $(BACKEND) -m pyright
+
+test-backend:
+	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider
+
+.PHONY: test-blender-all
+test-blender-all: test-blender
+	@if [ -x $(BLENDER_5) ]; then $(MAKE) --no-print-directory test-blender-5; \
+	else echo "Blender 5.2 was NOT tested: no Python 3.13 was found by make setup"; fi
+
+test-blender:
+	$(TEST_ENV) $(BLENDER) -m pytest -q -p no:cacheprovider
+
+test-blender-5:
+	$(TEST_ENV) $(BLENDER_5) -m pytest -q -p no:cacheprovider
+
+bench: setup
+	$(BLENDER) bench/key_import.py
+	$(BLENDER) bench/capture.py
+	$(BACKEND) bench/nano_generation.py
+
+extension: setup
+	@mkdir -p dist
+	$(BLENDER) $(BLENDER_EXT) validate .
+	$(BLENDER) $(BLENDER_EXT) build --source-dir . --output-dir dist
+
+body: setup
+	$(BACKEND) -m pip install --quiet --disable-pip-version-check '.[body]'
+	$(BACKEND) tools/make_body.py
+
+train: setup
+	$(BACKEND) -m maquette.backend.cli train nano --resume
+
+clean:
+	rm -rf dist build demo/shot.* demo/sheet.png demo/metrics.json *.egg-info
