@@ -3,7 +3,7 @@
 BACKEND := .venv/bin/python
 BLENDER := .venv-blender/bin/python
 BLENDER_5 := .venv-blender-5.2/bin/python
-BLENDER_EXT = $(shell $(BLENDER) -c "import bpy,glob,os; print(glob.glob(os.path.join(os.path.dirname(bpy.__file__),'*/scripts/addons_core/bl_pkg/cli/blender_ext.py'))[0])" 2>/dev/null | tail -1)
+BLENDER_EXT = $(firstword $(wildcard .venv-blender/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py))
 MOTION ?=
 
 # One thread a process: the suites run side by side.
@@ -23,7 +23,7 @@ test: setup lint
 lint: setup
 	$(BACKEND) -m ruff check .
 	$(BACKEND) -m ruff format --check .
-	$(BACKEND) -m pyright --warnings 2>/dev/null || $(BACKEND) -m pyright
+	$(BACKEND) -m pyright
 
 test-backend:
 	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider

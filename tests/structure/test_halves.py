@@ -1,0 +1,132 @@
+"""The two halves stay apart: Blender's without torch, the backend's without bpy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..conftest import HAS_BPY, HAS_TORCH, ROOT
+
+BACKEND_ONLY = (
+    "torch", "diffusers", "transformers", "accelerate", "safetensors", "scipy", "PIL", "av", "fastapi", "uvicorn",
+    "sse_starlette", "tqdm", "platformdirs", "multipart",
+)  # fmt: skip
+"""Packages that Blender's own Python does not have."""
+
+IN_BLENDER = ("operators", "panels", "scene", "backend/shot", "backend/bodies", "backend/motions", "backend/client")
+WITHOUT_BLENDER = "backend"
+
+_BLOCKER = """
+import importlib, importlib.abc, importlib.util, pathlib, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(f"blocked: {{name}}")
+
+sys.meta_path.insert(0, Blocker())
+root = pathlib.Path({root!r})
+spec = importlib.util.spec_from_file_location("maquette", root / "__init__.py", submodule_search_locations=[str(root)])
+package = importlib.util.module_from_spec(spec)
+sys.modules["maquette"] = package
+spec.loader.exec_module(package)
+count = 0
+for path in sorted(root.glob({pattern!r})):
+    if path.name == "__main__.py":
+        continue
+    parts = ["maquette", *path.relative_to(root).with_suffix("").parts]
+    importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    count += 1
+print(count)
+"""
+
+
+def import_all(pattern: str, blocked: tuple[str, ...]) -> int:
+    """Import every matching module in a new interpreter that lacks ``blocked``; return how many there were."""
+    code = _BLOCKER.format(blocked=set(blocked), root=str(ROOT), pattern=pattern)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="the whole backend imports only in the backend's environment")
+def test_backend_imports_without_blender():
+    assert import_all(f"{WITHOUT_BLENDER}/**/*.py", ("bpy", "bmesh", "mathutils", "bpy_extras", "gpu")) > 20
+
+
+@pytest.mark.skipif(not HAS_BPY, reason="the add-on imports only in Blender's environment")
+@pytest.mark.parametrize("folder", [*IN_BLENDER, "."])
+def test_what_blender_runs_imports_without_the_backends_packages(folder):
+    pattern = "*.py" if folder == "." else f"{folder}/**/*.py"
+    assert import_all(pattern, BACKEND_ONLY) >= 1
+
+
+def imports_of(path: Path) -> set[str]:
+    """Absolute top-level names imported anywhere in a file, functions included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_no_import_hides_in_a_function():
+    for folder in IN_BLENDER:
+        for path in (ROOT / folder).rglob("*.py"):
+            found = imports_of(path) & set(BACKEND_ONLY)
+            assert not found, f"{path.relative_to(ROOT)} imports {found}"
+    for path in (ROOT / WITHOUT_BLENDER).rglob("*.py"):
+        found = imports_of(path) & {"bpy", "bmesh", "mathutils", "bpy_extras", "gpu"}
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+def test_code_that_ships_imports_itself_relatively():
+    """Inside Blender the package is called ``bl_ext.<repository>.maquette``."""
+    for folder in (*IN_BLENDER, "backend"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert "maquette" not in imports_of(path), path.relative_to(ROOT)
+
+
+def layer_of(parts: tuple[str, ...]) -> str:
+    return "/".join(parts[:2]) if parts[0] == "backend" and len(parts) > 1 else parts[0]
+
+
+ALLOWED = {
+    "panels": {"panels", "operators", "scene", "properties", "preferences", "backend/shot", "backend/bodies",
+               "backend/motions", "backend/client"},
+    "operators": {"operators", "scene", "properties", "preferences", "backend/shot", "backend/bodies",
+                  "backend/motions", "backend/client"},
+    "scene": {"scene", "properties", "preferences", "backend/shot", "backend/bodies", "backend/motions",
+              "backend/client"},
+    "backend/shot": {"backend/shot"},
+    "backend/bodies": {"backend/bodies", "backend/shot"},
+    "backend/motions": {"backend/motions", "backend/bodies", "backend/shot"},
+    "backend/client": {"backend/client"},
+    "backend/media": {"backend/media", "backend/shot"},
+    "backend/models": {"backend/models", "backend/media", "backend/shot"},
+    "backend/server": {"backend/server", "backend/models", "backend/media", "backend/shot"},
+}  # fmt: skip
+"""Arrows point one way."""
+
+
+@pytest.mark.parametrize("layer", sorted(ALLOWED))
+def test_arrows_point_one_way(layer):
+    for path in (ROOT / layer).rglob("*.py"):
+        here = path.relative_to(ROOT).parts[:-1]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            base = here[: len(here) - node.level + 1]
+            target = (*base, *(node.module.split(".") if node.module else ()))
+            targets = [target] if node.module else [(*target, alias.name) for alias in node.names]
+            for found in targets:
+                if found and (ROOT.joinpath(*found).exists() or ROOT.joinpath(*found).with_suffix(".py").exists()):
+                    name = layer_of(found)
+                    if name != "backend":
+                        assert name in ALLOWED[layer], f"{path.relative_to(ROOT)} imports {'/'.join(found)}"
