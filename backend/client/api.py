@@ -319,7 +319,8 @@ class BackendClient:
             if response.status_code in (502, 503, 504):
                 return BackendError(
                     "unreachable",
-                    f"{self.address} passes requests on, but no backend stands behind it (HTTP {response.status_code}).",
+                    f"{self.address} passes requests on, but no backend answers behind it "
+                    f"(HTTP {response.status_code}).",
                 )
             return self._stranger()
         if code == "unauthorized":

@@ -22,8 +22,9 @@ class FollowSpec:
     Attributes:
         address, token, client_id: the backend, and who this is to it.
         results: folder that receives the video.
-        shot: .shot file to send; empty when ``job`` is followed instead.
-        job: id of a job sent before, by a Blender that has closed since for instance.
+        shot: .shot file to send.
+        job: id of a job sent before, by a Blender that has closed since for instance; it is followed instead, and
+            the shot, if there is one, is sent only when the backend does not know the job.
         name: stem of the result's file name; the end of the job's id is added to it.
         frames: also fetch the zip of PNGs.
         timeout: seconds for each answer.
@@ -57,6 +58,7 @@ class Follower:
     - ``preview_path``, ``preview_revision``: newest preview and a number that changes with it
     - ``result_path``, ``frames_path``: empty until completed
     - ``error``: None or ``{code, message, field}``
+    - ``resumable``: after ``failed``: the job still lives at the backend and can be followed again
     """
 
     def __init__(self, folder: Path, process: subprocess.Popen[bytes] | None) -> None:
@@ -112,6 +114,7 @@ class Follower:
                 "field": None,
             }
             report["message"] = report["error"]["message"]
+            report["resumable"] = bool(report["job"])
         return report
 
     def cancel(self) -> None:
@@ -142,4 +145,5 @@ def initial_state() -> dict[str, Any]:
         "result_path": "",
         "frames_path": "",
         "error": None,
+        "resumable": False,
     }

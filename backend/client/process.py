@@ -23,7 +23,14 @@ def spawn(command: list[str], *, log: Path, cwd: Path, env: dict[str, str] | Non
     )
     with open(log, "ab") as stream:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, cwd=cwd, env=env, **options
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            text=False,
+            **options,
         )
 
 

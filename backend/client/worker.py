@@ -58,6 +58,8 @@ class Worker:
         self.cancelled = threading.Event()
         self.report = initial_state()
         self.report["job"] = spec["job"]
+        # A job sent by an earlier run lives on even when this one cannot reach the backend.
+        self.resumable = bool(spec["job"])
         self._lock = threading.Lock()
         self._last_preview = 0.0
         self._last_step: object = None
@@ -79,12 +81,21 @@ class Worker:
     def _run(self, client: BackendClient) -> None:
         self._tell(message=f"Connecting to {client.address}")
         client.health()
+        if self.report["job"] and self.spec["shot"]:
+            try:
+                client.job(self.report["job"])
+            except BackendError as error:
+                if error.code != "not_found":
+                    raise
+                self._tell(job="")
         if not self.report["job"]:
             self._upload(client)
+        self.resumable = True
         job = self._follow(client, self.report["job"])
-        if job["status"] == "cancelled" or self.cancelled.is_set():
+        if job["status"] == "cancelled":
             raise _Cancelled
         if job["status"] == "failed":
+            self.resumable = False
             error = job.get("error") or {}
             raise BackendError(
                 str(error.get("code", "failed")), str(error.get("message", "The job failed.")), error.get("field")
@@ -176,8 +187,12 @@ class Worker:
         stem = re.sub(r"[^\w.-]+", "_", self.spec["name"]).strip("._")[:80] or "shot"
         base = Path(self.spec["results"]) / f"{stem}_{job['id'][-8:]}"
 
+        # A video that was finished before the cancel arrived is fetched: it is small beside the work in it.
+        late = self.cancelled.is_set()
+
         def received(done: int, total: int) -> None:
-            self._check()
+            if not late:
+                self._check()
             self._tell(progress=round(100 * done / max(total, 1), 1))
 
         wanted = [
@@ -196,7 +211,8 @@ class Worker:
                         raise
                     self._tell(message="The connection broke off; fetching the rest")
                     self._pause(1.0)
-                    self._check()
+                    if not late:
+                        self._check()
         self._tell(state="completed", message="Done", progress=100.0, **paths)
 
     # -- what the panel sees -------------------------------------------------------------------------------------
