@@ -81,6 +81,11 @@ class JobState:
     waited: float = 0.0
 
     @property
+    def resumable(self) -> bool:
+        """Whether Resume would do something."""
+        return self.phase is Phase.FAILED and bool(self.shot or self.job)
+
+    @property
     def busy(self) -> bool:
         """Whether a job is under way."""
         return self.phase not in RESTING
@@ -98,14 +103,17 @@ class Generate:
 
 @dataclass(frozen=True)
 class Resume:
-    """Follow a job again, or send a captured shot once more when the backend never took it.
+    """Follow the failed job again, or send its shot once more when the backend does not have it."""
 
-    Without arguments the failed job of this state; with them, one that an earlier session left behind.
-    """
 
-    scene: str = ""
-    shot: str = ""
-    job: str = ""
+@dataclass(frozen=True)
+class LeftBehind:
+    """An earlier session ended while this job was under way; Resume takes it up."""
+
+    scene: str
+    shot: str
+    job: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,7 @@ class ApplyFailed:
 
 
 Event: TypeAlias = (
-    Generate | Resume | Cancel | Dismiss | CaptureAdvanced | Captured | CaptureFailed | Waiting | Submitted | Queued
+    Generate | Resume | LeftBehind | Cancel | Dismiss | CaptureAdvanced | Captured | CaptureFailed | Waiting | Submitted | Queued
     | Progressed | Downloading | Received | BackendCancelled | BackendFailed | Waited | Applied | ApplyFailed
 )  # fmt: skip
 
@@ -337,7 +345,7 @@ def transition(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, .
     if run is not None and run != state.run:
         return state, ()
     match event:
-        case Generate() | Resume() | Cancel() | Dismiss():
+        case Generate() | Resume() | LeftBehind() | Cancel() | Dismiss():
             return _on_wish(state, event)
         case CaptureAdvanced() | Captured() | CaptureFailed():
             return _on_capture(state, event)
@@ -347,7 +355,7 @@ def transition(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, .
             return _on_backend(state, event)
 
 
-def _on_wish(state: JobState, event: Generate | Resume | Cancel | Dismiss) -> tuple[JobState, tuple[Effect, ...]]:
+def _on_wish(state: JobState, event: Generate | Resume | LeftBehind | Cancel | Dismiss) -> tuple[JobState, tuple[Effect, ...]]:
     """What the animator asks for."""
     match event:
         case Generate(scene) if not state.busy:
@@ -355,19 +363,16 @@ def _on_wish(state: JobState, event: Generate | Resume | Cancel | Dismiss) -> tu
             # What a failed job left behind is given up by pressing Generate again.
             left = (Forget(state.run),) if state.phase is Phase.FAILED else ()
             return new, (*left, StartCapture(new.run, scene))
-        case Resume(scene, shot, job) if not state.busy:
-            if not (shot or job):
-                if state.phase is not Phase.FAILED:
-                    return state, ()
-                scene, shot, job = state.scene, state.shot, state.job
-            if not (shot or job):
-                return state, ()
-            message = "Asking the backend for the job" if job else "Sending the shot"
+        case Resume() if state.resumable:
+            message = "Asking the backend for the job" if state.job else "Sending the shot"
             new = JobState(
-                phase=Phase.SUBMITTING, run=state.run + 1, scene=scene, shot=shot, job=job, message=message,
-                notes=state.notes if scene == state.scene else (),
+                phase=Phase.SUBMITTING, run=state.run + 1, scene=state.scene, shot=state.shot, job=state.job,
+                message=message, notes=state.notes,
             )  # fmt: skip
-            return new, (StartWorker(new.run, shot, job),)
+            return new, (StartWorker(new.run, new.shot, new.job),)
+        case LeftBehind(scene, shot, job, message) if state.phase is Phase.IDLE:
+            new = JobState(phase=Phase.FAILED, run=state.run + 1, scene=scene, shot=shot, job=job, message=message)
+            return new, ()
         case Cancel() if state.phase is Phase.CAPTURING:
             return _ended(state, Phase.CANCELLED, _CANCELLED), (StopCapture(state.run), Forget(state.run))
         case Cancel() if state.phase in WITH_BACKEND and state.phase is not Phase.CANCELLING:

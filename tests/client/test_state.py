@@ -75,7 +75,7 @@ def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
         assert 0.0 <= state.progress <= 1.0
         # A new run begins only from rest, and only by the animator's wish.
         if state.run != before.run:
-            assert not before.busy and isinstance(event, (s.Generate, s.Resume))
+            assert not before.busy and isinstance(event, (s.Generate, s.Resume, s.LeftBehind))
         assert all(effect.run in (before.run, state.run) for effect in effects)
         assert not any(s.superseded(state, effect) for effect in effects)
 
@@ -84,7 +84,7 @@ def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
 @given(
     st.lists(events_of(st.integers(0, 3)), max_size=30),
     st.lists(
-        events_of(st.integers(0, 3)).filter(lambda e: not isinstance(e, (s.Generate, s.Resume, s.Dismiss))),
+        events_of(st.integers(0, 3)).filter(lambda e: not isinstance(e, (s.Generate, s.Resume, s.LeftBehind, s.Dismiss))),
         max_size=30,
     ),
 )
@@ -222,9 +222,12 @@ def test_a_failed_capture_leaves_nothing_to_resume() -> None:
 
 
 def test_a_job_of_an_earlier_session_is_taken_up() -> None:
-    state, effects = transition(JobState(), s.Resume("other", "/tmp/b.shot", "vid_7"))
-    assert effects == (s.StartWorker(1, "/tmp/b.shot", "vid_7"),)
+    state, effects = transition(JobState(), s.LeftBehind("other", "/tmp/b.shot", "vid_7", "Blender was closed"))
+    assert state.phase is Phase.FAILED and state.resumable and effects == ()
+    state, effects = transition(state, s.Resume())
+    assert effects == (s.StartWorker(2, "/tmp/b.shot", "vid_7"),)
     assert (state.scene, state.job) == ("other", "vid_7")
+    assert transition(state, s.LeftBehind("other", "", "vid_8", "")) == (state, ())
 
 
 def test_only_tidying_survives_its_run() -> None:
