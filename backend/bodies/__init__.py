@@ -1,0 +1,18 @@
+"""Bodies of the SMPL family: load, pose, sample. Numpy only, and trimesh to sample."""
+
+from .io import BodyInfo, embedded, list_bodies, load_body
+from .model import JOINT_NAMES, BodyError, BodyModel, Posed
+from .sampling import SurfaceSamples, sample_surface
+
+__all__ = [
+    "JOINT_NAMES",
+    "BodyError",
+    "BodyInfo",
+    "BodyModel",
+    "Posed",
+    "SurfaceSamples",
+    "embedded",
+    "list_bodies",
+    "load_body",
+    "sample_surface",
+]

@@ -19,7 +19,7 @@ from typing import Any
 
 from .pickle_table import TABLE, Blank, Inline, Maker, PickleRefused, count_cells, rebuild_array
 
-__all__ = ["MAX_BYTES", "PickleRefused", "load_pickle"]
+__all__ = ["MAX_BYTES", "Maker", "PickleReader", "PickleRefused", "load_pickle"]
 
 MAX_BYTES = 2 << 30
 """No file, before or after decompression, may be larger than this."""
@@ -48,7 +48,7 @@ def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
         data = path.read_bytes()
     data = _decompress(data, max_bytes)
     try:
-        return _Reader(io.BytesIO(data)).load()
+        return PickleReader(data).load()
     except PickleRefused:
         raise
     except RecursionError:
@@ -84,15 +84,18 @@ def _decompress(data: bytes, max_bytes: int) -> bytes:
 _Unpickler: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class _Reader(_Unpickler):
-    """The standard library's unpickler in Python, with every opcode that calls or builds replaced."""
+class PickleReader(_Unpickler):
+    """The standard library's unpickler in Python, with every opcode that calls or builds replaced.
+
+    A subclass may admit more by overriding ``find_class``, which returns a ``Maker``, and ``persistent_load``.
+    """
 
     dispatch = dict(_Unpickler.dispatch)
 
-    def __init__(self, file: io.BytesIO) -> None:
-        self.file = file
-        self.size = file.getbuffer().nbytes
-        super().__init__(file, encoding="latin1")
+    def __init__(self, source: bytes | io.BytesIO) -> None:
+        self.file = io.BytesIO(source) if isinstance(source, bytes) else source
+        self.size = self.file.getbuffer().nbytes
+        super().__init__(self.file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Maker:
         full = f"{module}.{name}".replace("__builtin__.", "builtins.").replace("copy_reg.", "copyreg.")
@@ -149,7 +152,7 @@ class _Reader(_Unpickler):
 
     def _read_inline(self, note: Inline) -> Any:
         if note.dtype.hasobject:  # joblib writes these as a pickle within the pickle
-            return _Reader(self.file).load()
+            return PickleReader(self.file).load()
         if note.padded:
             padding = self.file.read(1)
             self.file.read(padding[0] if padding else 0)

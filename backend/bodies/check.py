@@ -1,0 +1,85 @@
+"""Whether the parts of a body fit together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .model import BodyModel
+
+MAX_VERTICES, MAX_FACES, MAX_JOINTS, MAX_SHAPES = 200_000, 400_000, 512, 1_000
+MAX_BYTES = 1 << 30
+"""No body's arrays may take more than this together."""
+
+
+def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check shapes before any memory is taken for them.
+
+    Args:
+        shapes: of ``v_template``, ``faces``, ``weights``, ``shapedirs``, ``J_regressor``, ``parents`` and, where there
+            are such, ``posedirs``, ``expressiondirs``, ``regions`` and ``hands_mean``.
+
+    Raises:
+        BodyError: naming the array that does not fit the others, or is too large.
+    """
+    from .model import BodyError
+
+    def need(name: str, fits: bool, wanted: str) -> None:
+        if not fits:
+            raise BodyError(name, f"has the shape {shapes[name]}; {wanted} is needed")
+
+    template, faces, weights = shapes["v_template"], shapes["faces"], shapes["weights"]
+    need("v_template", len(template) == 2 and template[1] == 3 and 3 <= template[0] <= MAX_VERTICES,
+         f"(V, 3) with 3 to {MAX_VERTICES} vertices")  # fmt: skip
+    count = template[0]
+    need("faces", len(faces) == 2 and faces[1] == 3 and 1 <= faces[0] <= MAX_FACES, f"(F, 3) with 1 to {MAX_FACES}")
+    need("weights", len(weights) == 2 and weights[0] == count and 1 <= weights[1] <= MAX_JOINTS,
+         f"({count}, J) with 1 to {MAX_JOINTS} joints")  # fmt: skip
+    joints = weights[1]
+    need("parents", shapes["parents"] == (joints,), f"({joints},)")
+    need("J_regressor", shapes["J_regressor"] == (joints, count), f"{(joints, count)}")
+    for name in ("shapedirs", "expressiondirs"):
+        if name in shapes:
+            shape = shapes[name]
+            need(name, len(shape) == 3 and shape[:2] == (count, 3) and shape[2] <= MAX_SHAPES,
+                 f"({count}, 3, S) with at most {MAX_SHAPES} components")  # fmt: skip
+    for name, wanted in (("posedirs", (count, 3, 9 * (joints - 1))), ("regions", (count,)), ("hands_mean", (30, 3))):
+        if name in shapes:
+            need(name, shapes[name] == wanted, f"{wanted}")
+    size = sum(4 * int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
+    if size > MAX_BYTES:
+        raise BodyError("body", f"needs {size >> 20} MiB; at most {MAX_BYTES >> 20} MiB are admitted")
+
+
+def check_body(body: BodyModel) -> None:
+    """Check the arrays of a body against each other. Raises BodyError naming the one at fault."""
+    from .model import JOINT_NAMES, BodyError
+
+    if body.family not in JOINT_NAMES:
+        raise BodyError("family", f"{body.family!r} is unknown; one of {', '.join(JOINT_NAMES)} is needed")
+    names = ("v_template", "faces", "weights", "shapedirs", "J_regressor", "parents", "posedirs", "expressiondirs",
+             "regions", "hands_mean")  # fmt: skip
+    arrays = {name: value for name in names if (value := getattr(body, name)) is not None}
+    for name, array in arrays.items():
+        kinds = "ui" if name in ("faces", "parents", "regions") else "f"
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            raise BodyError(name, "is not an array of " + ("whole numbers" if kinds == "ui" else "real numbers"))
+    check_shapes({name: array.shape for name, array in arrays.items()})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BodyError(name, "holds a number that is not finite")
+    if body.joint_names != JOINT_NAMES[body.family] or len(body.parents) != len(body.joint_names):
+        raise BodyError("joint_names", f"are not those of the family {body.family}")
+    order = np.arange(len(body.parents))
+    if body.parents[0] != -1 or np.any(body.parents[1:] < 0) or np.any(body.parents >= order):
+        raise BodyError("parents", "must start with the root, and name each parent before its children")
+    if body.faces.min() < 0 or body.faces.max() >= len(body.v_template):
+        raise BodyError("faces", f"name vertices that do not exist; there are {len(body.v_template)}")
+    if body.weights.min() < -1e-4 or np.abs(body.weights.sum(1) - 1).max() > 1e-2:
+        raise BodyError("weights", "must be positive and add up to one for each vertex")
+    if np.abs(body.J_regressor.sum(1) - 1).max() > 1e-2:
+        raise BodyError("J_regressor", "must add up to one for each joint")
+    if body.regions is not None and body.regions.max() >= len(body.region_names):
+        raise BodyError("regions", f"name a region that does not exist; there are {len(body.region_names)}")
