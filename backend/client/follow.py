@@ -61,7 +61,7 @@ class Follower:
     - ``resumable``: after ``failed``: the job still lives at the backend and can be followed again
     """
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes] | None) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[Any] | None) -> None:
         self.folder = folder
         self._process = process
 

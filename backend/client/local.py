@@ -68,8 +68,8 @@ class LocalBackend:
         self.source = Path(source)
         self.python = Path(python) if python else venv_python(self.folder / "venv")
         self._given = bool(python)
-        self._installer: subprocess.Popen[bytes] | None = None
-        self._server: subprocess.Popen[bytes] | None = None
+        self._installer: subprocess.Popen[Any] | None = None
+        self._server: subprocess.Popen[Any] | None = None
         self._pid = 0
         self._token = ""
         self._stopping = 0.0

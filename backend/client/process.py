@@ -14,7 +14,7 @@ from typing import Any
 WINDOWS = os.name == "nt"
 
 
-def spawn(command: list[str], *, log: Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn(command: list[str], *, log: Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[Any]:
     """Start a program in its own process group, without a window; what it prints goes to ``log``."""
     options: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
@@ -29,7 +29,6 @@ def spawn(command: list[str], *, log: Path, cwd: Path, env: dict[str, str] | Non
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=env,
-            text=False,
             **options,
         )
 

@@ -259,7 +259,14 @@ class Worker:
         self._tell(preview_path=str(target), preview_revision=self.report["preview_revision"] + 1)
 
     def _fail(self, error: BackendError) -> None:
-        self._tell(state="failed", message=error.message, error=error.as_dict(), eta_seconds=None, queue_position=None)
+        self._tell(
+            state="failed",
+            message=error.message,
+            error=error.as_dict(),
+            eta_seconds=None,
+            queue_position=None,
+            resumable=bool(self.report["job"]) and self.resumable and error.code != "not_found",
+        )
 
     def _tell(self, **changes: Any) -> None:
         with self._lock:

@@ -1,0 +1,119 @@
+"""The command line: ``maquette serve | render | inspect | train | models list``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_COMMANDS = {
+    "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
+    "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
+    "inspect": ("media.inspect", "add_inspect_parser", "say what a .shot file holds"),
+    "train": ("training.cli", "add_train_parser", "train a model"),
+    "models": ("cli", "add_models_parser", "list the models and their files"),
+}
+"""Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
+command that is asked for is imported: help must not wait for torch."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 2 after an error, of which one line is on stderr; ``--debug`` shows the traceback.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    debug = "--debug" in arguments
+    try:
+        args = _parser(wanted).parse_args(arguments)
+        return int(args.run(args) or 0)
+    except KeyboardInterrupt:
+        print("maquette: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of the output is gone, 'maquette ... | head' for instance; keep Python from telling at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(f"maquette: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser(wanted: str | None) -> argparse.ArgumentParser:
+    """The parser; of the commands only ``wanted`` with its options."""
+    parser = argparse.ArgumentParser(
+        prog="maquette", description="Bodies and cameras keyed in Blender become video. See 'maquette COMMAND --help'."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, function, line) in _COMMANDS.items():
+        if name != wanted:
+            commands.add_parser(name, help=line, add_help=False)
+            continue
+        add = getattr(importlib.import_module(f".{module}", __package__), function)
+        add(commands)
+        # Also after the command, where people type it.
+        commands.choices[name].add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
+    return parser
+
+
+def add_models_parser(subparsers: Any) -> None:
+    """Add ``models`` to the command line."""
+    parser = subparsers.add_parser("models", help="list the models and their files")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    listing = verbs.add_parser("list", help="every model, and which files it lacks")
+    listing.add_argument("--json", action="store_true", help="as a program reads it")
+    listing.set_defaults(run=_list_models)
+
+
+def _list_models(args: argparse.Namespace) -> int:
+    import json
+
+    from .models.registry import list_models
+    from .server.intake import describe_model
+
+    models = [describe_model(status) for status in list_models()]
+    if args.json:
+        print(json.dumps(models, indent=2))
+        return 0
+    for model in models:
+        state = "ready" if model["available"] else "missing: " + ", ".join(model["missing"])
+        print(f"{model['id']:<16} {model['label']:<32} {state}")
+    return 0
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from importlib import metadata
+
+        try:
+            print(f"maquette {metadata.version('maquette')}")
+        except metadata.PackageNotFoundError:
+            print("maquette (not installed)")
+        parser.exit()
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, as the one line that people read."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"{text}; install the backend's packages with: pip install 'maquette[backend]'"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # Errors of this project speak for themselves; of others the kind says more than the text.
+    ours = type(error).__module__.startswith(__name__.rpartition(".")[0])
+    return text if ours else f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""The wire, version 1 (docs/wire.md): what each request gets."""
+
+# No postponed annotations here: FastAPI could not see through those of the functions inside functions.
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import secrets
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from .config import HEARTBEAT_SECONDS, WIRE_VERSION, ServerConfig
+from .engines import make_engines
+from .errors import ApiError, is_disk_full, no_space
+from .files import JobFiles
+from .intake import check_shot, describe_model
+from .jobs import Job, JobStore, QueueFull, new_id
+from .runner import Runner
+from .upload import drain, receive_shot
+
+log = logging.getLogger("maquette.server")
+
+_LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
+
+
+class Backend:
+    """What the requests share."""
+
+    def __init__(self, config: ServerConfig, version: str) -> None:
+        self.config = config
+        self.version = version
+        self.files = JobFiles(config.data)
+        self.store = JobStore(config.data / "jobs.sqlite")
+        self.engines = make_engines(config.engines)
+        self.runner = Runner(config, self.store, self.files)
+        # Reading a shot takes memory: few at a time.
+        self.reading = asyncio.Semaphore(2)
+
+    def start(self) -> None:
+        """Pick up what the last run left, and begin."""
+        self.store.recover(self.config.max_attempts)
+        self.files.clean(self.store.ids())
+        self.runner.start()
+
+    def stop(self) -> None:
+        """End the engine process and let go of the store."""
+        self.runner.stop()
+        self.store.close()
+
+
+def create_app(config: ServerConfig, version: str) -> FastAPI:
+    """The application; its jobs run while its lifespan does.
+
+    Raises:
+        StoreInUse, StoreBroken, OSError: the data folder cannot be used.
+    """
+    backend = Backend(config, version)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        backend.start()
+        yield
+        await to_thread.run_sync(backend.stop)
+
+    app = FastAPI(title="Maquette", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.backend = backend
+    _add_errors(app)
+    _add_requests(app, backend)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    async def answer(request: Request, error: ApiError) -> Response:
+        if request.method == "POST":
+            await drain(request)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return JSONResponse(error.body, error.status, headers)
+
+    async def api_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return await answer(request, error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "bad_request"}.get(error.status_code, "bad_request")
+        message = f"{request.method} {request.url.path}: {error.detail}."
+        return await answer(request, ApiError(error.status_code, code, message))
+
+    async def bad_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        return await answer(request, ApiError(400, "bad_request", f"{field}: {first['msg']}.", field))
+
+    async def full_disk(request: Request, error: Exception) -> Response:
+        if is_disk_full(error):
+            return await answer(request, no_space())
+        raise error
+
+    async def gone(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        message = f"The backend failed with {type(error).__name__}. Its log has more."
+        return JSONResponse({"error": {"code": "server_error", "message": message}}, 500)
+
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, bad_request)
+    app.add_exception_handler(OSError, full_disk)
+    app.add_exception_handler(sqlite3.Error, full_disk)
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(Exception, failed)
+
+
+def _add_requests(app: FastAPI, backend: Backend) -> None:
+    config, store, files, runner = backend.config, backend.store, backend.files, backend.runner
+
+    def known_host(request: Request) -> None:
+        if config.token or config.any_host or _LOCAL_NAMES.match(request.headers.get("host", "")):
+            return
+        raise ApiError(
+            403, "bad_request", "This backend answers only requests sent to this computer's own name; use 127.0.0.1."
+        )
+
+    def guard(request: Request) -> None:
+        """Token, then version of the wire."""
+        known_host(request)
+        if config.token:
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            right = secrets.compare_digest(given.strip().encode(), config.token.encode())
+            if scheme.lower() != "bearer" or not right:
+                message = "This backend wants a token." if not given else "This backend refuses this token."
+                raise ApiError(401, "unauthorized", message)
+        wire = request.headers.get("x-maquette-wire", "")
+        if wire != str(WIRE_VERSION):
+            message = f"This backend speaks version {WIRE_VERSION} of the wire; the request says {wire[:20] or 'none'}."
+            raise ApiError(426, "wire_mismatch", message, wire=WIRE_VERSION)
+
+    def client(request: Request) -> str:
+        guard(request)
+        try:
+            return str(uuid.UUID(request.headers.get("x-maquette-client", "")))
+        except ValueError:
+            raise ApiError(400, "bad_request", "The header X-Maquette-Client must hold a UUID.") from None
+
+    def own(job_id: str, client: Annotated[str, Depends(client)]) -> Job:
+        job = store.get(job_id, client)
+        if job is None:
+            raise ApiError(404, "not_found", "This backend has no such job of yours; it may have been deleted.")
+        return job
+
+    Client = Annotated[str, Depends(client)]
+    Own = Annotated[Job, Depends(own)]
+
+    @app.get("/v1/health", dependencies=[Depends(known_host)])
+    def health() -> dict[str, Any]:
+        return {
+            "name": "maquette",
+            "version": backend.version,
+            "wire": WIRE_VERSION,
+            "device": runner.device,
+            "token_required": bool(config.token),
+            "queue": len(store.waiting()) + len(store.running()),
+            "max_upload": config.max_upload,
+        }
+
+    @app.get("/v1/models", dependencies=[Depends(guard)])
+    def models() -> dict[str, Any]:
+        return {"object": "list", "data": [describe_model(status) for status in backend.engines.models()]}
+
+    @app.post("/v1/videos", status_code=201)
+    async def create(request: Request, client: Client) -> dict[str, Any]:
+        if len(store.waiting()) >= config.max_queue:
+            raise _queue_full(config)
+        declared = request.headers.get("content-length", "")
+        if not files.has_room(int(declared) if declared.isdigit() else 0):
+            raise no_space()
+        upload: Path = files.incoming / secrets.token_hex(12)
+        try:
+            await receive_shot(request, upload, config.max_upload, config.stall)
+            async with backend.reading:
+                intake = await to_thread.run_sync(check_shot, upload, backend.engines)
+            if not files.has_room(intake.result_bytes):
+                raise no_space()
+            job_id = new_id()
+            files.adopt(upload, job_id)
+            try:
+                job = store.create(
+                    *(client, intake.name, intake.model, intake.steps, intake.plan, intake.notes),
+                    max_queue=config.max_queue,
+                    job_id=job_id,
+                )
+            except BaseException as error:
+                files.remove(job_id)
+                if isinstance(error, QueueFull):
+                    raise _queue_full(config) from None
+                raise
+        finally:
+            upload.unlink(missing_ok=True)
+        runner.wake()
+        return store.view(job)
+
+    @app.get("/v1/videos")
+    def jobs(client: Client) -> dict[str, Any]:
+        return {"object": "list", "data": [store.view(job) for job in store.of_client(client)]}
+
+    @app.get("/v1/videos/{job_id}")
+    def one(job: Own) -> dict[str, Any]:
+        return store.view(job)
+
+    @app.delete("/v1/videos/{job_id}")
+    def cancel(job: Own, keep: bool = False) -> dict[str, Any]:
+        now = store.request_cancel(job.id) or job
+        if now.status == "in_progress":
+            runner.cancel(job.id)
+        elif job.ended and not keep and store.delete(job.id):
+            files.remove(job.id)
+            return {**store.view(now), "deleted": True}
+        return store.view(now)
+
+    @app.get("/v1/videos/{job_id}/content")
+    def content(job: Own, variant: str = "video") -> Response:
+        if variant not in ("video", "frames"):
+            raise ApiError(
+                400, "bad_request", f"There is no variant '{variant[:40]}'; ask for video or frames.", "variant"
+            )
+        if job.status != "completed":
+            why = job.error["message"] if job.error else f"it is {job.status.replace('_', ' ')}"
+            raise ApiError(409, "not_ready", f"The job has no result: {why}")
+        stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
+        if variant == "frames":
+            return FileResponse(files.frames_zip(job.id), media_type="application/zip", filename=f"{stem}.zip")
+        return FileResponse(files.video(job.id), media_type="video/mp4", filename=f"{stem}.mp4")
+
+    @app.get("/v1/videos/{job_id}/preview")
+    def preview(job: Own) -> Response:
+        try:
+            return Response(
+                files.preview(job.id).read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"}
+            )
+        except FileNotFoundError:
+            return Response(status_code=204)
+
+    @app.get("/v1/videos/{job_id}/events")
+    async def events(job: Own) -> Response:
+        return EventSourceResponse(
+            follow(store, job), ping=HEARTBEAT_SECONDS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+
+
+async def follow(store: JobStore, job: Job) -> AsyncIterator[ServerSentEvent]:
+    """The job now and after each change, until it has ended or is deleted."""
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+    unsubscribe = store.subscribe(lambda: _call(loop, changed.set))
+    last: dict[str, Any] = {}
+    try:
+        while True:
+            changed.clear()
+            now = store.get(job.id)
+            if now is None:
+                return
+            view = store.view(now)
+            # The time left runs down by itself and is no news.
+            news = {key: value for key, value in view.items() if key != "eta_seconds"}
+            if news != last:
+                last = news
+                yield ServerSentEvent(data=json.dumps(view), event="job")
+            if now.ended:
+                return
+            await changed.wait()
+    finally:
+        unsubscribe()
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Any) -> None:
+    with contextlib.suppress(RuntimeError):
+        # The loop is closed while the server stops.
+        loop.call_soon_threadsafe(function)
+
+
+def _queue_full(config: ServerConfig) -> ApiError:
+    return ApiError(
+        429, "queue_full", f"{config.max_queue} jobs wait at this backend already. Send the shot again later."
+    )

@@ -1,0 +1,43 @@
+"""How a server is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+WIRE_VERSION = 1
+HEARTBEAT_SECONDS = 15
+REGISTRY_ENGINES = "maquette.backend.server.engines:RegistryEngines"
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of one server.
+
+    Attributes:
+        data: folder for the job store, uploads and results; one server at a time uses it.
+        token: bearer token that every request but health must carry; empty for none.
+        any_host: answer whatever name the request was sent to. Without a token and on this computer only, requests
+            sent to another name are refused: a web page could otherwise point its own name at this computer.
+        device: for the engines, such as ``cuda:1`` or ``cpu``; None lets them choose.
+        engines: ``module:attribute`` of a factory of the engines (see ``engines.Engines``).
+        max_upload: bytes of a .shot file.
+        max_queue: jobs that wait; more are refused.
+        max_attempts: times a job is begun when the server does not survive it.
+        idle_unload: seconds without a job after which the engine process ends and gives its memory back.
+        cancel_patience: seconds after which a cancelled job that does not stop is stopped with its process; at least
+            three of its steps are waited for.
+        stall: seconds that an upload may stand still.
+    """
+
+    data: Path
+    token: str = ""
+    any_host: bool = False
+    device: str | None = None
+    engines: str = REGISTRY_ENGINES
+    max_upload: int = 2 << 30
+    max_queue: int = 100
+    max_attempts: int = 3
+    idle_unload: float = 600.0
+    cancel_patience: float = 30.0
+    stall: float = 60.0

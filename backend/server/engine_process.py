@@ -1,0 +1,254 @@
+"""The process that runs the engines: it may crash or run out of memory without taking the server along."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from .engines import Engines, make_engines
+from .errors import is_disk_full
+
+log = logging.getLogger("maquette.engine")
+
+_PREVIEW_SECONDS = 0.4
+_OUT_OF_MEMORY = ("CUDA out of memory", "can't allocate memory", "not enough memory")
+"""How torch says it, on a GPU and on a CPU."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job: its id, model and folder."""
+
+    job: str
+    model: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the process says.
+
+    Attributes:
+        kind: ``ready`` (text: the device), ``broken`` (text), ``progress``, ``completed``, ``cancelled``, ``failed``.
+        error: of ``failed``: code, message and field.
+    """
+
+    kind: str
+    text: str = ""
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    notes: tuple[str, ...] = ()
+    error: dict[str, Any] | None = None
+
+
+def main(connection: Connection, cancel: Any, engines: str, device: str | None) -> None:
+    """Serve tasks until the pipe closes.
+
+    Args:
+        cancel: shared byte, non-zero when the task under way is to stop. A byte rather than an Event: a process
+            that is killed while it holds an Event's lock would block the server for ever.
+    """
+    # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    _prefer_to_be_killed()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        source = make_engines(engines)
+        connection.send(Report("ready", source.device(device)))
+    except Exception as error:
+        log.exception("The engines cannot be loaded")
+        connection.send(Report("broken", f"{type(error).__name__}: {error}"))
+        return
+    worker = _Worker(connection, cancel, source, device)
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, OSError):
+            return
+        worker.run(task)
+
+
+class _Worker:
+    def __init__(self, connection: Connection, cancel: Any, source: Engines, device: str | None) -> None:
+        self._connection = connection
+        self._cancel = cancel
+        self._source = source
+        self._device = device
+        self._model = ""
+        self._engine: Any = None
+        self._previewed = 0.0
+
+    def run(self, task: Task) -> None:
+        from ..models.engine import Cancelled, EngineError
+        from ..shot import Shot, ShotError
+
+        part = task.folder / "result.part"
+        self._previewed = 0.0
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            engine = self._load(task.model)
+            shot = Shot.load(task.folder / "job.shot")
+            result = engine.generate(shot, lambda progress: self._progress(task, progress), self._cancelled)
+            self._write(task, part, shot, result)
+            report = Report("completed", notes=tuple(result.notes))
+        except Cancelled:
+            report = Report("cancelled")
+        except (EngineError, ShotError) as error:
+            message = getattr(error, "message", None) or str(error)
+            report = _failed("invalid_shot", message, error.field)
+        except Exception as error:
+            log.exception("Job %s failed", task.job)
+            report = self._explain(error)
+        except BaseException:
+            self._unload()
+            raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._connection.send(report)
+
+    def _load(self, model: str) -> Any:
+        if self._engine is None or self._model != model:
+            self._send_progress("loading", 0, 0)
+            self._unload()
+            self._engine = self._source.load(model, self._device)
+            self._model = model
+        return self._engine
+
+    def _unload(self) -> None:
+        self._engine, self._model = None, ""
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _write(self, task: Task, part: Path, shot: Any, result: Any) -> None:
+        from ..media import write_mp4, write_png_sequence
+        from ..models.engine import Cancelled
+
+        def stop_when_cancelled() -> None:
+            if self._cancelled():
+                raise Cancelled
+
+        total = 2 * len(result.frames)
+        done = 0
+
+        def wrote() -> None:
+            nonlocal done
+            done += 1
+            stop_when_cancelled()
+            self._send_progress("writing", done, total)
+
+        def counted(frames: Iterable[Any]) -> Iterator[Any]:
+            for frame in frames:
+                yield frame
+                wrote()
+
+        metadata = {**describe(shot), **result.metadata, "job": task.job}
+        self._send_progress("writing", 0, total)
+        part.mkdir()
+        write_mp4(part / "video.mp4", result.frames, result.fps, metadata, on_frame=lambda _: wrote())
+        write_png_sequence(part / "frames", counted(result.frames), metadata)
+        final = task.folder / "result"
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+
+    def _cancelled(self) -> bool:
+        return bool(self._cancel.value)
+
+    def _progress(self, task: Task, progress: Any) -> None:
+        if progress.preview is not None and time.monotonic() - self._previewed >= _PREVIEW_SECONDS:
+            self._previewed = time.monotonic()
+            self._preview(task, progress.preview)
+        self._send_progress(progress.stage, progress.step, progress.steps)
+
+    def _send_progress(self, stage: str, step: int, steps: int) -> None:
+        self._connection.send(Report("progress", stage=stage, step=int(step or 0), steps=int(steps or 0)))
+
+    def _preview(self, task: Task, image: Any) -> None:
+        from ..media import encode_png
+
+        new = task.folder / "preview.new"
+        try:
+            new.write_bytes(encode_png(image).data)
+            os.replace(new, task.folder / "preview.png")
+        except OSError as error:
+            # A picture on the way is not worth the job; a full disk shows when the result is written.
+            new.unlink(missing_ok=True)
+            log.warning("No preview of %s: %s", task.job, error)
+
+    def _explain(self, error: Exception) -> Report:
+        if is_disk_full(error):
+            return _failed(
+                "no_space",
+                "The backend's disk is full, so the video could not be written. Delete old results there and generate "
+                "again; nothing half-written was left.",
+            )
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+            # What was loaded goes too, so that the next job finds the memory free.
+            self._unload()
+            return _failed(
+                "out_of_memory",
+                "The backend ran out of memory. Generate at a smaller size or with fewer frames, or close what else "
+                "uses the memory there (a render in Blender, for instance).",
+            )
+        return _failed(
+            "internal", f"The engine failed with {type(error).__name__}: {error}. The backend's log has more."
+        )
+
+
+def describe(shot: Any) -> dict[str, Any]:
+    """The settings of a shot, for the metadata of what is made from it."""
+    s = shot.settings
+    return {
+        "generator": "Maquette",
+        "title": shot.name,
+        "model": s.model,
+        "seed": int(s.seed),
+        "steps": s.steps,
+        "guidance": s.guidance,
+        "width": s.width,
+        "height": s.height,
+        "prompt": shot.prompt,
+        "clip": {
+            "frames": shot.clip.frames,
+            "fps": float(shot.clip.fps),
+            "width": int(shot.clip.width),
+            "height": int(shot.clip.height),
+        },
+        "characters": [character.name for character in shot.characters],
+        "background": shot.background.kind,
+    }
+
+
+def _failed(code: str, message: str, field: str | None = None) -> Report:
+    return Report("failed", error={"code": code, "message": message, "field": field})
+
+
+def _prefer_to_be_killed() -> None:
+    """Linux: when memory runs out, this process goes rather than the server."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("800")
+    except OSError:
+        pass
+
+
+def _end_with_parent() -> None:
+    """A server that is killed cannot stop this process; nothing may keep the memory."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,69 @@
+"""What the server needs of the models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..models.engine import Engine, Plan
+    from ..models.registry import ModelStatus
+    from ..shot import Shot
+
+
+class Engines(Protocol):
+    """A source of engines. One instance lives in the server, another in the engine process."""
+
+    def models(self) -> list[ModelStatus]:
+        """All models, available or not (called in the server)."""
+        ...
+
+    def plan(self, shot: Shot) -> Plan:
+        """What would be made of the shot; raises EngineError (called in the server)."""
+        ...
+
+    def load(self, model_id: str, device: str | None) -> Engine:
+        """Load a model (called in the engine process)."""
+        ...
+
+    def device(self, wanted: str | None) -> str:
+        """The device that ``load`` uses, in words (called in the engine process)."""
+        ...
+
+
+class RegistryEngines:
+    """The models of presets/models."""
+
+    def models(self) -> list[ModelStatus]:
+        """See Engines."""
+        from ..models.registry import list_models
+
+        return list_models()
+
+    def plan(self, shot: Shot) -> Plan:
+        """See Engines."""
+        from ..models.registry import plan_shot
+
+        return plan_shot(shot)
+
+    def load(self, model_id: str, device: str | None) -> Engine:
+        """See Engines."""
+        from ..models.registry import load_engine
+
+        return load_engine(model_id, device)
+
+    def device(self, wanted: str | None) -> str:
+        """See Engines."""
+        import torch
+
+        device = torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "cuda":
+            return f"{device} ({torch.cuda.get_device_name(device)})"
+        return str(device)
+
+
+def make_engines(path: str) -> Engines:
+    """The engines named by ``module:attribute``."""
+    module, _, attribute = path.partition(":")
+    factory: Any = getattr(importlib.import_module(module), attribute)
+    return factory()

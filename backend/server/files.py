@@ -1,0 +1,93 @@
+"""The folders of the jobs: nothing half-written is ever taken for a result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import zipfile
+from pathlib import Path
+
+RESERVE = 64 << 20
+"""Bytes left free on the disk for the store and the logs."""
+
+
+class JobFiles:
+    """Where a server keeps its files.
+
+    ``incoming/`` holds uploads on their way, ``jobs/<id>/`` one job: ``job.shot``, ``preview.png`` and ``result/``
+    with ``video.mp4`` and ``frames/00001.png`` and on. ``result`` is renamed into place once it is complete.
+
+    Raises:
+        OSError: the folders cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.incoming = root / "incoming"
+        self.jobs = root / "jobs"
+        self._zipping = threading.Lock()
+        for folder in (self.incoming, self.jobs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def folder(self, job_id: str) -> Path:
+        """The folder of a job."""
+        return self.jobs / job_id
+
+    def shot(self, job_id: str) -> Path:
+        """What was sent."""
+        return self.folder(job_id) / "job.shot"
+
+    def preview(self, job_id: str) -> Path:
+        """The newest preview."""
+        return self.folder(job_id) / "preview.png"
+
+    def video(self, job_id: str) -> Path:
+        """The finished film."""
+        return self.folder(job_id) / "result" / "video.mp4"
+
+    def frames_zip(self, job_id: str) -> Path:
+        """The finished frames in one file, made when it is first asked for.
+
+        Raises:
+            OSError: it cannot be written; nothing is left behind.
+        """
+        folder = self.folder(job_id)
+        target, part = folder / "frames.zip", folder / "frames.zip.part"
+        with self._zipping:
+            if target.exists():
+                return target
+            try:
+                # Stored: PNGs do not shrink further.
+                with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+                    for path in sorted((folder / "result" / "frames").glob("*.png")):
+                        archive.write(path, path.name)
+                os.replace(part, target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        return target
+
+    def adopt(self, upload: Path, job_id: str) -> None:
+        """Make an upload a job's shot."""
+        self.folder(job_id).mkdir()
+        os.replace(upload, self.shot(job_id))
+
+    def remove(self, job_id: str) -> None:
+        """Delete everything of a job."""
+        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+
+    def clean(self, known: set[str]) -> None:
+        """At start: remove what a server that died left half-done, and folders of jobs that nobody knows."""
+        for path in self.incoming.iterdir():
+            path.unlink(missing_ok=True)
+        for folder in self.jobs.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            shutil.rmtree(folder / "result.part", ignore_errors=True)
+            (folder / "frames.zip.part").unlink(missing_ok=True)
+
+    def has_room(self, bytes_needed: int) -> bool:
+        """Whether the disk takes that much and keeps a reserve."""
+        return shutil.disk_usage(self.root).free >= bytes_needed + RESERVE

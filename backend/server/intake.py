@@ -1,0 +1,129 @@
+"""What must be right about a shot before it is queued."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from .engines import Engines
+from .errors import ApiError
+
+_MAX_UNPACKED = 6 << 30
+"""Bytes that a shot may unpack to: more than any real one, less than would fell a backend."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A shot that can be run.
+
+    Attributes:
+        name, model: of the shot.
+        steps: denoising steps expected.
+        plan: width, height, frames, fps of the result.
+        notes: what was changed to fit the model, in sentences.
+        result_bytes: room that the result may take on disk.
+    """
+
+    name: str
+    model: str
+    steps: int
+    plan: dict[str, Any]
+    notes: list[str]
+    result_bytes: int
+
+
+def check_shot(path: Path, engines: Engines) -> Intake:
+    """Read the shot, find its model and plan it.
+
+    Raises:
+        ApiError: 422 with the field at fault.
+        OSError: the file cannot be read.
+    """
+    from ..models.engine import EngineError
+    from ..shot import Shot, ShotError
+
+    try:
+        _check_archive(path)
+        shot = Shot.load(path)
+    except ShotError as error:
+        raise _invalid(_without_field(error), error.field) from error
+    statuses = engines.models()
+    status = next((s for s in statuses if s.spec.id == shot.settings.model), None)
+    available = ", ".join(s.spec.id for s in statuses if s.available) or "none"
+    if status is None:
+        message = f"This backend knows no model '{shot.settings.model[:80]}'. Choose one of: {available}."
+        raise _invalid(message, "settings.model")
+    if not status.available:
+        missing = ", ".join(map(str, status.missing))
+        message = (
+            f"The model '{status.spec.id}' is not ready at this backend: {missing} missing. Put the files there, or "
+            f"choose one of: {available}."
+        )
+        raise _invalid(message, "settings.model")
+    try:
+        plan = engines.plan(shot)
+    except EngineError as error:
+        raise _invalid(_without_field(error), error.field) from error
+    defaults = _plain(status.spec.defaults)
+    return Intake(
+        name=shot.name,
+        model=shot.settings.model,
+        steps=int(shot.settings.steps or defaults.get("steps") or 1),
+        plan={"width": plan.width, "height": plan.height, "frames": plan.frames, "fps": float(shot.clip.fps)},
+        notes=list(plan.notes),
+        # The PNGs and a zip of them; the film is small beside them.
+        result_bytes=2 * 3 * plan.width * plan.height * plan.frames,
+    )
+
+
+def describe_model(status: Any) -> dict[str, Any]:
+    """A model as the wire has it."""
+    spec = status.spec
+    return {
+        "id": spec.id,
+        "object": "model",
+        "label": spec.label,
+        "description": spec.description,
+        "license": spec.license,
+        "available": bool(status.available),
+        "missing": [str(item) for item in status.missing],
+        "inputs": _plain(spec.inputs),
+        "limits": _plain(spec.limits),
+        "defaults": _plain(spec.defaults),
+    }
+
+
+def _check_archive(path: Path) -> None:
+    """A small file that unpacks to a very large one is refused before any of it is unpacked."""
+    from ..shot import ShotError
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        # Shot.load says what is wrong.
+        return
+    if size > _MAX_UNPACKED:
+        raise ShotError("file", f"unpacks to {size >> 20} MiB; at most {_MAX_UNPACKED >> 20} MiB are taken")
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples as JSON has them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _without_field(error: Any) -> str:
+    text = str(error)
+    return text.removeprefix(f"{error.field}: ") if error.field else text
+
+
+def _invalid(message: str, field: str | None) -> ApiError:
+    return ApiError(422, "invalid_shot", f"{field}: {message}" if field else message, field)

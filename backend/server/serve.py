@@ -1,0 +1,233 @@
+"""``maquette serve``."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..client.process import write_json
+from .config import REGISTRY_ENGINES, ServerConfig
+
+DEFAULT_PORT = 8188
+
+
+class ServeError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+def add_serve_parser(subparsers: Any) -> None:
+    """Add ``serve`` to the command line."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="answer Blender over HTTP",
+        description="Run a backend. A token, if there is one, comes from the environment variable MAQUETTE_TOKEN or "
+        "from a file, never from the command line, where everybody on the computer could read it.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this computer)"
+    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of jobs and results (default: the user's)")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file that holds the token; made with a new token if missing"
+    )
+    parser.add_argument("--insecure", action="store_true", help="allow other computers without a token")
+    parser.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
+    parser.add_argument(
+        "--max-upload", type=_positive, default=2048, metavar="MIB", help="largest shot (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-queue", type=_positive, default=100, metavar="N", help="jobs that may wait (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--idle-unload", type=float, default=600.0, metavar="SECONDS",
+        help="give the model's memory back after so long without a job (default: %(default)g)",
+    )  # fmt: skip
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, to be reached by https")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
+    parser.add_argument("--info-file", type=Path, metavar="JSON", help="write address and process number here once up")
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    parser.set_defaults(run=run_serve)
+
+
+def run_serve(args: argparse.Namespace) -> int:
+    """Serve until a signal. Raises ServeError when it cannot start."""
+    token = _token(args.token_file)
+    if not token and not args.insecure and not _is_this_computer(args.host):
+        raise ServeError(
+            f"--host {args.host} lets other computers in, but there is no token. Add --token-file FILE (made if "
+            "missing), or --insecure if everybody who reaches this computer may use it."
+        )
+    if bool(args.tls_cert) != bool(args.tls_key):
+        raise ServeError("--tls-cert and --tls-key go together.")
+    config = ServerConfig(
+        data=args.data or default_data_folder(),
+        token=token,
+        any_host=not _is_this_computer(args.host),
+        device=args.device,
+        engines=os.environ.get("MAQUETTE_ENGINES", REGISTRY_ENGINES),
+        max_upload=args.max_upload << 20,
+        max_queue=args.max_queue,
+        idle_unload=args.idle_unload,
+    )
+    serve(
+        config, args.host, args.port, info_file=args.info_file, tls_cert=args.tls_cert, tls_key=args.tls_key,
+        verbose=args.verbose,
+    )  # fmt: skip
+    return 0
+
+
+def serve(
+    config: ServerConfig,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    *,
+    info_file: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    verbose: bool = False,
+) -> None:
+    """Run a server in this process until SIGINT or SIGTERM; a job under way then waits for the next start.
+
+    Args:
+        info_file: receives ``{"address", "pid", "version"}`` once requests are answered; removed at the end.
+
+    Raises:
+        ServeError: the port, the data folder or the certificate cannot be used.
+    """
+    import uvicorn
+
+    from .app import create_app
+    from .jobs import StoreBroken, StoreInUse
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    listener = _bind(host, port)
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+        app = create_app(config, version())
+    except StoreInUse as error:
+        listener.close()
+        raise ServeError(
+            f"Another server works on {config.data}. Stop it, or give this one a folder of its own with --data."
+        ) from error
+    except (StoreBroken, OSError) as error:
+        listener.close()
+        raise ServeError(f"The data folder {config.data} cannot be used: {error}.") from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce()
+
+    scheme = "https" if tls_cert else "http"
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{scheme}://{shown}:{listener.getsockname()[1]}"
+
+    def announce() -> None:
+        if info_file is not None:
+            write_json(info_file, {"address": address, "pid": os.getpid(), "version": version()})
+        print(f"Maquette {version()} answers at {address}; jobs are kept in {config.data}", flush=True)
+
+    try:
+        settings = uvicorn.Config(
+            app, log_config=None, log_level="info" if verbose else "warning", access_log=verbose, lifespan="on",
+            timeout_graceful_shutdown=5, server_header=False,
+            ssl_certfile=str(tls_cert) if tls_cert else None, ssl_keyfile=str(tls_key) if tls_key else None,
+        )  # fmt: skip
+        settings.load()
+    except OSError as error:
+        raise ServeError(f"The certificate cannot be used: {error}.") from error
+    # uvicorn raises the signal again once it has stopped in order; there is nothing left to do then.
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        Server(settings).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        listener.close()
+        if info_file is not None:
+            info_file.unlink(missing_ok=True)
+
+
+def default_data_folder() -> Path:
+    """Where a server keeps its jobs when nothing else is said."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("maquette", appauthor=False)) / "server"
+
+
+def version() -> str:
+    """Of the installed package."""
+    try:
+        return metadata.version("maquette")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, OverflowError, UnicodeError) as error:
+        raise ServeError(f"--host {host} with --port {port} is no address to listen on ({error}).") from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"Port {port} of {host} cannot be used ({error.strerror}). If a backend runs there already, use that one "
+            "or stop it; --port chooses another."
+        ) from error
+    return listener
+
+
+def _token(path: Path | None) -> str:
+    if path is None:
+        return os.environ.get("MAQUETTE_TOKEN", "").strip()
+    try:
+        token = path.read_text("utf-8").strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(32)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(token + "\n")
+        except OSError as error:
+            raise ServeError(f"--token-file {path} cannot be made ({error.strerror}).") from error
+        print(f"A new token is in {path}; enter it in Maquette's preferences in Blender.", flush=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServeError(f"--token-file {path} cannot be read ({error}).") from error
+    if not token:
+        raise ServeError(f"--token-file {path} is empty: write a token into it, or remove it to get a new one.")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ServeError(f"--token-file {path} must hold one word of plain characters.")
+    return token
+
+
+def _is_this_computer(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,105 @@
+"""Engines that take no time, for tests of the server around them.
+
+What they do is written in the shot's prompt as ``key=value`` words: ``wait`` seconds a step, ``fail`` =
+oom | engine | odd | exit | full, ``stubborn`` = 1 to ignore a cancel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from maquette.backend.models.engine import Cancelled, EngineError, Plan, Progress, Result
+
+
+@dataclass
+class Spec:
+    id: str
+    label: str
+    description: str = "Makes grey frames"
+    license: str = "CC0-1.0"
+    inputs: tuple[str, ...] = ("points",)
+    limits: dict[str, Any] = field(default_factory=lambda: {"frames": 40})
+    defaults: dict[str, Any] = field(default_factory=lambda: {"steps": 4})
+
+
+@dataclass
+class Status:
+    spec: Spec
+    available: bool = True
+    missing: tuple[str, ...] = ()
+
+
+def told(shot: Any) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in shot.prompt.split() if "=" in word)
+
+
+def note(line: str) -> None:
+    """One line into the file that the test reads."""
+    if path := os.environ.get("FAKE_LOG"):
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+class FakeEngine:
+    def generate(self, shot: Any, on_progress: Any, cancelled: Any) -> Result:
+        orders = told(shot)
+        steps = shot.settings.steps or 4
+        note(f"begin {shot.name} {os.getpid()}")
+        on_progress(Progress("encoding", 0, 0))
+        for step in range(1, steps + 1):
+            if cancelled() and "stubborn" not in orders:
+                note(f"stopped {shot.name} {step - 1}")
+                raise Cancelled
+            time.sleep(float(orders.get("wait", 0)))
+            note(f"step {shot.name} {step}")
+            if step == 2:
+                self._fail(orders.get("fail", ""))
+            picture = np.full((16, 24, 3), 10 * step, np.uint8)
+            on_progress(Progress("denoising", step, steps, picture))
+        on_progress(Progress("decoding", 1, 1))
+        ramp = np.arange(shot.clip.frames, dtype=np.uint8)[:, None, None, None] * 5
+        frames = np.broadcast_to(ramp, (shot.clip.frames, 32, 48, 3)).copy()
+        return Result(frames, shot.clip.fps, ("made of grey",), {"steps": steps})
+
+    def _fail(self, how: str) -> None:
+        if how == "oom":
+            raise MemoryError
+        if how == "engine":
+            raise EngineError("characters[0].points", "are too few for this engine; sample more.")
+        if how == "odd":
+            raise ZeroDivisionError("by zero")
+        if how == "exit":
+            os._exit(7)
+        if how == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FakeEngines:
+    def models(self) -> list[Status]:
+        return [
+            Status(Spec("isa-nano", "Fake")),
+            Status(Spec("isa-small", "Absent"), False, ("isa-small/vae.safetensors",)),
+        ]
+
+    def plan(self, shot: Any) -> Plan:
+        if shot.clip.frames > 40:
+            raise EngineError("clip", f"has {shot.clip.frames} frames; this engine makes at most 40, shorten the clip.")
+        return Plan(48, 32, shot.clip.frames, ((0, shot.clip.frames),), ("size snapped to 48 x 32",))
+
+    def load(self, model_id: str, device: str | None) -> FakeEngine:
+        note(f"load {model_id}")
+        return FakeEngine()
+
+    def device(self, wanted: str | None) -> str:
+        return wanted or "fake"
+
+
+def lines(path: Path) -> list[str]:
+    """What the engines have noted so far."""
+    return path.read_text("utf-8").splitlines() if path.exists() else []
