@@ -149,7 +149,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         reference_grid: side of the grid of latent reference tokens, used where there is no ``image_embed_dim``.
         image_embed_dim: width of CLIP tokens, or None for a model that cross-attends to reference latents instead.
         max_characters: rows of the character embedding; more characters take the rows again from the start.
-        adaln_rank: bottleneck of the shared modulation; None for none.
+        adaln_rank: bottleneck of the shared modulation; 0 for none.
     """
 
     _supports_gradient_checkpointing = True
@@ -175,7 +175,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         reference_grid: int = 8,
         image_embed_dim: int | None = None,
         max_characters: int = 8,
-        adaln_rank: int | None = 64,
+        adaln_rank: int = 64,
     ) -> None:
         super().__init__()
         width = num_attention_heads * attention_head_dim
@@ -376,7 +376,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         """
         if isinstance(conditions, ISAInputs):
             conditions = self.prepare_conditions(conditions)
-        b, _, frames, h, w = hidden_states.shape
+        frames, h, w = hidden_states.shape[2:]
         size = self.config["patch_size"]
         if positions is None:
             positions = torch.arange(frames, device=hidden_states.device)

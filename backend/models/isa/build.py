@@ -1,0 +1,38 @@
+"""Networks from a model description: with new weights for training, with saved ones for running."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+from ..registry import ModelSpec
+from .transformer import ISATransformer3DModel
+from .vae import AutoencoderKLISA
+
+
+def new_vae(spec: ModelSpec, **overrides: Any) -> AutoencoderKLISA:
+    """The model's VAE with new weights; ``overrides`` replace entries of its configuration."""
+    return AutoencoderKLISA(**{**spec.components["vae"], **overrides})
+
+
+def new_transformer(spec: ModelSpec, **overrides: Any) -> ISATransformer3DModel:
+    """The model's transformer with new weights."""
+    return ISATransformer3DModel(**{**spec.components["transformer"], **overrides})
+
+
+def new_scheduler(spec: ModelSpec) -> FlowMatchEulerDiscreteScheduler:
+    """The model's flow matching scheduler; ``shift`` moves its steps towards noise for larger pictures."""
+    return FlowMatchEulerDiscreteScheduler(**spec.components.get("scheduler", {}))
+
+
+def load_vae(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> AutoencoderKLISA:
+    """The model's VAE with its saved weights."""
+    return AutoencoderKLISA.from_pretrained(spec.folder / "vae", torch_dtype=dtype, local_files_only=True).eval()
+
+
+def load_transformer(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> ISATransformer3DModel:
+    """The model's transformer with its saved weights."""
+    folder = spec.folder / "transformer"
+    return ISATransformer3DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).eval()
