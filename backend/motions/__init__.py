@@ -1,0 +1,26 @@
+"""Motions: many files -> one BodyMotion; another rate; another body. Numpy only, runs inside Blender.
+
+``load_motion`` reads AMASS and SMPL-X .npz, what trackers write, joint positions and BVH. ``resample`` changes the
+frame rate, ``to_body`` the body, ``floor`` puts soles on z = 0, ``generate_walk`` makes a walk without any file.
+"""
+
+from __future__ import annotations
+
+from .families import to_body, to_family, to_smpl24
+from .ground import FootReport, floor, foot_report
+from .load import load_motion
+from .resample import resample
+from .types import BodyMotion, MotionError
+
+__all__ = [
+    "BodyMotion",
+    "FootReport",
+    "MotionError",
+    "floor",
+    "foot_report",
+    "load_motion",
+    "resample",
+    "to_body",
+    "to_family",
+    "to_smpl24",
+]

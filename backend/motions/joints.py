@@ -1,0 +1,113 @@
+"""Files of SMPL-24 joint positions: units and axes told from the body, then fitted to rotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .fitting import fit_joints
+from .kinematics import JOINT
+from .parametric import numbers
+from .types import BodyMotion, MotionError
+from .upright import describe_up, detect_up, levelling, turn_to_z
+
+if TYPE_CHECKING:
+    from ..bodies import BodyModel
+
+UNITS = {"millimetres": 0.001, "centimetres": 0.01, "inches": 0.0254, "metres": 1.0}
+LEG = 0.78
+"""Metres from hip to ankle of a person of middle size."""
+
+
+def read_joints(value: object, name: str = "joints") -> np.ndarray:
+    """Positions (T,24,3) from an array of that shape, with dimensions of one beside it if need be, or (T,72).
+
+    Raises:
+        MotionError: for other shapes, NaN, or 24 points that are no body.
+    """
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    array = numbers(value, name)
+    if array.ndim == 2 and array.shape[-1] == 72:
+        array = array.reshape(-1, 24, 3)
+    if array.ndim > 3:
+        array = array.reshape(tuple(s for i, s in enumerate(array.shape) if s != 1 or i >= array.ndim - 2))
+    if array.ndim == 2 and array.shape == (24, 3):
+        array = array[None]
+    if array.ndim != 3 or array.shape[1:] != (24, 3):
+        raise MotionError(name, f"shape {array.shape} is not (frames, 24, 3): SMPL's 24 joints are needed")
+    return array
+
+
+def unit_scale(joints: np.ndarray) -> tuple[float, str]:
+    """Factor to metres and the unit's name, from the median length of the legs.
+
+    Raises:
+        MotionError: where no unit makes the legs 0.35 to 1.5 metres long.
+    """
+    legs = 0.0
+    for side in ("left", "right"):
+        hip, knee, ankle = (joints[:, JOINT[f"{side}_{n}"]] for n in ("hip", "knee", "ankle"))
+        legs += 0.5 * float(np.median(np.linalg.norm(knee - hip, axis=-1) + np.linalg.norm(ankle - knee, axis=-1)))
+    fits = {n: legs * s for n, s in UNITS.items() if 0.35 < legs * s < 1.5}
+    if not fits:
+        raise MotionError("joints", f"the legs are {legs:.4g} units long, a person's in no known unit; are these "
+                          "SMPL's 24 joints in SMPL's order?")  # fmt: skip
+    name = min(fits, key=lambda n: abs(np.log(fits[n] / LEG)))
+    return UNITS[name], name
+
+
+def joints_to_motion(
+    value: object,
+    body: BodyModel,
+    *,
+    fps: float,
+    name: str,
+    up: str | None = None,
+    level: bool = True,
+    fit_shape: bool = True,
+) -> BodyMotion:
+    """Fit a body to joint positions; not yet on the floor.
+
+    Args:
+        value: (T,24,3) positions in any unit and any axes.
+        body: to fit.
+        fps: frames per second.
+        name: the motion's.
+        up: the file's up axis; None detects it (camera space, Y down, where the body does not tell).
+        level: take the tilt of a camera out.
+        fit_shape: fit the body's shape too.
+    """
+    joints = read_joints(value)
+    scale, unit_name = unit_scale(joints)
+    joints = joints * scale
+    uprights = joints[:, JOINT["neck"]] - joints[:, [JOINT["left_ankle"], JOINT["right_ankle"]]].mean(axis=1)
+    axis, told = (up, True) if up else detect_up(uprights, "-Y")
+    turn = turn_to_z(axis)
+    notes = [f"joint positions in {unit_name}", f"up axis {axis} as given" if up else describe_up(axis, told)]
+    if level and axis == "-Y" and not up:
+        extra, tilt = levelling(uprights @ turn.T)
+        if tilt:
+            turn = extra @ turn
+            notes.append(f"the camera's tilt of {np.degrees(tilt):.0f} degrees was taken out; keep it with level=False")
+    joints = joints @ turn.T
+    # Far from the origin float32 loses the body: start over it.
+    joints = joints - joints[0, 0] * (1, 1, 0)
+    fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]))
+    notes.append(f"fitted to body {body.id}: mean joint error {1000 * fit.error:.0f} mm")
+    if fit.error > 0.08:
+        notes.append("the fit is poor; are these SMPL's 24 joints in SMPL's order, in a right-handed frame?")
+    from .families import embed_smpl24
+
+    return BodyMotion(
+        fps=fps,
+        poses=embed_smpl24(fit.poses, body),
+        trans=fit.trans,
+        betas=fit.betas,
+        family=body.family,
+        name=name,
+        notes=tuple(notes),
+        body=body.id,
+        source_error={"joints_mm": 1000 * fit.error},
+    )

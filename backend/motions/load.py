@@ -1,0 +1,216 @@
+"""One door for all motion files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .bvh import BvhClip, parse_bvh
+from .families import PELVIS_REST, embed_smpl24, to_body
+from .fitting import rest_basis
+from .ground import floor
+from .joints import joints_to_motion
+from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
+from .parametric import RATES, Parameters, read_parameters
+from .reading import read_data
+from .retarget import retarget
+from .trackers import Found, find_bodies
+from .types import BodyMotion, MotionError, check_fps
+from .upright import describe_up, detect_up, levelling, turn_to_z
+
+if TYPE_CHECKING:
+    from ..bodies import BodyModel
+
+DEFAULT_FPS = 30.0
+
+
+def load_motion(
+    path: str | PathLike[str],
+    *,
+    body: BodyModel | None = None,
+    fps: float | None = None,
+    clip: int = 0,
+    up: str | None = None,
+    level: bool = True,
+    fit_shape: bool = True,
+) -> BodyMotion:
+    """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
+
+    What the file is, its content says. World becomes Z up and metres; soles go to z = 0. What was detected or assumed
+    stands in the motion's notes.
+
+    Args:
+        path: the file.
+        body: whose motion it is to be. None: the embedded body for joint positions and BVH; the file's own family for
+            body parameters (``to_body`` takes that to any body later).
+        fps: the file's frames per second, where it tells none or is wrong.
+        clip: which body or clip of a file with several, from 0.
+        up: the file's up axis (``Y``, ``-Y``, ``Z``...), instead of detecting it.
+        level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
+        fit_shape: for joint positions, fit the body's shape too.
+
+    Raises:
+        MotionError: naming the field at fault and what to do.
+    """
+    if fps is not None:
+        fps = check_fps(fps)
+    kind, data = read_data(path)
+    name = Path(path).stem
+    if kind == "bvh":
+        if clip:
+            raise MotionError("clip", f"a BVH file holds one clip; clip {clip} does not exist")
+        return _from_bvh(parse_bvh(data), body or _embedded(), name, fps, up)
+    if kind == "array":
+        data = {"joints": data} if data.ndim != 4 or data.shape[1] == 1 else list(data)
+        data = [{"joints": v} for v in data] if isinstance(data, list) else data
+    found = _pick(find_bodies(data), clip)
+    one, notes = found
+    if len(notes):
+        name = f"{name} {clip}"
+    motion = _from_joints(one, body, name, fps, up, level, fit_shape) if one.joints else None
+    if motion is None:
+        motion = _from_parameters(one, body, name, fps, up, level)
+    return replace(motion, notes=(*notes, *motion.notes))
+
+
+def _embedded() -> BodyModel:
+    from ..bodies import embedded
+
+    return embedded()
+
+
+def _pick(found: list[Found], clip: int) -> tuple[Found, tuple[str, ...]]:
+    if not isinstance(clip, (int, np.integer)) or not 0 <= clip < len(found):
+        have = "one clip" if len(found) == 1 else f"{len(found)} clips, 0 to {len(found) - 1}"
+        raise MotionError("clip", f"{clip} does not exist: the file holds {have}")
+    if len(found) == 1:
+        return found[0], ()
+    label = f" ({found[clip].label})" if not found[clip].label.isdecimal() and found[clip].label else ""
+    return found[clip], (f"the file holds {len(found)} clips or persons; this is number {clip}{label}",)
+
+
+def _rate(told: float | None, given: float | None) -> tuple[float, str]:
+    """Frames per second and the sentence about it."""
+    if given is not None:
+        known = told is not None and np.isfinite(told) and abs(told - given) > 1e-3
+        return given, f"{given:g} fps as given" + (f", instead of the file's {told:g}" if known else "")
+    if told is None or not np.isfinite(told) or told <= 0:
+        return DEFAULT_FPS, f"the file tells no frame rate; {DEFAULT_FPS:g} fps assumed. Give it with fps="
+    whole = round(told)
+    # Frame times are written with few digits: 0.0333333 means 30 fps.
+    return check_fps(float(whole) if whole and abs(told - whole) < 2e-3 * whole else told), ""
+
+
+def _noted(*sentences: str) -> tuple[str, ...]:
+    return tuple(s for s in sentences if s)
+
+
+def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: str | None) -> BodyMotion:
+    rate, note = _rate(1.0 / clip.frame_time if clip.frame_time > 1e-9 else None, fps)
+    result = retarget(clip, body, up=up)
+    mean = float(np.mean(list(result.bones_deg.values())))
+    motion = BodyMotion(
+        fps=rate,
+        poses=embed_smpl24(result.poses, body),
+        trans=result.trans,
+        family=body.family,
+        name=name,
+        notes=_noted(*result.notes, note, f"retargeted to body {body.id}: bone directions {mean:.1f} degrees off"),
+        body=body.id,
+        source_error={"bones_deg": mean},
+    )
+    return floor(motion, body)
+
+
+def _from_joints(
+    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool, fit_shape: bool
+) -> BodyMotion:
+    body = body or _embedded()
+    told = next((one.record[k] for k in RATES if one.record.get(k) is not None), None)
+    rate, note = _rate(float(np.asarray(told).reshape(-1)[0]) if told is not None else None, fps)
+    motion = joints_to_motion(one.record["joints"], body, fps=rate, name=name, up=up, level=level, fit_shape=fit_shape)
+    return floor(motion.noting(note), body)
+
+
+def _from_parameters(
+    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool
+) -> BodyMotion:
+    record: Mapping[str, Any] = one.record
+    parameters = read_parameters(record)
+    rate, note = _rate(parameters.fps, fps)
+    poses, trans, notes = _upright(parameters, one, up, level)
+    filled = int(record.get("filled_frames", 0))
+    if filled:
+        notes.append(f"{filled} frames in which the tracker lost this person repeat the one before")
+    motion = BodyMotion(
+        fps=rate,
+        poses=poses,
+        trans=trans,
+        betas=parameters.betas,
+        family=parameters.family,
+        gender=parameters.gender,
+        name=name,
+        notes=_noted(*parameters.notes, *notes, note),
+    )
+    if body is not None:
+        return to_body(motion, body)
+    return _floored_alone(motion)
+
+
+def _upright(
+    parameters: Parameters, one: Found, up: str | None, level: bool
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Poses and translation with Z up. The body's own upright comes from the embedded body's bones."""
+    base, _ = rest_basis(_embedded())
+    frames = len(parameters.poses)
+    local = np.broadcast_to(np.eye(3), (frames, 24, 3, 3)).copy()
+    local[:, :22] = axis_angle_to_matrix(parameters.poses[:, :22])
+    pelvis = np.array(PELVIS_REST[parameters.family])
+    joints = place(to_global(local), base - base[0] + pelvis, parameters.trans)
+    ankles = joints[:, [JOINT["left_ankle"], JOINT["right_ankle"]]].mean(axis=1)
+    uprights = joints[:, JOINT["neck"]] - ankles
+    notes: list[str] = []
+    if up:
+        axis, told = up, True
+        notes.append(f"up axis {up} as given")
+    else:
+        axis, told = detect_up(uprights, "Z" if parameters.dataset else "Y" if one.world else "-Y")
+        if parameters.dataset and axis != "Z" and _lies_on_z(joints):
+            axis, told = "Z", True
+        notes.append(describe_up(axis, told))
+    turn = turn_to_z(axis)
+    if level and axis == "-Y" and not up and not one.world:
+        extra, tilt = levelling(uprights @ turn.T)
+        if tilt:
+            turn = extra @ turn
+            notes.append(f"the camera's tilt of {np.degrees(tilt):.0f} degrees was taken out; keep it with level=False")
+    poses = parameters.poses.copy()
+    poses[:, 0] = matrix_to_axis_angle(turn @ local[:, 0])
+    trans = (parameters.trans + pelvis) @ turn.T - pelvis
+    return poses, trans, notes
+
+
+def _lies_on_z(joints: np.ndarray) -> bool:
+    """Whether a body lies on the floor z = 0: its lowest joint stays just above it, and its pelvis does too."""
+    lowest = joints[..., 2].min(axis=1)
+    low, high = np.percentile(lowest, [5, 95])
+    return bool(low > -0.04 and high < 0.2 and np.percentile(joints[:, 0, 2], 5) > 0.03)
+
+
+def _floored_alone(motion: BodyMotion) -> BodyMotion:
+    """A motion of a body that is not at hand, moved up or down as the embedded body in its place would be."""
+    stand_in = _embedded()
+    as_if = to_body(replace(motion, betas=None, notes=()), stand_in)
+    rest = np.asarray(stand_in.joints_rest(np.zeros(stand_in.shapedirs.shape[2], np.float32)), float)[0]
+    shift = as_if.trans[:, 2] + rest[2] - (motion.trans[:, 2] + PELVIS_REST[motion.family][2])
+    height = float(np.median(shift))
+    if abs(height) < 0.12:
+        return motion  # it already stands on z = 0, within what two bodies differ by
+    trans = motion.trans.copy()
+    trans[:, 2] += height
+    return replace(motion, trans=trans).noting(f"moved {height:+.2f} m in height so that standing feet are near z = 0")
