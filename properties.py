@@ -8,11 +8,32 @@ from bpy.props import (
     CollectionProperty,
     EnumProperty,
     FloatProperty,
+    FloatVectorProperty,
     IntProperty,
     PointerProperty,
     StringProperty,
 )
 from bpy.types import PropertyGroup
+
+
+def _paint_color(region: str):
+    """A colour of a painted body; choosing another repaints that region."""
+
+    def repaint(self, _context):
+        from .scene import paint
+
+        paint.repaint(self.id_data, (region,))
+
+    return FloatVectorProperty(
+        name=region.title(),
+        description=f"Colour of the painted body's {region}",
+        subtype="COLOR_GAMMA",
+        size=3,
+        min=0.0,
+        max=1.0,
+        default=(0.8, 0.8, 0.8),
+        update=repaint,
+    )
 
 
 class MAQUETTE_PG_character(PropertyGroup):
@@ -34,12 +55,19 @@ class MAQUETTE_PG_character(PropertyGroup):
     reference_frame: IntProperty(
         name="Reference Frame", description="Frame whose pose and camera match the reference picture", default=1
     )
+    color_skin: _paint_color("skin")
+    color_hair: _paint_color("hair")
+    color_shirt: _paint_color("shirt")
+    color_trousers: _paint_color("trousers")
+    color_shoes: _paint_color("shoes")
+    color_eyes: _paint_color("eyes")
 
 
 class MAQUETTE_PG_result(PropertyGroup):
     """One finished video of the scene."""
 
     job: StringProperty(name="Job")
+    created: StringProperty(name="Made", description="When the video arrived")
     filepath: StringProperty(name="Video", subtype="FILE_PATH")
     frame_start: IntProperty(name="First Frame", default=1)
     frame_count: IntProperty(name="Frames", default=0)
@@ -53,6 +81,7 @@ class MAQUETTE_PG_result(PropertyGroup):
 class MAQUETTE_PG_shot(PropertyGroup):
     """The shot's settings, kept in the scene."""
 
+    uid: StringProperty(name="Id", description="Tells this scene from all others, so that its videos find it again")
     points: IntProperty(name="Points", description="Surface points sent for each character", default=256, min=16, max=8192)
     background: EnumProperty(
         name="Background",
@@ -73,31 +102,118 @@ class MAQUETTE_PG_shot(PropertyGroup):
     guidance: FloatProperty(
         name="Guidance", description="How strictly to follow the shot; 0 takes the model's own value", default=0.0, min=0.0, max=20.0
     )
+    load_as: EnumProperty(
+        name="Load As",
+        description="What a finished video becomes in this scene",
+        items=(
+            ("PLANE", "Plane", "A plane locked to the camera, behind everything the camera sees"),
+            ("BACKGROUND", "Camera Background", "The camera's background images"),
+            ("STRIP", "Strip", "A strip in the video sequencer"),
+            ("NONE", "Nothing", "Only an entry in the results list"),
+        ),
+        default="PLANE",
+    )
     results: CollectionProperty(type=MAQUETTE_PG_result)
     active_result: IntProperty(name="Result", default=0)
 
 
-class MAQUETTE_PG_job(PropertyGroup):
-    """A view of the running job for the panels; never saved with the file."""
+class MAQUETTE_PG_check(PropertyGroup):
+    """One line about the shot: something that is there, or what is missing and what to do about it."""
+
+    kind: EnumProperty(
+        items=(
+            ("CHARACTER", "Character", ""),
+            ("CAMERA", "Camera", ""),
+            ("MOTION", "Motion", ""),
+            ("BACKGROUND", "Background", ""),
+            ("BACKEND", "Backend", ""),
+        )
+    )
+    level: EnumProperty(items=(("OK", "Ready", ""), ("WARNING", "Warning", ""), ("ERROR", "Missing", "")))
+    target: StringProperty(description="Name of the object concerned")
+    message: StringProperty()
+
+
+class MAQUETTE_PG_model(PropertyGroup):
+    """One model as the backend last described it. The group's name is the model's id."""
+
+    label: StringProperty(name="Model")
+    description: StringProperty()
+    state: EnumProperty(
+        items=(
+            ("READY", "Ready", "The backend has its files"),
+            ("MISSING", "Missing", "The backend lacks some of its files"),
+            ("UNKNOWN", "Unknown", "No backend has been asked yet"),
+        ),
+        default="UNKNOWN",
+    )
+    missing: StringProperty(description="What the backend lacks to run it")
+
+
+class MAQUETTE_PG_backend(PropertyGroup):
+    """A view of the backend for the panels and preferences; never saved with the file."""
+
+    test_state: EnumProperty(
+        items=(("NONE", "Untested", ""), ("BUSY", "Testing", ""), ("OK", "Connected", ""), ("ERROR", "Failed", "")),
+        options={"SKIP_SAVE"},
+    )
+    test_message: StringProperty(options={"SKIP_SAVE"})
+    local_state: EnumProperty(
+        items=(
+            ("ABSENT", "Not Installed", ""),
+            ("INSTALLING", "Installing", ""),
+            ("CANCELLING", "Cancelling", ""),
+            ("STOPPED", "Stopped", ""),
+            ("STARTING", "Starting", ""),
+            ("RUNNING", "Running", ""),
+            ("STOPPING", "Stopping", ""),
+            ("FAILED", "Installation Failed", ""),
+            ("DEAD", "Ended", ""),
+        ),
+        options={"SKIP_SAVE"},
+    )
+    local_message: StringProperty(options={"SKIP_SAVE"})
+    local_progress: FloatProperty(subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
+    local_log: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    models: CollectionProperty(type=MAQUETTE_PG_model, options={"SKIP_SAVE"})
+
+
+class MAQUETTE_PG_window(PropertyGroup):
+    """A view of the running job, the shot's state and the backend for the panels; never saved with the file."""
 
     state: StringProperty(default="idle", options={"SKIP_SAVE"})
     message: StringProperty(options={"SKIP_SAVE"})
+    scene_name: StringProperty(options={"SKIP_SAVE"})
     queue_position: IntProperty(default=-1, options={"SKIP_SAVE"})
     stage: StringProperty(options={"SKIP_SAVE"})
     step: IntProperty(options={"SKIP_SAVE"})
     steps: IntProperty(options={"SKIP_SAVE"})
     progress: FloatProperty(subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
     eta_seconds: FloatProperty(default=-1.0, options={"SKIP_SAVE"})
+    notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
+    can_resume: BoolProperty(options={"SKIP_SAVE"})
+    preview: IntProperty(description="Icon of the newest preview; 0 when there is none", options={"SKIP_SAVE"})
+    checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
+    checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})
+    backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})
 
 
-CLASSES = (MAQUETTE_PG_character, MAQUETTE_PG_result, MAQUETTE_PG_shot, MAQUETTE_PG_job)
+CLASSES = (
+    MAQUETTE_PG_character,
+    MAQUETTE_PG_result,
+    MAQUETTE_PG_shot,
+    MAQUETTE_PG_check,
+    MAQUETTE_PG_model,
+    MAQUETTE_PG_backend,
+    MAQUETTE_PG_window,
+)
 
 
 def register() -> None:
     """Hang the groups on their owners."""
     bpy.types.Object.maquette = PointerProperty(type=MAQUETTE_PG_character)
     bpy.types.Scene.maquette = PointerProperty(type=MAQUETTE_PG_shot)
-    bpy.types.WindowManager.maquette = PointerProperty(type=MAQUETTE_PG_job)
+    bpy.types.WindowManager.maquette = PointerProperty(type=MAQUETTE_PG_window)
 
 
 def unregister() -> None:

@@ -9,6 +9,12 @@ import bpy
 
 MODULES: tuple[str, ...] = (
     "properties",
+    "operators.body",
+    "operators.motion",
+    "operators.camera",
+    "panels.body",
+    "panels.motion",
+    "panels.camera",
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""
 

@@ -13,9 +13,10 @@ from mathutils import Matrix
 
 from ..backend.shot.cameras import intrinsics
 from . import keys, rig
+from .camera import render_size
 from .camera_paths import CameraPath, Move, MoveError, make_path
-from .frames import frame_kept, picture_size, scene_fps
 from .rig_pose import continuous
+from .state import open_stage, scene_kept
 
 _SAMPLES = 48
 _DIRECTIONS = 96
@@ -57,24 +58,20 @@ def characters(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     return [obj for obj in scene.objects if obj.type == "MESH" and obj.maquette.is_character and not obj.hide_render]
 
 
-def look_at_characters(
-    context: bpy.types.Context, targets: list[bpy.types.Object], first: int, last: int
-) -> Look:
-    """Where the characters are from frame ``first`` to ``last``. The scene's frame is as before.
+def look_at_characters(context: bpy.types.Context, targets: list[bpy.types.Object], first: int, last: int) -> Look:
+    """Where the characters are from frame ``first`` to ``last``. The scene is as before.
 
     Raises MoveError when a character has no vertices.
     """
-    scene = context.scene
     count = min(last - first + 1, _SAMPLES)
     frames = np.unique(np.rint(np.linspace(first, last, count))).astype(int)
     directions = _sphere(_DIRECTIONS)
     points: list[np.ndarray] = []
     fronts = []
-    moving = [obj.find_armature() for obj in targets]
-    with frame_kept(scene, [*targets, *(armature for armature in moving if armature is not None)]):
+    with scene_kept(context) as changes:
+        stage = open_stage(context, changes, targets)
         for frame in frames:
-            scene.frame_set(int(frame))
-            depsgraph = context.evaluated_depsgraph_get()
+            depsgraph = stage.at(int(frame))
             points.append(np.concatenate([_outermost(obj, depsgraph, directions) for obj in targets]))
             fronts += [_front(obj, depsgraph) for obj in targets]
     facing = np.sum(fronts, axis=0)
@@ -156,12 +153,12 @@ def add_camera_move(
     path = make_path(
         move,
         frames,
-        scene_fps(scene),
+        keys.scene_fps(scene),
         look.frames,
         look.points,
         look.front + angle,
         lambda lens: _intrinsics(scene, data, lens),
-        picture_size(scene),
+        render_size(scene.render),
         amount=amount,
         distance=distance,
         seed=seed,
@@ -201,7 +198,7 @@ def _why_not(camera: bpy.types.Object | None) -> str:
 
 def _intrinsics(scene: bpy.types.Scene, data: bpy.types.Camera | None, lens: float) -> np.ndarray:
     """K (3,3) of the scene's picture for a camera, or for a new one, with another lens."""
-    width, height = picture_size(scene)
+    width, height = render_size(scene.render)
     sensor = (36.0, 24.0, "AUTO", 0.0, 0.0)
     if data is not None:
         sensor = (data.sensor_width, data.sensor_height, data.sensor_fit, data.shift_x, data.shift_y)

@@ -41,6 +41,11 @@ def channels_of(path: str, values: np.ndarray, group: str = "") -> list[Channel]
     return [Channel(path, index, values[:, index], group) for index in range(values.shape[1])]
 
 
+def scene_fps(scene: bpy.types.Scene) -> float:
+    """Frames of the scene per second."""
+    return scene.render.fps / scene.render.fps_base
+
+
 def has_keys(owner: bpy.types.ID) -> bool:
     """Whether a datablock is animated by an action of its own."""
     return owner.animation_data is not None and owner.animation_data.action is not None

@@ -45,6 +45,7 @@ UPRIGHT = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1)))
 
 _JOINT = "maquette_joint"
 _DIRECTIONS = "maquette_joint_directions"
+_FILE = "maquette_body_file"
 _ROOT = "MCH-root"
 _MAIN_CHILD = {"pelvis": "spine1", "spine3": "neck", "left_wrist": "left_middle1", "right_wrist": "right_middle1"}
 _MIN_BONE = 0.02
@@ -83,6 +84,11 @@ class Rig:
     heads: np.ndarray
     rests: np.ndarray
     directions: np.ndarray
+
+    @property
+    def root(self) -> str:
+        """Name of the root joint's bone, the one that is free to move."""
+        return self.bones[int(np.flatnonzero(self.parents < 0)[0])]
 
     @property
     def shape_keys(self) -> list[bpy.types.ShapeKey]:
@@ -158,6 +164,19 @@ def load_rig(mesh: bpy.types.Object) -> Rig:
     )
 
 
+def body_source(mesh: bpy.types.Object) -> str:
+    """What ``load_body`` takes for a body of the scene: the path of the animator's own file, or an id."""
+    armature = _armature_of(mesh)
+    path = armature.data.get(_FILE, "") if armature is not None else ""
+    return bpy.path.abspath(path) if path else mesh.maquette.body
+
+
+def remove_body(rig: Rig) -> None:
+    """Take a body out of the file again, with everything that was made for it."""
+    data = rig.mesh.data
+    bpy.data.batch_remove([rig.mesh, rig.armature, data, rig.armature.data, *filter(None, data.materials)])
+
+
 def _orthonormal(rotations: np.ndarray) -> np.ndarray:
     """The closest rotations (...,3,3): bones keep theirs in single precision only."""
     u, _, vt = np.linalg.svd(rotations)
@@ -172,6 +191,7 @@ def build_body(
     betas: np.ndarray | None = None,
     location: Vector | tuple[float, float, float] = (0.0, 0.0, 0.0),
     palette: paint.Palette | None = None,
+    source: str = "",
 ) -> Rig:
     """Add a body to the scene, standing on ``location`` and facing -Y. Nothing stays behind when it fails.
 
@@ -182,11 +202,14 @@ def build_body(
         betas: (S,) shape; missing components are zero, more than ten are dropped.
         location: world position of the floor between the feet, in metres.
         palette: colours of the painted regions; the next of the list by default.
+        source: path of the body's file when it is the animator's own.
     """
     made: list[bpy.types.ID] = []
     active = context.view_layer.objects.active
     try:
-        return _build(context, body, name, betas, Vector(location), palette, made)
+        rig = _build(context, body, name, betas, Vector(location), palette, made)
+        rig.armature.data[_FILE] = source
+        return rig
     except Exception:
         for datablock in reversed(made):
             bpy.data.batch_remove([datablock])

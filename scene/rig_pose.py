@@ -163,4 +163,4 @@ def set_pose(rig: Rig, betas: np.ndarray, poses: np.ndarray, trans: np.ndarray) 
         bone = bones[name]
         bone.rotation_mode = "QUATERNION"
         bone.rotation_quaternion = channels.rotations[0, index]
-    bones[rig.bones[int(np.flatnonzero(rig.parents < 0)[0])]].location = channels.locations[0]
+    bones[rig.root].location = channels.locations[0]

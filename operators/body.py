@@ -1,0 +1,139 @@
+"""Adding bodies and posing them."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
+from bpy.types import Operator
+
+from ..backend import bodies
+from ..scene import poses, rig
+
+_items: dict[str, list[tuple[str, str, str]]] = {}
+"""Items of dynamic enums; Blender needs their strings kept alive."""
+
+
+def body_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    """The bodies that can be added, the embedded one first."""
+    _items["body"] = [(info.id, info.label, info.description) for info in bodies.list_bodies()]
+    return _items["body"]
+
+
+def pose_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    """The poses of presets/poses."""
+    _items["pose"] = [(pose.id.upper(), pose.label, pose.description) for pose in poses.list_poses()]
+    return _items["pose"]
+
+
+class MAQUETTE_OT_add_body(Operator):
+    """Add a human body on an armature, standing at the 3D cursor"""
+
+    bl_idname = "maquette.add_body"
+    bl_label = "Add Body"
+    bl_options = {"REGISTER", "UNDO"}
+
+    body: EnumProperty(name="Body", description="Which body to add", items=body_items)
+    filepath: StringProperty(
+        name="Body File",
+        description="An SMPL, SMPL-H or SMPL-X model file of your own; empty for the body chosen above",
+        subtype="FILE_PATH",
+    )
+    name: StringProperty(name="Name", description="Name of the new body", default="Body")
+    betas: FloatVectorProperty(
+        name="Shape",
+        description="Shape components of the body, in standard deviations",
+        size=rig.SHAPE_COMPONENTS,
+        soft_min=-3.0,
+        soft_max=3.0,
+        min=-rig.SHAPE_LIMIT,
+        max=rig.SHAPE_LIMIT,
+        default=(0.0,) * rig.SHAPE_COMPONENTS,
+    )
+    location: FloatVectorProperty(
+        name="Location",
+        description="Where the body stands; the 3D cursor unless you say otherwise",
+        subtype="TRANSLATION",
+        size=3,
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Switch to Object Mode to add a body")
+            return False
+        return True
+
+    def execute(self, context):
+        if not self.properties.is_property_set("location"):
+            self.location = context.scene.cursor.location
+        try:
+            model = bodies.load_body(bpy.path.abspath(self.filepath) if self.filepath else self.body)
+            made = rig.build_body(
+                context,
+                model,
+                name=self.name.strip() or "Body",
+                betas=self.betas,
+                location=self.location,
+                source=self.filepath,
+            )
+        except (bodies.BodyError, OSError, rig.RigError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for obj in context.selected_objects:
+            obj.select_set(False)
+        made.armature.select_set(True)
+        context.view_layer.objects.active = made.armature
+        return {"FINISHED"}
+
+    def draw(self, _context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "body")
+        layout.prop(self, "filepath")
+        layout.prop(self, "name")
+        layout.prop(self, "location")
+        layout.prop(self, "betas")
+
+
+class MAQUETTE_OT_apply_pose(Operator):
+    """Put the active body into a preset pose at the current frame, where it stands"""
+
+    bl_idname = "maquette.apply_pose"
+    bl_label = "Apply Pose"
+    bl_options = {"REGISTER", "UNDO"}
+
+    pose: EnumProperty(name="Pose", description="Which pose to take", items=pose_items)
+
+    @classmethod
+    def poll(cls, context):
+        if rig.find_body(context.active_object) is None:
+            cls.poll_message_set("Select a body first")
+            return False
+        return True
+
+    def execute(self, context):
+        mesh = rig.find_body(context.active_object)
+        try:
+            pose = poses.load_pose(poses.FOLDER / f"{self.pose.lower()}.toml")
+            poses.apply(rig.load_rig(mesh), pose)
+        except (poses.PoseError, rig.RigError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+def _menu(self, _context):
+    self.layout.operator(MAQUETTE_OT_add_body.bl_idname, text="Body", icon="ARMATURE_DATA")
+
+
+CLASSES = (MAQUETTE_OT_add_body, MAQUETTE_OT_apply_pose)
+
+
+def register() -> None:
+    """Add the entries of Blender's own menus."""
+    bpy.types.VIEW3D_MT_add.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entries off again."""
+    bpy.types.VIEW3D_MT_add.remove(_menu)

@@ -1,0 +1,122 @@
+"""Camera moves."""
+
+from __future__ import annotations
+
+from math import pi
+
+import bpy
+from bpy.props import EnumProperty, FloatProperty, IntProperty
+from bpy.types import Operator
+
+from ..scene import camera_moves, camera_paths, rig
+
+_items: list[tuple[str, str, str]] = []
+"""Items of the dynamic enum; Blender needs their strings kept alive."""
+
+_TARGETS = (
+    ("ALL", "All Characters", "Frame every character of the scene"),
+    ("ACTIVE", "Active Character", "Frame the active character only"),
+)
+
+
+def move_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    """The moves of presets/cameras."""
+    global _items
+    _items = [(move.id.upper(), move.label, move.description) for move in camera_paths.list_moves()]
+    return _items
+
+
+def _targets(context: bpy.types.Context, which: str) -> list[bpy.types.Object]:
+    everyone = camera_moves.characters(context.scene)
+    if which == "ALL":
+        return everyone
+    active = context.active_object
+    chosen = rig.find_body(active) or active
+    return [chosen] if chosen in everyone else []
+
+
+class MAQUETTE_OT_add_camera_move(Operator):
+    """Key the camera along a preset move that frames the characters over the scene's frames"""
+
+    bl_idname = "maquette.add_camera_move"
+    bl_label = "Add Camera Move"
+    bl_options = {"REGISTER", "UNDO"}
+
+    move: EnumProperty(name="Move", description="Which way the camera moves", items=move_items)
+    target: EnumProperty(name="Frame", description="Whom the camera frames", items=_TARGETS, default="ALL")
+    amount: FloatProperty(
+        name="Amount",
+        description="How far to move: 1 is the preset's own size",
+        default=1.0,
+        soft_min=0.0,
+        soft_max=2.0,
+    )
+    distance: FloatProperty(
+        name="Distance",
+        description="Factor on the distance: 1 is as close as the characters fit, below 1 crops them",
+        default=1.0,
+        min=0.05,
+        soft_max=4.0,
+        max=100.0,
+    )
+    angle: FloatProperty(
+        name="Angle",
+        description="Turn the whole move about the characters; 0 sees them from the front",
+        subtype="ANGLE",
+        default=0.0,
+        soft_min=-pi,
+        soft_max=pi,
+    )
+    frame_start: IntProperty(
+        name="Start Frame", description="First keyed frame; the scene's first by default", default=1
+    )
+    frame_end: IntProperty(name="End Frame", description="Last keyed frame; the scene's last by default", default=250)
+    seed: IntProperty(name="Seed", description="Another number, another hand at the camera", default=0, min=0)
+
+    @classmethod
+    def poll(cls, context):
+        if not camera_moves.characters(context.scene):
+            cls.poll_message_set("Add a body, or mark a mesh as a character, first")
+            return False
+        return True
+
+    def execute(self, context):
+        scene = context.scene
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = scene.frame_start
+        if not self.properties.is_property_set("frame_end"):
+            self.frame_end = scene.frame_end
+        if self.frame_end < self.frame_start:
+            self.report({"ERROR"}, f"End Frame {self.frame_end} lies before Start Frame {self.frame_start}")
+            return {"CANCELLED"}
+        targets = _targets(context, self.target)
+        if not targets:
+            self.report({"ERROR"}, "The active object is no character: select one, or frame All Characters")
+            return {"CANCELLED"}
+        try:
+            done = camera_moves.add_camera_move(
+                context,
+                camera_paths.load_move(camera_paths.FOLDER / f"{self.move.lower()}.toml"),
+                targets,
+                self.frame_start,
+                self.frame_end,
+                amount=self.amount,
+                distance=self.distance,
+                angle=self.angle,
+                seed=self.seed,
+            )
+        except (camera_paths.MoveError, rig.RigError) as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for note in done.notes:
+            self.report({"INFO"}, note)
+        return {"FINISHED"}
+
+    def draw(self, _context):
+        layout = self.layout
+        layout.use_property_split = True
+        for name in ("move", "target", "amount", "distance", "angle", "frame_start", "frame_end", "seed"):
+            layout.prop(self, name)
+
+
+CLASSES = (MAQUETTE_OT_add_camera_move,)

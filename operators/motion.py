@@ -1,0 +1,271 @@
+"""Bringing motion into the scene: from files, or a generated walk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, CollectionProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.types import FileHandler, Operator, OperatorFileListElement
+from bpy_extras.io_utils import ImportHelper
+
+from ..backend import bodies, motions
+from ..scene import body_motion, keys, rig
+from .body import body_items
+
+EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")
+
+_TARGETS = (
+    ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
+    ("NEW", "New Body", "Add a body for the motion"),
+)
+_PLACES = (
+    ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
+    ("BODY", "From the Body", "The motion begins where the body stands now"),
+)
+_ERRORS = (motions.MotionError, bodies.BodyError, rig.RigError, OSError)
+
+
+class _MotionTarget:
+    """Where a motion goes: properties and the work that all motion operators share."""
+
+    target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
+    body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)
+    place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="FILE")
+    frame_start: IntProperty(
+        name="Start Frame", description="Frame of the motion's first key; the scene's first frame by default", default=1
+    )
+    fit_range: BoolProperty(
+        name="Fit Scene Range",
+        description="Set the scene's first and last frame to the motion's. Otherwise the scene's range stays",
+        default=False,
+    )
+
+    def begin(self, context: bpy.types.Context) -> bpy.types.Object | None:
+        """The body to move, or None for a new one; fills in the start frame."""
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = context.scene.frame_start
+        return rig.find_body(context.active_object) if self.target == "ACTIVE" else None
+
+    def apply(
+        self,
+        context: bpy.types.Context,
+        motion: motions.BodyMotion,
+        model: bodies.BodyModel,
+        mesh: bpy.types.Object | None,
+    ) -> bpy.types.Object:
+        """Key ``motion``, made for ``model`` and at the scene's rate, on ``mesh`` or on a new body. Reports its notes.
+
+        Returns the body's mesh.
+        """
+        notes = list(motion.notes)
+        new = mesh is None
+        if new:
+            made = _new_body(context, model, motion.name)
+            notes.append(f"New body {made.mesh.name}")
+        else:
+            made = rig.load_rig(mesh)
+        try:
+            depsgraph = context.evaluated_depsgraph_get()
+            fitted = body_motion.fit_shape(motion, model, made.betas())
+            notes += fitted.notes[len(motion.notes) :]
+            done = body_motion.key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
+        except Exception:
+            if new:
+                rig.remove_body(made)
+            raise
+        notes += done.notes
+        self._range(context.scene, done, notes)
+        for note in notes:
+            self.report({"INFO"}, note[:1].upper() + note[1:])
+        self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
+        return made.mesh
+
+    def _range(self, scene: bpy.types.Scene, done: body_motion.Imported, notes: list[str]) -> None:
+        if self.fit_range:
+            scene.frame_start, scene.frame_end = done.first, done.last
+            notes.append(f"Scene range set to frames {done.first} to {done.last}")
+        elif done.last > scene.frame_end or done.first < scene.frame_start:
+            notes.append(
+                f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
+                f"tick Fit Scene Range to see all of {done.first} to {done.last}"
+            )
+
+
+def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> rig.Rig:
+    """Add a body from whatever mode the animator is in, and come back to that mode."""
+    active = context.view_layer.objects.active
+    mode = active.mode if active is not None else "OBJECT"
+    if mode != "OBJECT":
+        bpy.ops.object.mode_set(mode="OBJECT")
+    try:
+        return rig.build_body(context, model, name=name)
+    finally:
+        context.view_layer.objects.active = active
+        if mode != "OBJECT":
+            bpy.ops.object.mode_set(mode=mode)
+
+
+def _model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
+    """The body model to retarget to: the active body's own, or the one to add."""
+    if mesh is None:
+        return bodies.load_body(new)
+    return bodies.load_body(rig.body_source(mesh))
+
+
+def _mode_allows(cls, context: bpy.types.Context) -> bool:
+    if context.mode not in ("OBJECT", "POSE"):
+        cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
+        return False
+    return True
+
+
+class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
+    """Put a motion file on a body: BVH, AMASS and SMPL-X .npz, SMPL .pkl and .npz, or joint positions"""
+
+    bl_idname = "maquette.import_motion"
+    bl_label = "Import Motion"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ""
+    filter_glob: StringProperty(default=";".join(f"*{ext}" for ext in EXTENSIONS), options={"HIDDEN"})
+    filepath: StringProperty(name="File", description="Motion to import", subtype="FILE_PATH")
+    directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
+    files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
+    clip: IntProperty(
+        name="Clip or Person",
+        description="Which one to take from a file that holds several clips or people; the first is 0",
+        default=0,
+        min=0,
+    )
+    fps: FloatProperty(
+        name="File's Rate",
+        description="Frames per second of the file; 0 takes what the file says. The scene's rate never changes",
+        default=0.0,
+        min=0.0,
+        max=10000.0,
+    )
+
+    @classmethod
+    def poll(cls, context):
+        return _mode_allows(cls, context)
+
+    def invoke(self, context, event):
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = context.scene.frame_start
+        # Dropped onto a window the files are known already; their settings are asked for in a small dialog.
+        if self.directory and self.files:
+            return context.window_manager.invoke_props_dialog(self)
+        return ImportHelper.invoke(self, context, event)
+
+    def execute(self, context):
+        paths = self._paths()
+        if not paths:
+            self.report({"ERROR"}, "No file chosen: choose a .bvh, .npz, .pkl or .npy motion")
+            return {"CANCELLED"}
+        mesh = self.begin(context)
+        loaded = []
+        try:
+            # All files are read before the scene is touched, so that a bad one changes nothing.
+            for index, path in enumerate(paths):
+                target = mesh if index == 0 else None
+                model = _model_of(target, self.body)
+                motion = motions.load_motion(path, body=model, fps=self.fps or None, clip=self.clip)
+                motion = body_motion.at_rate(motion, keys.scene_fps(context.scene))
+                loaded.append((motion, model, target))
+            for motion, model, target in loaded:
+                self.apply(context, motion, model, target)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def _paths(self) -> list[Path]:
+        if self.directory and self.files:
+            names = [entry.name for entry in self.files if entry.name]
+            if names:
+                return [Path(bpy.path.abspath(self.directory)) / name for name in names]
+        return [Path(bpy.path.abspath(self.filepath))] if self.filepath else []
+
+    def draw(self, _context):
+        _draw_target(self.layout, self)
+        self.layout.prop(self, "clip")
+        self.layout.prop(self, "fps")
+
+
+class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
+    """Let a body walk: a plain gait made on the spot, to try a camera or a shot with"""
+
+    bl_idname = "maquette.add_walk"
+    bl_label = "Add Walk"
+    bl_options = {"REGISTER", "UNDO"}
+
+    seconds: FloatProperty(
+        name="Length", description="Length of the walk", default=4.0, min=0.1, max=600.0, unit="TIME"
+    )
+    speed: FloatProperty(name="Speed", description="Metres per second", default=1.2, min=0.0, max=3.0, unit="VELOCITY")
+    seed: IntProperty(name="Seed", description="Another number, another walker", default=0, min=0)
+
+    @classmethod
+    def poll(cls, context):
+        return _mode_allows(cls, context)
+
+    def execute(self, context):
+        mesh = self.begin(context)
+        try:
+            model = _model_of(mesh, self.body)
+            fps = keys.scene_fps(context.scene)
+            motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
+            motion = body_motion.at_rate(motions.to_body(motion, model), fps)
+            self.apply(context, motion, model, mesh)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def draw(self, _context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "seconds")
+        layout.prop(self, "speed")
+        layout.prop(self, "seed")
+        _draw_target(layout, self)
+
+
+def _draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:
+    layout.use_property_split = True
+    layout.prop(operator, "target")
+    layout.prop(operator, "body")
+    layout.prop(operator, "place")
+    layout.prop(operator, "frame_start")
+    layout.prop(operator, "fit_range")
+
+
+class MAQUETTE_FH_motion(FileHandler):
+    """Motion files dropped into the 3D viewport."""
+
+    bl_idname = "MAQUETTE_FH_motion"
+    bl_label = "Maquette Motion"
+    bl_import_operator = MAQUETTE_OT_import_motion.bl_idname
+    bl_file_extensions = ";".join(EXTENSIONS)
+
+    @classmethod
+    def poll_drop(cls, context):
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
+def _menu(self, _context):
+    self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text="Body Motion (.bvh, .npz, .pkl, .npy)")
+
+
+CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
+
+
+def register() -> None:
+    """Add the entry of File > Import."""
+    bpy.types.TOPBAR_MT_file_import.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entry off again."""
+    bpy.types.TOPBAR_MT_file_import.remove(_menu)

@@ -1,0 +1,87 @@
+"""Sidebar, first panel: bodies, their shape and their looks."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.types import Panel
+
+from ..scene import paint, rig
+
+
+class _Tab:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Maquette"
+
+
+def active_character(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The mesh that the panels speak of: the active body, or the active mesh."""
+    active = context.active_object
+    body = rig.find_body(active)
+    if body is not None:
+        return body
+    return active if active is not None and active.type == "MESH" else None
+
+
+class MAQUETTE_PT_body(_Tab, Panel):
+    """Add bodies and mark characters"""
+
+    bl_idname = "MAQUETTE_PT_body"
+    bl_label = "Body"
+    bl_order = 0
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator_context = "EXEC_DEFAULT"
+        layout.operator("maquette.add_body", icon="ADD")
+        mesh = active_character(context)
+        if mesh is None:
+            hint = layout.column(align=True)
+            hint.label(text="Add a body, or select a mesh", icon="INFO")
+            hint.label(text="that shall perform", icon="BLANK1")
+            return
+        layout.prop(mesh.maquette, "is_character", text=f"{mesh.name} Is a Character")
+        if rig.find_body(mesh) is not None:
+            layout.operator_menu_enum("maquette.apply_pose", "pose", text="Apply Pose", icon="POSE_HLT")
+
+
+class MAQUETTE_PT_body_shape(_Tab, Panel):
+    """The shape of the active body; each slider is a shape key and can be keyed"""
+
+    bl_idname = "MAQUETTE_PT_body_shape"
+    bl_parent_id = "MAQUETTE_PT_body"
+    bl_label = "Shape"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context):
+        return rig.find_body(context.active_object) is not None
+
+    def draw(self, context):
+        column = self.layout.column(align=True)
+        for number, key in enumerate(rig.shape_keys(rig.find_body(context.active_object)), start=1):
+            column.prop(key, "value", text=f"Shape {number}", slider=True)
+
+
+class MAQUETTE_PT_body_colors(_Tab, Panel):
+    """The colours of the active body's skin, hair and clothes"""
+
+    bl_idname = "MAQUETTE_PT_body_colors"
+    bl_parent_id = "MAQUETTE_PT_body"
+    bl_label = "Colors"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context):
+        return rig.find_body(context.active_object) is not None
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        mesh = rig.find_body(context.active_object)
+        for region in paint.REGIONS:
+            layout.prop(mesh.maquette, f"color_{region}")
+
+
+CLASSES = (MAQUETTE_PT_body, MAQUETTE_PT_body_shape, MAQUETTE_PT_body_colors)
