@@ -35,6 +35,9 @@ from .layers import (
 _POSES = 4
 """Poses of one latent frame (the VAE's temporal factor)."""
 
+_LEAST_TIME = 0.04
+"""The flow that follows from predicted clean latents is bounded below this time."""
+
 _MODULATIONS = 30
 """Shift, scale and gate at ten places of a block."""
 
@@ -178,6 +181,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         adaln_rank: int = 64,
     ) -> None:
         super().__init__()
+        if prediction not in ("flow", "residual"):
+            raise ValueError(f"prediction is {prediction!r}; choose 'flow' or 'residual'")
         width = num_attention_heads * attention_head_dim
         self.width = width
         self.gradient_checkpointing = False
@@ -403,4 +408,10 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         x_BLPX = self.patch_out(modulate(self.norm_out(x_BLPD), shift_BD, scale_BD))
         x_BLPX = x_BLPX.unflatten(3, (-1, size, size)).unflatten(2, (h // size, w // size))
         sample = x_BLPX.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        if self.config["prediction"] == "residual":
+            background = conditions.latents[:, -self.config["latent_channels"] :]
+            clean = background.float() + sample.float()
+            # x_t = (1-t) x_0 + t e, so e - x_0 = (x_t - x_0) / t.
+            t = (timestep.float() / 1000).clamp(min=_LEAST_TIME).view(-1, 1, 1, 1, 1)
+            sample = ((hidden_states.float() - clean) / t).to(hidden_states.dtype)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)

@@ -1,0 +1,264 @@
+"""Cameras and surroundings of the synthetic shots.
+
+Shape letters: T frames, H W image, V vertices.
+
+A camera is framed on the body, so that the figure fills much of the picture, and moves as an animator would move
+it. The surroundings are a plain colour, a gradient, or a floor with a horizon or a wall in true perspective.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..shot.cameras import look_at
+from .looks import random_colour
+
+MOVES = ("static", "orbit", "dolly", "crane", "push_in", "handheld")
+_MOVE_WEIGHTS = (0.22, 0.34, 0.12, 0.1, 0.12, 0.1)
+
+
+def random_camera(
+    rng: np.random.Generator,
+    vertices: np.ndarray,
+    fps: float,
+    width: int,
+    height: int,
+    toward: float | None = None,
+    zoom: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A camera move around posed bodies.
+
+    Args:
+        vertices: (T,V,3) world.
+        toward: azimuth in radians to look from at the first frame; random when None.
+        zoom: above 1 frames tighter.
+
+    Returns:
+        viewmats (T,4,4) world to OpenCV camera and Ks (T,3,3) in pixels, both float32.
+    """
+    frames = vertices.shape[0]
+    focal = rng.uniform(24, 85) / 36 * width
+    azimuth = rng.uniform(-np.pi, np.pi) if toward is None else toward
+    elevation = np.radians(rng.uniform(-6, 26) if rng.random() < 0.85 else rng.uniform(20, 60))
+    low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
+    centre = (low + high) / 2
+    side = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+    span_up = high[2] - low[2]
+    across = vertices.reshape(-1, 3) @ side
+    span_across = float(across.max() - across.min())
+    # What the picture's shorter side spans at the body, in metres: the whole body, or its upper part.
+    if rng.random() < 0.6:
+        span = max(span_up, 0.9 * span_across) * rng.uniform(0.98, 1.2)
+        target = centre.copy()
+    else:
+        span = max(span_up, 1.0) * rng.uniform(0.5, 0.85)
+        target = centre.copy()
+        target[2] = high[2] - span * rng.uniform(0.42, 0.5)
+    span /= zoom
+    target = target + side * rng.normal(0, 0.06) * span + np.array([0, 0, rng.normal(0, 0.03) * span])
+    distance = focal * span / min(width, height)
+
+    s = np.arange(frames) / fps
+    middle = s[-1] / 2 if frames > 1 else 0.0
+    angles = np.full(frames, azimuth)
+    elevations = np.full(frames, elevation)
+    distances = np.full(frames, distance)
+    targets = np.repeat(target[None], frames, axis=0)
+    if rng.random() < 0.75:
+        walk = vertices.mean(axis=1) - vertices.mean(axis=(0, 1))
+        targets[:, :2] += walk[:, :2]
+    move = rng.choice(MOVES, p=_MOVE_WEIGHTS)
+    pace = rng.normal(0, 1)
+    if move == "orbit":
+        angles = azimuth + 0.7 * pace * (s - middle)
+    elif move == "dolly":
+        targets = targets + (0.5 * pace * (s - middle))[:, None] * side * span
+    elif move == "crane":
+        elevations = elevation + 0.35 * pace * (s - middle)
+    elif move == "push_in":
+        distances = distance * np.exp(0.3 * pace * (s - middle))
+    elif move == "handheld":
+        wave = 2 * np.pi * s[:, None] * rng.uniform(0.4, 2.0, 6) + rng.uniform(0, 2 * np.pi, 6)
+        shake = np.sin(wave) * rng.uniform(0.2, 1.0)
+        targets = targets + shake[:, :3] * 0.02 * span
+        angles = angles + shake[:, 3] * 0.02
+        distances = distances * (1 + 0.015 * shake[:, 4])
+    elevations = np.clip(elevations, np.radians(-35), np.radians(75))
+    offsets = np.stack(
+        [np.cos(angles) * np.cos(elevations), np.sin(angles) * np.cos(elevations), np.sin(elevations)], axis=-1
+    )
+    eyes = targets + offsets * distances[:, None]
+    eyes[:, 2] = np.maximum(eyes[:, 2], 0.12)
+    viewmats = np.stack([look_at(eye, aim) for eye, aim in zip(eyes, targets, strict=True)])
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return viewmats.astype(np.float32), np.repeat(K[None], frames, axis=0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything in the picture but the characters, as a function of the ray through a pixel.
+
+    Attributes:
+        sky: (2,3) colours at the horizon and overhead.
+        floor: (2,3) colours of the floor's fields; equal for a plain floor. None for no floor.
+        tile: side of a field in metres.
+        turn: rotation of the fields in radians.
+        wall: (2,3) colours of a wall's stripes, or None.
+        wall_at: (2,) direction and distance in metres of the wall: angle, distance.
+        stripe: width of a stripe in metres.
+        haze: how much the floor fades to the horizon per metre.
+        shadow: strength of the contact shadow in [0,1].
+        light: (3,) direction towards the light, in the camera's frame when ``follows``, else in the world.
+        follows: the light hangs on the camera, as Blender's studio lights do.
+        ambient: share of light that comes from everywhere.
+    """
+
+    sky: np.ndarray
+    floor: np.ndarray | None
+    tile: float
+    turn: float
+    wall: np.ndarray | None
+    wall_at: np.ndarray
+    stripe: float
+    haze: float
+    shadow: float
+    light: np.ndarray
+    follows: bool
+    ambient: float
+
+
+def random_surroundings(rng: np.random.Generator, azimuth: float) -> Surroundings:
+    """Surroundings for a camera that stands at ``azimuth`` (radians) of the body; a wall goes behind the body."""
+    kind = rng.choice(["plain", "gradient", "floor", "chequers", "wall"], p=[0.26, 0.1, 0.24, 0.2, 0.2])
+    base = np.full(3, rng.uniform(0.04, 0.97)) if rng.random() < 0.45 else random_colour(rng, 0.6)
+    sky = np.stack([base, base])
+    if kind == "gradient" or (kind != "plain" and rng.random() < 0.5):
+        sky[1] = np.clip(base * rng.uniform(0.5, 1.3) + rng.normal(0, 0.06, 3), 0, 1)
+    floor = wall = None
+    if kind in ("floor", "chequers", "wall"):
+        first = np.full(3, rng.uniform(0.1, 0.95)) if rng.random() < 0.5 else random_colour(rng, 0.6)
+        second = first
+        if kind == "chequers" or (kind == "wall" and rng.random() < 0.3):
+            second = np.clip(first * rng.uniform(0.5, 0.9), 0, 1) if rng.random() < 0.6 else random_colour(rng, 0.5)
+        floor = np.stack([first, second])
+    if kind == "wall":
+        first = random_colour(rng, 0.5)
+        wall = np.stack([first, first if rng.random() < 0.6 else np.clip(first * rng.uniform(0.6, 1.2), 0, 1)])
+    follows = bool(rng.random() < 0.65)
+    # Towards the light: up and to one side; in the camera's frame y points down and z away from the camera.
+    if follows:
+        light = np.array([rng.normal(0, 0.6), -rng.uniform(0.3, 1.0), -rng.uniform(0.4, 1.0)])
+    else:
+        light = np.array([rng.normal(0, 0.7), rng.normal(0, 0.7), rng.uniform(0.5, 1.2)])
+    return Surroundings(
+        sky=sky,
+        floor=floor,
+        tile=float(rng.uniform(0.3, 1.2)),
+        turn=float(rng.uniform(0, np.pi)),
+        wall=wall,
+        wall_at=np.array([azimuth + np.pi + rng.normal(0, 0.5), rng.uniform(0.8, 4.0)]),
+        stripe=float(rng.uniform(0.2, 1.0)),
+        haze=float(rng.uniform(0.0, 0.25)),
+        shadow=float(rng.uniform(0.15, 0.5)) if rng.random() < 0.3 else 0.0,
+        light=light / np.linalg.norm(light),
+        follows=follows,
+        ambient=float(rng.uniform(0.35, 0.7)),
+    )
+
+
+def _rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Camera positions (T,1,1,3) and ray directions (T,H,W,3), unnormalised, in the world."""
+    device = viewmats.device
+    v, u = torch.meshgrid(
+        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
+    )
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).reshape(-1, 3)
+    rotation = viewmats[:, :3, :3]
+    directions = pixels @ (rotation.transpose(1, 2) @ torch.linalg.inv(Ks)).transpose(1, 2)
+    eye = -(rotation.transpose(1, 2) @ viewmats[:, :3, 3:])[..., 0]
+    return eye[:, None, None], directions.view(-1, height, width, 3)
+
+
+def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach: float = 2.4) -> Tensor:
+    """Soft occupancy (T,1,cells,cells) of the floor around the origin under the bodies, seen along the light."""
+    up = towards_light[..., 2:].clamp(min=0.5)
+    fall = vertices[..., :2] - towards_light[..., :2] / up * vertices[..., 2:]
+    cell = ((fall + reach) / (2 * reach) * cells).long()
+    inside = ((cell >= 0) & (cell < cells)).all(dim=-1)
+    frames = vertices.shape[0]
+    flat = cell[..., 1].clamp(0, cells - 1) * cells + cell[..., 0].clamp(0, cells - 1)
+    image = torch.zeros(frames, cells * cells, device=vertices.device)
+    image.scatter_reduce_(1, flat, inside.to(image.dtype), reduce="amax")
+    image = image.view(frames, 1, cells, cells)
+    for _ in range(3):
+        image = torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1)
+    return image
+
+
+def draw_surroundings(
+    place: Surroundings, viewmats: Tensor, Ks: Tensor, height: int, width: int, vertices: Tensor | None = None
+) -> Tensor:
+    """Picture of the surroundings, (T,H,W,3) float32 in [0,1]; with ``vertices`` (T,V,3), their shadow on the floor."""
+    device = viewmats.device
+
+    def colour(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    eye, rays = _rays(viewmats, Ks, height, width)
+    if place.floor is None and place.wall is None and np.array_equal(place.sky[0], place.sky[1]):
+        return colour(place.sky[0]).expand(*rays.shape)
+    rays = torch.nn.functional.normalize(rays, dim=-1)
+    lift = (rays[..., 2:] * 1.6).clamp(0, 1)
+    sky = colour(place.sky)
+    image = sky[0] * (1 - lift) + sky[1] * lift
+    nearest = torch.full(rays.shape[:-1], torch.inf, device=device)
+    if place.wall is not None:
+        angle, distance = float(place.wall_at[0]), float(place.wall_at[1])
+        normal = colour(np.array([np.cos(angle), np.sin(angle), 0.0]))
+        along = colour(np.array([-np.sin(angle), np.cos(angle), 0.0]))
+        approach = (rays * normal).sum(-1)
+        t = (distance - (eye * normal).sum(-1)) / torch.where(approach.abs() < 1e-6, 1e-6, approach)
+        hit = t > 0.05
+        place_along = ((eye + rays * t[..., None]) * along).sum(-1)
+        odd = (torch.floor(place_along / place.stripe) % 2 == 1)[..., None]
+        image = torch.where(hit[..., None], torch.where(odd, colour(place.wall[1]), colour(place.wall[0])), image)
+        nearest = torch.where(hit, t, nearest)
+    if place.floor is not None:
+        t = -eye[..., 2] / torch.where(rays[..., 2].abs() < 1e-6, 1e-6, rays[..., 2])
+        hit = (t > 0.02) & (t < nearest)
+        ground = (eye + rays * t[..., None])[..., :2]
+        c, s = float(np.cos(place.turn)), float(np.sin(place.turn))
+        a = torch.floor((c * ground[..., 0] + s * ground[..., 1]) / place.tile)
+        b = torch.floor((-s * ground[..., 0] + c * ground[..., 1]) / place.tile)
+        odd = ((a + b) % 2 == 1)[..., None]
+        fields = torch.where(odd, colour(place.floor[1]), colour(place.floor[0]))
+        fade = torch.exp(-place.haze * t.clamp(0, 60))[..., None]
+        fields = fields * fade + sky[0] * (1 - fade)
+        if vertices is not None and place.shadow > 0:
+            towards = world_light(place, viewmats)
+            grid = (ground / 2.4).clamp(-2, 2)
+            dark = torch.nn.functional.grid_sample(
+                _shadow_map(vertices, towards), grid, padding_mode="zeros", align_corners=False
+            )[:, 0]
+            fields = fields * (1 - place.shadow * dark[..., None])
+        image = torch.where(hit[..., None], fields, image)
+    return image.clamp(0, 1)
+
+
+def world_light(place: Surroundings, viewmats: Tensor) -> Tensor:
+    """Unit direction towards the light in the world, (T,1,3)."""
+    light = torch.as_tensor(place.light, dtype=torch.float32, device=viewmats.device)
+    if place.follows:
+        return (light @ viewmats[:, :3, :3])[:, None]
+    return light.expand(viewmats.shape[0], 1, 3)
+
+
+def shade(place: Surroundings, colours: Tensor, normals: Tensor, light: Tensor) -> Tensor:
+    """Soft studio shading of ``colours`` (P,3) with unit ``normals`` (P,3) under ``light`` (P,3): (P,3) in [0,1]."""
+    facing = (normals * light).sum(-1, keepdim=True)
+    wrapped = ((facing + 0.35) / 1.35).clamp(min=0)
+    return (colours * (place.ambient + (1.08 - place.ambient) * wrapped)).clamp(0, 1)

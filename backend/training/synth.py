@@ -1,0 +1,330 @@
+"""Synthetic shots: embedded bodies in random shapes, clothes, poses and places under a moving camera.
+
+Shape letters: C characters, T frames, N points per character, H W image, V vertices, F faces.
+
+The same seed gives the same sample. Everything heavy is torch, so the same code runs on a CPU and a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..bodies import SurfaceSamples, embedded, sample_surface
+from ..bodies.rotations import axis_angle_to_matrix
+from ..shot.types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot
+from .looks import random_look
+from .motions import random_motion
+from .puppet import Puppet, make_puppet
+from .render import Raster, project_torch, rasterise, vertex_normals
+from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
+
+SUPERSAMPLING = 2
+_SAMPLINGS = 12
+"""How many different sets of surface points there are; a model must not depend on one."""
+_VISIBLE_WITHIN = 0.025
+"""Metres that a point may lie behind the drawn surface and still count as seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One synthetic shot with its true film.
+
+    Attributes:
+        video: (T,H,W,3) uint8, the film to generate.
+        background: (T,H,W,3) uint8, the same without characters.
+        mask: (T,H,W) bool, pixels at least half covered by a character.
+        points: (C,T,N,3) float32 world; rest_points: (C,N,3) float32, Y up, pelvis at the origin.
+        visibility: (C,T,N) bool.
+        joints: (C,T,24,3) float32 world.
+        viewmats: (T,4,4), Ks: (T,3,3) float32.
+        betas: (C,S), poses: (C,T,24,3), trans: (C,T,3) float32, the bodies' parameters.
+        ref_image: (C,H,W,3) uint8; ref_points: (C,N,3) world; ref_visibility: (C,N) bool; ref_viewmat: (C,4,4);
+            ref_K: (C,3,3).
+        fps: frames per second.
+        seed: what it was made from.
+    """
+
+    video: np.ndarray
+    background: np.ndarray
+    mask: np.ndarray
+    points: np.ndarray
+    rest_points: np.ndarray
+    visibility: np.ndarray
+    joints: np.ndarray
+    viewmats: np.ndarray
+    Ks: np.ndarray
+    betas: np.ndarray
+    poses: np.ndarray
+    trans: np.ndarray
+    ref_image: np.ndarray
+    ref_points: np.ndarray
+    ref_visibility: np.ndarray
+    ref_viewmat: np.ndarray
+    ref_K: np.ndarray
+    fps: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Actor:
+    """A body with its looks and where its points lie."""
+
+    betas: np.ndarray
+    colours: np.ndarray
+    samples: SurfaceSamples
+
+
+@lru_cache(maxsize=2)
+def _puppet(device: str = "cpu") -> Puppet:
+    return make_puppet(embedded(), device=device)
+
+
+@lru_cache(maxsize=64)
+def _samples(n: int, index: int) -> SurfaceSamples:
+    """The ``index``-th way of spreading ``n`` points: evenly, or every fourth of an even set four times as large."""
+    puppet = _puppet()
+    vertices, faces = puppet.v_template.numpy(), puppet.faces.numpy()
+    if index % 2 == 0:
+        return sample_surface(vertices, faces, n, seed=index)
+    dense = sample_surface(vertices, faces, 4 * n, seed=index)
+    return SurfaceSamples(dense.triangles[::4][:n], dense.barycentric[::4][:n])
+
+
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """A posed body: poses (T,24,3), vertices (T,V,3), points (T,N,3), joints (T,24,3), trans (T,3)."""
+
+    poses: np.ndarray
+    vertices: Tensor
+    points: np.ndarray
+    joints: np.ndarray
+    trans: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Take:
+    """Posed characters under a camera, drawn."""
+
+    image: np.ndarray
+    empty: np.ndarray
+    mask: np.ndarray
+    visibility: np.ndarray
+
+
+def _box(image: Tensor) -> Tensor:
+    """Average SUPERSAMPLING x SUPERSAMPLING squares of (T,H,W,D)."""
+    s = SUPERSAMPLING
+    total = sum(image[:, i::s, j::s] for i in range(s) for j in range(s))
+    assert isinstance(total, Tensor)
+    return total / s**2
+
+
+def _empty(place: Surroundings, viewmats: Tensor, Ks: Tensor, side: int, vertices: Tensor | None) -> Tensor:
+    """The surroundings, (T,H,W,3) or (1,H,W,3) when nothing changes."""
+    if vertices is None and bool((viewmats == viewmats[:1]).all()):
+        viewmats, Ks = viewmats[:1], Ks[:1]
+    return draw_surroundings(place, viewmats, Ks, side, side, vertices)
+
+
+def _draw(
+    vertices: Tensor,
+    actors: list[_Actor],
+    points: np.ndarray,
+    place: Surroundings,
+    viewmats: np.ndarray,
+    Ks: np.ndarray,
+    size: int,
+    device: torch.device,
+) -> _Take:
+    """Draw posed bodies (C,T,V,3) with their points (C,T,N,3)."""
+    side = size * SUPERSAMPLING
+    count, frames, n_vertices, _ = vertices.shape
+    one = _puppet(str(device)).faces
+    view = torch.as_tensor(viewmats, device=device)
+    K = torch.as_tensor(Ks, device=device).clone()
+    K[:, :2] *= SUPERSAMPLING
+    faces = torch.cat([one + c * n_vertices for c in range(count)])
+    normals = torch.cat([vertex_normals(vertices[c], one) for c in range(count)], dim=1)
+    everybody = vertices.transpose(0, 1).reshape(frames, count * n_vertices, 3)
+    colours = torch.as_tensor(np.concatenate([a.colours for a in actors]), device=device)
+
+    raster = rasterise(everybody, faces, view, K, side, side)
+    empty = _empty(place, view, K, side, None)
+    shadowed = place.shadow > 0 and place.floor is not None
+    scene = _empty(place, view, K, side, everybody) if shadowed else empty
+    flat = scene.expand(frames, side, side, 3).reshape(-1, 3).clone()
+    frame = raster.index // side**2
+    light = world_light(place, view)[frame, 0]
+    normal = torch.nn.functional.normalize(raster.interpolate(normals, faces), dim=-1)
+    flat[raster.index] = shade(place, raster.interpolate(colours, faces), normal, light)
+    cover = torch.isfinite(raster.depth).float()[..., None]
+    image = _box(flat.view(frames, side, side, 3))
+    return _Take(
+        image=(image * 255).round().to(torch.uint8).cpu().numpy(),
+        empty=(_box(empty) * 255).round().to(torch.uint8).expand(frames, size, size, 3).cpu().numpy(),
+        mask=(_box(cover)[..., 0] >= 0.5).cpu().numpy(),
+        visibility=_seen(torch.as_tensor(points, device=device), raster, view, K).cpu().numpy(),
+    )
+
+
+def _seen(points: Tensor, raster: Raster, viewmats: Tensor, Ks: Tensor) -> Tensor:
+    """Whether points (C,T,N,3) lie in the picture and on the drawn surface: (C,T,N) bool."""
+    frames, height, width = raster.depth.shape
+    seen = []
+    for one in points:
+        screen = project_torch(one, viewmats, Ks)
+        column, row = torch.floor(screen[..., 0]), torch.floor(screen[..., 1])
+        inside = (screen[..., 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        frame = torch.arange(frames, device=points.device)[:, None]
+        drawn = raster.depth[frame, row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()]
+        seen.append(inside & (screen[..., 2] <= drawn + _VISIBLE_WITHIN) & torch.isfinite(drawn))
+    return torch.stack(seen)
+
+
+def _pose(actor: _Actor, poses: np.ndarray, path: np.ndarray, lift: float, device: torch.device) -> _Posed:
+    """Pose a body and stand it on the floor, ``lift`` metres above it."""
+    puppet = _puppet(str(device))
+    rotations = torch.as_tensor(axis_angle_to_matrix(poses).astype(np.float32), device=device)
+    betas = torch.as_tensor(actor.betas, device=device)
+    vertices, joints = puppet.pose(betas, rotations, torch.as_tensor(path, device=device))
+    up = torch.zeros_like(vertices[:, :1])
+    up[..., 2] = lift - vertices[..., 2].amin(dim=1, keepdim=True)
+    vertices, joints = vertices + up, joints + up
+    points = actor.samples.apply(vertices.cpu().numpy(), puppet.faces.cpu().numpy())
+    return _Posed(
+        poses, vertices, points.astype(np.float32), joints.cpu().numpy(), path + up[:, 0].cpu().numpy()
+    )
+
+
+def _heading(poses: np.ndarray) -> float:
+    """Azimuth in radians that a body (J,3) faces in the world."""
+    forward = axis_angle_to_matrix(poses[0].astype(np.float64)) @ np.array([0.0, 0.0, 1.0])
+    return float(np.arctan2(forward[1], forward[0]))
+
+
+def make_sample(
+    seed: int,
+    frames: int = 17,
+    size: int = 128,
+    n_points: int = 128,
+    characters: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Sample:
+    """The synthetic shot of a seed.
+
+    Args:
+        frames: T, 1 + 4k for the video VAE.
+        size: height and width in pixels.
+        characters: 1 or 2; None draws it (two in every tenth shot).
+    """
+    rng = np.random.default_rng([seed, 20250515])
+    device = torch.device(device)
+    puppet = _puppet()
+    count = (2 if rng.random() < 0.1 else 1) if characters is None else characters
+    fps = float(rng.choice([12.0, 16.0, 24.0, 30.0], p=[0.15, 0.25, 0.45, 0.15]))
+    actors, posed = [], []
+    apart = rng.uniform(0.45, 1.0)
+    for c in range(count):
+        betas = np.clip(rng.normal(0, 0.9, puppet.shapedirs.shape[-1]), -2.5, 2.5).astype(np.float32)
+        colours = random_look(rng, puppet.v_template.numpy(), puppet.regions, puppet.region_names)
+        actors.append(_Actor(betas, colours, _samples(n_points, int(rng.integers(_SAMPLINGS)))))
+        poses, path = random_motion(rng, frames, fps)
+        path[:, 0] += (2 * c - (count - 1)) * apart / 2
+        lift = rng.uniform(0, 0.4) if rng.random() < 0.07 else 0.0
+        posed.append(_pose(actors[c], poses, path, lift, device))
+    vertices = torch.stack([p.vertices for p in posed])
+    points = np.stack([p.points for p in posed])
+
+    # More views from the front half than from behind, as people film people.
+    heading = _heading(posed[0].poses[frames // 2])
+    azimuth = heading + (rng.normal(0, 0.9) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi))
+    viewmats, Ks = random_camera(
+        rng, vertices.transpose(0, 1).flatten(1, 2).cpu().numpy(), fps, size, size, toward=azimuth
+    )
+    place = random_surroundings(rng, azimuth)
+    take = _draw(vertices, actors, points, place, viewmats, Ks, size, device)
+
+    references = []
+    for c in range(count):
+        if count == 1 and rng.random() < 0.45:
+            t = int(rng.integers(frames)) if rng.random() < 0.5 else 0
+            references.append((take.image[t], points[c, t], take.visibility[c, t], viewmats[t], Ks[t]))
+            continue
+        references.append(_reference(rng, actors[c], azimuth - heading, size, device))
+    rest_points = []
+    for actor in actors:
+        shaped, joints = puppet.shaped(torch.as_tensor(actor.betas))
+        rest_points.append(actor.samples.apply((shaped - joints[0]).numpy(), puppet.faces.numpy()))
+    return Sample(
+        video=take.image,
+        background=take.empty,
+        mask=take.mask,
+        points=points,
+        rest_points=np.stack(rest_points).astype(np.float32),
+        visibility=take.visibility,
+        joints=np.stack([p.joints for p in posed]),
+        viewmats=viewmats,
+        Ks=Ks,
+        betas=np.stack([a.betas for a in actors]),
+        poses=np.stack([p.poses for p in posed]),
+        trans=np.stack([p.trans for p in posed]),
+        ref_image=np.stack([r[0] for r in references]),
+        ref_points=np.stack([r[1] for r in references]),
+        ref_visibility=np.stack([r[2] for r in references]),
+        ref_viewmat=np.stack([r[3] for r in references]),
+        ref_K=np.stack([r[4] for r in references]),
+        fps=fps,
+        seed=seed,
+    )
+
+
+def _reference(
+    rng: np.random.Generator, actor: _Actor, side: float, size: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A picture of an actor in another pose and place; mostly from about the same ``side`` (radians from ahead)."""
+    poses, path = random_motion(rng, 1, 24.0)
+    posed = _pose(actor, poses, path, 0.0, device)
+    turn = side + rng.normal(0, 0.6) if rng.random() < 0.6 else rng.normal(0, 0.6)
+    azimuth = _heading(poses[0]) + turn
+    viewmats, Ks = random_camera(rng, posed.vertices.cpu().numpy(), 24.0, size, size, toward=azimuth)
+    place = replace(random_surroundings(rng, azimuth), shadow=0.0)
+    take = _draw(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, size, device)
+    return take.image[0], posed.points[0], take.visibility[0, 0], viewmats[0], Ks[0]
+
+
+def to_shot(sample: Sample, settings: Settings | None = None) -> Shot:
+    """The sample as a Shot, as Blender would have exported it, with its background film."""
+    from ..media import encode_png
+
+    characters = tuple(
+        Character(
+            name=f"body{c}",
+            points=sample.points[c],
+            rest_points=sample.rest_points[c],
+            visibility=sample.visibility[c],
+            joints=sample.joints[c],
+            body=BodyPose(embedded().id, sample.betas[c], sample.poses[c], sample.trans[c]),
+            reference=Reference(
+                encode_png(sample.ref_image[c]),
+                sample.ref_points[c],
+                sample.ref_viewmat[c],
+                sample.ref_K[c],
+                sample.ref_visibility[c],
+            ),
+        )
+        for c in range(len(sample.points))
+    )
+    pictures: tuple[Media, ...] = tuple(encode_png(frame) for frame in sample.background)
+    height, width = sample.video.shape[1:3]
+    return Shot(
+        clip=Clip(sample.fps, width, height, sample.viewmats, sample.Ks),
+        characters=characters,
+        background=Background("video", pictures),
+        settings=settings or Settings(seed=sample.seed),
+        name=f"synthetic_{sample.seed}",
+    )
