@@ -95,6 +95,15 @@ class MAQUETTE_PG_shot(PropertyGroup):
         default="SCENE",
     )
     background_path: StringProperty(name="File", description="Picture or film behind the characters", subtype="FILE_PATH")
+    render_engine: EnumProperty(
+        name="Render With",
+        description="What renders the references and the scene behind the characters",
+        items=(
+            ("WORKBENCH", "Workbench", "Plain shading: fast everywhere, needs no lights"),
+            ("SCENE", "Scene's Engine", "The scene's own engine, lights and view transform: slower, looks as rendered"),
+        ),
+        default="WORKBENCH",
+    )
     prompt: StringProperty(name="Prompt", description="Text for models that read it")
     model: StringProperty(name="Model", description="Model that makes the video", default="isa-nano")
     seed: IntProperty(name="Seed", description="Same seed, same video", default=0, min=0)

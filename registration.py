@@ -12,6 +12,8 @@ MODULES: tuple[str, ...] = (
     "operators.body",
     "operators.motion",
     "operators.camera",
+    "operators.shot",
+    "operators.result",
     "panels.body",
     "panels.motion",
     "panels.camera",

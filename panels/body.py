@@ -6,12 +6,7 @@ import bpy
 from bpy.types import Panel
 
 from ..scene import paint, rig
-
-
-class _Tab:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Maquette"
+from .main import SidebarPanel, draw_hint
 
 
 def active_character(context: bpy.types.Context) -> bpy.types.Object | None:
@@ -23,7 +18,7 @@ def active_character(context: bpy.types.Context) -> bpy.types.Object | None:
     return active if active is not None and active.type == "MESH" else None
 
 
-class MAQUETTE_PT_body(_Tab, Panel):
+class MAQUETTE_PT_body(SidebarPanel, Panel):
     """Add bodies and mark characters"""
 
     bl_idname = "MAQUETTE_PT_body"
@@ -36,16 +31,14 @@ class MAQUETTE_PT_body(_Tab, Panel):
         layout.operator("maquette.add_body", icon="ADD")
         mesh = active_character(context)
         if mesh is None:
-            hint = layout.column(align=True)
-            hint.label(text="Add a body, or select a mesh", icon="INFO")
-            hint.label(text="that shall perform", icon="BLANK1")
+            draw_hint(layout, context, "Add a body, or select a mesh that shall perform")
             return
         layout.prop(mesh.maquette, "is_character", text=f"{mesh.name} Is a Character")
         if rig.find_body(mesh) is not None:
             layout.operator_menu_enum("maquette.apply_pose", "pose", text="Apply Pose", icon="POSE_HLT")
 
 
-class MAQUETTE_PT_body_shape(_Tab, Panel):
+class MAQUETTE_PT_body_shape(SidebarPanel, Panel):
     """The shape of the active body; each slider is a shape key and can be keyed"""
 
     bl_idname = "MAQUETTE_PT_body_shape"
@@ -63,7 +56,7 @@ class MAQUETTE_PT_body_shape(_Tab, Panel):
             column.prop(key, "value", text=f"Shape {number}", slider=True)
 
 
-class MAQUETTE_PT_body_colors(_Tab, Panel):
+class MAQUETTE_PT_body_colors(SidebarPanel, Panel):
     """The colours of the active body's skin, hair and clothes"""
 
     bl_idname = "MAQUETTE_PT_body_colors"

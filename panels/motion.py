@@ -5,16 +5,14 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..scene import keys, rig
+from .main import SidebarPanel, draw_hint
 
 
-class MAQUETTE_PT_motion(Panel):
+class MAQUETTE_PT_motion(SidebarPanel, Panel):
     """Bring in motion"""
 
     bl_idname = "MAQUETTE_PT_motion"
     bl_label = "Motion"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "Maquette"
     bl_order = 1
 
     def draw(self, context):
@@ -25,13 +23,13 @@ class MAQUETTE_PT_motion(Panel):
         walk.operator("maquette.add_walk", icon="FORCE_WIND")
         mesh = rig.find_body(context.active_object)
         if mesh is None:
-            layout.label(text="No body active: a new one is added", icon="INFO")
+            draw_hint(layout, context, "No body is active: the motion brings a new one")
             return
         armature = mesh.parent
         if armature is not None and keys.has_keys(armature):
             layout.label(text=armature.animation_data.action.name, icon="ACTION")
         else:
-            layout.label(text=f"{mesh.name} has no keys yet", icon="INFO")
+            draw_hint(layout, context, f"{mesh.name} has no keys yet: import a motion, or pose it and press I")
 
 
 CLASSES = (MAQUETTE_PT_motion,)

@@ -117,9 +117,9 @@ def paint_body(mesh: bpy.types.Object, body: BodyModel, palette: Palette, made: 
 
 
 def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
-    """Write the object's colours into the faces of some regions. False when the mesh has no painted regions."""
+    """Write the object's colours into some regions. False when the mesh has no painted regions."""
     data = mesh.data
-    if not isinstance(data, bpy.types.Mesh) or mesh.mode != "OBJECT":
+    if not isinstance(data, bpy.types.Mesh) or mesh.mode == "EDIT":
         return False
     source = data.attributes.get(REGION_ATTRIBUTE)
     paint = data.color_attributes.get(PAINT_ATTRIBUTE)
@@ -127,7 +127,10 @@ def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
         return False
     vertex_regions = np.empty(len(data.vertices), dtype=np.int32)
     source.data.foreach_get("value", vertex_regions)
-    corners = _corner_regions(data, vertex_regions)
+    vertices = np.empty(len(data.loops), dtype=np.int32)
+    data.loops.foreach_get("vertex_index", vertices)
+    # By vertex, so that borders blend over one face instead of following the faces' zigzag.
+    corners = vertex_regions[vertices]
     colors = np.empty((len(corners), 4), dtype=np.float32)
     paint.data.foreach_get("color_srgb", colors.ravel())
     for region in regions:
@@ -135,18 +138,6 @@ def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
     paint.data.foreach_set("color_srgb", colors.ravel())
     data.update()
     return True
-
-
-def _corner_regions(data: bpy.types.Mesh, vertex_regions: np.ndarray) -> np.ndarray:
-    """(corners,) region of each face corner: that of most of the face's corners, so that borders stay sharp."""
-    vertices = np.empty(len(data.loops), dtype=np.int32)
-    data.loops.foreach_get("vertex_index", vertices)
-    sizes = np.empty(len(data.polygons), dtype=np.int32)
-    data.polygons.foreach_get("loop_total", sizes)
-    faces = np.repeat(np.arange(len(sizes)), sizes)
-    votes = np.zeros((len(sizes), len(REGIONS)), dtype=np.int32)
-    np.add.at(votes, (faces, np.clip(vertex_regions[vertices], 0, len(REGIONS) - 1)), 1)
-    return votes.argmax(axis=1)[faces]
 
 
 def _material(name: str, palette: Palette, made: list[bpy.types.ID]) -> bpy.types.Material:
