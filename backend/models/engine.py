@@ -1,8 +1,8 @@
-"""What every engine offers: plan a shot, generate it, report progress, stop when asked (numpy only)."""
+"""What every model offers to the server and the command line (no torch here)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,40 +10,36 @@ import numpy as np
 
 from ..shot import Shot
 
-STAGES = ("loading", "encoding", "denoising", "decoding", "writing")
 
-
-class Cancelled(Exception):
-    """The job was cancelled; raised by ``Engine.generate`` within one denoising step."""
-
-
-class EngineError(Exception):
-    """A shot that the engine cannot make.
+class EngineError(ValueError):
+    """A shot that this model cannot make.
 
     Attributes:
-        field: dotted path of the part of the shot at fault.
-        message: what is wrong and what to do.
+        field: dotted path of the part of the Shot at fault.
     """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
-        self.message = message
 
 
-@dataclass(frozen=True)
+class Cancelled(Exception):
+    """The generation was stopped on request."""
+
+
+@dataclass(frozen=True, eq=False)
 class Progress:
-    """How far a job is.
+    """How far a generation is.
 
     Attributes:
-        stage: one of STAGES.
-        step, steps: of the stage; 0 of 0 where it has none.
-        preview: (h,w,3) uint8, a frame as it looks so far.
+        stage: ``loading``, ``encoding``, ``denoising``, ``decoding`` or ``writing``.
+        step, steps: within the stage.
+        preview: (h,w,3) uint8, what the middle of the clip looks like by now, or None.
     """
 
     stage: str
-    step: int = 0
-    steps: int = 0
+    step: int
+    steps: int
     preview: np.ndarray | None = None
 
 
@@ -52,16 +48,22 @@ class Plan:
     """What will be made of a shot.
 
     Attributes:
-        width, height, frames: of the result.
-        windows: (first, past the last) frame of each window that is denoised.
-        notes: what was changed to fit the model, in sentences for the animator.
+        width, height: pixels of the result, at the clip's aspect.
+        frames: of the result; always the clip's.
+        windows: (start, stop) frames that are denoised together; more than one when the shot is longer than the
+            model's window.
+        notes: sentences for the animator about what was fitted to the model.
+        model_size: (width, height) in pixels that the model works at.
+        model_frames: frames that the model works on, 1 + 4k.
     """
 
     width: int
     height: int
     frames: int
-    windows: tuple[tuple[int, int], ...] = ()
-    notes: tuple[str, ...] = ()
+    windows: tuple[tuple[int, int], ...]
+    notes: tuple[str, ...]
+    model_size: tuple[int, int] = (0, 0)
+    model_frames: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +72,32 @@ class Result:
 
     Attributes:
         frames: (T,H,W,3) uint8.
-        fps: frames per second.
-        notes: sentences for the animator.
-        metadata: what to keep with the file.
+        fps: of the clip.
+        notes: of the plan, and what turned up on the way.
+        metadata: settings as they were run.
     """
 
     frames: np.ndarray
     fps: float
-    notes: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):
-    """One loaded model."""
+    """A model that turns a Shot into a video."""
 
     def plan(self, shot: Shot) -> Plan:
-        """Size, frames and windows; raises EngineError."""
+        """What ``generate`` would make. Raises EngineError."""
         ...
 
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """Make the video; raises EngineError, or Cancelled within one denoising step."""
+        """Make the video.
+
+        Args:
+            on_progress: called at every stage and step, from the calling thread.
+            cancelled: asked at least once per denoising step; True stops.
+
+        Raises:
+            EngineError: the shot does not suit the model. Cancelled: ``cancelled`` said so.
+        """
         ...

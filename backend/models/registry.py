@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from ..shot import Shot
+    from .engine import Engine, Plan
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
 """Where the models that come with Maquette are described."""
@@ -166,6 +167,18 @@ def status(spec: ModelSpec) -> ModelStatus:
 def list_models(extra_dirs: Iterable[str | Path] = ()) -> list[ModelStatus]:
     """All models, the default first, each with whether its weights are here."""
     return [status(spec) for spec in find_specs(extra_dirs).values()]
+
+
+def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
+    """What the shot's model would make of it, without loading anything. Raises EngineError."""
+    from .engine import EngineError
+    from .plan import make_plan
+
+    try:
+        spec = model_spec(shot.settings.model, extra_dirs)
+    except ModelError as error:
+        raise EngineError("settings.model", str(error)) from error
+    return make_plan(spec, shot)
 
 
 def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:

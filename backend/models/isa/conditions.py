@@ -29,11 +29,6 @@ _CROP_MARGIN = 1.25
 """Side of the crop around a character's reference, over the extent of its points."""
 
 
-def snap_frames(frames: int, group: int = 4) -> int:
-    """The smallest 1 + group*k that holds ``frames``."""
-    return 1 + -(-(frames - 1) // group) * group
-
-
 def pad_frames(x: np.ndarray, frames: int, axis: int = 0) -> np.ndarray:
     """Repeat the last frame along ``axis`` until there are ``frames``; cut what is beyond."""
     index = np.minimum(np.arange(frames), x.shape[axis] - 1)
@@ -213,10 +208,10 @@ def crop_picture(picture: np.ndarray, box: tuple[float, float, float, float], wi
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     h, w = picture.shape[:2]
     x = torch.zeros(1, 3, bottom - top, right - left)
-    l, r, t, b = max(left, 0), min(right, w), max(top, 0), min(bottom, h)
-    if l < r and t < b:
-        part = torch.from_numpy(np.ascontiguousarray(picture[t:b, l:r])).permute(2, 0, 1).float() / 127.5 - 1
-        x[0, :, t - top : b - top, l - left : r - left] = part
+    x0, x1, y0, y1 = max(left, 0), min(right, w), max(top, 0), min(bottom, h)
+    if x0 < x1 and y0 < y1:
+        part = torch.from_numpy(np.ascontiguousarray(picture[y0:y1, x0:x1])).permute(2, 0, 1).float() / 127.5 - 1
+        x[0, :, y0 - top : y1 - top, x0 - left : x1 - left] = part
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
@@ -308,7 +303,6 @@ __all__ = [
     "reference_view",
     "shot_geometry",
     "shot_origin",
-    "snap_frames",
     "stack_points",
     "tensor_to_frames",
 ]

@@ -6,6 +6,7 @@ Frames are (B, 3, T, H, W) in [-1, 1]; latents are (B, 16, L, h, w). Latent 0 ho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -117,6 +118,13 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         posterior = DiagonalGaussianDistribution(self._encode_moments(x, chunk))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    def decode_chunks(self, z: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
+        """As ``decode``, giving the frames of each chunk as soon as they are there."""
+        cache = CausalCache()
+        for part in z.split(chunk or z.shape[2], dim=2):
+            yield self.decoder(part, cache)
+            cache.advance()
+
     def decode(self, z: Tensor, chunk: int | None = None, return_dict: bool = True) -> DecoderOutput | tuple:
         """Latents to frames.
 
@@ -127,14 +135,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         Returns:
             ``sample`` (B, 3, 1+4(L-1), H, W), about [-1, 1].
         """
-        if chunk is None or chunk >= z.shape[2]:
-            frames = self.decoder(z)
-        else:
-            cache, parts = CausalCache(), []
-            for part in z.split(chunk, dim=2):
-                parts.append(self.decoder(part, cache))
-                cache.advance()
-            frames = torch.cat(parts, dim=2)
+        frames = torch.cat(list(self.decode_chunks(z, chunk)), dim=2)
         return DecoderOutput(sample=frames) if return_dict else (frames,)
 
     def forward(

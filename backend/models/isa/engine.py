@@ -1,0 +1,254 @@
+"""The engine that makes videos with an ISA-DiT."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...media import MediaError, background_frames, decode_image, resize_frames
+from ...shot import Reference, Shot
+from ..engine import Cancelled, EngineError, Plan, Progress, Result
+from ..plan import make_plan, window_latents
+from ..registry import ModelSpec
+from .build import load_transformer, load_vae, new_scheduler
+from .conditions import (
+    crop_picture,
+    frames_to_tensor,
+    make_inputs,
+    pad_frames,
+    point_subset,
+    reference_view,
+    shot_geometry,
+    stack_points,
+    tensor_to_frames,
+)
+from .inputs import ISAInputs
+from .pipeline import ISAPipeline
+
+_CHUNK = 8
+"""Latent frames that the VAE codes at once: 32 frames."""
+
+_PREVIEW_SECONDS = 0.5
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""What CLIP's image encoders were trained with."""
+
+
+def choose_device(wanted: str | None) -> torch.device:
+    """The device asked for, or a GPU where there is one."""
+    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on GPUs and on CPUs that compute in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if device.type == "cpu" and native() else torch.float32
+
+
+class ISAEngine:
+    """One model, loaded on its first generation and kept.
+
+    Args:
+        spec: its description; the weights are in its folder.
+        device: as torch names it; None for a GPU where there is one.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
+        self.spec = spec
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(self.device)
+        self._pipeline: ISAPipeline | None = None
+        self._image_encoder: Any = None
+
+    def plan(self, shot: Shot) -> Plan:
+        """See ``Engine.plan``."""
+        return make_plan(self.spec, shot)
+
+    def load(self) -> ISAPipeline:
+        """Read the weights, once."""
+        if self._pipeline is None:
+            vae = load_vae(self.spec, self.dtype)
+            transformer = load_transformer(self.spec, self.dtype)
+            if transformer.config["image_embed_dim"] is not None:
+                from transformers import CLIPVisionModel
+
+                folder = self.spec.folder / "image_encoder"
+                encoder = CLIPVisionModel.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
+                self._image_encoder = encoder.to(self.device).eval()
+            pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(self.spec))
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline.to(self.device)
+        return self._pipeline
+
+    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
+        """See ``Engine.generate``."""
+        plan = self.plan(shot)
+
+        def check() -> None:
+            if cancelled():
+                raise Cancelled
+
+        def report(stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
+            on_progress(Progress(stage, step, steps, preview))
+            check()
+
+        started = time.monotonic()
+        report("loading", 0, 1)
+        pipeline = self.load()
+        report("loading", 1, 1)
+        settings, defaults = shot.settings, self.spec.defaults
+        steps = settings.steps if settings.steps is not None else defaults.steps
+        guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
+
+        with torch.no_grad():
+            inputs = self.encode(shot, plan, lambda step, steps: report("encoding", step, steps))
+            shown = [float("-inf")]
+
+            def on_step(step: int, steps: int, clean: Tensor) -> None:
+                preview = None
+                if time.monotonic() - shown[0] >= _PREVIEW_SECONDS or step == steps:
+                    preview = self._preview(clean, plan)
+                    shown[0] = time.monotonic()
+                report("denoising", step, steps, preview)
+
+            window, overlap = window_latents(self.spec)
+            report("denoising", 0, steps)
+            output = pipeline(
+                inputs,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=torch.Generator("cpu").manual_seed(settings.seed),
+                window=window,
+                overlap=overlap,
+                on_step=on_step,
+                check=check,
+                output_type="latent",
+            )
+            frames = self._decode(output.latents, lambda step, steps: report("decoding", step, steps))
+        frames = frames[: plan.frames]
+        if frames.shape[1:3] != (plan.height, plan.width):
+            frames = resize_frames(frames, plan.width, plan.height)
+        metadata = {
+            "model": self.spec.id,
+            "seed": settings.seed,
+            "steps": steps,
+            "guidance": guidance,
+            "width": plan.width,
+            "height": plan.height,
+            "model_size": list(plan.model_size),
+            "windows": len(plan.windows),
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        return Result(frames, shot.clip.fps, plan.notes, metadata)
+
+    def encode(self, shot: Shot, plan: Plan, on_part: Callable[[int, int], None]) -> ISAInputs:
+        """The shot's conditions as a batch of one."""
+        width, height = plan.model_size
+        frames, clip = plan.model_frames, shot.clip
+        factor = self.load().vae.spatial_factor
+        points, rest, visibility, mask = stack_points(
+            [(c.points, c.rest_points, c.visibility) for c in shot.characters], int(self.spec.limits["points"])
+        )
+        geometry = shot_geometry(
+            pad_frames(points, frames, axis=1),
+            rest,
+            pad_frames(visibility, frames, axis=1),
+            pad_frames(clip.viewmats, frames),
+            pad_frames(clip.Ks, frames),
+            clip.width,
+            clip.height,
+            (height // factor, width // factor),
+            mask,
+        )
+        parts = len(shot.characters) + 1
+        references, embeds = [], []
+        for i, character in enumerate(shot.characters):
+            on_part(i, parts)
+            field = f"characters[{i}].reference.image"
+            reference = character.reference
+            encoded = None if reference is None else self._reference(reference, plan, clip.width / clip.height, field)
+            references.append(None if encoded is None else encoded[:3])
+            embeds.append(None if encoded is None else encoded[3])
+        on_part(parts - 1, parts)
+        background = self._background(shot, plan)
+        on_part(parts, parts)
+        image_embeds = None
+        if self._image_encoder is not None:
+            size = self._image_encoder.config
+            empty = torch.zeros(1 + (size.image_size // size.patch_size) ** 2, size.hidden_size)
+            image_embeds = torch.stack([empty if embed is None else embed for embed in embeds])
+        return make_inputs(geometry, references, background, image_embeds=image_embeds)
+
+    def _reference(
+        self, reference: Reference, plan: Plan, aspect: float, field: str
+    ) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor | None]:
+        """Normalised latents (16,h,w), points (N,2), visibility (N,) and CLIP tokens of a reference picture."""
+        try:
+            picture = decode_image(reference.image, field)
+        except MediaError as error:
+            raise EngineError(field, str(error).removeprefix(f"{field}: ")) from error
+        chosen = point_subset(reference.points.shape[0], int(self.spec.limits["points"]))
+        view = reference_view(
+            reference.points[chosen],
+            reference.viewmat,
+            reference.K,
+            None if reference.visibility is None else reference.visibility[chosen],
+            (picture.shape[1], picture.shape[0]),
+            aspect,
+        )
+        crop = crop_picture(picture, view.box, *plan.model_size)
+        latents = self._encode_frames(crop[None, :, None])[0, :, 0]
+        pad = int(self.spec.limits["points"]) - len(chosen)
+        embed = None
+        if self._image_encoder is not None:
+            side = self._image_encoder.config.image_size
+            mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
+            image = F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True, align_corners=False)[0]
+            image = (((image + 1) / 2).clamp(0, 1) - mean) / std
+            embed = self._image_encoder(image[None].to(self.device, self.dtype)).last_hidden_state[0].float().cpu()
+        return latents, np.pad(view.points, ((0, pad), (0, 0))), np.pad(view.visible, (0, pad)), embed
+
+    def _background(self, shot: Shot, plan: Plan) -> Tensor | None:
+        """Normalised latents (16,L,h,w) of the background, or None."""
+        try:
+            frames = background_frames(shot, *plan.model_size)
+        except MediaError as error:
+            raise EngineError("background.media", str(error)) from error
+        if frames is None:
+            return None
+        return self._encode_frames(frames_to_tensor(pad_frames(frames, plan.model_frames)))[0]
+
+    def _encode_frames(self, frames: Tensor) -> Tensor:
+        """(1,3,T,H,W) in [-1, 1] -> normalised latents (1,16,L,h,w), float32 on the CPU."""
+        vae = self.load().vae
+        z = vae.encode(frames.to(self.device, self.dtype), chunk=_CHUNK).latent_dist.mode()
+        return vae.normalize(z.float()).cpu()
+
+    def _decode(self, latents: Tensor, on_part: Callable[[int, int], None]) -> np.ndarray:
+        """Normalised latents (1,16,L,h,w) -> (T,H,W,3) uint8, in chunks."""
+        vae = self.load().vae
+        z = vae.denormalize(latents).to(self.dtype)
+        parts, count = [], -(-z.shape[2] // _CHUNK)
+        on_part(0, count)
+        for chunk in vae.decode_chunks(z, _CHUNK):
+            parts.append(tensor_to_frames(chunk))
+            on_part(len(parts), count)
+        return np.concatenate(parts)
+
+    def _preview(self, clean: Tensor, plan: Plan) -> np.ndarray:
+        """The middle of the clip, decoded as a still."""
+        middle = clean.shape[2] // 2
+        z = self.load().vae.denormalize(clean[:, :, middle : middle + 1]).to(self.dtype)
+        frame = tensor_to_frames(self.load().vae.decode(z).sample)
+        return resize_frames(frame, plan.width, plan.height)[0]
