@@ -213,8 +213,9 @@ def _admitted() -> dict[str, Callable[..., Any] | None]:
         table[f"{core}.multiarray.scalar"] = _scalar
         table[f"{core}.numeric._frombuffer"] = _from_buffer
     # Named but not called: the factories of defaultdicts and the base of reconstructed objects.
-    table.update({f"builtins.{name}": None for name in ("int", "float", "str", "bool", "object", "bytes")})
+    table.update({f"builtins.{name}": None for name in ("int", "float", "str", "bool", "object")})
     table.update({f"builtins.{t.__name__}": t for t in (list, dict, set, frozenset, tuple, complex)})
+    table["builtins.bytes"] = lambda data=b"", *_: as_bytes(data)
     table["builtins.bytearray"] = lambda data=b"", *_: bytearray(as_bytes(data))
     for kind in ("csc", "csr", "coo"):
         for module in (f"scipy.sparse.{kind}", f"scipy.sparse._{kind}"):

@@ -65,7 +65,7 @@ def quat_to_matrix(quat: np.ndarray) -> np.ndarray:
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2).astype(q.dtype, copy=False)
 
 
 def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
@@ -91,7 +91,8 @@ def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
     largest = np.argmax(np.diagonal(rows, axis1=-2, axis2=-1), axis=-1)
     q = np.take_along_axis(rows, largest[..., None, None], axis=-2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
-    return np.where(q[..., :1] < 0, -q, q)
+    # Sums of zero-dimensional arrays turn to double precision in numpy 1.
+    return np.where(q[..., :1] < 0, -q, q).astype(m.dtype, copy=False)
 
 
 def matrix_to_axis_angle(matrix: np.ndarray) -> np.ndarray:
