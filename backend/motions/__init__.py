@@ -10,6 +10,7 @@ from .families import to_body, to_family, to_smpl24
 from .ground import FootReport, floor, foot_report
 from .load import load_motion
 from .resample import resample
+from .synth import generate_walk
 from .types import BodyMotion, MotionError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MotionError",
     "floor",
     "foot_report",
+    "generate_walk",
     "load_motion",
     "resample",
     "to_body",
