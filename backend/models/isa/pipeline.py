@@ -89,7 +89,7 @@ class ISAPipeline(DiffusionPipeline):
             decode_chunk: latent frames that the VAE decodes at once; None for all.
             output_type: ``pt`` for frames, ``latent`` for latents only.
         """
-        device, dtype = self.transformer.device, self.transformer.dtype
+        device = self.transformer.device
         shape = inputs.background_latents.shape
         batch, frames = shape[0], shape[2]
         if latents is None:
@@ -116,7 +116,7 @@ class ISAPipeline(DiffusionPipeline):
             for index, weight, part in zip(windows, weights, parts, strict=True):
                 if check is not None:
                     check()
-                x = latents.index_select(2, index).to(dtype)
+                x = latents.index_select(2, index)
                 x = torch.cat([x, x]) if guided else x
                 prediction = self.transformer(x, timestep.expand(x.shape[0]), part, return_dict=False)[0].float()
                 if guided:

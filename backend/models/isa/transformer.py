@@ -153,6 +153,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         image_embed_dim: width of CLIP tokens, or None for a model that cross-attends to reference latents instead.
         max_characters: rows of the character embedding; more characters take the rows again from the start.
         adaln_rank: bottleneck of the shared modulation; 0 for none.
+        prediction: ``flow``, or ``residual``: the layers give what the clean latents have over the background's, from
+            which the flow follows. A small network then need not learn to pass noise and background through.
     """
 
     _supports_gradient_checkpointing = True
@@ -179,6 +181,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         image_embed_dim: int | None = None,
         max_characters: int = 8,
         adaln_rank: int = 64,
+        prediction: str = "flow",
     ) -> None:
         super().__init__()
         if prediction not in ("flow", "residual"):
