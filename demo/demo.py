@@ -1,0 +1,309 @@
+"""The main job from start to end, headless: a body, a motion, a camera, a reference, the real server, the video.
+
+Runs in Blender's environment and goes through the operators that an animator presses. Writes ``shot.blend``,
+``shot.mp4``, ``sheet.png`` and ``metrics.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+WORK = HERE / "work"
+BACKEND_PYTHON = ROOT / ".venv" / "bin" / "python"
+
+sys.path.insert(0, str(HERE))
+from progress import Progress  # noqa: E402
+
+FRAMES = 17
+SIZE = 128
+FPS = 24
+
+STAGES = {
+    "Starting Blender": 4,
+    "Body": 2,
+    "Motion": 4,
+    "Camera": 1,
+    "Starting the backend": 12,
+    "Reading the shot": 8,
+    "Generating": 30,
+    "Rendering the body": 8,
+    "Saving the scene": 2,
+    "Measuring": 6,
+}
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says what to do."""
+
+
+@contextmanager
+def quiet(bar: Progress):
+    """Send what Blender prints on its own to a log; the bar keeps the terminal."""
+    sys.stdout.flush()
+    saved = [os.dup(1), os.dup(2)]
+    log = os.open(WORK / "blender.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    bar.stream = os.fdopen(os.dup(saved[1]), "w")
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, source in zip((1, 2), saved, strict=True):
+            os.dup2(source, target)
+            os.close(source)
+        bar.stream.close()
+        bar.stream = sys.stderr
+        os.close(log)
+
+
+def start_blender(parent: Path) -> tuple[ModuleType, str]:
+    """Enable the extension from the checkout, in settings of its own; returns bpy and the package's name."""
+    # The animator's own Blender settings and extensions stay out of this.
+    os.environ["BLENDER_USER_RESOURCES"] = str(WORK / "blender")
+    import bpy
+
+    (parent / "maquette").symlink_to(ROOT, target_is_directory=True)
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    bpy.context.preferences.extensions.repos.new(name="Demo", module="demo", custom_directory=str(parent))
+    name = "bl_ext.demo.maquette"
+    bpy.ops.preferences.addon_enable(module=name)
+    if name not in bpy.context.preferences.addons:
+        raise DemoError(f"The extension could not be enabled; see {WORK / 'blender.log'}")
+    preferences = bpy.context.preferences.addons[name].preferences
+    preferences.mode = "LOCAL"
+    preferences.local_python = str(BACKEND_PYTHON)
+    preferences.results_folder = str(WORK / "results")
+    return bpy, name
+
+
+def set_stage(bpy: ModuleType) -> None:
+    """Size, rate, range, and something to stand on that shows the camera's motion."""
+    scene = bpy.context.scene
+    scene.render.resolution_x = scene.render.resolution_y = SIZE
+    scene.render.resolution_percentage = 100
+    scene.render.fps, scene.render.fps_base = FPS, 1.0
+    scene.frame_start, scene.frame_end = 1, FRAMES
+    scene.frame_set(1)
+
+    # A chequered floor of one-metre tiles, and a backdrop of one colour.
+    tiles, half = 24, 12
+    corners = [(x - half, y - half, 0.0) for y in range(tiles + 1) for x in range(tiles + 1)]
+    row = tiles + 1
+    faces = [
+        (y * row + x, y * row + x + 1, (y + 1) * row + x + 1, (y + 1) * row + x)
+        for y in range(tiles)
+        for x in range(tiles)
+    ]
+    mesh = bpy.data.meshes.new("Floor")
+    mesh.from_pydata(corners, [], faces)
+    layer = mesh.color_attributes.new("Color", "FLOAT_COLOR", "CORNER")
+    for i, polygon in enumerate(mesh.polygons):
+        dark = (i % tiles + i // tiles) % 2
+        for corner in polygon.loop_indices:
+            layer.data[corner].color = (0.30, 0.31, 0.34, 1.0) if dark else (0.42, 0.43, 0.46, 1.0)
+    floor = bpy.data.objects.new("Floor", mesh)
+    scene.collection.objects.link(floor)
+    world = bpy.data.worlds.new("Backdrop")
+    world.color = (0.36, 0.40, 0.46)
+    scene.world = world
+
+
+def write_walk(package: str, path: Path) -> Path:
+    """A walk that the project generates itself, as an AMASS file."""
+    import numpy as np
+
+    motions = importlib.import_module(f"{package}.backend.motions")
+    walk = motions.generate_walk(seconds=(FRAMES + 7) / FPS, fps=120.0)
+    np.savez(
+        path,
+        poses=walk.poses.reshape(len(walk.poses), -1).astype(np.float32),
+        trans=walk.trans.astype(np.float32),
+        betas=np.zeros(10, np.float32),
+        gender="neutral",
+        mocap_framerate=walk.fps,
+    )
+    return path
+
+
+def run(operator, **arguments) -> None:
+    """Call an operator; a report of an error becomes ours."""
+    try:
+        result = operator(**arguments)
+    except RuntimeError as error:
+        raise DemoError(str(error).strip().removeprefix("Error: ")) from error
+    if result != {"FINISHED"}:
+        raise DemoError(f"{operator.idname()} did not finish: {result}")
+
+
+def start_backend(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> None:
+    """Start the local backend from its button and wait until it answers."""
+    run(bpy.ops.maquette.start_backend)
+    view = bpy.context.window_manager.maquette.backend
+    began = time.monotonic()
+    while view.local_state != "RUNNING":
+        jobs.poll()
+        if view.local_state in ("DEAD", "FAILED", "ABSENT") or time.monotonic() - began > 120:
+            raise DemoError(f"The backend did not start: {view.local_message}")
+        bar.update((time.monotonic() - began) / 15, view.local_message)
+        time.sleep(0.05)
+
+
+def generate(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> float:
+    """Press Generate and follow the job as the panel does; returns the seconds from request to video."""
+    run(bpy.ops.maquette.generate)
+    view = bpy.context.window_manager.maquette
+    stage, sent = "Reading the shot", time.monotonic()
+    while jobs.runner.state.busy:
+        with quiet(bar):
+            jobs.poll()
+        if view.state == "capturing":
+            sent = time.monotonic()
+        elif stage == "Reading the shot":
+            stage = "Generating"
+            bar.start(stage)
+        detail = f"{view.stage} {view.step}/{view.steps}" if view.steps else view.message
+        bar.update(view.progress, detail)
+        time.sleep(0.02)
+    seconds = time.monotonic() - sent
+    jobs.poll()
+    if view.state != "done":
+        raise DemoError(f"The video was not made: {view.message}")
+    return seconds
+
+
+def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
+    """Render the scene as it stands, its characters alone, and what is behind them, for the sheet and the metrics."""
+    state = importlib.import_module(f"{package}.scene.state")
+    capture_render = importlib.import_module(f"{package}.scene.capture_render")
+    screen = importlib.import_module(f"{package}.scene.screen")
+    scene = bpy.context.scene
+    layer = bpy.context.view_layer
+    bodies = [o for o in scene.objects if o.maquette.is_character]
+    everything = [o for o in scene.objects if not screen.is_screen(o)]
+    kinds = {
+        "rendered": (everything, False),
+        "background": ([o for o in everything if o not in bodies], False),
+        "mask": (bodies, True),
+    }
+    done = 0
+    for kind, (objects, transparent) in kinds.items():
+        folder = WORK / kind
+        folder.mkdir()
+        with state.scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory() as scratch:
+            stage = state.open_stage(scene, layer, keeper.changes, objects, f"Demo {kind}")
+            capture_render.set_up(stage, "WORKBENCH", transparent=transparent)
+            for i, frame in enumerate(range(scene.frame_start, scene.frame_end + 1), 1):
+                stage.at(frame)
+                picture = capture_render.render(stage, Path(scratch), kind)
+                (folder / f"{i:05d}.png").write_bytes(picture)
+                done += 1
+                bar.update(done / (3 * FRAMES))
+
+
+def measure() -> dict:
+    """Compare what was made with what was rendered, in the backend's environment."""
+    done = subprocess.run(
+        [str(BACKEND_PYTHON), str(HERE / "measure.py")], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    if done.returncode:
+        raise DemoError(f"The video could not be measured:\n{done.stderr[-2000:]}")
+    return json.loads((HERE / "metrics.json").read_text())
+
+
+def perform(motion: Path | None, bar: Progress) -> dict:
+    """Everything, in order; returns the metrics."""
+    timing: dict[str, float] = {}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="maquette-demo-") as parent:
+        bar.start("Starting Blender")
+        with quiet(bar):
+            bpy, package = start_blender(Path(parent))
+            set_stage(bpy)
+        jobs = importlib.import_module(f"{package}.scene.jobs")
+        try:
+            bar.start("Body")
+            with quiet(bar):
+                run(bpy.ops.maquette.add_body)
+            bar.start("Motion")
+            path = motion or write_walk(package, WORK / "walk.npz")
+            with quiet(bar):
+                run(bpy.ops.maquette.import_motion, filepath=str(path))
+            bar.start("Camera")
+            with quiet(bar):
+                run(bpy.ops.maquette.add_camera_move, move="ORBIT")
+            settings = bpy.context.scene.maquette
+            settings.background = "SCENE"
+            settings.points = 512
+            bar.start("Starting the backend")
+            with quiet(bar):
+                start_backend(bpy, jobs, bar)
+            timing["until_backend_seconds"] = round(time.monotonic() - began, 2)
+            bar.start("Reading the shot")
+            timing["generate_seconds"] = round(generate(bpy, jobs, bar), 2)
+            bar.start("Rendering the body")
+            with quiet(bar):
+                render_truth(bpy, package, bar)
+            bar.start("Saving the scene")
+            result = settings.results[settings.active_result]
+            shutil.copyfile(bpy.path.abspath(result.filepath), HERE / "shot.mp4")
+            with quiet(bar):
+                save_scene(bpy)
+                run(bpy.ops.maquette.stop_backend)
+        finally:
+            jobs.close()
+        bar.start("Measuring")
+        timing["motion"] = path.name
+        (WORK / "timing.json").write_text(json.dumps(timing))
+        metrics = measure()
+        bar.finish()
+    return metrics
+
+
+def save_scene(bpy: ModuleType) -> None:
+    """Load the finished film once more from beside the scene, so that both can be moved together, and save."""
+    scene = bpy.context.scene
+    result = scene.maquette.results[scene.maquette.active_result]
+    bpy.ops.wm.save_as_mainfile(filepath=str(HERE / "shot.blend"))
+    run(bpy.ops.maquette.load_result, filepath=str(HERE / "shot.mp4"), job=result.job)
+    scene.frame_set(scene.frame_start)
+    bpy.ops.wm.save_as_mainfile(filepath=str(HERE / "shot.blend"), compress=True)
+
+
+def main() -> int:
+    """Command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--motion", type=Path, help="BVH, AMASS or SMPL-X .npz, tracker .pkl/.npz, or joint positions")
+    args = parser.parse_args()
+    if args.motion is not None and not args.motion.is_file():
+        print(f"There is no motion file at {args.motion}", file=sys.stderr)
+        return 2
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    bar = Progress(STAGES)
+    try:
+        metrics = perform(args.motion.resolve() if args.motion else None, bar)
+    except DemoError as error:
+        print(f"\n{error}\nThe backend's log and Blender's own messages are in {WORK}", file=sys.stderr)
+        return 1
+    print(json.dumps(metrics, indent=2))
+    print(f"\nWritten: {', '.join(str(HERE / n) for n in ('shot.blend', 'shot.mp4', 'sheet.png', 'metrics.json'))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
