@@ -39,14 +39,22 @@ def _paint_color(region: str):
 class MAQUETTE_PG_character(PropertyGroup):
     """Marks a mesh object as a character of the shot, and says what it looks like."""
 
-    is_character: BoolProperty(name="Character", description="Send this mesh to the backend as a performer", default=False)
-    body: StringProperty(name="Body", description="Id of the parametric body this mesh was made from; empty for other meshes")
+    is_character: BoolProperty(
+        name="Character", description="Send this mesh to the backend as a performer", default=False
+    )
+    body: StringProperty(
+        name="Body", description="Id of the parametric body this mesh was made from; empty for other meshes"
+    )
     reference_source: EnumProperty(
         name="Reference",
         description="Where the character's looks come from",
         items=(
             ("RENDER", "Render", "Render the character as it stands in the scene at the reference frame"),
-            ("IMAGE", "Picture", "A picture that shows the character as the scene's camera sees it at the reference frame"),
+            (
+                "IMAGE",
+                "Picture",
+                "A picture that shows the character as the scene's camera sees it at the reference frame",
+            ),
             ("NONE", "None", "No reference: the model invents the looks"),
         ),
         default="RENDER",
@@ -82,7 +90,9 @@ class MAQUETTE_PG_shot(PropertyGroup):
     """The shot's settings, kept in the scene."""
 
     uid: StringProperty(name="Id", description="Tells this scene from all others, so that its videos find it again")
-    points: IntProperty(name="Points", description="Surface points sent for each character", default=256, min=16, max=8192)
+    points: IntProperty(
+        name="Points", description="Surface points sent for each character", default=256, min=16, max=8192
+    )
     background: EnumProperty(
         name="Background",
         description="What stands behind the characters",
@@ -94,7 +104,9 @@ class MAQUETTE_PG_shot(PropertyGroup):
         ),
         default="SCENE",
     )
-    background_path: StringProperty(name="File", description="Picture or film behind the characters", subtype="FILE_PATH")
+    background_path: StringProperty(
+        name="File", description="Picture or film behind the characters", subtype="FILE_PATH"
+    )
     render_engine: EnumProperty(
         name="Render With",
         description="What renders the references and the scene behind the characters",
@@ -107,20 +119,26 @@ class MAQUETTE_PG_shot(PropertyGroup):
     prompt: StringProperty(name="Prompt", description="Text for models that read it")
     model: StringProperty(name="Model", description="Model that makes the video", default="isa-nano")
     seed: IntProperty(name="Seed", description="Same seed, same video", default=0, min=0)
-    steps: IntProperty(name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200)
-    guidance: FloatProperty(
-        name="Guidance", description="How strictly to follow the shot; 0 takes the model's own value", default=0.0, min=0.0, max=20.0
+    steps: IntProperty(
+        name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200
     )
-    load_as: EnumProperty(
-        name="Load As",
-        description="What a finished video becomes in this scene",
+    guidance: FloatProperty(
+        name="Guidance",
+        description="How strictly to follow the shot; 0 takes the model's own value",
+        default=0.0,
+        min=0.0,
+        max=20.0,
+    )
+    show_as: EnumProperty(
+        name="Show As",
+        description="Where a finished video appears in this scene by itself; nowhere leaves it in the results list",
         items=(
-            ("PLANE", "Plane", "A plane locked to the camera, behind everything the camera sees"),
-            ("BACKGROUND", "Camera Background", "The camera's background images"),
+            ("PLANE", "Plane", "A plane that fills the camera's view"),
+            ("BACKGROUND", "Background", "The camera's background image"),
             ("STRIP", "Strip", "A strip in the video sequencer"),
-            ("NONE", "Nothing", "Only an entry in the results list"),
         ),
-        default="PLANE",
+        default={"PLANE"},
+        options={"ENUM_FLAG"},
     )
     results: CollectionProperty(type=MAQUETTE_PG_result)
     active_result: IntProperty(name="Result", default=0)

@@ -9,14 +9,21 @@ import bpy
 
 MODULES: tuple[str, ...] = (
     "properties",
+    "preferences",
     "operators.body",
     "operators.motion",
     "operators.camera",
     "operators.shot",
+    "operators.generate",
     "operators.result",
+    "operators.library",
+    "operators.backend",
     "panels.body",
     "panels.motion",
     "panels.camera",
+    "panels.shot",
+    "panels.result",
+    "scene.handlers",
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""
 

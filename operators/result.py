@@ -1,0 +1,130 @@
+"""Bring a finished video back into the scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.types import Operator
+from bpy_extras.io_utils import ImportHelper
+
+from ..backend.shot import ShotError
+from ..scene import screen, screen_views
+from ..scene.capture_media import probe_film, resolve
+
+
+class MAQUETTE_OT_load_result(Operator, ImportHelper):
+    """Show a finished video in the scene, on the frames of its shot"""
+
+    bl_idname = "maquette.load_result"
+    bl_label = "Load Result"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ".mp4"
+    filepath: StringProperty(
+        name="Video",
+        description="File of the video; the active entry of the list of results when empty",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    filter_glob: StringProperty(default="*.mp4;*.mov;*.mkv;*.webm", options={"HIDDEN"})
+    job: StringProperty(name="Job", description="Id of the job that made the video", options={"SKIP_SAVE"})
+    mode: EnumProperty(
+        name="Show As",
+        description="How the video appears",
+        items=(
+            ("PLANE", "Plane", "A plane that fills the camera's view and plays the video"),
+            ("BACKGROUND", "Camera Background", "The camera's background image in the viewport"),
+            ("STRIP", "Strip", "A strip in the video sequencer"),
+            ("ALL", "All", "Plane, camera background and strip; the strip is muted, so that rendering shows the scene"),
+        ),
+        default="PLANE",
+    )
+    frame_start: IntProperty(
+        name="First Frame",
+        description="Scene frame of the video's first frame; that of its shot when not given",
+        options={"SKIP_SAVE"},
+    )
+    frame_step: IntProperty(
+        name="Frame Step",
+        description="Scene frames from one frame of the video to the next; that of its shot when not given",
+        min=1,
+        default=1,
+        options={"SKIP_SAVE"},
+    )
+    placement: EnumProperty(
+        name="Place",
+        description="Where the plane stands",
+        items=(
+            ("FRONT", "In Front", "Right before the camera: nothing hides the video"),
+            ("CHARACTERS", "At the Characters", "As far away as the characters on average"),
+            ("BEHIND", "Behind the Characters", "Farther away than any character in the shot"),
+            ("DEPTH", "At a Depth", "At a distance of your own"),
+        ),
+        default="FRONT",
+    )
+    depth: FloatProperty(
+        name="Depth", description="Distance of the plane from the camera", default=5.0, min=0.001, subtype="DISTANCE"
+    )
+    replace: BoolProperty(
+        name="Replace", description="Take away videos that were loaded in the same way before", default=True
+    )
+
+    def invoke(self, context, event):
+        """Load the active result, or ask for a file when there is none."""
+        shot = context.scene.maquette
+        if self.filepath or 0 <= shot.active_result < len(shot.results):
+            return self.execute(context)
+        return ImportHelper.invoke(self, context, event)
+
+    def execute(self, context):
+        scene = context.scene
+        known = len(scene.maquette.results)
+        try:
+            record = self._record(scene)
+            given = self.properties.is_property_set
+            if given("frame_start"):
+                record.frame_start = self.frame_start
+            if given("frame_step"):
+                record.frame_step = self.frame_step
+            notices = screen.load_result(
+                scene, record, self.mode, placement=self.placement, depth=self.depth, replace=self.replace
+            )
+        except ShotError as error:
+            while len(scene.maquette.results) > known:
+                scene.maquette.results.remove(known)
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        scene.maquette.active_result = next(i for i, r in enumerate(scene.maquette.results) if r == record)
+        context.view_layer.update()
+        return {"FINISHED"}
+
+    def _record(self, scene):
+        shot = scene.maquette
+        if self.filepath:
+            film = probe_film(resolve(self.filepath, "video", "video"), "video")
+            return screen.record_of(scene, Path(film.path), self.job)
+        for record in shot.results:
+            if self.job and record.job == self.job:
+                return record
+        if not self.job and 0 <= shot.active_result < len(shot.results):
+            return shot.results[shot.active_result]
+        raise ShotError("video", f"no video of job '{self.job}' is in the list" if self.job else "no video is chosen")
+
+
+class MAQUETTE_OT_unload_results(Operator):
+    """Take all loaded videos out of the scene; the files and the list of results stay"""
+
+    bl_idname = "maquette.unload_results"
+    bl_label = "Unload Results"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context):
+        for way in ("PLANE", "BACKGROUND", "STRIP"):
+            screen_views.remove_screens(context.scene, way)
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_load_result, MAQUETTE_OT_unload_results)

@@ -1,0 +1,71 @@
+"""Export the shot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import StringProperty
+from bpy.types import Operator
+from bpy_extras.io_utils import ExportHelper
+
+from ..backend.shot import ShotError
+from ..scene.capture import capture_shot
+
+
+class MAQUETTE_OT_export_shot(Operator, ExportHelper):
+    """Write the characters, the camera and their surroundings to a .shot file that any backend can render"""
+
+    bl_idname = "maquette.export_shot"
+    bl_label = "Export Shot"
+    bl_options = {"REGISTER"}
+
+    filename_ext = ".shot"
+    filter_glob: StringProperty(default="*.shot", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context):
+        return context.scene is not None
+
+    def execute(self, context):
+        notices: list[str] = []
+        manager = context.window_manager
+        manager.progress_begin(0, 100)
+        try:
+            shot = capture_shot(
+                context, on_progress=lambda done, total: manager.progress_update(100 * done // total), notices=notices
+            )
+            shot.save(self.filepath)
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        except OSError as error:
+            self.report(
+                {"ERROR"}, f"'{self.filepath}' cannot be written ({error.strerror or error}); choose another place"
+            )
+            return {"CANCELLED"}
+        finally:
+            manager.progress_end()
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        self.report(
+            {"INFO"}, f"{shot.clip.frames} frames, {len(shot.characters)} characters: {Path(self.filepath).name}"
+        )
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_export_shot,)
+
+
+def _menu(self, _context):
+    self.layout.operator(MAQUETTE_OT_export_shot.bl_idname, text="Maquette Shot (.shot)")
+
+
+def register() -> None:
+    """Add File > Export > Maquette Shot."""
+    bpy.types.TOPBAR_MT_file_export.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entry away."""
+    bpy.types.TOPBAR_MT_file_export.remove(_menu)

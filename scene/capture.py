@@ -1,0 +1,327 @@
+"""Read the scene into a Shot.
+
+Shape letters: C characters, T frames, N points, R = C N points of all characters.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..backend.bodies.model import BodyError
+from ..backend.shot import Background, Character, Clip, Reference, Settings, Shot, ShotError, validate
+from ..backend.shot.validate import MAX_CHARACTERS, MAX_FRAMES
+from . import background as backgrounds
+from . import reference as references
+from .camera import CameraView, clip_fps, read_camera, render_size
+from .capture_characters import GEOMETRY, Performer, find_characters, prepare
+from .screen_playback import is_screen
+from .state import Keeper, Stage, open_stage, scene_kept, shown_layer
+from .visibility import Occluders, Targets
+
+Progress = Callable[[int, int], None]
+
+_LONG = 600
+"""Frames from which on rendering a background is worth a warning."""
+_STILL = 1e-5
+
+
+def shot_frames(scene: bpy.types.Scene) -> range:
+    """The scene's frames that make the shot, by its range and frame step.
+
+    Raises:
+        ShotError: an empty range, or more frames than a shot can have.
+    """
+    frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
+    if not frames:
+        raise ShotError(
+            "frames", f"the range {scene.frame_start} to {scene.frame_end} is empty; set its end after its start"
+        )
+    if len(frames) > MAX_FRAMES:
+        raise ShotError(
+            "frames",
+            f"the range {scene.frame_start} to {scene.frame_end} has {len(frames)} frames; at most {MAX_FRAMES} are "
+            "possible, shorten it",
+        )
+    return frames
+
+
+def capture_shot(
+    context: bpy.types.Context, *, on_progress: Progress | None = None, notices: list[str] | None = None
+) -> Shot:
+    """Read the context's scene into a Shot in one go, and leave the scene as found.
+
+    Args:
+        on_progress: called with the steps done and their number; may raise to stop, and the scene is as it was.
+        notices: see ``capture_steps``.
+
+    Raises:
+        ShotError: see ``capture_steps``.
+    """
+    steps = capture_steps(context.scene, notices=notices)
+    try:
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            if on_progress is not None:
+                on_progress(done, total)
+    finally:
+        steps.close()
+
+
+def capture_steps(
+    scene: bpy.types.Scene, *, notices: list[str] | None = None
+) -> Generator[tuple[int, int], None, Shot]:
+    """Read a scene into a Shot, step by step, and leave it as found.
+
+    Surfaces, joints and cameras are read from the evaluated scene frame by frame (viewport modifiers), visibility
+    against everything that shows in renders. The scene's own frame, selection, mode and settings are not touched, so
+    that a window may be used between steps; until the generator has ended or is closed, throw-away copies of the
+    scene exist beside it. Close it before the file is saved or undone.
+
+    Args:
+        notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
+
+    Yields:
+        Steps done and their number.
+
+    Returns:
+        The Shot, validated.
+
+    Raises:
+        ShotError: the scene cannot be captured; the message names the part at fault and the cure.
+    """
+    notes = notices if notices is not None else []
+    options = scene.maquette
+    layer = shown_layer(scene)
+    frames = shot_frames(scene)
+    width, height = render_size(scene.render)
+    if min(width, height) < 8:
+        raise ShotError("resolution", f"the output is {width}x{height}; at least 8x8 pixels are needed")
+    characters = find_characters(scene, layer)
+    if len(characters) > MAX_CHARACTERS:
+        raise ShotError("characters", f"the scene has {len(characters)}; at most {MAX_CHARACTERS} are possible")
+    if scene.render.use_border:
+        notes.append("The render border is ignored: a shot is the whole picture")
+    behind = _file_background(scene, frames, notes) if options.background in ("PICTURE", "VIDEO") else Background()
+    fps = clip_fps(scene)
+
+    renders = len(frames) if options.background == "SCENE" else 0
+    total = len(frames) + len(characters) + renders
+    done = 0
+    with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
+
+        def step() -> tuple[int, int]:
+            nonlocal done
+            done += 1
+            if not bpy.app.background:
+                keeper.settle()
+            return done, total
+
+        seen = _seen_objects(scene, layer, characters)
+        for obj in seen:
+            if obj.mode == "EDIT":
+                obj.update_from_editmode()
+            if obj.hide_viewport and (obj in characters or not obj.hide_render):
+                keeper.changes.set(obj, "hide_viewport", False)
+        stage = open_stage(scene, layer, keeper.changes, seen)
+        try:
+            performers = prepare(stage, characters, options.points, frames[0])
+        except BodyError as error:
+            raise ShotError("characters", str(error)) from error
+
+        views: list[CameraView] = []
+        for view in _perform(stage, performers, frames):
+            views.append(view)
+            yield step()
+            keeper.resume()
+        _check(performers, views, frames, notes)
+        looks = []
+        for performer in performers:
+            looks.append(_look(keeper, performer, frames, options.render_engine, Path(folder), notes))
+            yield step()
+            keeper.resume()
+        if renders:
+            hidden = {p.object for p in performers}.union(*(p.worn for p in performers))
+            objects = [o for o in seen if o not in hidden]
+            _check_background(objects, len(frames), notes)
+            engine = options.render_engine
+            for made in backgrounds.scene_background(keeper, objects, frames, engine, Path(folder)):
+                if made is not None:
+                    behind = made
+                    break
+                yield step()
+                keeper.resume()
+
+    shot = Shot(
+        clip=Clip(
+            fps=fps,
+            width=width,
+            height=height,
+            viewmats=np.stack([view.viewmat for view in views]).astype(np.float32),
+            Ks=np.stack([view.K for view in views]).astype(np.float32),
+        ),
+        characters=tuple(_character(p, look, notes) for p, look in zip(performers, looks, strict=True)),
+        background=behind,
+        prompt=options.prompt,
+        settings=Settings(
+            model=options.model,
+            seed=options.seed,
+            steps=options.steps or None,
+            guidance=options.guidance or None,
+        ),
+        name=Path(bpy.data.filepath).stem or scene.name,
+    )
+    validate(shot)
+    return shot
+
+
+def _seen_objects(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, characters: list[bpy.types.Object]
+) -> list[bpy.types.Object]:
+    """Objects of the view layer whose collections show in renders, and the characters; no results of ours."""
+    found: dict[bpy.types.Object, None] = dict.fromkeys(characters)
+
+    def walk(layer: bpy.types.LayerCollection) -> None:
+        if layer.exclude or layer.collection.hide_render:
+            return
+        for obj in layer.collection.objects:
+            if not is_screen(obj):
+                found[obj] = None
+        for child in layer.children:
+            walk(child)
+
+    walk(view_layer.layer_collection)
+    return list(found)
+
+
+def _perform(stage: Stage, performers: list[Performer], frames: range) -> Iterator[CameraView]:
+    """Step through the frames: fill what the performers read, and yield the cameras."""
+    wardrobe = {obj: index for index, performer in enumerate(performers) for obj in performer.worn}
+    occluders = Occluders(wardrobe, {p.object for p in performers}, is_screen)
+    counts = [len(p.rest_points) for p in performers]
+    height = np.repeat([p.height for p in performers], counts)
+    owner = np.repeat(np.arange(len(performers)), counts)
+    for frame in frames:
+        depsgraph = stage.at(frame)
+        view = read_camera(stage.scene, depsgraph)
+        points = []
+        for performer in performers:
+            placed, vertices, matrix = performer.read(depsgraph)
+            points.append(placed)
+            performer.points_T.append(placed.astype(np.float32))
+            _check_outside(performer, vertices, matrix, view, frame)
+            if performer.joints is not None:
+                performer.joints_T.append(performer.joints.read(depsgraph).astype(np.float32))
+            if performer.body is not None:
+                performer.body_T.append(performer.body.read(depsgraph))
+        seen = occluders.visible(depsgraph, view, Targets(np.concatenate(points), height, owner))
+        for performer, part in zip(performers, np.split(seen, np.cumsum(counts)[:-1]), strict=True):
+            performer.visibility_T.append(part)
+        yield view
+
+
+def _check_outside(
+    performer: Performer, vertices: np.ndarray, matrix: np.ndarray, view: CameraView, frame: int
+) -> None:
+    """Raise ShotError when the camera stands inside the character's body."""
+    eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
+    local = np.linalg.solve(matrix, np.append(eye, 1.0))[:3]
+    if (local < vertices.min(axis=0)).any() or (local > vertices.max(axis=0)).any():
+        return
+    if abs(winding_number(vertices, performer.mesh.topology.triangles, local)) > 0.5:
+        raise ShotError(
+            "camera",
+            f"'{view.name}' stands inside '{performer.object.name}' at frame {frame}; move the camera out of the body",
+        )
+
+
+def winding_number(vertices: np.ndarray, triangles: np.ndarray, point: np.ndarray) -> float:
+    """How often a mesh, vertices (V,3) and triangles (F,3), wraps around a point (3,): 0 outside, 1 or -1 inside.
+
+    Solid angles of the triangles (van Oosterom and Strackee 1983); holes in the mesh only blur it.
+    """
+    a, b, c = np.moveaxis(vertices.astype(np.float64)[triangles] - point, 1, 0)
+    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
+    above = np.einsum("fi,fi->f", a, np.cross(b, c))
+    below = la * lb * lc + (a * b).sum(1) * lc + (b * c).sum(1) * la + (c * a).sum(1) * lb
+    return float(np.arctan2(above, below).sum() / (2 * np.pi))
+
+
+def _check(performers: list[Performer], views: list[CameraView], frames: range, notes: list[str]) -> None:
+    """Raise when a character is never in the picture; note what the animator may want to know."""
+    still = all(np.ptp(np.stack(p.points_T), axis=0).max() < _STILL for p in performers)
+    cameras = np.stack([view.viewmat for view in views]), np.stack([view.K for view in views])
+    if len(frames) > 1 and still and all(np.ptp(part, axis=0).max() < _STILL for part in cameras):
+        notes.append("Nothing moves in this shot: neither a character nor the camera is keyed")
+    for performer in performers:
+        name = performer.object.name
+        if np.stack(performer.visibility_T).any():
+            continue
+        if any(_in_image(view, points) for view, points in zip(views, performer.points_T, strict=True)):
+            notes.append(f"'{name}' is behind something in every frame")
+        else:
+            raise ShotError(
+                f"characters.{name}",
+                f"'{name}' is never in the picture of '{views[0].name}'; aim the camera at it, or unmark it as a character",
+            )
+
+
+def _in_image(view: CameraView, points: np.ndarray) -> bool:
+    camera = points @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
+    camera = camera[camera[:, 2] > view.clip_start]
+    pixels = camera @ view.K.T
+    uv = pixels[:, :2] / pixels[:, 2:]
+    return bool(((uv >= 0) & (uv <= [view.width, view.height])).all(axis=1).any())
+
+
+def _look(
+    keeper: Keeper, performer: Performer, frames: range, engine: str, folder: Path, notes: list[str]
+) -> Reference | None:
+    marks = performer.object.maquette
+    if marks.reference_source == "NONE":
+        return None
+    frame = marks.reference_frame
+    if marks.reference_source == "IMAGE":
+        return references.picture_reference(keeper, performer, frame, notes)
+    made = references.render_reference(keeper, performer, frame, engine, folder)
+    if made.visibility is not None and made.visibility.any():
+        return made
+    best = frames[int(np.stack(performer.visibility_T).sum(axis=1).argmax())]
+    notes.append(
+        f"'{performer.object.name}' is not in the picture at its reference frame {frame}; frame {best} is taken, where "
+        "most of it shows"
+    )
+    return references.render_reference(keeper, performer, best, engine, folder)
+
+
+def _file_background(scene: bpy.types.Scene, frames: range, notes: list[str]) -> Background:
+    options = scene.maquette
+    if options.background == "PICTURE":
+        return backgrounds.picture_background(options.background_path)
+    return backgrounds.film_background(options.background_path, len(frames), clip_fps(scene), notes)
+
+
+def _check_background(objects: list[bpy.types.Object], frames: int, notes: list[str]) -> None:
+    if not any(o.type in GEOMETRY or o.instance_type != "NONE" for o in objects):
+        notes.append("The scene holds nothing but characters: the background is the plain backdrop")
+    if frames > _LONG:
+        notes.append(f"{frames} frames of background were rendered; a shorter range is captured faster")
+
+
+def _character(performer: Performer, look: Reference | None, notes: list[str]) -> Character:
+    return Character(
+        name=performer.object.name,
+        points=np.stack(performer.points_T),
+        rest_points=performer.rest_points.astype(np.float32),
+        visibility=np.stack(performer.visibility_T),
+        joints=np.stack(performer.joints_T) if performer.joints_T else None,
+        body=performer.body_pose(notes),
+        reference=look,
+    )

@@ -1,0 +1,250 @@
+"""Characters of the scene: which meshes they are, what they wear, and the spots on their skin.
+
+Shape letters: T frames, N points, V vertices, F triangles.
+
+The canonical frame is SMPL's: Y up, facing +Z, left side at +X, pelvis at the origin, in metres.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import bpy
+import numpy as np
+
+from ..backend.bodies.sampling import SurfaceSamples, sample_surface
+from ..backend.shot import SMPL_JOINT_NAMES, BodyPose, ShotError
+from . import rig
+from .capture_joints import JointReader, joint_reader
+from .capture_mesh import MeshReader
+from .rig_pose import BodyReader
+from .state import Stage
+
+GEOMETRY = ("MESH", "CURVE", "SURFACE", "META", "FONT", "CURVES", "POINTCLOUD", "VOLUME")
+"""Object types that show in a picture."""
+
+_MAX_BODY_ERROR = 1e-3
+"""Metres between a rig's joints and those of its parameters above which the parameters are not sent."""
+
+
+def find_characters(scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> list[bpy.types.Object]:
+    """Mesh objects marked as characters, in the order of the scene; those disabled in viewport and render are out.
+
+    Raises:
+        ShotError: none.
+    """
+    marked = [o for o in scene.objects if o.type == "MESH" and o.maquette.is_character]
+    usable = [o for o in marked if o.name in view_layer.objects and not (o.hide_viewport and o.hide_render)]
+    if usable:
+        return usable
+    if marked:
+        raise ShotError(
+            "characters",
+            f"'{marked[0].name}' is a character but is switched off; enable it in the viewport or in renders, and its "
+            "collection in this view layer",
+        )
+    raise ShotError("characters", "the scene has none; add a body, or mark a mesh object as a character")
+
+
+def armatures_of(obj: bpy.types.Object) -> list[bpy.types.Object]:
+    """Armature objects that deform a mesh object, nearest first."""
+    found = [m.object for m in obj.modifiers if m.type == "ARMATURE" and m.object is not None]
+    if obj.parent is not None and obj.parent.type == "ARMATURE" and obj.parent_type == "ARMATURE":
+        found.append(obj.parent)
+    return list(dict.fromkeys(found))
+
+
+def worn_by(character: bpy.types.Object, scene: bpy.types.Scene) -> set[bpy.types.Object]:
+    """What belongs to a character's looks besides its mesh: clothes, hair, eyes, what it holds.
+
+    Everything that hangs below it or its armature, and every mesh the same armature deforms; no other character.
+    """
+    owners = {character, *armatures_of(character)}
+    worn = set()
+    for obj in scene.objects:
+        if obj.type not in GEOMETRY or obj == character or (obj.type == "MESH" and obj.maquette.is_character):
+            continue
+        parents = itertools.takewhile(lambda o: o is not None, _ancestors(obj))
+        if owners.intersection(parents) or (obj.type == "MESH" and owners.intersection(armatures_of(obj))):
+            worn.add(obj)
+    return worn
+
+
+def _ancestors(obj: bpy.types.Object):
+    while obj is not None:
+        obj = obj.parent
+        yield obj
+
+
+@dataclass(eq=False)
+class Performer:
+    """One character while it is captured.
+
+    Attributes:
+        object: the mesh object.
+        worn: what it wears.
+        mesh: reads its evaluated mesh.
+        samples: the N spots on its skin.
+        rest_points: (N,3) float64 canonical.
+        height: metres, the longest side of the rest pose.
+        joints: reads its joints, or None.
+        body: reads its body parameters, or None.
+    """
+
+    object: bpy.types.Object
+    worn: set[bpy.types.Object]
+    mesh: MeshReader
+    samples: SurfaceSamples
+    rest_points: np.ndarray
+    height: float
+    joints: JointReader | None
+    body: BodyReader | None
+    points_T: list[np.ndarray] = field(default_factory=list)
+    visibility_T: list[np.ndarray] = field(default_factory=list)
+    joints_T: list[np.ndarray] = field(default_factory=list)
+    body_T: list = field(default_factory=list)
+
+    def read(self, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """World points (N,3) float64, vertices (V,3) float32 in object space, and the world matrix (4,4)."""
+        vertices, matrix = self.mesh.read(depsgraph)
+        local = self.samples.apply(vertices, self.mesh.topology.triangles)
+        points = local.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+        return points, vertices, matrix
+
+    def body_pose(self, notices: list[str]) -> BodyPose | None:
+        """The body parameters of all frames read, when the body could be rebuilt from them."""
+        if not self.body_T:
+            return None
+        name = self.object.name
+        worst = max(reading.error for reading in self.body_T)
+        if worst > _MAX_BODY_ERROR:
+            notices.append(
+                f"'{name}': its bones are stretched, scaled or moved by up to {worst * 1000:.0f} mm, as no {self.body_T[0].body} "
+                "body can; its surface is sent, its body parameters are not"
+            )
+            return None
+        betas = np.stack([reading.betas for reading in self.body_T])
+        if np.ptp(betas, axis=0).max() > 1e-4:
+            notices.append(
+                f"'{name}': its shape changes during the shot; its surface is sent, its body parameters are not"
+            )
+            return None
+        return BodyPose(
+            body=self.body_T[0].body,
+            betas=betas[0].astype(np.float32),
+            poses=np.stack([reading.poses for reading in self.body_T]).astype(np.float32),
+            trans=np.stack([reading.trans for reading in self.body_T]).astype(np.float32),
+        )
+
+
+def prepare(stage: Stage, characters: list[bpy.types.Object], count: int, frame: int) -> list[Performer]:
+    """Put all characters in their rest pose, choose N spots on each, and measure them there.
+
+    Args:
+        stage: holds the characters.
+        count: N.
+        frame: where to evaluate what no armature can put at rest.
+
+    Raises:
+        ShotError: a character in Edit Mode, without a surface, or with NaN.
+    """
+    armatures = {obj: armatures_of(obj) for obj in characters}
+    for obj in characters:
+        for part in (obj, *armatures[obj]):
+            if part.mode == "EDIT":
+                raise ShotError(
+                    f"characters.{obj.name}", f"'{part.name}' is in Edit Mode; leave it (Tab) and try again"
+                )
+    rest = type(stage.changes)()
+    try:
+        for armature in {a for found in armatures.values() for a in found}:
+            rest.set(armature.data, "pose_position", "REST")
+        depsgraph = stage.at(frame)
+        stage.update()
+        return [_prepare(stage, obj, armatures[obj], count, depsgraph) for obj in characters]
+    finally:
+        rest.undo()
+        stage.update()
+
+
+def _prepare(
+    stage: Stage,
+    obj: bpy.types.Object,
+    armatures: list[bpy.types.Object],
+    count: int,
+    depsgraph: bpy.types.Depsgraph,
+) -> Performer:
+    reader = MeshReader(obj)
+    vertices, matrix = reader.read(depsgraph)
+    triangles = reader.topology.triangles
+    if not armatures and len(obj.data.vertices) == len(vertices):
+        flat = np.empty(len(vertices) * 3, dtype=np.float32)
+        obj.data.vertices.foreach_get("co", flat)
+        vertices = flat.reshape(-1, 3)
+    placed = vertices.astype(np.float64) @ matrix[:3, :3].T
+    corners = placed[triangles]
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    if not area > 1e-9:
+        raise ShotError(f"characters.{obj.name}", f"'{obj.name}' has a surface without area; check its scale")
+    samples = sample_surface(placed, triangles, count, seed=0)
+
+    joints = next((r for r in map(joint_reader, armatures) if r is not None), None)
+    owner = joints.armature if joints is not None else (armatures[0] if armatures else obj)
+    turn = np.array(owner.evaluated_get(depsgraph).matrix_world, dtype=np.float64)[:3, :3]
+    joints_rest = None if joints is None else joints.read(depsgraph) - matrix[:3, 3]
+    to_canonical = canonical_axes(turn, joints_rest)
+    points = samples.apply(placed, triangles) @ to_canonical.T
+    origin = (
+        points.mean(axis=0) if joints_rest is None else to_canonical @ joints_rest[SMPL_JOINT_NAMES.index("pelvis")]
+    )
+    return Performer(
+        object=obj,
+        worn=worn_by(obj, stage.scene),
+        mesh=reader,
+        samples=samples,
+        rest_points=points - origin,
+        height=float(np.ptp(placed, axis=0).max()),
+        joints=joints,
+        body=BodyReader(obj) if rig.is_body(obj) else None,
+    )
+
+
+def canonical_axes(turn: np.ndarray, joints: np.ndarray | None) -> np.ndarray:
+    """Rotation (3,3) from the world, in which a rest pose may stand turned, to the canonical frame.
+
+    Args:
+        turn: (3,3) linear part of the world matrix of the object that carries the rest pose.
+        joints: (24,3) rest joints in the world. Without them a rest pose is taken to stand on the axis that points
+            up in the world, facing -Y when that is the object's Z and +Z when it is its Y, as importers leave it.
+    """
+    u, _, vt = np.linalg.svd(turn)
+    rotation = u @ vt
+    if np.linalg.det(rotation) < 0:
+        rotation = u @ np.diag([1, 1, -1]) @ vt
+    if joints is None:
+        z_up = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+        return (z_up if abs(rotation[2, 2]) >= abs(rotation[2, 1]) else np.eye(3)) @ rotation.T
+    place = dict(zip(SMPL_JOINT_NAMES, joints @ rotation, strict=True))
+    left = place["left_hip"] + place["left_shoulder"] - place["right_hip"] - place["right_shoulder"]
+    up = place["neck"] - place["pelvis"]
+    # The nearest of the 24 turns by right angles: a rest pose leans a little, its axes do not.
+    best = max(
+        _RIGHT_ANGLES,
+        key=lambda axes: axes[0] @ left / np.linalg.norm(left) + axes[1] @ up / np.linalg.norm(up),
+    )
+    return best @ rotation.T
+
+
+def _right_angles() -> list[np.ndarray]:
+    found = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            axes = np.zeros((3, 3))
+            axes[range(3), order] = signs
+            if np.linalg.det(axes) > 0:
+                found.append(axes)
+    return found
+
+
+_RIGHT_ANGLES = _right_angles()
