@@ -15,7 +15,77 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeAlias
+
+from .events import (
+    Applied,
+    ApplyFailed,
+    ApplyResult,
+    BackendCancelled,
+    BackendFailed,
+    Cancel,
+    CancelJob,
+    CaptureAdvanced,
+    Captured,
+    CaptureFailed,
+    Dismiss,
+    Downloading,
+    Effect,
+    Event,
+    Forget,
+    Generate,
+    LeftBehind,
+    Notify,
+    Progressed,
+    Queued,
+    Received,
+    Resume,
+    StartCapture,
+    StartWorker,
+    StopCapture,
+    StopWorker,
+    Submitted,
+    Waited,
+    Waiting,
+)
+
+__all__ = [
+    "CANCEL_PATIENCE",
+    "RESTING",
+    "WITH_BACKEND",
+    "Applied",
+    "ApplyFailed",
+    "ApplyResult",
+    "BackendCancelled",
+    "BackendFailed",
+    "Cancel",
+    "CancelJob",
+    "CaptureAdvanced",
+    "CaptureFailed",
+    "Captured",
+    "Dismiss",
+    "Downloading",
+    "Effect",
+    "Event",
+    "Forget",
+    "Generate",
+    "JobState",
+    "LeftBehind",
+    "Notify",
+    "Phase",
+    "Progressed",
+    "Queued",
+    "Received",
+    "Resume",
+    "StartCapture",
+    "StartWorker",
+    "StopCapture",
+    "StopWorker",
+    "Submitted",
+    "Waited",
+    "Waiting",
+    "superseded",
+    "transition",
+]
 
 
 class Phase(StrEnum):
@@ -91,241 +161,6 @@ class JobState:
         return self.phase not in RESTING
 
 
-# Events ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Generate:
-    """The animator pressed Generate in this scene."""
-
-    scene: str
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Follow the failed job again, or send its shot once more when the backend does not have it."""
-
-
-@dataclass(frozen=True)
-class LeftBehind:
-    """An earlier session ended while this job was under way; Resume takes it up."""
-
-    scene: str
-    shot: str
-    job: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """The animator pressed Cancel."""
-
-
-@dataclass(frozen=True)
-class Dismiss:
-    """The animator has read how the job ended."""
-
-
-@dataclass(frozen=True)
-class CaptureAdvanced:
-    """``done`` of ``total`` steps of the capture are behind us."""
-
-    run: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Captured:
-    """The shot lies at ``shot``."""
-
-    run: int
-    shot: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CaptureFailed:
-    """The scene cannot be captured."""
-
-    run: int
-    message: str
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """The worker, or the local backend it needs, is getting ready."""
-
-    run: int
-    message: str
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The backend has taken the job."""
-
-    run: int
-    job: str
-
-
-@dataclass(frozen=True)
-class Queued:
-    """``position`` jobs are ahead of this one; None when unknown."""
-
-    run: int
-    position: int | None = None
-    eta_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Progressed:
-    """The backend is at work; ``progress`` 0 to 1 over the whole job."""
-
-    run: int
-    stage: str = ""
-    step: int = 0
-    steps: int = 0
-    progress: float = 0.0
-    eta_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Downloading:
-    """The video is made and on its way; ``progress`` 0 to 1."""
-
-    run: int
-    progress: float = 0.0
-
-
-@dataclass(frozen=True)
-class Received:
-    """The video lies at ``video``."""
-
-    run: int
-    video: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class BackendCancelled:
-    """The backend says the job is cancelled."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class BackendFailed:
-    """The backend refused or failed the job, cannot be reached, or the worker ended without a word.
-
-    ``forget`` says that the backend will never know this job again (it failed there, or was refused), so that
-    trying again means sending the shot again.
-    """
-
-    run: int
-    message: str
-    forget: bool = False
-
-
-@dataclass(frozen=True)
-class Waited:
-    """``seconds`` have passed since the last such event."""
-
-    run: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The result is in the results list, and where the scene is open also loaded."""
-
-    run: int
-    message: str
-
-
-@dataclass(frozen=True)
-class ApplyFailed:
-    """The result is kept but could not be loaded into the scene."""
-
-    run: int
-    message: str
-
-
-Event: TypeAlias = (
-    Generate | Resume | LeftBehind | Cancel | Dismiss | CaptureAdvanced | Captured | CaptureFailed | Waiting | Submitted | Queued
-    | Progressed | Downloading | Received | BackendCancelled | BackendFailed | Waited | Applied | ApplyFailed
-)  # fmt: skip
-
-
-# Effects --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StartCapture:
-    """Begin to capture the scene."""
-
-    run: int
-    scene: str
-
-
-@dataclass(frozen=True)
-class StopCapture:
-    """Abandon the capture and leave the scene as it was found."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class StartWorker:
-    """Send the shot and follow the job; with ``job``, follow that job and send the shot only if it is unknown."""
-
-    run: int
-    shot: str
-    job: str = ""
-
-
-@dataclass(frozen=True)
-class CancelJob:
-    """Ask the backend, through the worker, to cancel."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class StopWorker:
-    """End the worker process if it still runs."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class ApplyResult:
-    """Keep the video with its scene; ``load`` says whether to put it into the scene as well."""
-
-    run: int
-    scene: str
-    video: str
-    load: bool = True
-
-
-@dataclass(frozen=True)
-class Forget:
-    """The shot file and the worker's folder are no longer needed."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class Notify:
-    """Tell the animator. ``level`` is ``INFO``, ``WARNING`` or ``ERROR``, as Blender names them."""
-
-    run: int
-    level: str
-    message: str
-
-
-Effect: TypeAlias = StartCapture | StopCapture | StartWorker | CancelJob | StopWorker | ApplyResult | Forget | Notify
-
-
 def superseded(state: JobState, effect: Effect) -> bool:
     """Whether ``effect`` belongs to an earlier run and must be dropped; tidying up after one is always right."""
     return effect.run != state.run and not isinstance(effect, (StopCapture, StopWorker, Forget))
@@ -355,7 +190,9 @@ def transition(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, .
             return _on_backend(state, event)
 
 
-def _on_wish(state: JobState, event: Generate | Resume | LeftBehind | Cancel | Dismiss) -> tuple[JobState, tuple[Effect, ...]]:
+def _on_wish(
+    state: JobState, event: Generate | Resume | LeftBehind | Cancel | Dismiss
+) -> tuple[JobState, tuple[Effect, ...]]:
     """What the animator asks for."""
     match event:
         case Generate(scene) if not state.busy:
@@ -424,7 +261,8 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
             return _ended(state, Phase.CANCELLED, message), (StopWorker(run), Forget(run), *told)
         case BackendFailed(_, message, forget):
             if cancelling:
-                return _ended(state, Phase.CANCELLED, _CANCELLED), (StopWorker(run), Forget(run))
+                effects = (StopWorker(run), Forget(run), Notify(run, "WARNING", message))
+                return _ended(state, Phase.CANCELLED, message), effects
             new = _ended(state, Phase.FAILED, message)
             return (replace(new, job="") if forget else new), (StopWorker(run), Notify(run, "ERROR", message))
         case Waited(_, seconds) if cancelling:
@@ -439,8 +277,9 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
     if cancelling:
         return state, ()
     match event:
-        case Waiting(_, message) if state.phase is Phase.SUBMITTING:
-            return replace(state, message=message), ()
+        case Waiting(_, message, progress):
+            sent = _fraction(progress) if state.phase is Phase.SUBMITTING else state.progress
+            return replace(state, message=message, progress=sent, eta_seconds=None), ()
         case Queued(_, position, eta) if state.phase is not Phase.DOWNLOADING:
             return replace(
                 state, phase=Phase.QUEUED, queue_position=position, eta_seconds=eta, stage="", step=0, steps=0,

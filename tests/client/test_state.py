@@ -63,7 +63,7 @@ def test_every_phase_is_reached(phase: Phase) -> None:
     assert state.phase is phase
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(events_of(st.integers(0, 4)), max_size=40))
 def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
     state = JobState()
@@ -80,11 +80,13 @@ def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
         assert not any(s.superseded(state, effect) for effect in effects)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     st.lists(events_of(st.integers(0, 3)), max_size=30),
     st.lists(
-        events_of(st.integers(0, 3)).filter(lambda e: not isinstance(e, (s.Generate, s.Resume, s.LeftBehind, s.Dismiss))),
+        events_of(st.integers(0, 3)).filter(
+            lambda e: not isinstance(e, (s.Generate, s.Resume, s.LeftBehind, s.Dismiss))
+        ),
         max_size=30,
     ),
 )
@@ -100,7 +102,7 @@ def test_a_cancel_ends_in_cancelled_or_done(before: list[s.Event], after: list[s
     assert state.phase in (Phase.CANCELLED, Phase.DONE)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(events_of(st.integers(0, 3)), max_size=30))
 def test_a_job_is_never_stuck(events: list[s.Event]) -> None:
     state, _ = run_events(JobState(), events)
@@ -112,7 +114,7 @@ def test_a_job_is_never_stuck(events: list[s.Event]) -> None:
     assert state.phase is Phase.CAPTURING and s.StartCapture(state.run, "next") in effects
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(events_of(st.integers(0, 3)), max_size=30), events_of(st.integers(-5, 40)))
 def test_events_of_another_run_change_nothing(events: list[s.Event], late: s.Event) -> None:
     state, _ = run_events(JobState(), events)
@@ -121,7 +123,7 @@ def test_events_of_another_run_change_nothing(events: list[s.Event], late: s.Eve
     assert transition(state, late) == (state, ())
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(events_of(st.integers(0, 2)), max_size=30))
 def test_a_video_that_arrived_is_always_put_away(events: list[s.Event]) -> None:
     state = JobState()
@@ -136,7 +138,7 @@ def test_a_video_that_arrived_is_always_put_away(events: list[s.Event]) -> None:
             assert state.phase in (Phase.APPLYING, Phase.DONE)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(events_of(st.integers(0, 2)), max_size=30))
 def test_what_is_started_is_stopped(events: list[s.Event]) -> None:
     """No worker and no capture outlives its run."""

@@ -1,0 +1,156 @@
+"""The backend: trying the connection, and installing, starting and stopping the local one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.types import Context, Event, Operator
+
+from ..scene import backends, folders
+
+
+class _Backend:
+    """Shared: reports why something cannot be done."""
+
+    def _refused(self, message: str) -> set[str]:
+        self.report({"ERROR"}, message)  # type: ignore[attr-defined]
+        return {"CANCELLED"}
+
+
+class MAQUETTE_OT_test_connection(_Backend, Operator):
+    """Ask the backend who it is and which models it has"""
+
+    bl_idname = "maquette.test_connection"
+    bl_label = "Test Connection"
+
+    def execute(self, context: Context) -> set[str]:
+        """Begin; the answer appears in the preferences."""
+        view = context.window_manager.maquette.backend
+        try:
+            backends.start_test()
+        except backends.BackendProblem as error:
+            view.test_state, view.test_message = "ERROR", str(error)
+            return self._refused(str(error))
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_install_backend(_Backend, Operator):
+    """Install the backend on this computer, in an environment of its own: about 8 GB on disk"""
+
+    bl_idname = "maquette.install_backend"
+    bl_label = "Install Backend"
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Ask first: it takes time and space."""
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context: Context) -> set[str]:
+        """Begin; progress is shown in the preferences and in the Shot panel."""
+        if not bpy.app.online_access:
+            return self._refused(
+                "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
+                "Online Access, or point Existing Python at an environment that has the backend"
+            )
+        status = backends.local().install()
+        if status.state != "installing":
+            return self._refused(status.message or "The backend is installed already")
+        backends.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_cancel_install(_Backend, Operator):
+    """Stop the installation; installing again completes it"""
+
+    bl_idname = "maquette.cancel_install"
+    bl_label = "Cancel"
+
+    def execute(self, context: Context) -> set[str]:
+        """Ask pip to stop."""
+        backends.local().cancel()
+        backends.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_start_backend(_Backend, Operator):
+    """Start the backend on this computer"""
+
+    bl_idname = "maquette.start_backend"
+    bl_label = "Start"
+
+    def execute(self, context: Context) -> set[str]:
+        """Begin; ``Generate`` does this by itself when it has to."""
+        try:
+            backends.start_local()
+        except backends.BackendProblem as error:
+            return self._refused(str(error))
+        backends.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_stop_backend(_Backend, Operator):
+    """Stop the backend on this computer and free its memory; its jobs are kept"""
+
+    bl_idname = "maquette.stop_backend"
+    bl_label = "Stop"
+
+    def execute(self, context: Context) -> set[str]:
+        """Ask it to stop."""
+        backends.local().stop()
+        backends.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_open_log(_Backend, Operator):
+    """Show what the local backend, or its installation, has printed"""
+
+    bl_idname = "maquette.open_log"
+    bl_label = "Open Log"
+
+    def execute(self, context: Context) -> set[str]:
+        """Open the newest log in the computer's own viewer."""
+        logs = [backends.local().log, backends.local().folder / "install.log"]
+        logs = sorted((log for log in logs if log.is_file()), key=lambda log: log.stat().st_mtime)
+        if not logs:
+            return self._refused("There is no log yet")
+        bpy.ops.wm.path_open(filepath=str(logs[-1]))
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_open_preferences(_Backend, Operator):
+    """Open the add-on's preferences"""
+
+    bl_idname = "maquette.open_preferences"
+    bl_label = "Backend Settings"
+
+    def execute(self, context: Context) -> set[str]:
+        """Show the add-on in the preferences window."""
+        return bpy.ops.preferences.addon_show(module=folders.ADDON)
+
+
+class MAQUETTE_OT_open_results_folder(_Backend, Operator):
+    """Show the folder where this file's finished videos go"""
+
+    bl_idname = "maquette.open_results_folder"
+    bl_label = "Open Results Folder"
+
+    def execute(self, context: Context) -> set[str]:
+        """Open it, made if missing."""
+        try:
+            folder: Path = folders.results_folder()
+        except OSError as error:
+            return self._refused(f"The results folder cannot be made: {error}")
+        bpy.ops.wm.path_open(filepath=str(folder))
+        return {"FINISHED"}
+
+
+CLASSES = (
+    MAQUETTE_OT_test_connection,
+    MAQUETTE_OT_install_backend,
+    MAQUETTE_OT_cancel_install,
+    MAQUETTE_OT_start_backend,
+    MAQUETTE_OT_stop_backend,
+    MAQUETTE_OT_open_log,
+    MAQUETTE_OT_open_preferences,
+    MAQUETTE_OT_open_results_folder,
+)

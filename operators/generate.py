@@ -1,0 +1,178 @@
+"""Sending the shot to the backend, and what can be done about the job on its way."""
+
+from __future__ import annotations
+
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+from bpy.types import Context, Event, Operator
+
+from ..backend.client import state as s
+from ..scene import jobs
+
+
+class MAQUETTE_OT_generate(Operator):
+    """Capture this scene's shot and have its video made"""
+
+    bl_idname = "maquette.generate"
+    bl_label = "Generate"
+    bl_options = {"REGISTER"}
+
+    wait: BoolProperty(
+        name="Wait",
+        description="Return only when the video is here, for scripts; the window stands still meanwhile",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        """Start the job; with ``wait`` see it through. Errors are reported."""
+        if jobs.runner.state.busy:
+            self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
+            return {"CANCELLED"}
+        jobs.generate(context.scene)
+        if not self.wait:
+            # What is wrong from the start is said by the operator itself; the rest comes from the timer.
+            return _said(self) if not jobs.runner.state.busy else {"FINISHED"}
+        try:
+            jobs.wait()
+        except KeyboardInterrupt:
+            jobs.runner.dispatch(s.Cancel())
+            jobs.wait()
+        return _said(self)
+
+
+class MAQUETTE_OT_cancel(Operator):
+    """Cancel the job: at the backend too, which stops within one step"""
+
+    bl_idname = "maquette.cancel"
+    bl_label = "Cancel"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only while a job is under way."""
+        if jobs.runner.state.busy:
+            return True
+        cls.poll_message_set("No job is under way")
+        return False
+
+    def execute(self, context: Context) -> set[str]:
+        """Ask for the cancel; the job's state tells when it has happened."""
+        jobs.runner.dispatch(s.Cancel())
+        jobs.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_resume_job(Operator):
+    """Follow the job again, or send its shot once more when the backend does not have it"""
+
+    bl_idname = "maquette.resume_job"
+    bl_label = "Try Again"
+    bl_options = {"REGISTER"}
+
+    wait: BoolProperty(name="Wait", description="Return only when the video is here", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only after a job has failed that can be taken up."""
+        if jobs.runner.state.resumable:
+            return True
+        cls.poll_message_set("There is no job to take up")
+        return False
+
+    def execute(self, context: Context) -> set[str]:
+        """Take the job up again."""
+        jobs.runner.dispatch(s.Resume())
+        jobs.poll()
+        if self.wait:
+            jobs.wait()
+            return _said(self)
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_dismiss(Operator):
+    """Clear away the message about the last job"""
+
+    bl_idname = "maquette.dismiss"
+    bl_label = "Dismiss"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[str]:
+        """Back to idle; then offer a job that an earlier session left behind, if there is another."""
+        jobs.runner.dispatch(s.Dismiss())
+        jobs.runner.take_up()
+        jobs.poll()
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_choose_model(Operator):
+    """Choose the model that makes the video"""
+
+    bl_idname = "maquette.choose_model"
+    bl_label = "Choose Model"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    model: StringProperty(name="Model", options={"SKIP_SAVE"})
+
+    @classmethod
+    def description(cls, context: Context, properties: MAQUETTE_OT_choose_model) -> str:
+        """What the model is, and what it lacks."""
+        item = context.window_manager.maquette.backend.models.get(properties.model)
+        if item is None:
+            return "Choose the model that makes the video"
+        lacks = f"\n\nThe backend lacks: {item.missing}" if item.missing else ""
+        return (item.description or item.label).rstrip(".") + lacks
+
+    def execute(self, context: Context) -> set[str]:
+        """Note the model in the scene."""
+        context.scene.maquette.model = self.model
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_tell(Operator):
+    """Show a message in the status bar"""
+
+    bl_idname = "maquette.tell"
+    bl_label = "Maquette"
+    bl_options = {"INTERNAL"}
+
+    level: EnumProperty(items=(("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", "")))
+    message: StringProperty()
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Report from within Blender's own event loop: what a timer reports is not shown."""
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Context, event: Event) -> set[str]:
+        """Report, and let the event pass."""
+        self.report({self.level}, self.message)
+        return {"FINISHED", "PASS_THROUGH"}
+
+    def execute(self, context: Context) -> set[str]:
+        """Report at once."""
+        self.report({self.level}, self.message)
+        return {"FINISHED"}
+
+
+def _said(operator: Operator) -> set[str]:
+    """Report how the job ended, and what that is to whoever called the operator."""
+    state = jobs.runner.state
+    jobs.runner.notices.clear()
+    if state.phase is s.Phase.DONE:
+        operator.report({"INFO"}, state.message)
+        return {"FINISHED"}
+    if state.phase is s.Phase.CANCELLED:
+        operator.report({"WARNING"}, state.message)
+        return {"CANCELLED"}
+    operator.report({"ERROR"}, state.message)
+    return {"CANCELLED"}
+
+
+CLASSES = (
+    MAQUETTE_OT_generate,
+    MAQUETTE_OT_cancel,
+    MAQUETTE_OT_resume_job,
+    MAQUETTE_OT_dismiss,
+    MAQUETTE_OT_choose_model,
+    MAQUETTE_OT_tell,
+)

@@ -1,0 +1,64 @@
+"""What all panels of the tab share: where they stand, and how they say what is missing."""
+
+from __future__ import annotations
+
+import textwrap
+
+from bpy.types import Context, UILayout
+
+CATEGORY = "Maquette"
+
+_CHARACTER = 6.3
+"""Mean width of a character of the interface font at scale 1, in pixels."""
+_MARGIN = 54.0
+"""Width taken by the panel's borders, the box and the icon, in pixels at scale 1."""
+
+
+class SidebarPanel:
+    """Mixin of every panel of the tab; the tab's order is that of ``bl_order``: Body, Motion, Camera, Shot, Result."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = CATEGORY
+
+
+def draw_text(layout: UILayout, context: Context, text: str, icon: str = "NONE", width: float | None = None) -> None:
+    """Labels that break the text into lines as wide as the region, with the icon before the first.
+
+    Args:
+        width: pixels to fill; the region's when None.
+    """
+    scale = context.preferences.system.ui_scale
+    if width is None:
+        width = context.region.width if context.region else 300.0
+    characters = max(int((width / scale - _MARGIN) / _CHARACTER), 16)
+    column = layout.column(align=True)
+    column.scale_y = 0.85
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, characters) or [""]]
+    for number, line in enumerate(lines):
+        if number == 0:
+            column.label(text=line, icon=icon)
+        else:
+            column.label(text=line, icon="BLANK1" if icon != "NONE" else "NONE")
+
+
+def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO") -> None:
+    """A boxed hint. ``level`` is INFO, WARNING or ERROR."""
+    box = layout.box()
+    box.alert = level == "ERROR"
+    draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level])
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words as short as a panel needs: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+CLASSES = ()

@@ -1,0 +1,74 @@
+"""The Result panel: the scene's finished videos."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.types import Context, Panel, PropertyGroup, UILayout, UIList
+
+from .main import SidebarPanel, draw_hint
+
+
+class MAQUETTE_UL_results(UIList):
+    """One line a video."""
+
+    def draw_item(
+        self,
+        context: Context,
+        layout: UILayout,
+        data: PropertyGroup,
+        item: PropertyGroup,
+        icon: int,
+        active_data: PropertyGroup,
+        active_property: str,
+        index: int = 0,
+        flt_flag: int = 0,
+    ) -> None:
+        """Its name, which can be changed here, and when it was made."""
+        row = layout.row(align=True)
+        row.prop(item, "name", text="", emboss=False, icon="FILE_MOVIE")
+        when = row.row()
+        when.alignment = "RIGHT"
+        when.label(text=item.created[5:])
+
+
+class MAQUETTE_PT_result(SidebarPanel, Panel):
+    """What came back."""
+
+    bl_label = "Result"
+    bl_order = 4
+
+    def draw(self, context: Context) -> None:
+        """The list, and what can be done with the chosen video."""
+        layout, shot = self.layout, context.scene.maquette
+        if not shot.results:
+            draw_hint(layout, context, "Finished videos appear here, also those that arrive while another file is open")
+            return
+        row = layout.row()
+        row.template_list("MAQUETTE_UL_results", "", shot, "results", shot, "active_result", rows=3)
+        buttons = row.column(align=True)
+        buttons.operator("maquette.remove_result", text="", icon="REMOVE")
+        buttons.separator()
+        buttons.operator("maquette.reveal_result", text="", icon="FILE_FOLDER")
+        if not 0 <= shot.active_result < len(shot.results):
+            return
+        column = layout.column(align=True)
+        column.operator_context = "EXEC_DEFAULT"
+        column.label(text="Show As")
+        row = column.row(align=True)
+        row.scale_y = 1.2
+        item = shot.results[shot.active_result]
+        for mode, label in (("PLANE", "Plane"), ("BACKGROUND", "Background"), ("STRIP", "Strip")):
+            load = row.operator("maquette.load_result", text=label)
+            load.filepath, load.job, load.mode = bpy.path.abspath(item.filepath), item.job, mode
+        layout.operator("maquette.unload_results", icon="X")
+        header, body = layout.panel("maquette_result_details", default_closed=True)
+        header.label(text="Details")
+        if body is not None:
+            last = item.frame_start + (item.frame_count - 1) * item.frame_step
+            column = body.column(align=True)
+            column.label(text=f"Frames {item.frame_start} to {last}, {item.fps:g} fps")
+            column.label(text=f"Model {item.model}, seed {item.seed}")
+            column.prop(item, "filepath", text="")
+
+
+CLASSES = (MAQUETTE_UL_results, MAQUETTE_PT_result)

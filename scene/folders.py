@@ -1,0 +1,103 @@
+"""Where the add-on writes: its own folder, and the folder of results. Never anywhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bpy
+
+if TYPE_CHECKING:
+    from ..preferences import MAQUETTE_AP_preferences
+
+ADDON = __package__.rpartition(".")[0]
+"""The extension's package, ``bl_ext.<repository>.maquette``."""
+
+RESULTS_BESIDE_BLEND = "maquette"
+"""Folder beside a saved .blend file that takes its results."""
+
+
+def preferences() -> MAQUETTE_AP_preferences:
+    """The add-on's preferences."""
+    return bpy.context.preferences.addons[ADDON].preferences
+
+
+def user_folder(*parts: str) -> Path:
+    """A folder of the add-on's own, made if missing; it survives updates of the extension.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = Path(bpy.utils.extension_path_user(ADDON, path="", create=True)).joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def client_id() -> str:
+    """Who this installation is to a backend: a UUID made once, so that its jobs stay its own."""
+    path = user_folder() / "client_id"
+    try:
+        return str(uuid.UUID(path.read_text("ascii").strip()))
+    except (OSError, ValueError):
+        made = str(uuid.uuid4())
+        path.write_text(made, "ascii")
+        return made
+
+
+def results_folder() -> Path:
+    """Where finished videos of the open file go.
+
+    The folder chosen in the preferences; else ``maquette`` beside the .blend file; else, while the file has not
+    been saved, the add-on's own.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for folder in result_folders():
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    raise AssertionError("there is always the add-on's own folder")
+
+
+def result_folders() -> list[Path]:
+    """Every folder that may hold results of the open file, the one in use first. They need not exist."""
+    chosen = preferences().results_folder.strip()
+    folders = []
+    # A folder relative to an unsaved file means nothing yet.
+    if chosen and (bpy.data.filepath or not chosen.startswith("//")):
+        folders.append(Path(bpy.path.abspath(chosen)))
+    if bpy.data.filepath:
+        folders.append(Path(bpy.data.filepath).parent / RESULTS_BESIDE_BLEND)
+    folders.append(user_folder("results"))
+    return list(dict.fromkeys(folders))
+
+
+def portable(path: str | os.PathLike[str]) -> str:
+    """``path`` relative to the .blend file when it lies at or below its folder, so that both can move together."""
+    path = Path(path)
+    if bpy.data.filepath and path.is_relative_to(Path(bpy.data.filepath).parent):
+        return bpy.path.relpath(str(path))
+    return str(path)
+
+
+def scene_id(scene: bpy.types.Scene) -> str:
+    """The scene's lasting id. A scene that shares its id with an earlier copy gets one of its own."""
+    own = scene.maquette.uid
+    shared = own and any(other != scene and other.maquette.uid == own for other in bpy.data.scenes)
+    if not own or shared:
+        own = scene.maquette.uid = uuid.uuid4().hex
+    return own
+
+
+def scene_of(uid: str) -> bpy.types.Scene | None:
+    """The scene of that id in the open file."""
+    return next((scene for scene in bpy.data.scenes if uid and scene.maquette.uid == uid), None)
+
+
+def stem(scene: bpy.types.Scene) -> str:
+    """A file name for what the scene makes: that of the .blend file, or of the scene while it is unsaved."""
+    name = Path(bpy.data.filepath).stem if bpy.data.filepath else scene.name
+    return re.sub(r"[^\w.-]+", "_", name).strip("._") or "shot"

@@ -1,0 +1,424 @@
+"""Runs jobs: feeds the pure state machine with what has happened and carries out what it asks for.
+
+``poll()`` does all of it. One timer calls it while Blender has a window; in the background, and in tests, whoever
+started the job calls it. It never waits: the capture is done in slices, the backend is followed by a process of its
+own, and the result is put into the scene when it is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ..backend.client import Follower, FollowSpec
+from ..backend.client import state as s
+from ..backend.client.process import is_alive, read_json, write_json
+from ..backend.shot import ShotError
+from . import backends, capture, folders, job_view, library
+
+CAPTURE_SLICE = 0.03
+"""Seconds of capture in one poll while there is a window; at least one step is made."""
+
+_RECORD = "record.json"
+_LEFT = "Blender was closed while this job was under way"
+_LOOK_SECONDS = 0.25
+
+
+class Runner:
+    """The one job of this Blender."""
+
+    def __init__(self) -> None:
+        self.state = s.JobState()
+        self.notices: list[s.Notify] = []
+        self._events: deque[s.Event] = deque()
+        self._dispatching = False
+        self._folders: dict[int, Path] = {}
+        self._record: library.Record | None = None
+        self._capture: Iterator[tuple[int, int]] | None = None
+        self._to_start: s.StartWorker | None = None
+        self._follower: Follower | None = None
+        self._polled = time.monotonic()
+
+    def dispatch(self, event: s.Event) -> None:
+        """Let the state machine have an event, and carry out what follows from it."""
+        self._events.append(event)
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            while self._events:
+                before = self.state.phase
+                self.state, effects = s.transition(self.state, self._events.popleft())
+                for effect in effects:
+                    if not s.superseded(self.state, effect):
+                        self._carry_out(effect)
+                if self.state.phase is not before and self.state.phase in s.WITH_BACKEND | {s.Phase.FAILED}:
+                    self._remember()
+        finally:
+            self._dispatching = False
+
+    def poll(self) -> None:
+        """Take in whatever has happened since the last call."""
+        now = time.monotonic()
+        elapsed, self._polled = now - self._polled, now
+        state = self.state
+        try:
+            self._look()
+        except Exception as error:
+            # Nobody foresaw this; a job that is never heard of again would be worse.
+            failed = s.CaptureFailed if state.phase is s.Phase.CAPTURING else s.BackendFailed
+            self.dispatch(failed(self.state.run, _reason(error)))
+        if state.phase is s.Phase.CANCELLING:
+            # A window that stood still, for a render say, is no proof that the backend did.
+            self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
+
+    def _look(self) -> None:
+        phase = self.state.phase
+        if phase is s.Phase.CAPTURING:
+            if not _rendering():
+                self._capture_slice()
+        elif self._to_start is not None:
+            self._start_worker()
+        elif self._follower is not None and phase in s.WITH_BACKEND:
+            self._look_at_worker()
+
+    # -- effects -------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: s.Effect) -> None:
+        match effect:
+            case s.StartCapture(run, scene):
+                self._start_capture(run, scene)
+            case s.StopCapture():
+                self.stop_capture()
+            case s.StartWorker(run, shot):
+                if shot:
+                    self._folders[run] = Path(shot).parent
+                self._to_start = effect
+                self._start_worker(first=True)
+            case s.CancelJob(run):
+                if self._follower is None:
+                    self._to_start = None
+                    self.dispatch(s.BackendCancelled(run))
+                else:
+                    self._follower.cancel()
+            case s.StopWorker():
+                self._to_start = None
+                if self._follower is not None:
+                    self._follower.leave()
+                    self._follower = None
+            case s.ApplyResult(run, scene, video, load):
+                try:
+                    self.dispatch(s.Applied(run, self._apply(scene, Path(video), load)))
+                except Exception as error:
+                    self.dispatch(s.ApplyFailed(run, _reason(error)))
+            case s.Forget(run):
+                self._forget(run)
+            case s.Notify():
+                self.notices.append(effect)
+
+    def _start_capture(self, run: int, uid: str) -> None:
+        try:
+            if why := backends.problem():
+                raise backends.BackendProblem(why)
+            scene = folders.scene_of(uid)
+            if scene is None:
+                raise backends.BackendProblem("The scene is gone")
+            self._record = library.describe(scene)
+            if run not in self._folders:
+                self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
+            self._capture = self._captured(run, scene, self._folders[run] / f"{folders.stem(scene)}.shot")
+            # A local backend takes seconds to start: it does so while the scene is captured.
+            backends.prepare()
+        except Exception as error:
+            self.dispatch(s.CaptureFailed(run, _reason(error)))
+
+    def _captured(self, run: int, scene: bpy.types.Scene, path: Path) -> Iterator[tuple[int, int]]:
+        """Capture step by step, save the shot, and say so."""
+        notes: list[str] = []
+        shot = yield from capture.capture_steps(scene, notices=notes)
+        shot.save(path)
+        if self._record is not None:
+            self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
+        self.dispatch(s.Captured(run, str(path), tuple(notes)))
+
+    def _capture_slice(self) -> None:
+        if self._capture is None:
+            # It was stopped for the file to be saved or an undo to be made: it begins again.
+            self._start_capture(self.state.run, self.state.scene)
+        run, steps = self.state.run, self._capture
+        if steps is None:
+            return
+        began = time.monotonic()
+        try:
+            for done, total in steps:
+                self.dispatch(s.CaptureAdvanced(run, done, total))
+                if not bpy.app.background and time.monotonic() - began > CAPTURE_SLICE:
+                    return
+            self._capture = None
+        except Exception as error:
+            self._capture = None
+            self.dispatch(s.CaptureFailed(run, _reason(error)))
+
+    def stop_capture(self) -> None:
+        steps, self._capture = self._capture, None
+        if steps is not None:
+            try:
+                steps.close()  # type: ignore[attr-defined]
+            except Exception as error:
+                print(f"Maquette: the scene could not be put back after the capture: {error}")
+
+    def _start_worker(self, first: bool = False) -> None:
+        start = self._to_start
+        if start is None:
+            return
+        try:
+            if first:
+                backends.prepare()
+            target = backends.target()
+            if target is None:
+                self.dispatch(s.Waiting(start.run, backends.waiting_line()))
+                return
+            self._to_start = None
+            folder = self._folders.get(start.run)
+            if folder is None:
+                folder = self._folders[start.run] = folders.user_folder("jobs", uuid.uuid4().hex)
+            spec = FollowSpec(
+                address=target.address,
+                token=target.token,
+                client_id=folders.client_id(),
+                results=str(folders.results_folder()),
+                shot=start.shot,
+                job=start.job,
+                name=Path(start.shot).stem if start.shot else "shot",
+            )
+            self._follower = Follower.start(spec, folder)
+        except Exception as error:
+            self._to_start = None
+            self.dispatch(s.BackendFailed(start.run, _reason(error)))
+
+    def _look_at_worker(self) -> None:
+        if self._follower is None:
+            return
+        report = self._follower.state()
+        if report["state"] == "completed" and _rendering():
+            return  # the scene is not to be touched now; the video waits
+        job_view.show_preview(report["preview_path"], report["preview_revision"])
+        for event in _events(report, self.state):
+            self.dispatch(event)
+        if self.state.phase in s.WITH_BACKEND and backends.is_local():
+            status = backends.local().poll()
+            if status.state == "dead" and report["state"] not in ("completed", "downloading"):
+                self.dispatch(s.BackendFailed(self.state.run, status.message))
+
+    def _apply(self, uid: str, video: Path, load: bool) -> str:
+        """Keep the video, list it, and load it where that is wanted; returns what to tell the animator."""
+        known = self._record or library.Record(scene=uid)
+        notes = tuple(self.state.notes)
+        record = replace(known, scene=uid, job=self.state.job, notes=notes)
+        try:
+            library.store(video, record)
+        except OSError as error:
+            print(f"Maquette: {video}: what is known of it could not be written beside it: {error}")
+        scene = folders.scene_of(uid)
+        if scene is None:
+            where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
+            return f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})"
+        index = library.add_to_list(scene, video, record)
+        if not load:
+            return self.state.message
+        if not scene.maquette.show_as:
+            return f"{video.name} is in the results list"
+        _show(scene, scene.maquette.results[index], video)
+        return f"{video.name} is loaded"
+
+    # -- what outlives Blender -----------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        """Write down what a later session needs to take the job up."""
+        folder = self._folders.get(self.state.run)
+        if folder is None or not (self.state.shot or self.state.job):
+            return
+        data = {
+            "pid": os.getpid(),
+            "scene": self.state.scene,
+            "shot": self.state.shot,
+            "job": self.state.job,
+            "notes": list(self.state.notes),
+            "record": asdict(self._record) if self._record else None,
+        }
+        try:
+            write_json(folder / _RECORD, data)
+        except OSError as error:
+            print(f"Maquette: the job cannot be written down in {folder}: {error}")
+
+    def take_up(self) -> None:
+        """Offer the newest job that an earlier session left behind, if there is one."""
+        if self.state.phase is not s.Phase.IDLE:
+            return
+        try:
+            left = sorted(folders.user_folder("jobs").glob(f"*/{_RECORD}"), key=os.path.getmtime, reverse=True)
+        except OSError:
+            return
+        for path in left:
+            data = read_json(path) or {}
+            pid = data.get("pid")
+            if not isinstance(pid, int) or (pid != os.getpid() and is_alive(pid)):
+                continue  # another Blender is at it
+            shot, job = str(data.get("shot") or ""), str(data.get("job") or "")
+            shot = shot if Path(shot).is_file() else ""
+            if not (shot or job):
+                shutil.rmtree(path.parent, ignore_errors=True)
+                continue
+            self._record = library.from_json(data.get("record"))
+            self._folders[self.state.run + 1] = path.parent
+            self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
+            return
+
+    def _forget(self, run: int) -> None:
+        folder = self._folders.pop(run, None)
+        if folder is not None and folder not in self._folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Let go of everything; a job at the backend goes on there and can be taken up later."""
+        self.stop_capture()
+        self.leave_all()
+
+    def leave_all(self) -> None:
+        """End the processes without touching Blender's data, which may be gone."""
+        if self._capture is not None:
+            # Left to be collected, a half-done capture would try to put a scene back that exists no more.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._capture))
+        if self._follower is not None:
+            self._follower.leave()
+            self._follower = None
+        self._to_start = None
+
+
+runner = Runner()
+
+
+def poll() -> float:
+    """Everything that is to be done now and then; returns the seconds until it wants to be called again."""
+    runner.poll()
+    redraw = backends.poll()
+    redraw |= job_view.publish(runner)
+    if redraw:
+        job_view.redraw()
+    if runner.state.phase is s.Phase.CAPTURING:
+        return 0.01
+    return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
+
+
+def generate(scene: bpy.types.Scene) -> None:
+    """Start a job for the scene."""
+    runner.dispatch(s.Generate(folders.scene_id(scene)))
+    job_view.publish(runner)
+
+
+def wait() -> s.JobState:
+    """Poll until the job has ended. For scripts: a window stands still meanwhile."""
+    while runner.state.busy:
+        poll()
+        time.sleep(0.02)
+    poll()
+    return runner.state
+
+
+def step_aside() -> None:
+    """Leave the scene as it was found, for the file to be saved or an undo to be made; a capture begins again."""
+    runner.stop_capture()
+
+
+def file_going() -> None:
+    """Another file is about to be opened."""
+    if runner.state.phase is s.Phase.CAPTURING:
+        message = "Another file was opened while the scene was being captured: press Generate again there"
+        runner.dispatch(s.CaptureFailed(runner.state.run, message))
+
+
+def close() -> None:
+    """Blender or the add-on ends."""
+    global runner
+    runner.stop()
+    runner = Runner()
+
+
+def _events(report: dict[str, Any], state: s.JobState) -> list[s.Event]:
+    """What the worker's report means for the state machine."""
+    run, eta = state.run, report["eta_seconds"]
+    events: list[s.Event] = []
+    if report["job"] and report["job"] != state.job:
+        events.append(s.Submitted(run, report["job"]))
+    share = float(report["progress"] or 0.0) / 100.0
+    match report["state"]:
+        case "starting" | "uploading" | "reconnecting":
+            events.append(s.Waiting(run, report["message"], share))
+        case "queued":
+            events.append(s.Queued(run, report["queue_position"], eta))
+        case "running":
+            step, steps = int(report["step"] or 0), int(report["steps"] or 0)
+            events.append(s.Progressed(run, report["stage"] or "", step, steps, share, eta))
+        case "downloading":
+            events.append(s.Downloading(run, share))
+        case "completed":
+            events.append(s.Received(run, report["result_path"], tuple(report["notes"])))
+        case "cancelled":
+            events.append(s.BackendCancelled(run))
+        case "failed":
+            error = report["error"] or {}
+            message = str(error.get("message") or report["message"])
+            events.append(s.BackendFailed(run, message, forget=not report["resumable"]))
+    return events
+
+
+def _reason(error: Exception) -> str:
+    """An exception as one message for the animator; what nobody foresaw is also logged."""
+    if isinstance(error, (ShotError, backends.BackendProblem)):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Error: "):
+        return str(error).removeprefix("Error: ").strip()
+    if isinstance(error, ReferenceError):
+        return "Something that the shot needs was deleted while it was being captured: press Generate again"
+    import traceback
+
+    traceback.print_exc()
+    return f"{type(error).__name__}: {error}"
+
+
+def _rendering() -> bool:
+    """Whether Blender renders in the background just now."""
+    return bpy.app.is_job_running("RENDER")
+
+
+def in_scene(scene: bpy.types.Scene) -> contextlib.AbstractContextManager[None]:
+    """A context in which ``scene`` is the current one, whichever the window shows."""
+    windows = bpy.context.window_manager.windows
+    window = next((window for window in windows if window.scene == scene), windows[0] if windows else None)
+    layer = window.view_layer if window is not None and window.scene == scene else scene.view_layers[0]
+    given = {"window": window} if window is not None else {}
+    return bpy.context.temp_override(**given, scene=scene, view_layer=layer)
+
+
+def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup, video: Path) -> None:
+    """Load a result as the operator does, as one undo step.
+
+    Raises:
+        RuntimeError: with the operator's own message.
+    """
+    with in_scene(scene):
+        for mode in sorted(scene.maquette.show_as):
+            bpy.ops.maquette.load_result("EXEC_DEFAULT", True, filepath=str(video), job=item.job, mode=mode)
