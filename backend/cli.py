@@ -80,15 +80,13 @@ def _list_models(args: argparse.Namespace) -> int:
     import json
 
     from .models.registry import list_models
-    from .server.intake import describe_model
 
-    models = [describe_model(status) for status in list_models()]
+    models = [status.as_json() for status in list_models()]
     if args.json:
         print(json.dumps(models, indent=2))
         return 0
     for model in models:
-        state = "ready" if model["available"] else "missing: " + ", ".join(model["missing"])
-        print(f"{model['id']:<16} {model['label']:<32} {state}")
+        print(f"{model['id']:<12} {model['label']:<24} {model['reason'] or 'ready'}")
     return 0
 
 

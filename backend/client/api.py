@@ -22,6 +22,8 @@ HEARTBEAT_SECONDS = 15.0
 """A backend sends something on an event stream at least this often."""
 
 _CHUNK = 256 * 1024
+_DOWNLOAD_CHUNK = 16 * 1024
+"""What urllib3 has of a piece when the connection breaks is lost: small pieces lose little."""
 _START = "Start it (in the preferences, or with 'maquette serve')"
 
 
@@ -159,7 +161,7 @@ class BackendClient:
                 total = have + int(length) if length and length.isdigit() else None
                 tag_file.write_text(response.headers.get("ETag", ""), "utf-8")
                 with open(part, "ab" if resumed else "wb") as stream:
-                    for chunk in self._chunks(response):
+                    for chunk in self._chunks(response, _DOWNLOAD_CHUNK):
                         stream.write(chunk)
                         have += len(chunk)
                         if on_bytes:
@@ -235,7 +237,7 @@ class BackendClient:
             raise self._stranger()
         return items
 
-    def _chunks(self, response: requests.Response, size: int | None = _CHUNK) -> Iterator[bytes]:
+    def _chunks(self, response: requests.Response, size: int | None) -> Iterator[bytes]:
         with self._told():
             yield from response.iter_content(size)
 

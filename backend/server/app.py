@@ -26,7 +26,7 @@ from .config import HEARTBEAT_SECONDS, WIRE_VERSION, ServerConfig
 from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
 from .files import JobFiles
-from .intake import check_shot, describe_model
+from .intake import check_shot
 from .jobs import Job, JobStore, QueueFull, new_id
 from .runner import Runner
 from .upload import drain, receive_shot
@@ -43,7 +43,7 @@ class Backend:
         self.config = config
         self.version = version
         self.files = JobFiles(config.data)
-        self.store = JobStore(config.data / "jobs.sqlite")
+        self.store = JobStore(config.data / "jobs.sqlite", self.files.drop_ballast)
         self.engines = make_engines(config.engines)
         self.runner = Runner(config, self.store, self.files)
         # Reading a shot takes memory: few at a time.
@@ -180,7 +180,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
 
     @app.get("/v1/models", dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe_model(status) for status in backend.engines.models()]}
+        return {"object": "list", "data": [status.as_json() for status in backend.engines.models()]}
 
     @app.post("/v1/videos", status_code=201)
     async def create(request: Request, client: Client) -> dict[str, Any]:
@@ -227,10 +227,21 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         now = store.request_cancel(job.id) or job
         if now.status == "in_progress":
             runner.cancel(job.id)
-        elif job.ended and not keep and store.delete(job.id):
-            files.remove(job.id)
+        elif job.ended and not keep:
+            delete(job)
             return {**store.view(now), "deleted": True}
         return store.view(now)
+
+    def delete(job: Job) -> None:
+        try:
+            store.delete(job.id)
+        except sqlite3.Error as error:
+            if not is_disk_full(error):
+                raise
+            # The files make the room that the store needs to forget the job.
+            files.remove(job.id)
+            store.delete(job.id)
+        files.remove(job.id)
 
     @app.get("/v1/videos/{job_id}/content")
     def content(job: Own, variant: str = "video") -> Response:
@@ -239,7 +250,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
                 400, "bad_request", f"There is no variant '{variant[:40]}'; ask for video or frames.", "variant"
             )
         if job.status != "completed":
-            why = job.error["message"] if job.error else f"it is {job.status.replace('_', ' ')}"
+            why = job.error["message"] if job.error else f"it is {job.status.replace('_', ' ')}."
             raise ApiError(409, "not_ready", f"The job has no result: {why}")
         stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
         if variant == "frames":

@@ -94,6 +94,7 @@ class _Worker:
 
     def run(self, task: Task) -> None:
         from ..models.engine import Cancelled, EngineError
+        from ..models.registry import ModelError
         from ..shot import Shot, ShotError
 
         part = task.folder / "result.part"
@@ -110,6 +111,8 @@ class _Worker:
         except (EngineError, ShotError) as error:
             message = getattr(error, "message", None) or str(error)
             report = _failed("invalid_shot", message, error.field)
+        except ModelError as error:
+            report = _failed("model_unavailable", str(error), "settings.model")
         except Exception as error:
             log.exception("Job %s failed", task.job)
             report = self._explain(error)

@@ -9,7 +9,11 @@ import zipfile
 from pathlib import Path
 
 RESERVE = 64 << 20
-"""Bytes left free on the disk for the store and the logs."""
+"""Bytes that a new job must leave free on the disk, for the store, the logs and everybody else."""
+
+BALLAST = 4 << 20
+"""Bytes held in a file that is given up when the disk is full all the same, so that the store can still be written:
+how a job ended, and that an old one was deleted."""
 
 
 class JobFiles:
@@ -26,6 +30,7 @@ class JobFiles:
         self.root = root
         self.incoming = root / "incoming"
         self.jobs = root / "jobs"
+        self._ballast = root / "ballast"
         self._zipping = threading.Lock()
         for folder in (self.incoming, self.jobs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,22 @@ class JobFiles:
                 continue
             shutil.rmtree(folder / "result.part", ignore_errors=True)
             (folder / "frames.zip.part").unlink(missing_ok=True)
+
+    def hold_ballast(self) -> None:
+        """Lay the ballast by, if there is room for it."""
+        if self._ballast.exists() or not self.has_room(BALLAST):
+            return
+        try:
+            self._ballast.write_bytes(b"\0" * BALLAST)
+        except OSError:
+            self._ballast.unlink(missing_ok=True)
+
+    def drop_ballast(self) -> bool:
+        """Give the ballast up; returns whether that freed anything."""
+        if not self._ballast.exists():
+            return False
+        self._ballast.unlink(missing_ok=True)
+        return True
 
     def has_room(self, bytes_needed: int) -> bool:
         """Whether the disk takes that much and keeps a reserve."""

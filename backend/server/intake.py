@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,43 +56,20 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         message = f"This backend knows no model '{shot.settings.model[:80]}'. Choose one of: {available}."
         raise _invalid(message, "settings.model")
     if not status.available:
-        missing = ", ".join(map(str, status.missing))
-        message = (
-            f"The model '{status.spec.id}' is not ready at this backend: {missing} missing. Put the files there, or "
-            f"choose one of: {available}."
-        )
-        raise _invalid(message, "settings.model")
+        raise _invalid(f"{status.reason.rstrip('.')}. Models that are ready: {available}.", "settings.model")
     try:
         plan = engines.plan(shot)
     except EngineError as error:
         raise _invalid(_without_field(error), error.field) from error
-    defaults = _plain(status.spec.defaults)
     return Intake(
         name=shot.name,
         model=shot.settings.model,
-        steps=int(shot.settings.steps or defaults.get("steps") or 1),
+        steps=int(shot.settings.steps or status.spec.defaults.steps),
         plan={"width": plan.width, "height": plan.height, "frames": plan.frames, "fps": float(shot.clip.fps)},
         notes=list(plan.notes),
         # The PNGs and a zip of them; the film is small beside them.
         result_bytes=2 * 3 * plan.width * plan.height * plan.frames,
     )
-
-
-def describe_model(status: Any) -> dict[str, Any]:
-    """A model as the wire has it."""
-    spec = status.spec
-    return {
-        "id": spec.id,
-        "object": "model",
-        "label": spec.label,
-        "description": spec.description,
-        "license": spec.license,
-        "available": bool(status.available),
-        "missing": [str(item) for item in status.missing],
-        "inputs": _plain(spec.inputs),
-        "limits": _plain(spec.limits),
-        "defaults": _plain(spec.defaults),
-    }
 
 
 def _check_archive(path: Path) -> None:
@@ -107,17 +84,6 @@ def _check_archive(path: Path) -> None:
         return
     if size > _MAX_UNPACKED:
         raise ShotError("file", f"unpacks to {size >> 20} MiB; at most {_MAX_UNPACKED >> 20} MiB are taken")
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as JSON has them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _without_field(error: Any) -> str:

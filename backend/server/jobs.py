@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .errors import is_disk_full
 from .estimate import Timing
 
 ENDED = ("completed", "failed", "cancelled")
@@ -104,13 +105,15 @@ class JobStore:
 
     Args:
         path: the database; made if missing.
+        make_room: called when the disk is full; returns whether it freed anything, so that a second try is worth it.
 
     Raises:
         StoreInUse: another process holds it.
         StoreBroken: it cannot be read as a store.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, make_room: Callable[[], bool] = lambda: False) -> None:
+        self._make_room = make_room
         self._lock = threading.RLock()
         self._listeners: list[Callable[[], None]] = []
         self._db = sqlite3.connect(path, timeout=3.0, check_same_thread=False, isolation_level=None)
@@ -279,6 +282,7 @@ class JobStore:
             "UPDATE jobs SET stage = ?, step = ?, stage_steps = ?, progress = MAX(progress, ?), eta = ?, eta_at = ? "
             "WHERE id = ? AND status = 'in_progress'",
             *(stage, step, steps or None, progress, eta, time.time(), job_id),
+            worth_room=False,
         )
 
     def finish(
@@ -361,9 +365,14 @@ class JobStore:
             rows = self._db.execute(sql, values).fetchall()
         return [_job(row) for row in rows]
 
-    def _write(self, sql: str, *values: object) -> bool:
+    def _write(self, sql: str, *values: object, worth_room: bool = True) -> bool:
         with self._lock:
-            changed = self._db.execute(sql, values).rowcount > 0
+            try:
+                changed = self._db.execute(sql, values).rowcount > 0
+            except sqlite3.Error as error:
+                if not (worth_room and is_disk_full(error) and self._make_room()):
+                    raise
+                changed = self._db.execute(sql, values).rowcount > 0
             listeners = tuple(self._listeners)
         if changed:
             for listener in listeners:

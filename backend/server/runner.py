@@ -73,6 +73,7 @@ class Runner:
         idle_since = time.monotonic()
         while not self._stopping.is_set():
             self._wake.clear()
+            self._files.hold_ballast()
             try:
                 job = self._store.claim()
             except sqlite3.Error as error:

@@ -9,30 +9,21 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from maquette.backend.models.engine import Cancelled, EngineError, Plan, Progress, Result
+from maquette.backend.models.registry import ModelDefaults, ModelSpec, ModelStatus
 
 
-@dataclass
-class Spec:
-    id: str
-    label: str
-    description: str = "Makes grey frames"
-    license: str = "CC0-1.0"
-    inputs: tuple[str, ...] = ("points",)
-    limits: dict[str, Any] = field(default_factory=lambda: {"frames": 40})
-    defaults: dict[str, Any] = field(default_factory=lambda: {"steps": 4})
-
-
-@dataclass
-class Status:
-    spec: Spec
-    available: bool = True
-    missing: tuple[str, ...] = ()
+def status(name: str, missing: tuple[str, ...] = ()) -> ModelStatus:
+    spec = ModelSpec(
+        id=name, label=name.title(), description="Makes grey frames", license="CC0-1.0", engine="fake",
+        inputs={"characters": "required"}, limits={"max_frames": 40}, files=missing, folder=Path("weights"),
+        defaults=ModelDefaults(steps=4, guidance=1.0, width=48, height=32, frames=5),
+    )  # fmt: skip
+    return ModelStatus(spec, not missing, missing)
 
 
 def told(shot: Any) -> dict[str, str]:
@@ -81,11 +72,8 @@ class FakeEngine:
 
 
 class FakeEngines:
-    def models(self) -> list[Status]:
-        return [
-            Status(Spec("isa-nano", "Fake")),
-            Status(Spec("isa-small", "Absent"), False, ("isa-small/vae.safetensors",)),
-        ]
+    def models(self) -> list[ModelStatus]:
+        return [status("isa-nano"), status("isa-small", ("vae.safetensors",))]
 
     def plan(self, shot: Any) -> Plan:
         if shot.clip.frames > 40:
