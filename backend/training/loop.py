@@ -1,7 +1,10 @@
 """What every training run shares: schedule, EMA, checkpoints, the loop itself.
 
-A step's random numbers depend on the run's seed and the step's number only, so a run that is stopped and resumed
-gives the same weights as one that was not.
+A step's random numbers depend on the run's seed, the step's number and the worker's only, so a run that is stopped
+and resumed gives the same weights as one that was not.
+
+Several single-threaded workers that average their gradients once a step train a small network faster on a busy CPU
+than one process whose threads wait for each other in every operation.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -23,7 +27,7 @@ class LoopConfig:
 
     Attributes:
         steps: steps of the whole run.
-        batch: samples per step.
+        batch: samples per step and worker.
         lr: learning rate after ``warmup`` steps; constant until the last ``decay`` share of the steps, then linear
             to zero.
         weight_decay: of AdamW, on matrices only.
@@ -54,6 +58,26 @@ class LoopConfig:
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """The random numbers of one step, on the CPU."""
     return torch.Generator().manual_seed(((seed * 7919 + stream) * 2_000_003 + step) % (2**63 - 1))
+
+
+def worker() -> tuple[int, int]:
+    """This worker's number and how many there are."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _average_gradients(model: nn.Module, stop: bool) -> bool:
+    """Average gradients over the workers; returns whether any of them wants to stop."""
+    if not dist.is_initialized():
+        return stop
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([float(stop)])])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    return float(flat[-1]) > 0
 
 
 class EMA:
@@ -123,7 +147,9 @@ class Loop:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint; the old one stays until the new one is whole."""
+        """Write the checkpoint; the old one stays until the new one is whole. Only the first worker writes."""
+        if worker()[0] != 0:
+            return
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(
@@ -158,16 +184,19 @@ class Loop:
         from tqdm import tqdm
 
         config = self.config
+        rank, workers = worker()
         saved = started = time.time()
         first = self.step
-        bar = tqdm(total=config.steps, initial=self.step, desc=label, unit="step", mininterval=5.0)
+        bar = tqdm(total=config.steps, initial=self.step, desc=label, unit="step", mininterval=5.0, disable=rank != 0)
         self.model.train()
-        while self.step < config.steps and (until is None or time.time() < until):
+        stop = until is not None and time.time() >= until
+        while self.step < config.steps and not stop:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.lr_at(self.step)
-            value, figures = loss(self.model, self.step, step_generator(config.seed, self.step))
+            value, figures = loss(self.model, self.step, step_generator(config.seed, self.step, rank))
             self.optimizer.zero_grad(set_to_none=True)
             value.backward()
+            stop = _average_gradients(self.model, until is not None and time.time() >= until)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             if torch.isfinite(norm):
                 self.optimizer.step()
@@ -177,8 +206,8 @@ class Loop:
                 self.figures[name] = 0.98 * self.figures.get(name, figure) + 0.02 * figure
             bar.update()
             bar.set_postfix({k: f"{v:.3g}" for k, v in self.figures.items()}, refresh=False)
-            if log is not None and self.step % 100 == 0:
-                pace = (self.step - first) * config.batch / (time.time() - started)
+            if log is not None and rank == 0 and self.step % 100 == 0:
+                pace = (self.step - first) * config.batch * workers / (time.time() - started)
                 line = " ".join(f"{k}={v:.5f}" for k, v in self.figures.items())
                 with open(log, "a", encoding="utf-8") as file:
                     file.write(f"step={self.step} samples_per_s={pace:.2f} {line}\n")

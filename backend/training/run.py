@@ -1,0 +1,255 @@
+"""A whole training run: data, VAE, encoding, DiT, export. Every part resumes where it was stopped.
+
+A run lives in one folder: ``data/`` shards, ``vae.ckpt``, ``vae/`` (finished, with its latents' statistics),
+``latents/``, ``dit.ckpt`` and a ``.log`` of each loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..models.isa.build import new_transformer, new_vae
+from ..models.isa.vae import AutoencoderKLISA
+from ..models.registry import ModelSpec, model_spec
+from .data import DataConfig, make_data, shard_path
+from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
+from .loop import Loop, LoopConfig
+from .vae import Films, VAELoss, VAELossConfig, latent_statistics
+
+PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
+STAGES = ("data", "vae", "dit", "export")
+_STATISTICS_SHARDS = 2
+
+Section = TypeVar("Section")
+
+
+class TrainingError(ValueError):
+    """A run that cannot start; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One file of ``presets/training``.
+
+    Attributes:
+        model: id in presets/models, whose configuration is trained.
+        data, long_data: the shots to make; ``long_data`` serve the DiT only.
+        vae, dit: the loops. vae_loss, dit_loss: what they minimise.
+    """
+
+    model: str
+    data: DataConfig
+    long_data: DataConfig
+    vae: LoopConfig
+    vae_loss: VAELossConfig
+    dit: LoopConfig
+    dit_loss: DiTLossConfig
+
+
+def _section(kind: type[Section], table: dict[str, Any], name: str, path: Path) -> Section:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise TrainingError(f"{path}: [{name}] has no {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    except TypeError as error:
+        raise TrainingError(f"{path}: [{name}] is incomplete ({error})") from error
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a run's file. Raises TrainingError that names the entry at fault."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path}: not a readable training file ({error})") from error
+    kinds: dict[str, type] = {
+        "data": DataConfig,
+        "long_data": DataConfig,
+        "vae": LoopConfig,
+        "vae_loss": VAELossConfig,
+        "dit": LoopConfig,
+        "dit_loss": DiTLossConfig,
+    }
+    unknown = sorted(set(table) - set(kinds) - {"model"})
+    if unknown or "model" not in table:
+        problem = f"no section [{unknown[0]}] is known" if unknown else "model is missing"
+        raise TrainingError(f"{path}: {problem}; see presets/training/nano.toml")
+    sections = {name: _section(kind, table.get(name, {}), name, path) for name, kind in kinds.items()}
+    return RunConfig(model=table["model"], **sections)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a run happens; what its workers are given.
+
+    Attributes:
+        config: what to train.
+        folder: of everything the run writes.
+        device: ``cpu`` or ``cuda``.
+        workers: processes that share each step; 1 on a GPU.
+        until: ``time.time()`` at which the loops stop with a checkpoint, or None.
+    """
+
+    config: RunConfig
+    folder: Path
+    device: str = "cpu"
+    workers: int = 2
+    until: float | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The trained model's description."""
+        return model_spec(self.config.model)
+
+    def shards(self) -> list[Path]:
+        """Files of the short shots."""
+        config = self.config.data
+        return [shard_path(self.folder / "data", config, i) for i in range(config.shards + config.pair_shards)]
+
+    def latents(self) -> list[Path]:
+        """Encoded files of all shots."""
+        long = self.config.long_data
+        paths = self.shards() + [
+            shard_path(self.folder / "data", long, i) for i in range(long.shards + long.pair_shards)
+        ]
+        return [self.folder / "latents" / (path.stem + ".pt") for path in paths]
+
+
+def make_shots(run: Run) -> None:
+    """Make the missing synthetic shots."""
+    for config in (run.config.data, run.config.long_data):
+        make_data(run.folder / "data", config, workers=max(run.workers, 1), device=run.device)
+
+
+def _vae_worker(run: Run, rank: int) -> bool:
+    config = run.config
+    device = torch.device(run.device)
+    torch.manual_seed(config.vae.seed)
+    model = new_vae(run.spec).to(device)
+    films = Films(run.shards()[rank :: run.workers])
+    loop = Loop(model, config.vae, run.folder / "vae.ckpt")
+    loop.resume()
+    loss = VAELoss(films, config.vae_loss, config.vae.batch, device)
+    done = loop.run(loss, run.until, f"{config.model} VAE", run.folder / "vae.log")
+    if done and rank == 0:
+        _finish_vae(run, loop, model)
+    return done
+
+
+def _finish_vae(run: Run, loop: Loop, model: AutoencoderKLISA) -> None:
+    """Write the VAE with its averaged weights and the statistics of its latents."""
+    loop.ema.copy_to(model)
+    model.eval()
+    statistics = latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS]))
+    model.register_to_config(**statistics)
+    model.save_pretrained(run.folder / "vae")
+
+
+def _dit_worker(run: Run, rank: int) -> bool:
+    config = run.config
+    device = torch.device(run.device)
+    torch.manual_seed(config.dit.seed)
+    model = new_transformer(run.spec).to(device)
+    loop = Loop(model, config.dit, run.folder / "dit.ckpt")
+    loop.resume()
+    loss = DiTLoss(Latents(run.latents()), config.dit_loss, config.dit.batch, device)
+    return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log")
+
+
+def train_vae(run: Run) -> bool:
+    """Train the VAE; returns whether it is complete."""
+    return (run.folder / "vae" / "config.json").exists() or _spread(run, _vae_worker)
+
+
+def trained_vae(run: Run) -> AutoencoderKLISA:
+    """The run's finished VAE."""
+    folder = run.folder / "vae"
+    if not (folder / "config.json").exists():
+        raise TrainingError(f"{folder} holds no finished VAE; run 'maquette train vae' to its last step first")
+    return AutoencoderKLISA.from_pretrained(folder, local_files_only=True).to(torch.device(run.device)).eval()
+
+
+def train_dit(run: Run) -> bool:
+    """Encode what is not encoded yet and train the DiT; returns whether it is complete."""
+    vae = trained_vae(run)
+    for config in (run.config.data, run.config.long_data):
+        paths = [shard_path(run.folder / "data", config, i) for i in range(config.shards + config.pair_shards)]
+        encode_data(vae, paths, run.folder / "latents", run.config.dit_loss.bf16)
+    del vae
+    return _spread(run, _dit_worker)
+
+
+def averaged_transformer(run: Run) -> tuple[nn.Module, int]:
+    """The DiT with its averaged weights, and the steps it has seen."""
+    model = new_transformer(run.spec)
+    loop = Loop(model, run.config.dit, run.folder / "dit.ckpt")
+    if not loop.resume():
+        raise TrainingError(f"{run.folder} holds no dit.ckpt; run 'maquette train dit' first")
+    loop.ema.copy_to(model)
+    return model.eval(), loop.step
+
+
+def export(run: Run, folder: Path | None = None) -> Path:
+    """Write VAE and DiT in float16 where the model's preset looks for them (or to ``folder``)."""
+    target = folder or run.spec.folder
+    vae = trained_vae(run).cpu()
+    transformer, _ = averaged_transformer(run)
+    vae.half().save_pretrained(target / "vae")
+    transformer.half().save_pretrained(target / "transformer")  # type: ignore[operator]
+    return target
+
+
+def _spread(run: Run, work: Callable[[Run, int], bool]) -> bool:
+    """Run ``work`` in one process, or in several of one thread each that average their gradients."""
+    if run.workers <= 1 or run.device != "cpu":
+        return work(run, 0)
+    import torch.multiprocessing as multiprocessing
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    multiprocessing.spawn(_enter, (run, work, port, results), nprocs=run.workers)
+    return results.get()
+
+
+def _enter(rank: int, run: Run, work: Callable[[Run, int], bool], port: int, results: Any) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=run.workers)
+    try:
+        done = work(run, rank)
+        if rank == 0:
+            results.put(done)
+    finally:
+        dist.destroy_process_group()
+
+
+def train(run: Run, stages: Sequence[str] = STAGES) -> bool:
+    """Run the stages in order; returns whether all are complete. Stops early when the time is up."""
+    parts: dict[str, Callable[[Run], Any]] = {
+        "data": make_shots,
+        "vae": train_vae,
+        "dit": train_dit,
+        "export": export,
+    }
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        if parts[stage](run) is False:
+            return False
+        if run.until is not None and time.time() >= run.until and stage != stages[-1]:
+            return False
+    return True
