@@ -34,7 +34,7 @@ class Imported:
 
 
 def at_rate(motion: BodyMotion, fps: float) -> BodyMotion:
-    """The motion at the scene's rate, saying so. Raises MotionError when it is too long to key."""
+    """The motion at the scene's rate; its notes say so. Raises MotionError when it is too long to key."""
     frames = int(motion.duration * fps) + 1
     if frames > _LONGEST:
         raise MotionError(
@@ -42,7 +42,7 @@ def at_rate(motion: BodyMotion, fps: float) -> BodyMotion:
         )
     if abs(motion.fps - fps) <= 1e-6 * fps:
         return motion
-    return resample(motion, fps).noting(f"resampled from {motion.fps:g} fps to the scene's {fps:g}")
+    return resample(motion, fps)
 
 
 def fit_shape(motion: BodyMotion, body: BodyModel, shape: np.ndarray) -> BodyMotion:

@@ -19,7 +19,7 @@ from .rig_pose import continuous
 from .state import open_stage, scene_kept
 
 _SAMPLES = 48
-_DIRECTIONS = 96
+_DIRECTIONS = 64
 _BLENDER_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -68,8 +68,9 @@ def look_at_characters(context: bpy.types.Context, targets: list[bpy.types.Objec
     directions = _sphere(_DIRECTIONS)
     points: list[np.ndarray] = []
     fronts = []
-    with scene_kept(context) as changes:
-        stage = open_stage(context, changes, targets)
+    scene, layer = context.scene, context.view_layer
+    with scene_kept(scene, layer) as keeper:
+        stage = open_stage(scene, layer, keeper.changes, targets)
         for frame in frames:
             depsgraph = stage.at(int(frame))
             points.append(np.concatenate([_outermost(obj, depsgraph, directions) for obj in targets]))
@@ -175,6 +176,9 @@ def add_camera_move(
             note += "; its former action is kept in the file"
     _key(camera, path, frames, f"{move.label} {camera.name}")
     notes = [f"{note}, {move.label} over frames {first} to {last}"]
+    bound = [m for m in scene.timeline_markers if m.camera is not None and m.camera != camera and m.frame <= last]
+    if bound:
+        notes.append(f"Marker {bound[0].name} switches to camera {bound[0].camera.name}; unbind it to see this move")
     notes += _widen_clipping(camera, look, path)
     return Keyed(camera, tuple(notes), path.distance)
 

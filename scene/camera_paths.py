@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.shot.cameras import look_at, project
-
 FOLDER = Path(__file__).resolve().parents[1] / "presets" / "cameras"
 MARGIN = 0.05
 """Part of the picture's width and height kept free at each side."""
 _CHANNELS = ("azimuth", "elevation", "distance", "track")
 _CLOSEST = 0.15
+_NEAREST = 0.15
+"""Metres in front of the camera at which a character may begin."""
 
 
 class MoveError(ValueError):
@@ -205,29 +205,17 @@ def make_path(
     Raises MoveError when no distance shows the characters.
     """
     pivots = _pivots(move, frames, fps, sample_frames, points)
-    start, length = frames[0], max(frames[-1] - frames[0], 1e-9)
 
     def at(when: np.ndarray, around: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-        return _place(move, (when - start) / length, when / fps, around, front, reach, amount, seed)
+        time = (when - frames[0]) / max(frames[-1] - frames[0], 1e-9)
+        return _place(move, time, when / fps, around, front, reach, amount, seed)
 
     around = _interpolate(sample_frames, frames, pivots)
-    # The characters differ in how many points they have from frame to frame only when meshes change.
-    ks = [intrinsics(lens) for lens in at(sample_frames, around, 1.0)[1]]
-
-    def fits(reach: float) -> bool:
-        viewmats, _ = at(sample_frames, around, reach)
-        return all(_inside(p, v, k, size) for p, v, k in zip(points, viewmats, ks, strict=True))
-
-    low, high = 0.0, 0.25
-    while not fits(high):
-        low, high = high, high * 2
-        if high > 1e5:
-            raise MoveError("camera", "no distance shows the characters: set the camera's shift to 0")
-    for _ in range(24):
-        middle = (low + high) / 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    viewmats, lenses = at(frames, pivots, high * distance)
-    return CameraPath(viewmats, lenses, high * distance)
+    viewmats, lenses = at(sample_frames, around, 1.0)
+    ks = np.array([intrinsics(lens) for lens in lenses])
+    reach = distance * _closest(around, points, viewmats, ks, size)
+    viewmats, lenses = at(frames, pivots, reach)
+    return CameraPath(viewmats, lenses, reach)
 
 
 def _pivots(
@@ -277,13 +265,25 @@ def _place(
     )
     right = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros_like(azimuth)], axis=1)
     eyes = pivots + reach * (distance[:, None] * out + track[:, None] * right)
-    viewmats = np.stack([look_at(eye, pivot) for eye, pivot in zip(eyes, pivots, strict=True)])
+    viewmats = _look_at(eyes, pivots)
     if move.shake is not None:
         sway = noise(seed, seconds, move.shake.frequency, 6)
         viewmats[:, :3, 3] += amount * move.shake.position * reach * sway[:3].T
         viewmats = _turns(np.radians(amount * move.shake.rotation) * sway[3:].T) @ viewmats
     lenses = move.lens * (distance if move.hold_size else np.ones_like(distance))
     return viewmats, lenses
+
+
+def _look_at(eyes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """World to camera (T,4,4) of level cameras at ``eyes`` (T,3) that look at ``targets`` (T,3)."""
+    forward = targets - eyes
+    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
+    right = np.stack([forward[:, 1], -forward[:, 0], np.zeros(len(eyes))], axis=1)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    viewmats = np.tile(np.eye(4), (len(eyes), 1, 1))
+    viewmats[:, :3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+    viewmats[:, :3, 3] = -np.einsum("tij,tj->ti", viewmats[:, :3, :3], eyes)
+    return viewmats
 
 
 def _turns(angles: np.ndarray) -> np.ndarray:
@@ -298,10 +298,31 @@ def _turns(angles: np.ndarray) -> np.ndarray:
     return turns
 
 
-def _inside(points: np.ndarray, viewmat: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether all points (N,3) lie in front of the camera and inside the picture's margins."""
-    uv, depth = project(points, viewmat, K)
-    if not (depth > 0.1).all():
-        return False
-    low = MARGIN * np.array(size)
-    return bool(((uv >= low) & (uv <= np.array(size) - low)).all())
+def _closest(
+    pivots: np.ndarray, points: list[np.ndarray], viewmats: np.ndarray, Ks: np.ndarray, size: tuple[int, int]
+) -> float:
+    """The smallest distance D from which every point lies in front of its camera and inside the picture's margins.
+
+    A path at distance D sees a point at ``q + D o`` in camera space: o is where it sees its pivot at distance 1, q the
+    point relative to the pivot. Each side of the picture is then a condition ``a + D b <= 0``, linear in D.
+
+    Args:
+        pivots: (K,3); points: K arrays (N,3) world.
+        viewmats: (K,4,4) at distance 1; Ks: (K,3,3) pixels.
+        size: width and height of the picture.
+    """
+    closest = 0.0
+    for pivot, cloud, viewmat, K in zip(pivots, points, viewmats, Ks, strict=True):
+        turn = viewmat[:3, :3]
+        q = (cloud - pivot) @ turn.T
+        o = turn @ pivot + viewmat[:3, 3]
+        closest = max(closest, float((_NEAREST - q[:, 2]).max() / o[2]))
+        for axis in range(2):
+            focal, middle = K[axis, axis], K[axis, 2]
+            for side, edge in ((1.0, (1 - MARGIN) * size[axis]), (-1.0, MARGIN * size[axis])):
+                a = side * (focal * q[:, axis] + (middle - edge) * q[:, 2])
+                b = side * (focal * o[axis] + (middle - edge) * o[2])
+                if b >= 0:
+                    raise MoveError("camera", "its lens shift or the shake hides the characters; set them lower")
+                closest = max(closest, float(a.max() / -b))
+    return closest

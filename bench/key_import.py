@@ -1,0 +1,99 @@
+"""Keys of 1,000 frames x 24 bones: in bulk against one ``keyframe_insert`` per key, in the same run.
+
+    .venv-blender/bin/python bench/key_import.py [--frames 1000] [--repeats 3]
+
+Prints JSON. ``ratio`` is the time of ``keyframe_insert`` over that of ``scene/keys.py``, the same 96 F-curves of
+quaternions and three of the root's location. The best of the repeats counts on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def enable() -> str:
+    """Enable this checkout as an extension; returns its package name."""
+    parent = Path(tempfile.mkdtemp(prefix="maquette-bench-"))
+    os.symlink(ROOT, parent / "maquette", target_is_directory=True)
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    bpy.context.preferences.extensions.repos.new(name="Dev", module="dev", custom_directory=str(parent))
+    bpy.ops.preferences.addon_enable(module="bl_ext.dev.maquette")
+    return "bl_ext.dev.maquette"
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+
+    package = enable()
+    rig = importlib.import_module(f"{package}.scene.rig")
+    rig_pose = importlib.import_module(f"{package}.scene.rig_pose")
+    body_motion = importlib.import_module(f"{package}.scene.body_motion")
+    bodies = importlib.import_module(f"{package}.backend.bodies")
+    motions = importlib.import_module(f"{package}.backend.motions")
+
+    made = rig.build_body(bpy.context, bodies.embedded())
+    rng = np.random.default_rng(0)
+    poses = rng.normal(0, 0.3, (arguments.frames, 24, 3)).astype(np.float32)
+    trans = rng.normal(0, 1, (arguments.frames, 3)).astype(np.float32)
+    motion = motions.BodyMotion(fps=24.0, poses=poses, trans=trans, body="maquette_neutral")
+    channels = rig_pose.pose_channels(made, made.betas(), poses, trans)
+    bones = made.armature.pose.bones
+
+    def bulk() -> None:
+        body_motion.key_motion(made, motion, 1, bpy.context.evaluated_depsgraph_get())
+
+    def single() -> None:
+        made.armature.animation_data.action = None
+        for frame in range(arguments.frames):
+            for index, name in enumerate(made.bones):
+                bone = bones[name]
+                bone.rotation_quaternion = channels.rotations[frame, index]
+                bone.keyframe_insert("rotation_quaternion", frame=frame + 1)
+            root = bones[made.root]
+            root.location = channels.locations[frame]
+            root.keyframe_insert("location", frame=frame + 1)
+
+    def best(run) -> float:
+        times = []
+        for _ in range(arguments.repeats):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    seconds = {"bulk": best(bulk), "keyframe_insert": best(single)}
+    json.dump(
+        {
+            "blender": bpy.app.version_string,
+            "frames": arguments.frames,
+            "bones": len(made.bones),
+            "keys": arguments.frames * (len(made.bones) * 4 + 3),
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "ratio": round(seconds["keyframe_insert"] / seconds["bulk"], 1),
+            "reference": "bone.keyframe_insert, once a bone and frame, in this run",
+        },
+        sys.stdout,
+        indent=2,
+    )
+    print()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
