@@ -69,7 +69,7 @@ def to_smpl24(motion: BodyMotion) -> BodyMotion:
     return to_family(motion, "smpl")
 
 
-def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = None) -> BodyMotion:
+def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = None, follow: bool = False) -> BodyMotion:
     """The same motion for a body: its joints, the pelvis where it was, the soles on the floor.
 
     Strides keep fitting the ground where the two bodies' legs differ: the path is scaled by what makes standing feet
@@ -80,6 +80,7 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
         body: to play it.
         keep_shape: whether the motion's betas are meant for this body; None keeps them where the motion was fitted to
             it, or where families agree and the body is not one of Maquette's own.
+        follow: see ``floor``.
     """
     from .ground import floor, stride_scale
 
@@ -109,4 +110,4 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
         start = pelvis[:1] * (1, 1, 0)
         moved = replace(moved, trans=((pelvis - start) * scale + start - rest).astype(np.float32))
         moved = moved.noting(f"path scaled by {scale:.3f} so that standing feet do not slide")
-    return floor(moved, body)
+    return floor(moved, body, follow=follow)

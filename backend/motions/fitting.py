@@ -20,7 +20,6 @@ from .kinematics import (
     axis_angle_to_matrix,
     blend,
     matrix_to_axis_angle,
-    nearest_rotation,
     place,
     smooth,
     swing,
@@ -28,36 +27,44 @@ from .kinematics import (
     to_local,
     unit,
 )
+from .solver import CHILDREN, PARENTS, solve
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
 
-PARENTS = np.array(SMPL_PARENTS)
-CHILDREN = [np.flatnonzero(np.equal(PARENTS, j)) for j in range(24)]
-ACTIVE = np.array([j for j in range(24) if len(CHILDREN[j])])
-_BELOW = np.zeros((24, 24), dtype=bool)
-for _j in range(23, 0, -1):
-    _BELOW[PARENTS[_j]] |= _BELOW[_j]
-    _BELOW[PARENTS[_j], _j] = True
-
-POSITION_SIGMA = 0.01
-"""Metres by which a joint's position is trusted."""
-SMOOTH_SIGMA = 0.15
-"""Radians by which a joint may turn against the mean of its neighbouring frames."""
 BONE_SIGMA = 0.012
 """Metres of bone length that weigh as much as one unit of a shape component."""
 
-_LOOSE, _FIRM = 2.0, 0.35
-# Deviation of each joint's axis-angle (x, y, z of the canonical frame) from rest, in radians. Knees bend about x and
-# elbows about y; the rest of their freedom, twists above all, belongs to the joint before.
-_PRIOR = np.full((24, 3), _LOOSE)
+SMPL_REST: dict[str, tuple[float, float, float]] = {
+    "left_hip": (0.60, -0.80, -0.05),
+    "spine1": (0.0, 0.97, -0.25),
+    "spine2": (0.0, 1.0, 0.0),
+    "spine3": (0.0, 0.90, 0.43),
+    "neck": (0.0, 0.98, -0.20),
+    "left_collar": (0.55, 0.80, -0.20),
+    "head": (0.0, 0.77, 0.64),
+    "left_shoulder": (0.95, 0.30, -0.10),
+    "left_foot": (0.20, -0.45, 0.87),
+    "left_hand": (0.98, -0.10, -0.15),
+}
+"""About where SMPL's joints lie from their parents at rest, as directions; the right side mirrors the left.
+
+Bodies of other makes have other joint centres under the same names: their heads sit straighter over the neck, their
+feet point less down. Positions of SMPL's joints tell rotations only with SMPL's own directions; read with another
+body's they would bow its head and lift its heels."""
+
+_TRUST = np.ones(24)
+for _name, _value in (
+    ("left_hip", 0.2), ("right_hip", 0.2), ("spine1", 0.05), ("spine2", 0.05), ("spine3", 0.1), ("neck", 0.5),
+    ("left_collar", 0.2), ("right_collar", 0.2), ("head", 0.0), ("left_foot", 0.0), ("right_foot", 0.0),
+):  # fmt: skip
+    _TRUST[JOINT[_name]] = _value
+_KEEP = np.full(24, 0.5)
 for _name in ("spine1", "spine2", "spine3", "neck", "left_collar", "right_collar"):
-    _PRIOR[JOINT[_name]] = 0.6
-for _side in ("left", "right"):
-    _PRIOR[JOINT[f"{_side}_knee"]] = (_LOOSE, _FIRM, _FIRM)
-    _PRIOR[JOINT[f"{_side}_elbow"]] = (_FIRM, _LOOSE, _FIRM)
-    _PRIOR[JOINT[f"{_side}_ankle"]] = (0.8, 0.5, 0.5)
-    _PRIOR[JOINT[f"{_side}_wrist"]] = 0.8
+    _KEEP[JOINT[_name]] = 0.06
+# Lengths that all bodies measure alike, between joints: limbs, shoulders' width, trunk.
+_SPANS = np.array([(1, 4), (2, 5), (4, 7), (5, 8), (16, 18), (17, 19), (18, 20), (19, 21), (16, 17), (0, 12)])
+_SPAN_TRUST = np.array([1.0] * 8 + [0.5, 0.5])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,41 +105,56 @@ def rest_basis(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
     return base, np.stack(steps, axis=-1).astype(float) if steps else np.zeros((24, 3, 0))
 
 
-def fit_joints(
-    targets: np.ndarray, body: BodyModel, *, betas: np.ndarray | None = None, iterations: int = 14, block: int = 600
-) -> Fit:
-    """Fit a body to joint positions.
+def fit_joints(targets: np.ndarray, body: BodyModel, *, betas: np.ndarray | None = None, iterations: int = 12) -> Fit:
+    """Fit a body to positions of SMPL's 24 joints.
+
+    In two stages: rotations are found on a skeleton of the data's own bone lengths and SMPL's rest directions; then the
+    body's limbs are brought to the same places, its trunk, head and feet keeping the rotations found.
 
     Args:
         targets: (T,24,3) metres, any right-handed frame.
         body: whose joints are to reach them.
         betas: shape to keep; None fits it too (ridge-regularised, one shape for all frames).
-        iterations: Gauss-Newton steps.
-        block: frames solved at once, to bound memory.
+        iterations: Gauss-Newton steps of each stage.
     """
     targets = np.asarray(targets, float)
     base, basis = rest_basis(body)
-    fixed = betas is not None
-    shape = np.zeros(basis.shape[2]) if betas is None else np.zeros(basis.shape[2]) + _padded(betas, basis.shape[2])
-    if not fixed:
-        shape = _shape_from_bones(targets, base, basis)
+    shape = _shape_from_spans(targets, base, basis) if betas is None else _padded(betas, basis.shape[2])
     rest = base + basis @ shape
-    local = _initial(targets, rest)
+
+    theirs = _source_rest(targets, rest)
+    found, _ = solve(targets, _initial(targets, theirs), targets[:, 0] - theirs[0], theirs, iterations=iterations)
+    oriented = to_global(found)
+
     trans = targets[:, 0] - rest[0]
-    for step in range(iterations):
-        if not fixed and step in (iterations // 3, 2 * iterations // 3):
-            shape, trans = _shape_from_pose(targets, local, trans, base, basis)
-            rest = base + basis @ shape
-        calm, calm_trans = _neighbours(local, trans)
-        for first in range(0, len(targets), block):
-            part = slice(first, first + block)
-            local[part], trans[part] = _gauss_newton(
-                targets[part], local[part], trans[part], rest, calm[part], calm_trans[part]
-            )
+    local, trans = solve(targets, found, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP))
+    if betas is None:
+        shape, trans = _shape_from_pose(targets, local, trans, base, basis)
+        rest = base + basis @ shape
+        local, trans = solve(targets, local, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP))
     turns = to_global(local)
+    for name in ("left_ankle", "right_ankle", "left_foot", "right_foot", "neck", "head"):
+        turns[:, JOINT[name]] = oriented[:, JOINT[name]]
+    local = to_local(turns)
     joints = place(turns, rest, trans)
     error = float(np.linalg.norm(joints - targets, axis=-1).mean())
     return Fit(matrix_to_axis_angle(local), trans, shape, joints, error)
+
+
+def _source_rest(targets: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """(24,3) rest joints of the data's own skeleton: median bone lengths along SMPL's rest directions."""
+    lengths = np.median(np.linalg.norm(targets[:, 1:] - targets[:, PARENTS[1:]], axis=-1), axis=0)
+    out = np.zeros((24, 3))
+    for name, j in JOINT.items():
+        if j == 0:
+            continue
+        direction = np.array(SMPL_REST.get(name.replace("right_", "left_"), rest[j] - rest[PARENTS[j]]))
+        if name in SMPL_REST or name.replace("right_", "left_") not in SMPL_REST:
+            mirrored = direction
+        else:
+            mirrored = direction * (-1, 1, 1)
+        out[j] = out[PARENTS[j]] + lengths[j - 1] * unit(mirrored)
+    return out
 
 
 def _padded(betas: np.ndarray, count: int) -> np.ndarray:
@@ -142,18 +164,19 @@ def _padded(betas: np.ndarray, count: int) -> np.ndarray:
     return out
 
 
-def _shape_from_bones(targets: np.ndarray, base: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Shape (S,) whose bones have the median lengths of the targets', by Gauss-Newton with a ridge on the shape."""
-    parents = PARENTS[1:]
-    wanted = np.median(np.linalg.norm(targets[:, 1:] - targets[:, parents], axis=-1), axis=0)
-    offset, change = base[1:] - base[parents], basis[1:] - basis[parents]
+def _shape_from_spans(targets: np.ndarray, base: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Shape (S,) whose limbs, shoulders and trunk have the targets' median lengths: Gauss-Newton with a ridge."""
+    first, second = _SPANS.T
+    wanted = np.median(np.linalg.norm(targets[:, second] - targets[:, first], axis=-1), axis=0)
+    offset, change = base[second] - base[first], basis[second] - basis[first]
+    weight = _SPAN_TRUST[:, None] / BONE_SIGMA**2
     shape = np.zeros(basis.shape[2])
     for _ in range(8):
-        bones = offset + change @ shape
-        lengths = np.linalg.norm(bones, axis=-1)
-        jacobian = np.einsum("ja,jas->js", unit(bones), change)
-        left = jacobian.T @ jacobian / BONE_SIGMA**2 + np.eye(len(shape))
-        shape = shape + np.linalg.solve(left, jacobian.T @ (wanted - lengths) / BONE_SIGMA**2 - shape)
+        spans = offset + change @ shape
+        jacobian = np.einsum("ja,jas->js", unit(spans), change)
+        left = jacobian.T @ (weight * jacobian) + np.eye(len(shape))
+        missing = (wanted - np.linalg.norm(spans, axis=-1))[:, None]
+        shape = shape + np.linalg.solve(left, (jacobian.T @ (weight * missing))[:, 0] - shape)
     return shape
 
 
@@ -168,13 +191,14 @@ def _shape_from_pose(
         jacobian[:, j] = jacobian[:, parent] + turns[:, parent] @ (basis[j] - basis[parent])
     residual = targets - place(turns, base, trans)
     # The translation of each frame is free: it takes the mean over the joints away.
-    jacobian -= jacobian.mean(axis=1, keepdims=True)
-    centred = residual - residual.mean(axis=1, keepdims=True)
+    trust = (_TRUST / _TRUST.sum())[:, None]
+    jacobian -= (trust[..., None] * jacobian).sum(axis=1, keepdims=True)
+    centred = residual - (trust * residual).sum(axis=1, keepdims=True)
     flat = jacobian.reshape(-1, count)
-    weight = 1.0 / (BONE_SIGMA**2 * len(targets))
-    shape = np.linalg.solve(weight * flat.T @ flat + np.eye(count), weight * flat.T @ centred.reshape(-1))
+    weighted = flat * np.tile(np.repeat(_TRUST, 3), len(targets))[:, None] / (BONE_SIGMA**2 * len(targets))
+    shape = np.linalg.solve(weighted.T @ flat + np.eye(count), weighted.T @ centred.reshape(-1))
     reached = place(turns, base + basis @ shape, trans)
-    return shape, trans + (targets - reached).mean(axis=1)
+    return shape, trans + (trust * (targets - reached)).sum(axis=1)
 
 
 def _initial(targets: np.ndarray, rest: np.ndarray) -> np.ndarray:
@@ -233,83 +257,3 @@ def _twist_to(turn: np.ndarray, hinge: np.ndarray, axis: np.ndarray, wanted: np.
     # A little certainty for no twist at all, so that a straight limb keeps still; then calm over time.
     pair = smooth(np.stack([cosine + 0.15, sine], axis=-1), 1.0)
     return axis_angle_to_matrix(axis * np.arctan2(pair[:, 1], pair[:, 0])[:, None]) @ turn
-
-
-def _neighbours(local: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each frame would be by its neighbours alone."""
-    if len(local) < 3:
-        return local.copy(), trans.copy()
-    before = np.concatenate([local[:1], local[:-1]])
-    after = np.concatenate([local[1:], local[-1:]])
-    mean = trans.copy()
-    mean[1:-1] = 0.5 * (trans[:-2] + trans[2:])
-    return nearest_rotation(before + after), mean
-
-
-def _gauss_newton(
-    targets: np.ndarray,
-    local: np.ndarray,
-    trans: np.ndarray,
-    rest: np.ndarray,
-    calm: np.ndarray,
-    calm_trans: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One damped step. Unknowns: a turn in world axes at each joint with children, and the translation."""
-    frames, count = len(targets), len(ACTIVE)
-    turns = to_global(local)
-    joints = place(turns, rest, trans)
-    residual = targets - joints
-    distance = np.linalg.norm(residual, axis=-1)
-    weight = 1.0 / (POSITION_SIGMA**2 * (1.0 + (distance / 0.15) ** 2))  # Cauchy: one wild joint bends no limb
-
-    arms = joints[:, :, None] - joints[:, None, ACTIVE]  # (T,24,count,3)
-    arms *= _BELOW[ACTIVE].T[None, :, :, None]
-    jacobian = np.zeros((frames, 24, 3, count + 1, 3))
-    for a, (b, c) in enumerate(((1, 2), (2, 0), (0, 1))):
-        # d(place) = turn x arm
-        jacobian[:, :, a, :count, b] = arms[..., c]
-        jacobian[:, :, a, :count, c] = -arms[..., b]
-        jacobian[:, :, a, count, a] = 1.0
-    size = 3 * (count + 1)
-    flat = jacobian.reshape(frames, 72, size)
-    weighted = flat * np.repeat(weight, 3, axis=1)[..., None]
-    left = np.swapaxes(weighted, 1, 2) @ flat
-    right = np.einsum("tij,ti->tj", weighted, residual.reshape(frames, 72))
-
-    parent = np.broadcast_to(np.eye(3), (frames, count, 3, 3)).copy()
-    inner = PARENTS[ACTIVE] >= 0
-    parent[:, inner] = turns[:, PARENTS[ACTIVE][inner]]
-    now = matrix_to_axis_angle(local[:, ACTIVE])
-    prior = np.where(inner[:, None], 1.0 / _PRIOR[ACTIVE] ** 2, 0.0)
-    toward = _left_inverse(now) @ np.swapaxes(parent, -1, -2)
-    pull = matrix_to_axis_angle(calm[:, ACTIVE] @ np.swapaxes(local[:, ACTIVE], -1, -2)) / SMOOTH_SIGMA**2
-    blocks = np.swapaxes(toward, -1, -2) @ (prior[..., None] * toward)
-    pushes = np.einsum("tjba,tjb->tja", toward, -prior * now) + np.einsum("tjab,tjb->tja", parent, pull)
-    for k in range(count):
-        at = slice(3 * k, 3 * k + 3)
-        left[:, at, at] += blocks[:, k] + np.eye(3) * (1.0 / SMOOTH_SIGMA**2 + 1.0)
-        right[:, at] += pushes[:, k]
-    hold = 1.0 / 0.05**2
-    left[:, size - 3 :, size - 3 :] += np.eye(3) * hold
-    right[:, size - 3 :] += hold * (calm_trans - trans)
-
-    step = np.linalg.solve(left, right[..., None])[..., 0].reshape(frames, count + 1, 3)
-    turn = step[:, :count]
-    length = np.linalg.norm(turn, axis=-1, keepdims=True)
-    turn = turn * np.minimum(1.0, 0.5 / np.maximum(length, 1e-9))
-    out = local.copy()
-    inward = np.einsum("tjba,tjb->tja", parent, turn)
-    out[:, ACTIVE] = axis_angle_to_matrix(inward) @ local[:, ACTIVE]
-    return out, trans + step[:, count]
-
-
-def _left_inverse(turn: np.ndarray) -> np.ndarray:
-    """Change (...,3,3) of an axis-angle (...,3) per small turn in its outer frame: inverse left Jacobian of SO(3)."""
-    angle = np.linalg.norm(turn, axis=-1)
-    safe = np.clip(angle, 1e-4, 3.0)
-    factor = 1.0 / safe**2 - (1.0 + np.cos(safe)) / (2.0 * safe * np.sin(safe))
-    cross = np.zeros((*turn.shape, 3))
-    x, y, z = turn[..., 0], turn[..., 1], turn[..., 2]
-    cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -z, y, -x
-    cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = z, -y, x
-    return np.eye(3) - 0.5 * cross + factor[..., None, None] * (cross @ cross)

@@ -136,24 +136,54 @@ def floor_height(places: np.ndarray, fps: float) -> tuple[float, bool]:
     return float(np.median(lowest[contact])), True
 
 
-def floor(motion: BodyMotion, body: BodyModel, *, lift: bool = True) -> BodyMotion:
+def floor(motion: BodyMotion, body: BodyModel, *, lift: bool = True, follow: bool = False) -> BodyMotion:
     """The same motion with standing soles at z = 0, and none below.
 
     The whole motion moves up or down once. What would still sink is lifted by a smooth curve over time, which never
     lowers anything; jumps stay jumps.
+
+    Args:
+        motion: Z up, of this body.
+        body: whose soles.
+        lift: raise what would sink.
+        follow: let the height follow the standing soles through the clip instead of moving it once. For motions seen by
+            one camera, whose distance, and with it the height, wanders by centimetres.
     """
     places, _ = sole_positions(motion, body)
+    lowest = places[..., 2].min(axis=1)
     height, told = floor_height(places, motion.fps)
-    trans = motion.trans.astype(float).copy()
-    trans[:, 2] -= height
+    level = np.full(motion.frames, height)
     note = "" if told else "no foot stands still in this clip: its lowest point was put on the floor"
+    if follow and told and motion.frames >= 8:
+        level = _standing_level(lowest, motion.fps)
+        if np.ptp(level) > 0.05:
+            note = f"the height wandered by {100 * np.ptp(level):.0f} cm; standing feet were kept on the floor"
+    trans = motion.trans.astype(float).copy()
+    trans[:, 2] -= level
     if lift:
-        sunk = np.maximum(0.0, height - places[..., 2].min(axis=1))
-        raised = _cover(sunk, 0.12 * motion.fps)
+        sunk = np.maximum(0.0, level - lowest)
+        raised = _cover(sunk, 0.06 * motion.fps)
         trans[:, 2] += raised
         if raised.max() > 0.03:
             note = note or f"feet sank up to {100 * sunk.max():.0f} cm into the floor and were lifted smoothly"
     return replace(motion, trans=trans.astype(np.float32)).noting(note)
+
+
+def _standing_level(lowest: np.ndarray, fps: float) -> np.ndarray:
+    """Height (T,) of the floor under the lowest sole (T,): through frames in which it stands, smooth over the others.
+
+    It stands where it hardly rises or falls and lies low among its neighbours within half a second, so that a jump's
+    top, where nothing moves either, is none.
+    """
+    radius = min(max(1, round(0.5 * fps)), len(lowest) - 1)
+    padded = np.pad(lowest, radius, mode="edge")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1)
+    speed = np.abs(np.gradient(smooth(lowest, 0.04 * fps))) * fps
+    stands = (speed < 0.25) & (lowest < np.percentile(around, 20, axis=1) + 0.04)
+    if stands.sum() < 2:
+        return np.full(len(lowest), float(np.median(lowest)))
+    frames = np.arange(len(lowest))
+    return smooth(np.interp(frames, frames[stands], lowest[stands]), 0.12 * fps)
 
 
 def _cover(depths: np.ndarray, frames: float) -> np.ndarray:

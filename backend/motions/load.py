@@ -134,7 +134,7 @@ def _from_joints(
     told = next((one.record[k] for k in RATES if one.record.get(k) is not None), None)
     rate, note = _rate(float(np.asarray(told).reshape(-1)[0]) if told is not None else None, fps)
     motion = joints_to_motion(one.record["joints"], body, fps=rate, name=name, up=up, level=level, fit_shape=fit_shape)
-    return floor(motion.noting(note), body)
+    return floor(motion.noting(note), body, follow=True)
 
 
 def _from_parameters(
@@ -158,7 +158,7 @@ def _from_parameters(
         notes=_noted(*parameters.notes, *notes, note),
     )
     if body is not None:
-        return to_body(motion, body)
+        return to_body(motion, body, follow=not parameters.dataset and not one.world)
     return _floored_alone(motion)
 
 

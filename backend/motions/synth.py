@@ -85,8 +85,14 @@ def generate_walk(
 
         body = embedded()
     rng = np.random.default_rng(seed)
-    style = _Style(*(1 + 0.03 * rng.standard_normal(1)), *(1 + 0.15 * rng.uniform(-1, 1, 1)), *rng.uniform(0.8, 1.2, 1),
-                   *np.radians(rng.uniform(4, 8, 1)), *np.radians(rng.uniform(1.5, 4, 1)), *rng.uniform(0.85, 1.1, 1))  # fmt: skip
+    style = _Style(
+        cadence=1 + 0.03 * float(rng.standard_normal()),
+        arms=float(rng.uniform(0.85, 1.15)),
+        width=float(rng.uniform(0.8, 1.2)),
+        toe_out=float(np.radians(rng.uniform(4, 8))),
+        lean=float(np.radians(rng.uniform(1.5, 4))),
+        bounce=float(rng.uniform(0.85, 1.1)),
+    )
     base, _ = rest_basis(body)
     times = np.arange(int(np.floor(seconds * fps + 1e-6)) + 1) / fps
 
