@@ -1,0 +1,124 @@
+"""``maquette render``: a shot to a video without a server."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..shot import Shot
+from .engine import Cancelled, Progress, Result
+from .registry import load_engine, plan_shot
+
+_STAGES = {
+    "loading": "Loading",
+    "encoding": "Encoding",
+    "denoising": "Denoising",
+    "decoding": "Decoding",
+    "writing": "Writing",
+}
+
+
+def add_render_parser(subparsers: Any) -> None:
+    """Add ``render`` to the command line."""
+    parser = subparsers.add_parser("render", help="make the video of a shot without a server")
+    parser.add_argument("shot", type=Path, help=".shot file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="where the video goes")
+    parser.add_argument("--model", help="id of a model; the shot's by default")
+    parser.add_argument("--seed", type=int, help="0 to 4294967295; the shot's by default")
+    parser.add_argument("--steps", type=int, help="denoising steps")
+    parser.add_argument("--guidance", type=float, help="guidance scale; 1 turns it off")
+    parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run_render)
+
+
+def run_render(args: argparse.Namespace) -> int:
+    """Run ``maquette render``. Returns 0, or 130 when interrupted."""
+    shot = Shot.load(args.shot)
+    changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance")}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if not 0 <= changes.get("seed", 0) < 2**32:
+        raise ValueError(f"--seed {args.seed}: choose 0 to 4294967295")
+    shot = replace(shot, settings=replace(shot.settings, **changes))
+    _check_output(args.output)
+    plan = plan_shot(shot)
+    for note in plan.notes:
+        print(f"Note: {note}", file=sys.stderr)
+
+    interrupted: list[bool] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
+    try:
+        with ProgressBar(quiet=args.quiet) as bar:
+            engine = load_engine(shot.settings.model, args.device)
+            result = engine.generate(shot, bar.update, lambda: bool(interrupted))
+            write_result(shot, result, args.output, args.frames_dir, bar.update)
+    except Cancelled:
+        print("maquette: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    height, width = result.frames.shape[1:3]
+    print(f"{args.output}: {len(result.frames)} frames of {width} x {height}, {result.metadata['seconds']} s")
+    return 0
+
+
+def write_result(
+    shot: Shot, result: Result, output: Path, frames_dir: Path | None, on_progress: Callable[[Progress], None]
+) -> None:
+    """Write the mp4, and the PNG sequence where asked, with how they were made in their metadata."""
+    from ..media import write_mp4, write_png_sequence
+
+    metadata = {"generator": "Maquette", "title": shot.name, "prompt": shot.prompt, **result.metadata}
+    count = len(result.frames)
+    write_mp4(
+        output,
+        result.frames,
+        result.fps,
+        metadata,
+        on_frame=lambda i: on_progress(Progress("writing", i + 1, count)),
+    )
+    if frames_dir is not None:
+        write_png_sequence(frames_dir, result.frames, metadata)
+
+
+class ProgressBar:
+    """One bar on stderr that starts again with each stage."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._stage = ""
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, progress: Progress) -> None:
+        """Show a report of the engine."""
+        from tqdm import tqdm
+
+        if progress.stage != self._stage:
+            if self._bar is not None:
+                self._bar.close()
+            self._stage = progress.stage
+            label = _STAGES.get(progress.stage, progress.stage)
+            self._bar = tqdm(total=max(progress.steps, 1), desc=f"{label:>9}", disable=self._quiet, file=sys.stderr)
+        self._bar.total = max(progress.steps, 1)
+        self._bar.update(progress.step - self._bar.n)
+
+
+def _check_output(path: Path) -> None:
+    """Fail before the work, not after it."""
+    if path.suffix.lower() != ".mp4":
+        raise ValueError(f"{path}: the video is an mp4; give a name that ends in .mp4")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(2, "no such folder; make it first", str(path.parent))

@@ -1,0 +1,207 @@
+"""From a Shot to frames: planning, seeds, progress, cancel, clear errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from maquette.backend.models.engine import Cancelled, EngineError
+from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.plan import make_plan
+from maquette.backend.models.registry import ModelError, ModelSpec, list_models, load_engine, read_spec
+from maquette.backend.shot import Media, Shot
+
+from .conftest import TINY_TOML, make_shot
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_spec) -> ISAEngine:
+    return ISAEngine(tiny_spec, device="cpu")
+
+
+def generate(engine: ISAEngine, shot: Shot):
+    return engine.generate(shot, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 9, 22])
+def test_result_has_the_clips_frames_rate_and_aspect(engine, frames):
+    result = generate(engine, make_shot(frames=frames, width=64, height=48))
+    assert result.frames.shape[0] == frames and result.frames.dtype == np.uint8
+    assert result.fps == 12.0
+    assert result.frames.shape[2] / result.frames.shape[1] == pytest.approx(64 / 48, rel=0.05)
+
+
+def test_same_seed_same_video_other_seed_other_video(engine):
+    first = generate(engine, make_shot(seed=3)).frames
+    assert np.array_equal(first, generate(engine, make_shot(seed=3)).frames)
+    assert not np.array_equal(first, generate(engine, make_shot(seed=4)).frames)
+
+
+@pytest.mark.parametrize("change", ["points", "reference", "background", "camera"])
+def test_every_condition_reaches_the_video(engine, change):
+    shot = make_shot(points=16)
+    character = shot.characters[0]
+    if change == "points":
+        other = replace(shot, characters=(replace(character, points=character.points + np.float32(0.3)),))
+    elif change == "reference":
+        looks = replace(character.reference, image=make_shot(characters=2).characters[1].reference.image)
+        other = replace(shot, characters=(replace(character, reference=looks),))
+    elif change == "background":
+        other = replace(shot, background=make_shot(background=False).background)
+    else:
+        # Bodies and camera turned alike leave NDC as it was; only the rays differ.
+        Ks = shot.clip.Ks.copy()
+        Ks[:, 0, 0] *= 1.2
+        other = replace(shot, clip=replace(shot.clip, Ks=Ks))
+    assert not np.array_equal(generate(engine, shot).frames, generate(engine, other).frames)
+
+
+def test_progress_goes_through_all_stages_in_order(engine):
+    reports = []
+    engine.generate(make_shot(steps=3), reports.append, lambda: False)
+    stages = list(dict.fromkeys(report.stage for report in reports))
+    assert stages == ["loading", "encoding", "denoising", "decoding"]
+    steps = [report.step for report in reports if report.stage == "denoising"]
+    assert steps == [0, 1, 2, 3]
+    previews = [report.preview for report in reports if report.preview is not None]
+    assert previews and previews[-1].shape == (32, 32, 3) and previews[-1].dtype == np.uint8
+
+
+@pytest.mark.parametrize("stop_at", ["encoding", "denoising"])
+def test_cancel_stops_within_one_step(engine, stop_at):
+    seen = []
+
+    def cancelled() -> bool:
+        return any(report.stage == stop_at and report.step >= 1 for report in seen)
+
+    with pytest.raises(Cancelled):
+        engine.generate(make_shot(steps=20), seen.append, cancelled)
+    assert max(report.step for report in seen if report.stage == stop_at) == 1
+    assert seen[-1].stage == stop_at
+
+
+def test_cancel_between_windows_of_one_step(engine):
+    """A long shot does not wait for all its windows."""
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 12
+
+    seen = []
+    with pytest.raises(Cancelled):
+        engine.generate(make_shot(frames=60, steps=1), seen.append, cancelled)
+    assert all(report.step == 0 for report in seen if report.stage == "denoising")
+
+
+def test_two_characters_and_no_reference(engine):
+    result = generate(engine, make_shot(characters=2, reference=False, background=False))
+    assert any("person 0, person 1" in note for note in result.notes)
+
+
+def test_metadata_says_how_it_was_made(engine):
+    metadata = generate(engine, make_shot(seed=5, guidance=1.0)).metadata
+    assert metadata["seed"] == 5 and metadata["guidance"] == 1.0 and metadata["steps"] == 2
+    assert metadata["model"] == "tiny"
+
+
+def test_no_character_is_refused(engine):
+    with pytest.raises(EngineError, match="no character") as caught:
+        generate(engine, replace(make_shot(), characters=()))
+    assert caught.value.field == "characters"
+
+
+def test_a_damaged_reference_is_named(engine):
+    shot = make_shot()
+    character = shot.characters[0]
+    broken = replace(character.reference, image=Media(b"\x89PNG no", "image/png"))
+    with pytest.raises(EngineError) as caught:
+        generate(engine, replace(shot, characters=(replace(character, reference=broken),)))
+    assert caught.value.field == "characters[0].reference.image"
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [({"steps": 0}, "settings.steps"), ({"guidance": -1.0}, "settings.guidance"), ({"width": 0}, "settings.width")],
+)
+def test_bad_settings_name_their_field(tiny_spec, settings, field):
+    with pytest.raises(EngineError) as caught:
+        shot = make_shot()
+        make_plan(tiny_spec, replace(shot, settings=replace(shot.settings, **settings)))
+    assert caught.value.field == field
+
+
+def test_too_many_frames(tiny_spec):
+    with pytest.raises(EngineError, match="at most 200"):
+        make_plan(tiny_spec, make_shot(frames=201))
+
+
+@given(
+    frames=st.integers(1, 200),
+    width=st.integers(16, 4000),
+    height=st.integers(16, 4000),
+    asked=st.tuples(*[st.none() | st.integers(1, 5000)] * 2),
+)
+def test_plans_fit_the_model(frames, width, height, asked):
+    spec = _spec()
+    shot = make_shot(frames=1, reference=False, background=False, width=width, height=height)
+    shot = replace(
+        shot,
+        clip=replace(shot.clip, viewmats=np.zeros((frames, 4, 4), np.float32)),
+        settings=replace(shot.settings, width=asked[0], height=asked[1]),
+    )
+    plan = make_plan(spec, shot)
+    assert plan.frames == frames <= plan.model_frames < frames + 4 and plan.model_frames % 4 == 1
+    assert all(side % 16 == 0 and 16 <= side <= 64 for side in plan.model_size)
+    assert plan.windows[0][0] == 0 and plan.windows[-1][1] == plan.model_frames
+    covered = set().union(*(range(*window) for window in plan.windows))
+    assert covered == set(range(plan.model_frames))
+    if max(width, height) <= 2 * min(width, height):
+        assert plan.width / plan.height == pytest.approx(width / height, rel=0.1)
+    if (frames, width, height, *asked) == (9, 32, 32, None, None):
+        assert plan.notes == ()
+
+
+def _spec() -> ModelSpec:
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny.toml"
+        path.write_text(TINY_TOML, "utf-8")
+        return read_spec(path)
+
+
+def test_what_was_fitted_is_said(tiny_spec):
+    notes = make_plan(tiny_spec, make_shot(frames=30, width=64, height=36, points=40)).notes
+    text = "\n".join(notes)
+    assert "30 frames were generated as 33" in text
+    assert "window of 9" in text
+    assert "resized" in text
+    assert "16 of each character's points" in text
+
+
+def test_registry_lists_all_and_explains_what_is_missing(model_dir, tmp_path):
+    statuses = {status.spec.id: status for status in list_models([model_dir])}
+    assert {"isa-nano", "isa-small", "isa-base", "isa-4b", "tiny"} <= set(statuses)
+    assert next(iter(statuses)) == "isa-nano"
+    assert statuses["tiny"].available
+    assert not statuses["isa-4b"].available and "no weights" in statuses["isa-4b"].reason
+    (tmp_path / "tiny.toml").write_text(TINY_TOML, "utf-8")
+    with pytest.raises(ModelError, match=r"vae/config\.json"):
+        load_engine("tiny", extra_dirs=[tmp_path])
+    with pytest.raises(ModelError, match="choose one of isa-nano"):
+        load_engine("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("id = ", "not a readable"), ('id = "tiny"', "label"), (TINY_TOML.replace("tiny", "huge"), "file's name")],
+)
+def test_a_wrong_description_is_explained(tmp_path, text, says):
+    (tmp_path / "tiny.toml").write_text(text, "utf-8")
+    with pytest.raises(ModelError, match=says):
+        read_spec(tmp_path / "tiny.toml")
