@@ -50,6 +50,10 @@ class Failed(Exception):
     """A step that did not work; the message says what to do."""
 
 
+class Broken(Failed):
+    """The environment itself is at fault, as after an attempt that was killed; making it again may help."""
+
+
 class PipProgress:
     """Reads pip's output and knows how far it is.
 
@@ -111,10 +115,10 @@ class Installer:
             existed = self.venv.exists()
             try:
                 self._attempt(clear=False)
-            except Failed:
+            except Broken:
                 if not existed:
                     raise
-                # An earlier attempt may have left the environment half made; pip's cache makes this one quick.
+                # pip's cache makes the second time quick.
                 self._attempt(clear=True)
             write_json(marker, {"version": self.spec["version"]})
             self._tell(state="installed", stage="done", fraction=1.0, line="", message="The backend is installed.")
@@ -163,7 +167,10 @@ class Installer:
             fed,
         )
         self._tell(stage="check", fraction=0.96, line="Trying the backend")
-        self._call([str(python), *self.spec["check"]])
+        try:
+            self._call([str(python), *self.spec["check"]])
+        except Failed as error:
+            raise Broken(str(error)) from error
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +238,10 @@ class Installer:
                     on_line(line)
         self._check()
         if child.returncode:
-            raise Failed(_explain("\n".join(output), self.folder))
+            text = "\n".join(output)
+            # pip says what is wrong with a package in plain words; a traceback is its own.
+            kind = Broken if "Traceback (most recent call last)" in text else Failed
+            raise kind(_explain(text, self.folder))
 
     # -- report, cancel, parent ----------------------------------------------------------------------------------
 
