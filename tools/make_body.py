@@ -30,10 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 POPULATION, SHAPES, SEED = 600, 10, 20240611
 JOINTS = (
-    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
-    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
-    "left_hand right_hand"
-).split()
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+)  # fmt: skip
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 REGIONS = ("skin", "hair", "shirt", "trousers", "shoes", "eyes")
 
@@ -89,12 +89,13 @@ def draw_people(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "gender": np.concatenate([half, 1 - half]),
         "age": rng.beta(1.2, 4.0, POPULATION),
         "muscle": normal(0.5, 0.16),
-        "weight": normal(0.5, 0.16),
-        "height": normal(0.37, 0.062),
+        "weight": normal(0.5, 0.18),
+        "height": normal(0.36, 0.05),
         "proportions": normal(0.55, 0.2),
         "cup": normal(0.45, 0.2),
         "firmness": normal(0.5, 0.2),
         "race": rng.dirichlet([1.5, 1.5, 1.5], POPULATION),
+        **{name: np.clip(rng.normal(0, 0.28, POPULATION), -1, 1) for name in makehuman.DETAILS},
     }
 
 
@@ -197,7 +198,7 @@ def merge_weights(base: makehuman.Base) -> np.ndarray:
             for joint, weight in holders.items():
                 onto[i, JOINTS.index(joint.replace("left", "right") if right else joint)] = weight
     weights = base.weights @ onto
-    weights[weights < np.sort(weights, axis=1)[:, -4:-3]] = 0
+    weights[weights <= np.sort(weights, axis=1)[:, -5:-4]] = 0  # a left and a right that tie for the fourth go together
     weights[weights < 1e-3] = 0
     return weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
 
@@ -287,17 +288,17 @@ def principal_shapes(shapes: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray,
     """
     mean = shapes.mean(0)
     corner = mean[faces]
-    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    cross = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    area = np.linalg.norm(cross, axis=1)
     weight = np.sqrt(np.bincount(faces.ravel(), np.repeat(area, 3), len(mean)) / area.sum())
     scores, spread, _ = np.linalg.svd(((shapes - mean) * weight[:, None]).reshape(len(shapes), -1), full_matrices=False)
     scores = scores[:, :SHAPES] * np.sqrt(len(shapes))  # unit deviation
     components = np.einsum("ns,nvx->vxs", scores, shapes - mean) / len(shapes)
     top, low = mean[:, 1].argmax(), mean[:, 1].argmin()
     taller = components[top, 1] - components[low, 1]
-    normals = np.zeros_like(mean)
-    np.add.at(normals, faces.ravel(), np.repeat(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), 3, 0))
-    fatter = np.einsum("vx,vxs->s", normals, components)
-    return mean, components * np.sign(np.where(np.abs(taller) > 0.01, taller, fatter)), spread[:SHAPES] ** 2 / (spread**2).sum()
+    fatter = np.einsum("fx,fcxs->s", cross, components[faces])
+    signs = np.sign(np.where(np.abs(taller) > 0.01, taller, fatter))
+    return mean, components * signs, spread[:SHAPES] ** 2 / (spread**2).sum()
 
 
 def paint(mean: np.ndarray, joints: np.ndarray, weights: np.ndarray, eyes: np.ndarray) -> np.ndarray:
@@ -343,16 +344,16 @@ def make_body() -> dict[str, np.ndarray]:
     shapes, joints = np.stack([p[0] for p in posed]), np.stack([p[1] for p in posed])
     mean = shapes.mean(0)
 
-    body = triangulate(np.array(base.groups["body"]), mean)
-    eyes = triangulate(np.array(base.groups["helper-l-eye"] + base.groups["helper-r-eye"]), mean)
+    quads = np.array(base.groups["body"] + base.groups["helper-l-eye"] + base.groups["helper-r-eye"])
+    place = {tuple(quad): i for i, quad in enumerate(np.sort(quads, axis=1).tolist())}
+    mate = np.array([place[tuple(quad)] for quad in np.sort(base.mirror[quads], axis=1).tolist()])
     # Only the head has an inside; everywhere else a fold that no ray reaches is still skin.
-    faces = np.concatenate([body, eyes])
-    head = mean[faces][:, :, 1].min(1) > joints[:, JOINTS.index("neck"), 1].mean()
-    keep = np.ones(len(faces), bool)
-    keep[head] = visible_faces(mean, faces[head])
-    kept_body = body[keep[: len(body)]]
-    kept_body = kept_body[largest_piece(kept_body, len(mean))]
-    faces = np.concatenate([kept_body, eyes[keep[len(body) :]]])
+    keep = mean[quads][:, :, 1].min(1) <= joints[:, JOINTS.index("neck"), 1].mean()
+    keep[~keep] = visible_faces(mean, triangulate(quads[~keep], mean)).reshape(-1, 2).any(1)
+    keep |= keep[mate]
+    body = np.arange(len(quads)) < len(base.groups["body"])
+    faces = triangulate(quads[keep & body], mean)
+    faces = np.concatenate([faces[largest_piece(faces, len(mean))], triangulate(quads[keep & ~body], mean)])
 
     used, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3).astype(np.int32)
@@ -364,14 +365,19 @@ def make_body() -> dict[str, np.ndarray]:
 
     regressor = regress_joints(shapes, joints, mirror)
     residual = np.linalg.norm(np.einsum("jv,nvx->njx", regressor, shapes) - joints, axis=2)
-    print("joint regressor, mm from MakeHuman's joints, worst of the mean over shapes:",
-          f"{1000 * residual.mean(0).max():.1f} ({JOINTS[residual.mean(0).argmax()]});",
-          f"vertices a joint {int((regressor > 0).sum(1).min())} to {int((regressor > 0).sum(1).max())}")
+    print(
+        "joint regressor, mm from MakeHuman's joints, worst of the mean over shapes:",
+        f"{1000 * residual.mean(0).max():.1f} ({JOINTS[residual.mean(0).argmax()]});",
+        f"vertices a joint {int((regressor > 0).sum(1).min())} to {int((regressor > 0).sum(1).max())}",
+    )
     shapes = shapes - np.einsum("v,nvx->nx", regressor[0], shapes)[:, None]  # the regressed pelvis is the origin
     mean, components, share = principal_shapes(shapes, faces)
     tall = np.ptp(shapes[:, :, 1], axis=1)
-    print(f"height {np.ptp(mean[:, 1]):.3f} m, population {tall.mean():.3f} +- {tall.std():.3f};",
-          f"variance kept {share.sum():.4f}:", np.round(share, 4))
+    print(
+        f"height {np.ptp(mean[:, 1]):.3f} m, population {tall.mean():.3f} +- {tall.std():.3f};",
+        f"variance kept {share.sum():.4f}:",
+        np.round(share, 4),
+    )
     return {
         "v_template": mean.astype(np.float32),
         "f": faces,

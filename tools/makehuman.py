@@ -36,6 +36,16 @@ FAMILIES = (
     ("macrodetails/proportions", "{gender}-{age}-{muscle}-{weight}-{proportions}"),
     ("breast", "{gender}-{age}-{muscle}-{weight}-{cup}-{firmness}"),
 )
+# Local details, each from -1 to 1: the targets it moves together, without their endings.
+DETAILS = {
+    "legs": ("legs/measure-upperleg-height", "legs/measure-lowerleg-height"),
+    "arms": ("arms/measure-upperarm-length", "arms/measure-lowerarm-length"),
+    "trunk": ("torso/torso-scale-vert",),
+    "shoulders": ("torso/measure-shoulder-dist", "torso/torso-vshape"),
+    "hips": ("hip/hip-scale-horiz",),
+    "belly": ("stomach/stomach-pregnant",),
+    "seat": ("buttocks/buttocks-volume",),
+}
 
 
 def data_folder() -> Path:
@@ -128,14 +138,15 @@ class Targets:
 
     Attributes:
         offsets: (K, M, 3) float32 metres.
-        values: for each target the anchor values that multiply, such as ("female", "young", ...).
+        values: for each target the factors that multiply: anchor values, such as ("female", "young", ...), or a
+            detail with its ending, such as ("legs-incr",).
     """
 
     offsets: np.ndarray
     values: tuple[tuple[str, ...], ...]
 
     def shape(self, base: np.ndarray, phenotypes: dict[str, np.ndarray]) -> np.ndarray:
-        """Vertices (n, M, 3) for phenotypes: name to (n,) in 0..1, and ``race`` to (n,3) adding up to one."""
+        """Vertices (n, M, 3) for phenotypes (n,) in 0..1, ``race`` (n,3) adding up to one, details (n,) in -1..1."""
         factor: dict[str, np.ndarray] = {}
         for name, anchors in ANCHORS.items():
             value = phenotypes[name]
@@ -145,26 +156,34 @@ class Targets:
                 steps = len(anchors) - 1
                 hats = [np.clip(1 - np.abs(value * steps - i), 0, None) for i in range(steps + 1)]
             factor.update(zip(anchors, hats, strict=True))
+        for name in DETAILS:
+            factor[f"{name}-incr"] = np.clip(phenotypes[name], 0, None)
+            factor[f"{name}-decr"] = np.clip(-phenotypes[name], 0, None)
         weights = np.stack([np.prod([factor[v] for v in values], axis=0) for values in self.values], axis=1)
         moved = weights.astype(np.float32) @ self.offsets.reshape(len(self.values), -1)
         return base + moved.reshape(len(weights), -1, 3)
 
 
 def read_targets(folder: Path, count: int) -> Targets:
-    """Read every adult macro target; ``count`` is the number of vertices of the base mesh."""
-    offsets, values = [], []
+    """Read every adult macro target and the details; ``count`` is the number of vertices of the base mesh."""
+    files: list[tuple[Path, tuple[str, ...]]] = []
     for place, pattern in FAMILIES:
         names = [name for name in ANCHORS if "{" + name + "}" in pattern]
         for combination in itertools.product(*(ANCHORS[name] for name in names)):
-            file = pattern.format(**dict(zip(names, combination, strict=True))) + ".target.gz"
-            path = folder / "targets" / place / file
-            # Breasts have targets for women only, and none where cup and firmness are average.
-            if place == "breast" and not path.exists():
-                continue
-            rows = np.array([line.split() for line in gzip.open(path, "rt") if line.strip()], dtype=np.float64)
-            offset = np.zeros((count, 3), np.float32)
-            if len(rows):
-                offset[rows[:, 0].astype(int)] = rows[:, 1:4] * METRES
-            offsets.append(offset)
-            values.append(combination)
+            path = folder / "targets" / place / pattern.format(**dict(zip(names, combination, strict=True)))
+            files.append((path, combination))
+    for name, targets in DETAILS.items():
+        files += [(folder / "targets" / f"{t}-{end}", (f"{name}-{end}",)) for t in targets for end in ("incr", "decr")]
+    offsets, values = [], []
+    for path, combination in files:
+        file = path.with_name(path.name + ".target.gz")
+        # Breasts have targets for women only, and none where cup and firmness are average.
+        if path.parent.name == "breast" and not file.exists():
+            continue
+        with gzip.open(file, "rt") as lines:
+            rows = np.array([line.split() for line in lines if line.strip()], dtype=np.float64).reshape(-1, 4)
+        offset = np.zeros((count, 3), np.float32)
+        offset[rows[:, 0].astype(int)] = rows[:, 1:] * METRES
+        offsets.append(offset)
+        values.append(combination)
     return Targets(np.stack(offsets), tuple(values))

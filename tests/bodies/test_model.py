@@ -82,7 +82,7 @@ def test_mesh_is_whole(body: BodyModel) -> None:
     assert len(np.unique(directed, axis=0)) == len(directed)  # every edge once in each direction at most
     keys = np.sort(directed, axis=1)
     _, uses = np.unique(keys, axis=0, return_counts=True)
-    assert (uses == 1).mean() < 0.01  # few open edges, round the eyes and between the lips
+    assert (uses == 1).mean() < 0.015  # few open edges, round the eyes and between the lips
     corner = body.v_template[body.faces]
     assert np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1).min() > 0
     assert 0.045 < _volume(body.v_template, body.faces) < 0.1  # cubic metres, and outside is outside
@@ -91,11 +91,11 @@ def test_mesh_is_whole(body: BodyModel) -> None:
 def test_weights_are_normalised_and_sparse(body: BodyModel) -> None:
     assert np.abs(body.weights.sum(1) - 1).max() < 1e-6
     assert (body.weights >= 0).all() and (body.weights > 0).sum(1).max() <= 4
-    assert (body.weights.max(0) > 0.5).all()  # every joint holds something
+    assert (body.weights.max(0) > 0.4).all()  # every joint holds something
     side = body.v_template[:, 0]
     for i, name in enumerate(SMPL_JOINT_NAMES):
         if name.startswith("left") and name != "left_hip":
-            assert side[body.weights[:, i] > 0.5].min() > 0
+            assert side[body.weights[:, i] > 0.4].min() > 0
     assert ((body.J_regressor > 0).sum(1) < 100).all()
 
 
