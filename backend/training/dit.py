@@ -46,7 +46,7 @@ class DiTLossConfig:
         pair_share: share of steps on shots with two characters.
         long_share: share of steps on the longest shots; their batch is smaller, so that a step costs about the same.
         drop_conditions: withhold conditions at random, for guidance and for shots that lack them.
-        bf16: train in bfloat16 autocast.
+        bf16: compute in bfloat16 throughout; the weights that are trained stay float32.
     """
 
     time_mean: float = 0.6
@@ -219,8 +219,13 @@ class DiTLoss:
         times = draw_times(count, config, generator).to(self.device)
         t = times.view(-1, 1, 1, 1, 1)
         noisy = (1 - t) * clean + t * noise
-        with autocast(self.device, config.bf16):
-            flow = model(noisy, 1000 * times, inputs, return_dict=False)[0]
+        arguments = (noisy, 1000 * times, inputs)
+        if config.bf16:
+            # Every activation in bfloat16: twice as fast on a CPU as autocast, which keeps most of them float32.
+            weights = {name: p.to(torch.bfloat16) for name, p in model.named_parameters()}
+            flow = torch.func.functional_call(model, weights, arguments, {"return_dict": False})[0]
+        else:
+            flow = model(*arguments, return_dict=False)[0]
         # t times the error of the flow is the error of the clean latents that it implies.
         error = (t * (flow.float() - (noise - clean))).square() / t.clamp(min=config.least_time).square()
         weight = 1 + config.figure_weight * cover[:, None]

@@ -95,6 +95,11 @@ class EMA:
         theirs = [p.detach() for p in model.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
 
+    def reset(self, model: nn.Module) -> None:
+        """Start again from the weights that ``model`` has now."""
+        for name, parameter in model.named_parameters():
+            self.weights[name].copy_(parameter.detach())
+
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Put the averaged weights into ``model``."""

@@ -24,7 +24,7 @@ from ..models.registry import ModelSpec, model_spec
 from .data import DataConfig, make_data, shard_path
 from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
 from .loop import Loop, LoopConfig
-from .vae import Films, VAELoss, VAELossConfig, latent_statistics
+from .vae import Films, VAELoss, VAELossConfig, latent_statistics, start_from_components
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 STAGES = ("data", "vae", "dit", "export")
@@ -139,7 +139,10 @@ def _vae_worker(run: Run, rank: int) -> bool:
     model = new_vae(run.spec).to(device)
     films = Films(run.shards()[rank :: run.workers])
     loop = Loop(model, config.vae, run.folder / "vae.ckpt")
-    loop.resume()
+    if not loop.resume():
+        if model.config["linear_shortcut"]:
+            start_from_components(model, Films(run.shards()[:_STATISTICS_SHARDS]))
+        loop.ema.reset(model)
     loss = VAELoss(films, config.vae_loss, config.vae.batch, device)
     done = loop.run(loss, run.until, f"{config.model} VAE", run.folder / "vae.log")
     if done and rank == 0:

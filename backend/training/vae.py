@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.isa.vae import AutoencoderKLISA
+from ..models.isa.vae_layers import to_blocks
 from .loop import autocast
 
 
@@ -114,8 +115,35 @@ class VAELoss:
 
 
 @torch.no_grad()
+def start_from_components(model: AutoencoderKLISA, films: Films, samples: int = 120_000) -> None:
+    """Set the VAE's linear shortcut to the principal components of its blocks of pixels.
+
+    Component c is scaled by ``std_c**-0.5``, so that fine detail is neither drowned nor as loud as the coarse parts.
+    """
+    generator = torch.Generator().manual_seed(0)
+    parts, found = [], 0
+    while found < samples:
+        frames = films.video[0].shape[1]
+        x = films.batch(16, frames, generator)
+        block = to_blocks(x, model.temporal_factor, model.spatial_factor, True).flatten(0, 3)
+        parts.append(block)
+        found += len(block)
+    blocks = torch.cat(parts)
+    mean = blocks.mean(dim=0)
+    centred = blocks - mean
+    values, vectors = np.linalg.eigh((centred.T @ centred / len(blocks)).double().numpy())
+    count = model.config["latent_channels"]
+    components = torch.from_numpy(vectors[:, ::-1][:, :count].T.copy()).float()
+    deviation = torch.from_numpy(values[::-1][:count].copy()).float().sqrt()
+    model.set_linear_shortcut(mean, components, deviation**-0.5)
+
+
+@torch.no_grad()
 def latent_statistics(model: AutoencoderKLISA, films: Films, clips: int = 48, batch: int = 4) -> dict[str, list[float]]:
-    """Per-channel mean and standard deviation of the latents, for ``latents_mean`` and ``latents_std``."""
+    """Mean of each channel of the latents and one standard deviation for all, to normalise them by.
+
+    One number for all keeps the coarse channels louder than the fine ones, as in a picture.
+    """
     generator = torch.Generator().manual_seed(0)
     device = next(model.parameters()).device
     latents = []
@@ -125,7 +153,7 @@ def latent_statistics(model: AutoencoderKLISA, films: Films, clips: int = 48, ba
     stacked = torch.cat(latents).transpose(0, 1).flatten(1)
     return {
         "latents_mean": [round(float(v), 5) for v in stacked.mean(dim=1)],
-        "latents_std": [round(float(v), 5) for v in stacked.std(dim=1)],
+        "latents_std": [round(float(stacked.std(dim=1).square().mean().sqrt()), 5)],
     }
 
 

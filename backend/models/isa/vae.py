@@ -14,9 +14,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
-from .vae_layers import CausalCache, CausalConv3d, VideoDecoder, VideoEncoder
+from .vae_layers import CausalCache, CausalConv3d, VideoDecoder, VideoEncoder, from_blocks, to_blocks
 
 
 class AutoencoderKLISA(ModelMixin, ConfigMixin):
@@ -37,6 +37,8 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         mid_block_attention: self-attention within each frame in the middle.
         downsample: ``pool`` (average pooling, then a convolution) or ``conv`` (SD3's strided convolution).
         patch_size: space-to-depth before the encoder and back after the decoder; makes small models cheap.
+        linear_shortcut: add a linear map between each latent and its own block of pixels to encoder and decoder. Set
+            to principal components (``set_linear_shortcut``) it is a usable VAE before any training.
         latents_mean, latents_std: per channel or one number for all, what ``normalize`` removes. SD3's
             ``shift_factor`` and ``1 / scaling_factor``.
     """
@@ -59,6 +61,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         mid_block_attention: bool = True,
         downsample: str = "pool",
         patch_size: int = 1,
+        linear_shortcut: bool = False,
         latents_mean: tuple[float, ...] = (0.0609,),
         latents_std: tuple[float, ...] = (1 / 1.5305,),
     ) -> None:
@@ -86,6 +89,11 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             in_channels, 2 * latent_channels, layers=layers_per_block, downsample=downsample, **shared
         )
         self.decoder = VideoDecoder(latent_channels, out_channels, layers=layers_per_block + 1, **shared)
+        self.encoder_shortcut = self.decoder_shortcut = None
+        if linear_shortcut:
+            block = self.temporal_factor * self.spatial_factor**2
+            self.encoder_shortcut = nn.Linear(in_channels * block, latent_channels)
+            self.decoder_shortcut = nn.Linear(latent_channels, out_channels * block)
 
     def latent_frames(self, frames: int) -> int:
         """L of ``frames`` = 1 + 4k."""
@@ -93,14 +101,59 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             raise ValueError(f"{frames} frames; this VAE takes 1 + a multiple of {self.temporal_factor}")
         return 1 + (frames - 1) // self.temporal_factor
 
+    def _encode_chunk(self, x: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """Moments (B, 2*16, L, h, w) of one chunk of frames."""
+        moments = self.encoder(x, cache)
+        if self.encoder_shortcut is not None:
+            first = cache is None or cache.first
+            blocks = to_blocks(x, self.temporal_factor, self.spatial_factor, first)
+            linear = self.encoder_shortcut(blocks).permute(0, 4, 1, 2, 3)
+            mean, logvar = moments.chunk(2, dim=1)
+            moments = torch.cat([mean + linear, logvar], dim=1)
+        return moments
+
+    def _decode_chunk(self, z: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """Frames (B, 3, T, H, W) of one chunk of latents."""
+        # The cache's mark is read before the decoder runs, although only ``advance`` changes it.
+        first = cache is None or cache.first
+        frames = self.decoder(z, cache)
+        if self.decoder_shortcut is not None:
+            blocks = self.decoder_shortcut(z.permute(0, 2, 3, 4, 1))
+            frames = frames + from_blocks(blocks, self.temporal_factor, self.spatial_factor, first)
+        return frames
+
+    @torch.no_grad()
+    def set_linear_shortcut(self, mean: Tensor, components: Tensor, scale: Tensor) -> None:
+        """Start from principal components: latent c is component c times ``scale[c]``, and the layers add nothing.
+
+        Args:
+            mean: (X,) of the blocks of ``vae_layers.to_blocks``. components: (16, X), orthonormal rows.
+            scale: (16,).
+        """
+        if self.encoder_shortcut is None or self.decoder_shortcut is None:
+            raise ValueError("this VAE has no linear shortcut; set linear_shortcut in its configuration")
+        weight = components * scale[:, None]
+        self.encoder_shortcut.weight.copy_(weight)
+        self.encoder_shortcut.bias.copy_(-(weight @ mean))
+        self.decoder_shortcut.weight.copy_((components / scale[:, None]).T)
+        self.decoder_shortcut.bias.copy_(mean)
+        for layer in (self.encoder.conv_out, self.decoder.conv_out):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        # Little noise on the latents at first.
+        half = self.encoder.conv_out.out_channels // 2
+        assert self.encoder.conv_out.bias is not None
+        self.encoder.conv_out.bias[half:] = -5.0
+
     def _encode_moments(self, x: Tensor, chunk: int | None) -> Tensor:
         latents = self.latent_frames(x.shape[2])
         if chunk is None or chunk >= latents:
-            return self.encoder(x)
+            return self._encode_chunk(x)
         cache, moments, start = CausalCache(), [], 0
         for first in range(0, latents, chunk):
             stop = 1 + (min(first + chunk, latents) - 1) * self.temporal_factor
-            moments.append(self.encoder(x[:, :, start:stop], cache))
+            moments.append(self._encode_chunk(x[:, :, start:stop], cache))
             cache.advance()
             start = stop
         return torch.cat(moments, dim=2)
@@ -122,7 +175,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         """As ``decode``, giving the frames of each chunk as soon as they are there."""
         cache = CausalCache()
         for part in z.split(chunk or z.shape[2], dim=2):
-            yield self.decoder(part, cache)
+            yield self._decode_chunk(part, cache)
             cache.advance()
 
     def decode(self, z: Tensor, chunk: int | None = None, return_dict: bool = True) -> DecoderOutput | tuple:
@@ -142,9 +195,9 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         self, sample: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
     ) -> tuple[Tensor, DiagonalGaussianDistribution]:
         """Reconstruct ``sample`` (B, 3, T, H, W); returns it with the posterior, whose ``kl()`` a loss may use."""
-        posterior = DiagonalGaussianDistribution(self.encoder(sample))
+        posterior = DiagonalGaussianDistribution(self._encode_chunk(sample))
         z = posterior.sample(generator) if sample_posterior else posterior.mode()
-        return self.decoder(z), posterior
+        return self._decode_chunk(z), posterior
 
     def _statistics(self, z: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (

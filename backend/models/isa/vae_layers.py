@@ -189,6 +189,28 @@ def shuffle(x: Tensor, size: int) -> Tensor:
     return x.permute(0, 1, 4, 5, 2, 6, 3).reshape(b, c // (size * size), t, h * size, w * size)
 
 
+def to_blocks(x: Tensor, group: int, size: int, first: bool) -> Tensor:
+    """Space-time to channels: (B, C, T, H, W) -> (B, L, h, w, C*group*size*size).
+
+    ``group`` frames make one latent frame; with ``first`` the first frame makes one alone and counts ``group`` times.
+    """
+    if first:
+        x = torch.cat([x[:, :, :1].expand(-1, -1, group - 1, -1, -1), x], dim=2)
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // group, group, h // size, size, w // size, size)
+    return x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+
+
+def from_blocks(x: Tensor, group: int, size: int, first: bool) -> Tensor:
+    """The inverse of ``to_blocks``; what the first latent frame says of its one frame is averaged."""
+    b, frames, h, w, _ = x.shape
+    x = x.view(b, frames, h, w, -1, group, size, size).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    x = x.reshape(b, -1, frames, group, h * size, w * size)
+    if not first:
+        return x.flatten(2, 3)
+    return torch.cat([x[:, :, :1].mean(dim=3), x[:, :, 1:].flatten(2, 3)], dim=2)
+
+
 class MidBlock(nn.Module):
     """Residual block, attention within each frame (optional), residual block."""
 
