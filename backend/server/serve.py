@@ -176,6 +176,9 @@ def version() -> str:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        # getaddrinfo would quietly take the number modulo 65536.
+        raise ServeError(f"--port {port}: a port is a number from 1 to 65535, or 0 for a free one.")
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, OverflowError, UnicodeError) as error:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maquette.backend.client import BackendClient
+from maquette.backend.client import BackendClient, normalise_address
 
 from ..builders import make_shot
 
@@ -93,7 +93,8 @@ class Server:
             return info.exists()
 
         until(up, what="server up")
-        assert json.loads(info.read_text())["address"] == self.address
+        self.announced = json.loads(info.read_text())["address"]
+        self.address = normalise_address(self.announced)
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         assert self.process is not None

@@ -1,0 +1,179 @@
+"""The command line around the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from maquette.backend.client import BackendClient
+from maquette.backend.server.files import JobFiles
+
+from .harness import ALICE, Server, save_shot
+
+
+def maquette(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "maquette.backend.cli", *arguments]
+    env = {**os.environ, "MAQUETTE_TOKEN": "", **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("maquette: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_is_quick_and_complete():
+    code = (
+        "import sys\nfrom maquette.backend import cli\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'numpy', 'fastapi', 'uvicorn', 'requests', 'PIL', 'av', 'diffusers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("serve", "render", "inspect", "train", "models"):
+        assert f"    {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "inspect", "models"])
+def test_help_of_a_command_needs_no_torch(command: str):
+    code = (
+        f"import sys\nfrom maquette.backend import cli\ntry:\n    cli.main([{command!r}, '--help'])\n"
+        "except SystemExit as end:\n    assert end.code == 0\nassert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"maquette {command}" in done.stdout and "--debug" in done.stdout
+
+
+def test_errors_are_one_line():
+    refused(maquette("inspect", "/nowhere/a.shot"), "/nowhere/a.shot: No such file or directory")
+    assert "Traceback" in maquette("--debug", "inspect", "/nowhere/a.shot").stderr
+    assert "Traceback" in maquette("inspect", "/nowhere/a.shot", "--debug").stderr
+    done = maquette("fly")
+    assert done.returncode == 2 and "invalid choice: 'fly'" in done.stderr and "Traceback" not in done.stderr
+    assert maquette("--version").stdout.startswith("maquette 0")
+
+
+def test_models_are_listed():
+    done = maquette("models", "list", "--json")
+    models = json.loads(done.stdout)
+    assert models[0]["id"] == "isa-nano" and {"available", "missing", "reason", "license"} <= set(models[0])
+    assert "isa-4b" in maquette("models", "list").stdout
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "some-host"])
+def test_others_are_let_in_only_with_a_token(host: str, tmp_path: Path):
+    done = maquette("serve", "--host", host, "--data", str(tmp_path / "d"))
+    refused(done, f"--host {host} lets other computers in, but there is no token", "--token-file", "--insecure")
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_cannot_be_listened_on(server: Server, tmp_path: Path):
+    data = ["--data", str(tmp_path / "d")]
+    refused(
+        maquette("serve", "--port", str(server.port), *data),
+        f"Port {server.port} of 127.0.0.1 cannot be used",
+        "--port",
+    )
+    refused(
+        maquette("serve", "--host", "no.such.host.invalid", *data, MAQUETTE_TOKEN="x"), "is no address to listen on"
+    )
+    refused(maquette("serve", "--port", "70000", *data), "a port is a number from 1 to 65535")
+    refused(maquette("serve", "--port", "0", "--tls-cert", "/x", *data), "go together")
+    refused(
+        maquette("serve", "--port", "0", "--tls-cert", "/x", "--tls-key", "/y", *data), "certificate cannot be used"
+    )
+    (tmp_path / "file").write_text("")
+    refused(maquette("serve", "--port", "0", "--data", str(tmp_path / "file")), "cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("", "is empty"), ("two words", "one word of plain characters"), ("schlüssel", "plain")]
+)
+def test_token_files_that_hold_none(tmp_path: Path, content: str, words: str):
+    path = tmp_path / "token"
+    path.write_text(content)
+    refused(maquette("serve", "--port", "0", "--token-file", str(path), "--data", str(tmp_path / "d")), words)
+
+
+def test_a_token_file_is_made_and_used(tmp_path: Path):
+    path = tmp_path / "token"
+    with Server(tmp_path, "--host", "0.0.0.0", "--token-file", str(path), token="") as server:
+        token = path.read_text().strip()
+        assert server.announced == f"http://0.0.0.0:{server.port}"
+        assert len(token) > 30 and path.stat().st_mode & 0o777 == 0o600
+        assert token not in server.log.read_text()
+        assert BackendClient(server.address, token, ALICE).models()
+        assert BackendClient(server.address, "", ALICE).health()["token_required"] is True
+
+
+def test_a_web_page_cannot_use_a_backend_without_a_token(tmp_path: Path):
+    with Server(tmp_path, token="") as server:
+        url = server.address + "/v1/models"
+        wire = {"X-Maquette-Wire": "1"}
+        assert requests.get(url, headers=wire, timeout=60).status_code == 200
+        assert requests.get(url, headers={**wire, "Host": "localhost:1"}, timeout=60).status_code == 200
+        # A page's own name that points at this computer (DNS rebinding).
+        assert requests.get(url, headers={**wire, "Host": "evil.example"}, timeout=60).status_code == 403
+        # A form of another page cannot set the header, and its script is not allowed to.
+        assert requests.post(server.address + "/v1/videos", files={"shot": b"x"}, timeout=60).status_code == 426
+        asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        answer = requests.options(server.address + "/v1/videos", headers=asked, timeout=60)
+        assert answer.status_code == 405 and "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_signal_ends_it_in_order_though_somebody_listens(tmp_path: Path):
+    with Server(tmp_path) as server, server.client() as client:
+        info = tmp_path / "info.json"
+        assert server.process and json.loads(info.read_text())["pid"] == server.process.pid
+        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=500))["id"]
+        events = client.events(job)
+        next(events)
+        assert server.stop() == 0 and not info.exists()
+        for event in events:
+            assert event["status"] in ("queued", "in_progress")
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_the_address_may_be_of_the_newer_kind(tmp_path: Path):
+    if not socket.has_ipv6:
+        pytest.skip("this computer has no IPv6")
+    with Server(tmp_path, "--host", "::1") as server:
+        assert server.announced == server.address == f"http://[::1]:{server.port}"
+        assert server.client().models()
+
+
+def test_a_zip_is_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = JobFiles(tmp_path)
+    frames = files.folder("vid_1") / "result" / "frames"
+    frames.mkdir(parents=True)
+    for i in range(3):
+        (frames / f"{i}.png").write_bytes(b"x" * 100)
+    import zipfile
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    with pytest.raises(OSError):
+        files.frames_zip("vid_1")
+    assert [p.name for p in files.folder("vid_1").iterdir()] == ["result"]
+    monkeypatch.undo()
+    assert zipfile.ZipFile(files.frames_zip("vid_1")).namelist() == ["0.png", "1.png", "2.png"]
+
+
+def test_ballast_makes_room_once(tmp_path: Path):
+    files = JobFiles(tmp_path)
+    assert not files.drop_ballast()
+    files.hold_ballast()
+    assert (tmp_path / "ballast").stat().st_size == 4 << 20
+    assert files.drop_ballast() and not files.drop_ballast()
