@@ -227,6 +227,14 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
         if always or angle_between(mine, source) > LARGE:
             out[JOINT[joint]] = swing(mine, source) @ out[JOINT[joint]]
 
+    # A limb turns as a whole first: its two bones, each with a turn of its own from T-pose to hanging arms, would twist
+    # against each other.
+    for side in ("left", "right"):
+        for first, middle, last in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")):
+            upper, lower, end = f"{side}_{first}", f"{side}_{middle}", f"{side}_{last}"
+            mine = whole @ (rest[JOINT[end]] - rest[JOINT[upper]])
+            out[JOINT[upper]] = swing(mine, zero[joints[end]] - zero[joints[upper]]) @ whole
+            out[JOINT[lower]] = out[JOINT[upper]]
     for upper, lower in LIMBS:
         bend(upper, lower, zero[joints[lower]] - zero[joints[upper]], always=True)
     bend("neck", "head", zero[joints["head"]] - zero[_first_above(skeleton)])

@@ -9,6 +9,9 @@ import numpy as np
 
 from ..bodies.pickles import Maker, PickleReader, PickleRefused
 
+MAX_ELEMENTS = 50_000_000
+"""No tensor may have more."""
+
 _STORAGES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "bf16",
     "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
@@ -57,11 +60,11 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
     if 0 in size:
         return np.zeros(size, storage.dtype)
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    # Each tensor element must be an element of its own, or a small file could ask for any amount of memory.
-    if last >= len(storage) or int(np.prod(size, dtype=object)) > len(storage):
+    if last >= len(storage) or int(np.prod(size, dtype=object)) > MAX_ELEMENTS:
         raise PickleRefused(f"a tensor of shape {size} is larger than its data")
+    # A view: an expanded tensor repeats its data without taking memory.
     steps = tuple(s * storage.itemsize for s in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
 
 def read_torch(archive: zipfile.ZipFile, folder: str) -> Any:

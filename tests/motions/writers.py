@@ -1,0 +1,77 @@
+"""Write test files in the layouts that the importers read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from maquette.backend.bodies.rotations import axis_angle_to_matrix
+from maquette.backend.motions.kinematics import SMPL_PARENTS
+
+AXES = "XYZ"
+
+
+def euler(matrix: np.ndarray, order: str) -> np.ndarray:
+    """Angles (...,3) in degrees, in the order of the axes, with R = R_order[0] R_order[1] R_order[2]."""
+    i, j, k = (AXES.index(a) for a in order)
+    sign = 1.0 if (i, j, k) in ((0, 1, 2), (1, 2, 0), (2, 0, 1)) else -1.0
+    second = np.arcsin(np.clip(sign * matrix[..., i, k], -1, 1))
+    first = np.arctan2(-sign * matrix[..., j, k], matrix[..., k, k])
+    third = np.arctan2(-sign * matrix[..., i, j], matrix[..., i, i])
+    return np.degrees(np.stack([first, second, third], axis=-1))
+
+
+def bvh_text(
+    names: Sequence[str],
+    parents: Sequence[int],
+    offsets: np.ndarray,
+    local: np.ndarray,
+    root: np.ndarray,
+    *,
+    order: str = "ZXY",
+    frame_time: float = 1 / 30,
+    newline: str = "\n",
+    indent: str = "\t",
+) -> str:
+    """A BVH file from local rotations (T,J,3,3), offsets (J,3) and the root's path (T,3)."""
+    children: dict[int, list[int]] = {j: [k for k, p in enumerate(parents) if p == j] for j in range(len(names))}
+    lines = ["HIERARCHY"]
+    visited: list[int] = []
+
+    def write(joint: int, depth: int) -> None:
+        visited.append(joint)
+        pad = indent * depth
+        lines.append(f"{pad}{'ROOT' if parents[joint] < 0 else 'JOINT'} {names[joint]}")
+        lines.append(pad + "{")
+        lines.append(f"{pad}{indent}OFFSET " + " ".join(f"{v:.7f}" for v in offsets[joint]))
+        turn = " ".join(f"{a}rotation" for a in order)
+        place = "Xposition Yposition Zposition " if parents[joint] < 0 else ""
+        lines.append(f"{pad}{indent}CHANNELS {6 if place else 3} {place}{turn}")
+        for child in children[joint]:
+            write(child, depth + 1)
+        if not children[joint]:
+            lines.extend(
+                [f"{pad}{indent}End Site", f"{pad}{indent}{{", f"{pad}{indent}{indent}OFFSET 0 1 0", f"{pad}{indent}}}"]
+            )
+        lines.append(pad + "}")
+
+    write(0, 0)
+    lines += ["MOTION", f"Frames: {len(local)}", f"Frame Time: {frame_time:.6f}"]
+    angles = euler(local, order)
+    for t in range(len(local)):
+        row = [*root[t]]
+        for joint in visited:
+            row.extend(angles[t, joint])
+        lines.append(" ".join(f"{v:.6f}" for v in row))
+    return newline.join(lines) + newline
+
+
+def body_bvh(body, motion, names: Sequence[str], *, scale: float = 100.0, turn: np.ndarray | None = None, **how) -> str:
+    """The motion of an SMPL-24 body as BVH; ``turn`` (3,3) takes the world to the file's axes, Y up by default."""
+    rest = body.joints_rest().astype(float)
+    offsets = (rest - rest[np.maximum(SMPL_PARENTS, 0)]) * scale
+    local = axis_angle_to_matrix(motion.poses.astype(float))
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) if turn is None else turn
+    local[:, 0] = turn @ local[:, 0]
+    root = (motion.trans + rest[0]) @ turn.T * scale
+    return bvh_text(names, SMPL_PARENTS, offsets, local, root, **how)
