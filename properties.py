@@ -15,6 +15,9 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
+_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+"""Says that a path may start with ``//``, where Blender wants to be told."""
+
 
 def _paint_color(region: str):
     """A colour of a painted body; choosing another repaints that region."""
@@ -76,7 +79,7 @@ class MAQUETTE_PG_result(PropertyGroup):
 
     job: StringProperty(name="Job")
     created: StringProperty(name="Made", description="When the video arrived")
-    filepath: StringProperty(name="Video", subtype="FILE_PATH")
+    filepath: StringProperty(name="Video", subtype="FILE_PATH", options=_RELATIVE)
     frame_start: IntProperty(name="First Frame", default=1)
     frame_count: IntProperty(name="Frames", default=0)
     frame_step: IntProperty(name="Frame Step", default=1)
@@ -219,6 +222,7 @@ class MAQUETTE_PG_window(PropertyGroup):
     eta_seconds: FloatProperty(default=-1.0, options={"SKIP_SAVE"})
     notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
     can_resume: BoolProperty(options={"SKIP_SAVE"})
+    preview_path: StringProperty(description="Picture of the newest preview", options={"SKIP_SAVE"})
     preview: IntProperty(description="Icon of the newest preview; 0 when there is none", options={"SKIP_SAVE"})
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
     checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})

@@ -174,7 +174,7 @@ def _draw_backend(layout: UILayout, context: Context) -> None:
         return
     if _is_local(context) and backend.local_state in ("ABSENT", "FAILED"):
         row.operator("maquette.install_backend", icon="IMPORT")
-    row.operator("maquette.open_preferences", icon="PREFERENCES")
+    row.operator("maquette.open_preferences", text="Settings", icon="PREFERENCES")
 
 
 def _draw_local_state(layout: UILayout, context: Context) -> None:

@@ -41,7 +41,7 @@ def publish(runner: Runner) -> bool:
         if abs(before - value) > 1e-4 if isinstance(value, float) else before != value:
             setattr(view, name, value)
             changed = True
-    if not state.busy and view.preview:
+    if not state.busy and view.preview_path:
         drop_previews()
         changed = True
     while runner.notices:
@@ -62,13 +62,15 @@ def show_preview(path: str, revision: int) -> None:
     _previews.clear()
     # A name that was loaded before would give the old picture.
     picture = _previews.load(f"preview{next(_names)}", path, "IMAGE")
-    bpy.context.window_manager.maquette.preview = picture.icon_id
+    view = bpy.context.window_manager.maquette
+    view.preview_path, view.preview = path, picture.icon_id
 
 
 def drop_previews() -> None:
     """Forget the preview."""
     global _previews, _revision
-    bpy.context.window_manager.maquette.preview = 0
+    view = bpy.context.window_manager.maquette
+    view.preview_path, view.preview = "", 0
     _revision = 0
     if _previews is not None:
         bpy.utils.previews.remove(_previews)

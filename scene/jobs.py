@@ -25,14 +25,18 @@ from ..backend.client import Follower, FollowSpec
 from ..backend.client import state as s
 from ..backend.client.process import is_alive, read_json, write_json
 from ..backend.shot import ShotError
-from . import backends, capture, folders, job_view, library
+from . import backends, capture, folders, job_view, library, screen
 
 CAPTURE_SLICE = 0.03
 """Seconds of capture in one poll while there is a window; at least one step is made."""
 
+PATIENCE = 300.0
+"""Seconds for which a backend that has stopped answering is tried again."""
+
 _RECORD = "record.json"
 _LEFT = "Blender was closed while this job was under way"
 _LOOK_SECONDS = 0.25
+_SHOW_SECONDS = 0.1
 
 
 class Runner:
@@ -119,7 +123,7 @@ class Runner:
                     self._follower = None
             case s.ApplyResult(run, scene, video, load):
                 try:
-                    self.dispatch(s.Applied(run, self._apply(scene, Path(video), load)))
+                    self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
                 except Exception as error:
                     self.dispatch(s.ApplyFailed(run, _reason(error)))
             case s.Forget(run):
@@ -201,6 +205,7 @@ class Runner:
                 shot=start.shot,
                 job=start.job,
                 name=Path(start.shot).stem if start.shot else "shot",
+                patience=PATIENCE,
             )
             self._follower = Follower.start(spec, folder)
         except Exception as error:
@@ -221,8 +226,8 @@ class Runner:
             if status.state == "dead" and report["state"] not in ("completed", "downloading"):
                 self.dispatch(s.BackendFailed(self.state.run, status.message))
 
-    def _apply(self, uid: str, video: Path, load: bool) -> str:
-        """Keep the video, list it, and load it where that is wanted; returns what to tell the animator."""
+    def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
+        """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
         known = self._record or library.Record(scene=uid)
         notes = tuple(self.state.notes)
         record = replace(known, scene=uid, job=self.state.job, notes=notes)
@@ -233,14 +238,16 @@ class Runner:
         scene = folders.scene_of(uid)
         if scene is None:
             where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
-            return f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})"
+            return (
+                f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})",
+                (),
+            )
         index = library.add_to_list(scene, video, record)
         if not load:
-            return self.state.message
+            return self.state.message, ()
         if not scene.maquette.show_as:
-            return f"{video.name} is in the results list"
-        _show(scene, scene.maquette.results[index], video)
-        return f"{video.name} is loaded"
+            return f"{video.name} is in the results list", ()
+        return f"{video.name} is loaded", tuple(_show(scene, scene.maquette.results[index]))
 
     # -- what outlives Blender -----------------------------------------------------------------------------------
 
@@ -287,7 +294,8 @@ class Runner:
 
     def _forget(self, run: int) -> None:
         folder = self._folders.pop(run, None)
-        if folder is not None and folder not in self._folders.values():
+        # A job that is tried again lives on in the folder of the run before.
+        if folder is not None and folder != self._folders.get(self.state.run):
             shutil.rmtree(folder, ignore_errors=True)
 
     def stop(self) -> None:
@@ -307,17 +315,24 @@ class Runner:
 
 
 runner = Runner()
+_shown_at = 0.0
 
 
 def poll() -> float:
     """Everything that is to be done now and then; returns the seconds until it wants to be called again."""
+    global _shown_at
     runner.poll()
+    capturing = runner.state.phase is s.Phase.CAPTURING
+    if capturing and time.monotonic() - _shown_at < _SHOW_SECONDS:
+        # Drawing would take longer than the frames that are captured.
+        return 0.0
+    _shown_at = time.monotonic()
     redraw = backends.poll()
     redraw |= job_view.publish(runner)
     if redraw:
         job_view.redraw()
-    if runner.state.phase is s.Phase.CAPTURING:
-        return 0.01
+    if capturing:
+        return 0.0
     return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
 
 
@@ -413,12 +428,16 @@ def in_scene(scene: bpy.types.Scene) -> contextlib.AbstractContextManager[None]:
     return bpy.context.temp_override(**given, scene=scene, view_layer=layer)
 
 
-def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup, video: Path) -> None:
-    """Load a result as the operator does, as one undo step.
+def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
+    """Load a result in the ways the scene asks for, as one undo step; returns what the animator may want to know.
 
     Raises:
-        RuntimeError: with the operator's own message.
+        ShotError: it cannot be loaded.
     """
+    notes: list[str] = []
     with in_scene(scene):
         for mode in sorted(scene.maquette.show_as):
-            bpy.ops.maquette.load_result("EXEC_DEFAULT", True, filepath=str(video), job=item.job, mode=mode)
+            notes += screen.load_result(scene, item, mode)
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message="Load Generated Video")
+    return notes

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +29,11 @@ collect_ignore = [
     *(() if HAS_TORCH else BACKEND_TESTS),
     "gui",
 ]
+
+# Blender's preferences and the extension's own folder: never those of whoever runs the tests.
+_BLENDER_USER = tempfile.mkdtemp(prefix="maquette-blender-")
+os.environ["BLENDER_USER_RESOURCES"] = _BLENDER_USER
+atexit.register(shutil.rmtree, _BLENDER_USER, ignore_errors=True)
 
 settings.register_profile("maquette", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("maquette")

@@ -47,6 +47,7 @@ class FakeBackend:
         refuse: (status, code, message) for uploads, when they are to be refused.
         obeys: whether a cancel is obeyed at once.
         jobs, shots: what has been sent, by job id.
+        cancels: ids of the jobs that were to be cancelled.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class FakeBackend:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.shots: dict[str, bytes] = {}
         self.clients: set[str] = set()
+        self.cancels: list[str] = []
         self.changed = threading.Condition()
         self.closed = False
         backend = self
@@ -147,9 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         if not self._allowed():
             return None
-        job = self.fake.jobs.get(self.path.rsplit("/", 1)[-1])
+        job = self.fake.jobs.get(self.path.partition("?")[0].rsplit("/", 1)[-1])
         if job is None:
             return self._error(404, "not_found", "There is no such job.")
+        self.fake.cancels.append(job["id"])
         if self.fake.obeys and job["status"] not in ENDED:
             self.fake.change(job["id"], status="cancelled")
         return self._json(200, job)

@@ -158,6 +158,7 @@ class Applied:
 
     run: int
     message: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,8 @@ def _on_apply(state: JobState, event: Applied | ApplyFailed) -> tuple[JobState, 
     run = state.run
     effects = (StopWorker(run), Forget(run))
     if isinstance(event, Applied):
-        return _ended(state, Phase.DONE, event.message), (*effects, Notify(run, "INFO", event.message))
+        noted = replace(state, notes=_merged(state.notes, event.notes))
+        return _ended(noted, Phase.DONE, event.message), (*effects, Notify(run, "INFO", event.message))
     message = f"The video is kept in the results list, but could not be loaded: {event.message}"
     return _ended(state, Phase.DONE, message), (*effects, Notify(run, "WARNING", message))
 

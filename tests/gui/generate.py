@@ -1,0 +1,73 @@
+"""Generate against a backend on 127.0.0.1:8377, pictured in the middle of the job.
+
+Start one before, for instance with the engines of the tests, which take as long as the prompt says:
+
+    MAQUETTE_ENGINES=tests.server.fake_engines:FakeEngines maquette serve --port 8377
+
+While it runs, the longest time between two ticks of a timer of our own is measured: the window must not wait.
+"""
+
+import time
+
+import bpy
+
+ADDON = next(name for name in bpy.context.preferences.addons.keys() if name.endswith(".maquette"))
+STEP = 6
+"""Denoising step at which the picture is taken."""
+
+seen = []
+gaps = []
+last = time.monotonic()
+deadline = time.monotonic() + 240
+
+
+def tick():
+    """Note how long the window kept us waiting."""
+    global last
+    now = time.monotonic()
+    gaps.append(now - last)
+    last = now
+    return 0.02
+
+
+def setup():
+    """A walking body, a moving camera, and Generate."""
+    global last
+    preferences = bpy.context.preferences.addons[ADDON].preferences
+    preferences.mode = "SERVER"
+    preferences.address = "http://127.0.0.1:8377/"
+    bpy.ops.object.select_all(action="SELECT")
+    bpy.ops.object.delete()
+    bpy.ops.maquette.add_body("EXEC_DEFAULT")
+    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
+    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
+    scene = bpy.context.scene
+    scene.frame_end = 17
+    scene.frame_set(9)
+    scene.render.resolution_x = scene.render.resolution_y = 256
+    scene.maquette.prompt = "wait=1.5"
+    scene.maquette.steps = 12
+    print("generate", bpy.ops.maquette.generate("INVOKE_DEFAULT"))
+    last = time.monotonic()
+    bpy.app.timers.register(tick)
+
+
+def ready():
+    """In the middle of the job, or when it has ended against all hope."""
+    view = bpy.context.window_manager.maquette
+    if not seen or seen[-1] != view.state:
+        seen.append(view.state)
+        print("state", view.state, view.message, "frame", bpy.context.scene.frame_current, flush=True)
+    if time.monotonic() > deadline:
+        raise AssertionError(f"nothing after {seen}: {view.message}")
+    if view.state in ("done", "failed", "cancelled"):
+        return True
+    return view.state == "running" and view.step >= STEP
+
+
+def done():
+    """Say what was seen."""
+    view = bpy.context.window_manager.maquette
+    print("seen", seen, "step", view.step, "of", view.steps, "preview", view.preview, "eta", view.eta_seconds)
+    print("ticks", len(gaps), "longest gap", round(max(gaps), 2), "s, median", round(sorted(gaps)[len(gaps) // 2], 3), "s")
+    print("scenes", [scene.name for scene in bpy.data.scenes], "frame", bpy.context.scene.frame_current)
