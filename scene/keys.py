@@ -142,7 +142,8 @@ def _write(curve: bpy.types.FCurve, frames: np.ndarray, values: np.ndarray, inte
     points = curve.keyframe_points
     points.add(count)
     points.foreach_set("co", np.column_stack([frames, values]).astype(np.float32).ravel())
-    points.foreach_set("interpolation", np.full(count, interpolation, dtype=np.int32))
+    # Enums lie in the file as bytes; arrays of bytes are copied whole, others one by one.
+    points.foreach_set("interpolation", np.full(count, interpolation, dtype=np.uint8))
     for side in ("handle_left_type", "handle_right_type"):
-        points.foreach_set(side, np.full(count, _AUTO_CLAMPED, dtype=np.int32))
+        points.foreach_set(side, np.full(count, _AUTO_CLAMPED, dtype=np.uint8))
     curve.update()
