@@ -2,7 +2,7 @@
 
 from .io import BodyInfo, embedded, list_bodies, load_body
 from .model import JOINT_NAMES, BodyError, BodyModel, Posed
-from .sampling import SurfaceSamples, sample_surface
+from .sampling import SurfaceSamples, farthest_first, sample_surface
 
 __all__ = [
     "JOINT_NAMES",
@@ -12,6 +12,7 @@ __all__ = [
     "Posed",
     "SurfaceSamples",
     "embedded",
+    "farthest_first",
     "list_bodies",
     "load_body",
     "sample_surface",

@@ -86,7 +86,7 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, n: int, seed: int = 
         raise BodyError("faces", "the mesh has no area to put points on; check its scale and its faces")
     count = _OVERSAMPLING * n
     points, triangles = trimesh.sample.sample_surface(mesh, count, seed=seed)[:2]
-    kept = _farthest_first(np.asarray(points), n)
+    kept = farthest_first(np.asarray(points), n)
     chosen = np.asarray(triangles)[kept]
     barycentric = trimesh.triangles.points_to_barycentric(vertices[faces[chosen]], np.asarray(points)[kept])
     barycentric = np.clip(np.nan_to_num(barycentric), 0, 1)
@@ -94,8 +94,18 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, n: int, seed: int = 
     return SurfaceSamples(chosen.astype(np.int32), barycentric.astype(np.float32))
 
 
-def _farthest_first(points: np.ndarray, n: int) -> np.ndarray:
-    """Indices (n,) of points (M,3), each the farthest from those before it; the first is farthest from the centre."""
+def farthest_first(points: np.ndarray, n: int) -> np.ndarray:
+    """Pick n evenly spread points out of many, whatever order those are in.
+
+    Args:
+        points: (M,3).
+        n: how many; at most M.
+
+    Returns:
+        (n,) int64 indices: first the point farthest from the centre, then each time the farthest from those picked.
+    """
+    if not 1 <= n <= len(points):
+        raise BodyError("points", f"{n} points were asked for out of {len(points)}")
     points = np.ascontiguousarray(points - points.mean(0), np.float32)
     norm = (points * points).sum(1)
     chosen = np.empty(n, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_smpl_joints_of_every_family(body_file: BodyFile, layout: str) -> None:
     assert np.array_equal(picked[0, :22], joints[:22])
     middle = {"smpl": 22, "smplh": 25, "smplx": 28}[layout]
     assert np.array_equal(picked[0, 22], joints[middle])
+
+
+def test_what_comes_with_maquette_is_small_and_says_where_it_is_from() -> None:
+    for info in list_bodies():
+        entry = tomllib.loads(info.path.with_suffix(".toml").read_text(encoding="utf-8"))
+        assert entry["license"] == info.license == "CC0-1.0" and entry["source"]
+        assert load_body(info.id).family == info.family
+    folder = list_bodies()[0].path.parent
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) <= 3_000_000
+    assert "CC0" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_ids_and_folders(body_file: BodyFile, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.backend.bodies import BodyError, embedded, sample_surface
+from maquette.backend.bodies import BodyError, embedded, farthest_first, sample_surface
 
 
 def _grid(width: float = 1.0, height: float = 1.0, cells: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -53,6 +53,18 @@ def test_evenly_spread_and_so_is_every_prefix(n: int) -> None:
         points = samples.prefix(count).apply(body.v_template, body.faces)
         # Spots drawn at random come within 0.1 of the spacing of a hexagonal lattice; a lattice has 1.07.
         assert _nearest(points).min() > 0.6 * np.sqrt(area / count)
+
+
+def test_spread_subset_of_points_in_any_order() -> None:
+    body = embedded()
+    picked = farthest_first(body.v_template, 128)
+    assert len(np.unique(picked)) == 128
+    assert _nearest(body.v_template[picked]).min() > 0.6 * np.sqrt(1.74 / 128)
+    same = np.zeros((5, 3))
+    assert sorted(farthest_first(same, 5)) == list(range(5))  # never twice, even where all coincide
+    for n in (0, 6):
+        with pytest.raises(BodyError, match="points"):
+            farthest_first(same, n)
 
 
 def test_density_follows_area() -> None:
