@@ -19,6 +19,7 @@ from . import background as backgrounds
 from . import reference as references
 from .camera import CameraView, clip_fps, read_camera, render_size
 from .capture_characters import GEOMETRY, Performer, find_characters, prepare
+from .capture_mesh import MeshReading
 from .screen_playback import is_screen
 from .state import Keeper, Stage, open_stage, scene_kept, shown_layer
 from .visibility import Occluders, Targets
@@ -204,38 +205,37 @@ def _seen_objects(
 def _perform(stage: Stage, performers: list[Performer], frames: range) -> Iterator[CameraView]:
     """Step through the frames: fill what the performers read, and yield the cameras."""
     wardrobe = {obj: index for index, performer in enumerate(performers) for obj in performer.worn}
-    occluders = Occluders(wardrobe, {p.object for p in performers}, is_screen)
+    occluders = Occluders(wardrobe, is_screen)
     counts = [len(p.rest_points) for p in performers]
     height = np.repeat([p.height for p in performers], counts)
     owner = np.repeat(np.arange(len(performers)), counts)
     for frame in frames:
         depsgraph = stage.at(frame)
         view = read_camera(stage.scene, depsgraph)
-        points = []
+        points, readings = [], {}
         for performer in performers:
-            placed, vertices, matrix = performer.read(depsgraph)
+            placed, reading = performer.read(depsgraph)
             points.append(placed)
+            readings[performer.object] = reading
             performer.points_T.append(placed.astype(np.float32))
-            _check_outside(performer, vertices, matrix, view, frame)
+            _check_outside(performer, reading, view, frame)
             if performer.joints is not None:
                 performer.joints_T.append(performer.joints.read(depsgraph).astype(np.float32))
             if performer.body is not None:
                 performer.body_T.append(performer.body.read(depsgraph))
-        seen = occluders.visible(depsgraph, view, Targets(np.concatenate(points), height, owner))
+        seen = occluders.visible(depsgraph, view, Targets(np.concatenate(points), height, owner), readings)
         for performer, part in zip(performers, np.split(seen, np.cumsum(counts)[:-1]), strict=True):
             performer.visibility_T.append(part)
         yield view
 
 
-def _check_outside(
-    performer: Performer, vertices: np.ndarray, matrix: np.ndarray, view: CameraView, frame: int
-) -> None:
+def _check_outside(performer: Performer, reading: MeshReading, view: CameraView, frame: int) -> None:
     """Raise ShotError when the camera stands inside the character's body."""
     eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
-    local = np.linalg.solve(matrix, np.append(eye, 1.0))[:3]
-    if (local < vertices.min(axis=0)).any() or (local > vertices.max(axis=0)).any():
+    local = np.linalg.solve(reading.matrix, np.append(eye, 1.0))[:3]
+    if (local < reading.bounds[0]).any() or (local > reading.bounds[1]).any():
         return
-    if abs(winding_number(vertices, performer.mesh.topology.triangles, local)) > 0.5:
+    if abs(winding_number(reading.vertices, reading.topology.triangles, local)) > 0.5:
         raise ShotError(
             "camera",
             f"'{view.name}' stands inside '{performer.object.name}' at frame {frame}; move the camera out of the body",
@@ -269,7 +269,7 @@ def _check(performers: list[Performer], views: list[CameraView], frames: range, 
         else:
             raise ShotError(
                 f"characters.{name}",
-                f"'{name}' is never in the picture of '{views[0].name}'; aim the camera at it, or unmark it as a character",
+                f"'{name}' is never in the picture of '{views[0].name}'; aim the camera at it, or unmark it",
             )
 
 

@@ -17,7 +17,7 @@ from ..backend.bodies.sampling import SurfaceSamples, sample_surface
 from ..backend.shot import SMPL_JOINT_NAMES, BodyPose, ShotError
 from . import rig
 from .capture_joints import JointReader, joint_reader
-from .capture_mesh import MeshReader
+from .capture_mesh import MeshReader, MeshReading
 from .rig_pose import BodyReader
 from .state import Stage
 
@@ -105,12 +105,11 @@ class Performer:
     joints_T: list[np.ndarray] = field(default_factory=list)
     body_T: list = field(default_factory=list)
 
-    def read(self, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World points (N,3) float64, vertices (V,3) float32 in object space, and the world matrix (4,4)."""
-        vertices, matrix = self.mesh.read(depsgraph)
-        local = self.samples.apply(vertices, self.mesh.topology.triangles)
-        points = local.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-        return points, vertices, matrix
+    def read(self, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, MeshReading]:
+        """The spots in the world (N,3) float64, and the mesh they are on."""
+        reading = self.mesh.read(depsgraph)
+        local = self.samples.apply(reading.vertices, reading.topology.triangles)
+        return local.astype(np.float64) @ reading.matrix[:3, :3].T + reading.matrix[:3, 3], reading
 
     def body_pose(self, notices: list[str]) -> BodyPose | None:
         """The body parameters of all frames read, when the body could be rebuilt from them."""
@@ -120,8 +119,8 @@ class Performer:
         worst = max(reading.error for reading in self.body_T)
         if worst > _MAX_BODY_ERROR:
             notices.append(
-                f"'{name}': its bones are stretched, scaled or moved by up to {worst * 1000:.0f} mm, as no {self.body_T[0].body} "
-                "body can; its surface is sent, its body parameters are not"
+                f"'{name}': its bones are stretched, scaled or moved by up to {worst * 1000:.0f} mm, as its body model "
+                "cannot be; its surface is sent, its body parameters are not"
             )
             return None
         betas = np.stack([reading.betas for reading in self.body_T])
@@ -176,8 +175,8 @@ def _prepare(
     depsgraph: bpy.types.Depsgraph,
 ) -> Performer:
     reader = MeshReader(obj)
-    vertices, matrix = reader.read(depsgraph)
-    triangles = reader.topology.triangles
+    reading = reader.read(depsgraph)
+    vertices, matrix, triangles = reading.vertices, reading.matrix, reading.topology.triangles
     if not armatures and len(obj.data.vertices) == len(vertices):
         flat = np.empty(len(vertices) * 3, dtype=np.float32)
         obj.data.vertices.foreach_get("co", flat)

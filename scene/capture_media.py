@@ -93,9 +93,6 @@ def picture_from_image(image: bpy.types.Image, field: str) -> tuple[Media, int, 
         raise ShotError(field, f"'{image.name}' is {kind}; choose a still picture")
     path = Path(bpy.path.abspath(image.filepath, library=image.library)) if image.filepath else None
     width, height = image.size
-    if width == 0 or height == 0 or not image.has_data:
-        image.update()  # Loads pixels that were not needed so far.
-        width, height = image.size
     if width == 0 or height == 0:
         where = f"'{path}'" if path is not None else f"'{image.name}'"
         raise ShotError(field, f"{where} is missing, damaged or not a picture; choose another file")

@@ -14,6 +14,7 @@ from . import capture_render
 from .camera import CameraView, read_camera
 from .capture_characters import GEOMETRY, Performer
 from .capture_media import picture_from_image
+from .capture_mesh import MeshReading
 from .state import Keeper, Stage, open_stage
 from .visibility import Occluders, Targets
 
@@ -28,12 +29,14 @@ def alone(keeper: Keeper, performer: Performer, lit: bool) -> Stage:
     return open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Reference")
 
 
-def visible_alone(performer: Performer, stage: Stage, view: CameraView, points: np.ndarray) -> np.ndarray:
+def visible_alone(
+    performer: Performer, stage: Stage, view: CameraView, points: np.ndarray, reading: MeshReading
+) -> np.ndarray:
     """(N,) bool: which of the points (N,3) the camera sees when nothing else is in the scene."""
-    occluders = Occluders({o: 0 for o in performer.worn}, {performer.object}, lambda obj: False)
+    occluders = Occluders(dict.fromkeys(performer.worn, 0), lambda obj: False)
     count = len(points)
     targets = Targets(points, np.full(count, performer.height), np.zeros(count, dtype=np.int32))
-    return occluders.visible(stage.depsgraph, view, targets)
+    return occluders.visible(stage.depsgraph, view, targets, {performer.object: reading})
 
 
 def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: str, folder: Path) -> Reference:
@@ -51,8 +54,8 @@ def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: s
         capture_render.show_base_colours(stage.scene.objects, keeper.changes)
     depsgraph = stage.at(frame)
     view = read_camera(stage.scene, depsgraph)
-    points, _, _ = performer.read(depsgraph)
-    visibility = visible_alone(performer, stage, view, points)
+    points, reading = performer.read(depsgraph)
+    visibility = visible_alone(performer, stage, view, points, reading)
     picture = capture_render.render(stage, folder, f"characters.{performer.object.name}.reference")
     return _reference(Media(picture, "image/png"), points, view.viewmat, view.K, visibility)
 
@@ -75,12 +78,12 @@ def picture_reference(keeper: Keeper, performer: Performer, frame: int, notices:
     stage = alone(keeper, performer, lit=False)
     depsgraph = stage.at(frame)
     view = read_camera(stage.scene, depsgraph)
-    points, _, _ = performer.read(depsgraph)
-    visibility = visible_alone(performer, stage, view, points)
+    points, reading = performer.read(depsgraph)
+    visibility = visible_alone(performer, stage, view, points, reading)
     if not visibility.any():
         raise ShotError(
             field,
-            f"the camera does not see '{obj.name}' at its reference frame {frame}; set the frame that the picture shows",
+            f"the camera does not see '{obj.name}' at its reference frame {frame}; set the picture's own frame",
         )
     render = stage.scene.render
     pixel = np.array([render.pixel_aspect_x, render.pixel_aspect_y], dtype=np.float64)

@@ -18,10 +18,6 @@ from typing import Any
 
 import bpy
 
-
-_STAGE = "maquette_stage"
-"""Custom property that tells a stage from a scene."""
-
 STAGE = "maquette_stage"
 """Custom property that marks a stage."""
 
@@ -105,7 +101,7 @@ def open_stage(
     copy = scene.copy()
     changes.made(copy)
     copy.name = name
-    copy[_STAGE] = True
+    copy[STAGE] = True
     copy.maquette.uid = ""  # Results of this scene must not be taken for the stage's.
     layer = copy.view_layers.get(view_layer.name) or copy.view_layers[0]
     for other in [other for other in copy.view_layers if other != layer]:
@@ -120,13 +116,6 @@ def open_stage(
         obj.hide_set(False, view_layer=copy.view_layers[0])
     copy.view_layers[0].update()
     return Stage(copy, changes)
-
-
-def remove_stages() -> None:
-    """Remove stages that a file or the undo history has kept: they are never of any use later."""
-    for scene in [scene for scene in bpy.data.scenes if _STAGE in scene]:
-        if len(bpy.data.scenes) > 1:
-            bpy.data.scenes.remove(scene)
 
 
 class Keeper:

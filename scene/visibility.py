@@ -23,7 +23,7 @@ import bpy
 import numpy as np
 
 from .camera import CameraView
-from .capture_mesh import Topology, corner_vertices, positions, topology
+from .capture_mesh import MeshReading, Topology, bounds, corner_vertices, positions, topology
 
 SELF_MARGIN = 3e-4
 """Of a character's height (0.5 mm for a grown-up): surfaces this close before a point are the point's own."""
@@ -33,8 +33,8 @@ WORN_MARGIN = 0.02
 RAY_TRIANGLES = 20_000
 """Rigid meshes with more triangles than this are asked through Blender's ray tree."""
 
-_CELLS = 192
-_CELL_PAD = 0.02
+_CELLS = 256
+_ROUNDING = 0.02
 _EPSILON = 1e-6
 _EDGE = 1e-7
 _SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
@@ -61,25 +61,32 @@ class Occluders:
     def __init__(
         self,
         wardrobe: dict[bpy.types.Object, int],
-        always: set[bpy.types.Object],
         never: Callable[[bpy.types.Object], bool],
     ) -> None:
         """
         Args:
             wardrobe: what each object is worn by, as index of the character.
-            always: objects that hide others even when they do not show in renders: the characters.
             never: tells of an object that it hides nothing.
         """
         self._wardrobe = wardrobe
-        self._always = always
         self._never = never
         self._rigid: dict[int, _Surface] = {}
         self._topologies: dict[int, Topology] = {}
         self.force_rays: bool | None = None
         """Tests only: send everything (True) or nothing (False) to Blender's ray tree."""
 
-    def visible(self, depsgraph: bpy.types.Depsgraph, view: CameraView, targets: Targets) -> np.ndarray:
-        """(R,) bool for the frame that ``depsgraph`` has evaluated."""
+    def visible(
+        self,
+        depsgraph: bpy.types.Depsgraph,
+        view: CameraView,
+        targets: Targets,
+        characters: dict[bpy.types.Object, MeshReading],
+    ) -> np.ndarray:
+        """(R,) bool for the frame that ``depsgraph`` has evaluated.
+
+        Args:
+            characters: what was read of them already; they hide others even when they do not show in renders.
+        """
         camera = targets.points @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
         depth = camera[:, 2]
         seen = (depth > view.clip_start) & (depth < view.clip_end)
@@ -87,57 +94,64 @@ class Occluders:
         u = xy[:, 0] * view.K[0, 0] + view.K[0, 2]
         v = xy[:, 1] * view.K[1, 1] + view.K[1, 2]
         seen &= (u >= 0) & (u <= view.width) & (v >= 0) & (v <= view.height)
+        if not seen.any():
+            return seen
+        near = _Frame(
+            view,
+            targets,
+            camera,
+            xy,
+            seen,
+            np.linalg.norm(camera, axis=1),
+            np.flatnonzero(seen),
+            PointGrid(camera[seen]),
+        )
+        for obj, reading in characters.items():
+            self._hide(obj, obj, _of_reading(reading), reading.matrix, near)
         for instance in depsgraph.object_instances:
             if not seen.any():
                 break
-            if self._hides(instance):
-                self._hide(instance, view, targets, camera, xy, seen)
+            source = _source(instance)
+            if self._hides(instance, source) and (instance.is_instance or source not in characters):
+                surface = self._surface(instance.object)
+                if surface is not None:
+                    self._hide(
+                        source, instance.object, surface, np.array(instance.matrix_world, dtype=np.float64), near
+                    )
         return seen
 
-    def _hides(self, instance: bpy.types.DepsgraphObjectInstance) -> bool:
+    def _hides(self, instance: bpy.types.DepsgraphObjectInstance, source: bpy.types.Object) -> bool:
         obj = instance.object
-        if obj.type not in _SURFACES or not instance.show_self:
+        if obj.type not in _SURFACES or not instance.show_self or self._never(source):
             return False
-        source = _source(instance)
-        if source in self._always:
-            return True
-        by_parent = instance.is_instance and instance.parent.hide_render
-        return not (self._never(source) or obj.hide_render or by_parent or not obj.visible_camera)
+        return not (obj.hide_render or (instance.is_instance and instance.parent.hide_render) or not obj.visible_camera)
 
     def _hide(
-        self,
-        instance: bpy.types.DepsgraphObjectInstance,
-        view: CameraView,
-        targets: Targets,
-        camera: np.ndarray,
-        xy: np.ndarray,
-        seen: np.ndarray,
+        self, source: bpy.types.Object, obj: bpy.types.Object, surface: _Surface, matrix: np.ndarray, frame: _Frame
     ) -> None:
-        """Clear ``seen`` (R,) where this instance stands before a point."""
-        obj = instance.object
-        surface = self._surface(obj)
-        if surface is None:
-            return
-        matrix = np.array(instance.matrix_world, dtype=np.float64)
+        """Clear what is seen where a surface stands before a point."""
+        view, targets, camera = frame.view, frame.targets, frame.camera
         to_camera = view.viewmat @ matrix
-        candidates = np.flatnonzero(seen & _behind_box(_move(surface.box, to_camera), camera[:, 2], xy))
-        if not len(candidates):
+        reached = _behind_box(_move(surface.box, to_camera), camera[:, 2], frame.xy)
+        reached &= frame.seen
+        if not reached.any():
             return
-        share = np.full(len(candidates), SELF_MARGIN)
-        wearer = self._wardrobe.get(_source(instance))
+        share = np.full(len(reached), SELF_MARGIN)
+        wearer = self._wardrobe.get(source)
         if wearer is not None:
-            share[targets.owner[candidates] == wearer] = WORN_MARGIN
-        limit = 1.0 - share * targets.height[candidates] / np.linalg.norm(camera[candidates], axis=1)
-        by_rays = surface.rigid and len(surface.triangles) > RAY_TRIANGLES
+            share[targets.owner == wearer] = WORN_MARGIN
+        limit = np.where(reached, 1.0 - share * targets.height / frame.distance, 0.0)
+        by_rays = surface.rigid and surface.by_corner.shape[1] > RAY_TRIANGLES
         if self.force_rays is not None:
-            by_rays = self.force_rays and obj.type == "MESH"
+            by_rays = self.force_rays and obj.type == "MESH" and surface.rigid
         if by_rays:
-            hidden = _cast(obj, matrix, view, targets.points[candidates], camera[candidates, 2], limit)
+            rays = np.flatnonzero(reached)
+            hidden = _cast(obj, matrix, view, targets.points[rays], camera[rays, 2], limit[rays])
+            frame.seen[rays[hidden]] = False
         else:
-            hidden = occluded(
-                _move(surface.vertices, to_camera), surface.triangles, camera[candidates], limit, view.clip_start
-            )
-        seen[candidates[hidden]] = False
+            rows = to_camera[:3, :3].astype(np.float32) @ surface.vertices.T + to_camera[:3, 3:].astype(np.float32)
+            hidden = occluded(rows, surface.by_corner, frame.grid, limit[frame.listed], view.clip_start)
+            frame.seen[frame.listed[hidden]] = False
 
     def _surface(self, obj: bpy.types.Object) -> _Surface | None:
         """The evaluated surface of an object or instance, from memory when it cannot have changed."""
@@ -165,7 +179,7 @@ class Occluders:
             known = self._topologies[name] = topology(mesh)
         vertices = positions(mesh)
         obj.to_mesh_clear()
-        surface = _Surface(vertices, known.triangles, _box(vertices), rigid)
+        surface = _Surface(vertices, known.by_corner, _box(bounds(vertices)), rigid)
         if rigid:
             self._rigid[key] = surface
         return surface
@@ -173,12 +187,34 @@ class Occluders:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """Vertices (V,3) float32 in object space, triangles (F,3), corners (8,3) of the bounding box."""
+    """Vertices (V,3) float32 in object space, triangles (3,F) by corner, corners (8,3) of the bounding box."""
 
     vertices: np.ndarray
-    triangles: np.ndarray
+    by_corner: np.ndarray
     box: np.ndarray
     rigid: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """The points at one frame.
+
+    In camera space (R,3), as (x,y)/z (R,2), whether they are still seen (R,), and metres from the camera (R,);
+    ``listed`` are the indices of those in ``grid``.
+    """
+
+    view: CameraView
+    targets: Targets
+    camera: np.ndarray
+    xy: np.ndarray
+    seen: np.ndarray
+    distance: np.ndarray
+    listed: np.ndarray
+    grid: PointGrid
+
+
+def _of_reading(reading: MeshReading) -> _Surface:
+    return _Surface(reading.vertices, reading.topology.by_corner, _box(reading.bounds), False)
 
 
 def _source(instance: bpy.types.DepsgraphObjectInstance) -> bpy.types.Object:
@@ -191,8 +227,8 @@ def _move(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T.astype(points.dtype) + matrix[:3, 3].astype(points.dtype)
 
 
-def _box(vertices: np.ndarray) -> np.ndarray:
-    ends = np.stack([vertices.min(axis=0), vertices.max(axis=0)])
+def _box(ends: np.ndarray) -> np.ndarray:
+    """The eight corners (8,3) of a box from its least and greatest coordinates (2,3)."""
     return np.stack([ends[[i, j, k], [0, 1, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
 
 
@@ -228,54 +264,114 @@ def _cast(
     return hidden
 
 
+class PointGrid:
+    """Points of one frame, sorted so that the few triangles that may hide them are found fast.
+
+    Works with (x,y)/z rather than pixels; cells divide the square around all points.
+    """
+
+    def __init__(self, points: np.ndarray) -> None:
+        """
+        Args:
+            points: (R,3) float64, camera space, in front of the camera.
+        """
+        self.points = points
+        self.xy = points[:, :2] / points[:, 2:]
+        self.low = self.xy.min(axis=0)
+        self.size = max(float((self.xy.max(axis=0) - self.low).max()), 1e-9) / _CELLS
+        self.pad = 1e-6 * (1 + np.abs(self.xy).max())
+        self.order = np.argsort(self.xy[:, 0], kind="stable")
+        self.ordered = self.xy[self.order, 0]
+        # One cell around for what lies outside. Vertices come in single precision: a point within rounding of its
+        # cell's edge fills the next cell as well.
+        filled = np.zeros((_CELLS + 2, _CELLS + 2), dtype=np.int32)
+        place = (self.xy - self.low) / self.size
+        slack = _ROUNDING + self.pad / self.size
+        for dx in (-slack, slack):
+            for dy in (-slack, slack):
+                cells = np.clip(np.floor(place + (dx, dy)), -1, _CELLS).astype(np.int64) + 1
+                filled[cells[:, 1], cells[:, 0]] = 1
+        table = np.zeros((_CELLS + 3, _CELLS + 3), dtype=np.int32)
+        table[1:, 1:] = filled.cumsum(axis=0).cumsum(axis=1)
+        self.table = table.ravel()
+
+    def near_points(self, projected: np.ndarray, behind: np.ndarray | None, by_corner: np.ndarray) -> np.ndarray:
+        """Indices of triangles whose bounding boxes share a cell with a point; a few more, never one less.
+
+        Args:
+            projected: (2,V) float32, x/z and y/z.
+            behind: (V,) bool, vertices that are not before the camera; None when all are.
+            by_corner: (3,F).
+        """
+        spans = []
+        for row, start in zip(projected, self.low, strict=True):
+            place = (row - np.float32(start)) * np.float32(1 / self.size) + np.float32(1)
+            cells = np.clip(place, 0, _CELLS + 1).astype(np.int16)
+            a, b, c = (np.take(cells, corner) for corner in by_corner)
+            spans.append((np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c) + np.int16(1)))
+        (left, right), (top, bottom) = spans
+        width = _CELLS + 3
+        upper, lower = top.astype(np.int32) * width, bottom.astype(np.int32) * width
+        table = self.table
+        found = table[lower + right] - table[upper + right] > table[lower + left] - table[upper + left]
+        if behind is not None:
+            a, b, c = (np.take(behind, corner) for corner in by_corner)
+            found = (found & ~(a | b | c)) | ((a | b | c) & ~(a & b & c))
+        return np.flatnonzero(found)
+
+
 def occluded(
-    vertices: np.ndarray, triangles: np.ndarray, points: np.ndarray, limit: np.ndarray, near: float
+    vertices: np.ndarray, by_corner: np.ndarray, grid: PointGrid, limit: np.ndarray, near: float
 ) -> np.ndarray:
     """Which points a mesh hides from the camera.
 
     Args:
-        vertices: (V,3) float32, camera space (z forward).
-        triangles: (F,3) int.
-        points: (R,3) float64, camera space, in front of the camera.
-        limit: (R,) in (0,1); surfaces beyond this share of the way to the point do not hide it.
+        vertices: (3,V) float32, rows x, y, z in camera space (z forward).
+        by_corner: (3,F) int, vertices of each triangle.
+        grid: the points (R,3).
+        limit: (R,) surfaces beyond this share of the way to a point do not hide it; 0 leaves the point out.
         near: metres; surfaces before this plane are not seen.
 
     Returns:
         (R,) bool.
     """
+    points = grid.points
     hidden = np.zeros(len(points), dtype=bool)
-    xy = points[:, :2] / points[:, 2:]
-    depth = vertices[:, 2]
-    front = depth > _EPSILON
-    if not front.any():
+    depth = vertices[2]
+    behind = depth <= _EPSILON
+    crossed = bool(behind.any())
+    if crossed and behind.all():
         return hidden
-    projected = vertices[:, :2] / np.where(front, depth, 1.0)[:, None]
-    chosen = _over_points(projected, front, triangles, xy)
+    projected = vertices[:2] / (np.where(behind, np.float32(1), depth) if crossed else depth)
+    chosen = grid.near_points(projected, behind if crossed else None, by_corner)
     if not len(chosen):
         return hidden
 
-    corners = triangles[chosen]
-    spread = projected[corners]
-    low, high = spread.min(axis=1), spread.max(axis=1)
-    pad = 1e-6 * (1 + np.abs(spread).max(axis=(1, 2)))[:, None]
-    low, high = low - pad, high + pad
-    crossing = ~front[corners].all(axis=1)
-    low[crossing], high[crossing] = -np.inf, np.inf
-    nearest = depth[corners].min(axis=1)
+    a, b, c = (np.take(corner, chosen) for corner in by_corner)
+    low, high = (
+        [pick(pick(row[a], row[b]), row[c]) for row in (*projected, depth)] for pick in (np.minimum, np.maximum)
+    )
+    nearest = low.pop()
+    if crossed:
+        part = behind[a] | behind[b] | behind[c]
+        for least, most in zip(low, high, strict=False):
+            least[part], most[part] = -np.inf, np.inf
 
-    order = np.argsort(xy[:, 0], kind="stable")
-    first = np.searchsorted(xy[order, 0], low[:, 0], side="left")
-    counts = np.searchsorted(xy[order, 0], high[:, 0], side="right") - first
+    first = np.searchsorted(grid.ordered, low[0] - grid.pad, side="left")
+    counts = np.searchsorted(grid.ordered, high[0] + grid.pad, side="right") - first
+    reach = points[:, 2] * limit
     ends = np.cumsum(counts)
     for begin, end in _chunks(ends):
         taken = np.repeat(np.arange(begin, end), counts[begin:end])
-        offsets = np.arange(len(taken)) - np.repeat(ends[begin:end] - counts[begin:end], counts[begin:end])
-        offsets += ends[begin - 1] if begin else 0
-        point = order[first[taken] + offsets]
-        inside = (xy[point, 1] >= low[taken, 1]) & (xy[point, 1] <= high[taken, 1])
-        inside &= nearest[taken] < points[point, 2] * limit[point]
+        base = ends[begin - 1] if begin else 0
+        point = grid.order[np.arange(len(taken)) + (first - ends + counts)[taken] + base]
+        v = grid.xy[point, 1]
+        inside = (v >= low[1][taken] - grid.pad) & (v <= high[1][taken] + grid.pad) & (nearest[taken] < reach[point])
         taken, point = taken[inside], point[inside]
-        share = _intersect(vertices[corners[taken]].astype(np.float64), points[point])
+        if not len(point):
+            continue
+        corners = [vertices[:, corner[taken]].astype(np.float64) for corner in (a, b, c)]
+        share = _intersect(*corners, points[point].T)
         hit = (share < limit[point]) & (share * points[point, 2] > near)
         hidden[point[hit]] = True
     return hidden
@@ -290,55 +386,32 @@ def _chunks(ends: np.ndarray, most: int = 2_000_000) -> list[tuple[int, int]]:
     return list(itertools.pairwise(cuts))
 
 
-def _over_points(projected: np.ndarray, front: np.ndarray, triangles: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Indices of triangles whose bounding boxes share a cell with a point; conservative."""
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    # Rounding of single precision must not push a vertex over a cell's edge that its triangle reaches.
-    scale = _CELLS / np.maximum(high - low, 1e-9)
-    cells = np.clip(np.floor((xy - low) * scale), 0, _CELLS - 1).astype(np.int64) + 1
-    filled = np.zeros((_CELLS + 2, _CELLS + 2), dtype=np.int32)
-    np.add.at(filled, (cells[:, 1], cells[:, 0]), 1)
-    table = np.zeros((_CELLS + 3, _CELLS + 3), dtype=np.int32)
-    table[1:, 1:] = filled.cumsum(axis=0).cumsum(axis=1)
-    table = table.ravel()
-
-    scaled = (projected - low.astype(np.float32)) * scale.astype(np.float32)
-    least = np.clip(np.floor(scaled - _CELL_PAD), -1, _CELLS).astype(np.int16) + np.int16(1)
-    most = np.clip(np.floor(scaled + _CELL_PAD), -1, _CELLS).astype(np.int16) + np.int16(1)
-    if not front.all():
-        behind = ~front
-        least[behind], most[behind] = 0, _CELLS + 1
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
-
-    def reduce(values: np.ndarray, pick: np.ufunc) -> np.ndarray:
-        return pick(pick(values[a], values[b]), values[c])
-
-    left, right = reduce(least[:, 0], np.minimum), reduce(most[:, 0], np.maximum) + 1
-    top, bottom = reduce(least[:, 1], np.minimum), reduce(most[:, 1], np.maximum) + 1
-    width = _CELLS + 3
-    upper, lower = top.astype(np.int32) * width, bottom.astype(np.int32) * width
-    count = table[lower + right] - table[upper + right] - table[lower + left] + table[upper + left]
-    found = count > 0
-    if not front.all():
-        # Behind vertices were given the whole grid's reach: drop what lies behind entirely.
-        least_front = reduce(front, np.logical_or)
-        reach = front.all() | least_front
-        crossing = least_front & ~reduce(front, np.logical_and)
-        found = (found & reach) | crossing
-    return np.flatnonzero(found)
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of (3,P) rows; numpy's own is slow on short lists."""
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
-def _intersect(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(P,) share of the way from the camera to ``points`` (P,3) at which triangles (P,3,3) are met; inf for a miss."""
-    origin = corners[:, 0]
-    first, second = corners[:, 1] - origin, corners[:, 2] - origin
-    normal = np.cross(points, second)
-    determinant = np.einsum("pi,pi->p", first, normal)
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _intersect(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where the way from the camera (the origin) to a point meets a triangle.
+
+    Args:
+        a, b, c: (3,P) float64 corners; points: (3,P).
+
+    Returns:
+        (P,) share of the way; inf for a miss.
+    """
+    first, second = b - a, c - a
+    normal = _cross(points, second)
+    determinant = _dot(first, normal)
     parallel = np.abs(determinant) < 1e-18
     scale = 1.0 / np.where(parallel, 1.0, determinant)
-    u = -np.einsum("pi,pi->p", origin, normal) * scale
-    across = np.cross(-origin, first)
-    v = np.einsum("pi,pi->p", points, across) * scale
-    share = np.einsum("pi,pi->p", second, across) * scale
+    u = -_dot(a, normal) * scale
+    across = _cross(first, a)
+    v = _dot(points, across) * scale
+    share = _dot(second, across) * scale
     missed = parallel | (u < -_EDGE) | (v < -_EDGE) | (u + v > 1 + _EDGE) | (share <= 0)
     return np.where(missed, np.inf, share)
