@@ -46,7 +46,8 @@ def _sizes(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
     width = max(width, least * max(1.0, aspect))
     width = min(width, most * min(1.0, aspect))
-    model = tuple(max(multiple, multiple * round(side / multiple)) for side in (width, width / aspect))
+    snapped = [max(multiple, multiple * round(side / multiple)) for side in (width, width / aspect)]
+    model = (snapped[0], snapped[1])
     # Of the sizes at the clip's aspect, the one with as many pixels as the model makes.
     scale = sqrt(model[0] * model[1] / aspect)
     result = model if model[0] * clip.height == model[1] * clip.width else (_even(scale * aspect), _even(scale))
@@ -59,7 +60,7 @@ def _sizes(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int
         )
     if result != model:
         notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
-    return result, (model[0], model[1]), tuple(notes)
+    return result, model, tuple(notes)
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:

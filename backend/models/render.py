@@ -12,7 +12,8 @@ from typing import Any
 
 from ..shot import Shot
 from .engine import Cancelled, Progress, Result
-from .registry import load_engine, plan_shot
+from .quality import list_quality
+from .registry import load_engine, model_spec, plan_shot
 
 _STAGES = {
     "loading": "Loading",
@@ -32,6 +33,9 @@ def add_render_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, help="0 to 4294967295; the shot's by default")
     parser.add_argument("--steps", type=int, help="denoising steps")
     parser.add_argument("--guidance", type=float, help="guidance scale; 1 turns it off")
+    parser.add_argument(
+        "--quality", choices=list(list_quality()), help="steps and guidance where the shot leaves them open"
+    )
     parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -46,6 +50,9 @@ def run_render(args: argparse.Namespace) -> int:
     if not 0 <= changes.get("seed", 0) < 2**32:
         raise ValueError(f"--seed {args.seed}: choose 0 to 4294967295")
     shot = replace(shot, settings=replace(shot.settings, **changes))
+    if args.quality is not None:
+        defaults = model_spec(shot.settings.model).defaults
+        shot = replace(shot, settings=list_quality()[args.quality].apply(shot.settings, defaults))
     _check_output(args.output)
     plan = plan_shot(shot)
     for note in plan.notes:

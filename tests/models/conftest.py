@@ -123,14 +123,14 @@ def make_shot(
         rest = rng.uniform(-0.8, 0.8, (points, 3))
         drift = np.linspace(0, 0.5, frames)[:, None, None] * np.array([1.0, 0.0, 0.0])
         cloud = (rest + [i - (characters - 1) / 2, 0, 1])[None] + drift
-        looks = Reference(png(seed=i), cloud[0].astype(np.float32), viewmats[0], K) if reference else None
+        looks = Reference(png(seed=i), cloud[0].astype(np.float32), *(m.astype(np.float32) for m in (viewmats[0], K)))
         people.append(
             Character(
                 name=f"person {i}",
                 points=cloud.astype(np.float32),
                 rest_points=rest.astype(np.float32),
                 visibility=rng.random((frames, points)) < 0.5,
-                reference=looks,
+                reference=looks if reference else None,
             )
         )
     clip = Clip(12.0, width, height, viewmats.astype(np.float32), np.repeat(K[None], frames, 0).astype(np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.models.isa.conditions import (
     crop_picture,
@@ -35,6 +35,7 @@ def scene(turn: float = 0.0, shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     return points @ motion.T + shift, rng.uniform(-1, 1, (1, 12, 3)), viewmats, Ks
 
 
+@settings(max_examples=12)
 @given(turn=st.floats(-3, 3), x=st.floats(-20, 20), z=st.floats(-5, 5))
 def test_moving_and_turning_the_set_changes_nothing(turn, x, z):
     points, rest, viewmats, Ks = scene()

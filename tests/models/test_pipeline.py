@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -75,7 +77,7 @@ def test_windows(latents, window, overlap):
         assert indices[0] == 0 and len(indices) == min(window, latents)
         assert indices[1:] == list(range(indices[1], indices[1] + len(indices) - 1)) if len(indices) > 1 else True
     least = min(overlap, window - 2)
-    shared = [len(set(a[1:]) & set(b[1:])) for a, b in zip(windows, windows[1:], strict=False)]
+    shared = [len(set(a[1:]) & set(b[1:])) for a, b in pairwise(windows)]
     assert all(count >= least for count in shared)
     if shared:
         # The last pair is no closer than the others, but for rounding.

@@ -82,7 +82,7 @@ class ISAEngine:
                 from transformers import CLIPVisionModel
 
                 folder = self.spec.folder / "image_encoder"
-                encoder = CLIPVisionModel.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
+                encoder: Any = CLIPVisionModel.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
                 self._image_encoder = encoder.to(self.device).eval()
             pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(self.spec))
             pipeline.set_progress_bar_config(disable=True)

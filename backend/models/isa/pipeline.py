@@ -94,7 +94,7 @@ class ISAPipeline(DiffusionPipeline):
         batch, frames = shape[0], shape[2]
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
-        latents = latents.to(device=device, dtype=torch.float32)
+        x_BCLhw: Tensor = latents.to(device=device, dtype=torch.float32)
 
         inputs = inputs.to(device=device)
         guided = guidance_scale > 1
@@ -112,11 +112,11 @@ class ISAPipeline(DiffusionPipeline):
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         for step, timestep in enumerate(self.scheduler.timesteps, 1):
-            flow = torch.zeros_like(latents)
+            flow = torch.zeros_like(x_BCLhw)
             for index, weight, part in zip(windows, weights, parts, strict=True):
                 if check is not None:
                     check()
-                x = latents.index_select(2, index)
+                x = x_BCLhw.index_select(2, index)
                 x = torch.cat([x, x]) if guided else x
                 prediction = self.transformer(x, timestep.expand(x.shape[0]), part, return_dict=False)[0].float()
                 if guided:
@@ -125,12 +125,12 @@ class ISAPipeline(DiffusionPipeline):
                 flow.index_add_(2, index, prediction * weight)
             flow /= total
             sigma = timestep / self.scheduler.config["num_train_timesteps"]
-            clean = latents - sigma * flow
-            latents = self.scheduler.step(flow, timestep, latents, return_dict=False)[0]
+            clean = x_BCLhw - sigma * flow
+            x_BCLhw = self.scheduler.step(flow, timestep, x_BCLhw, return_dict=False)[0]
             if on_step is not None:
                 on_step(step, num_inference_steps, clean)
 
         if output_type == "latent":
-            return ISAPipelineOutput(frames=None, latents=latents)
-        z = self.vae.denormalize(latents).to(self.vae.dtype)
-        return ISAPipelineOutput(frames=self.vae.decode(z, chunk=decode_chunk).sample, latents=latents)
+            return ISAPipelineOutput(frames=None, latents=x_BCLhw)
+        z = self.vae.denormalize(x_BCLhw).to(self.vae.dtype)
+        return ISAPipelineOutput(frames=self.vae.decode(z, chunk=decode_chunk).sample, latents=x_BCLhw)

@@ -10,6 +10,7 @@ Everything but the two temporal layers is independent per latent frame, so frame
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -226,13 +227,16 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.character_embedding.weight, std=0.02)
-        for block in self.blocks:
+        for block in self._isa_blocks():
             block.interspatial_attention.init_weights()
             block.camera_attention.init_weights()
             block.reference_attention.init_weights()
         # Every block is the identity and the output zero at first.
         for linear in (self.modulation_out, self.modulation_final, self.patch_out):
             nn.init.zeros_(linear.weight)
+
+    def _isa_blocks(self) -> list[ISABlock]:
+        return cast(list[ISABlock], list(self.blocks))
 
     def _dtype(self) -> torch.dtype:
         return self.patch_in.weight.dtype
@@ -321,10 +325,10 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         size = self.config["camera_patch_size"]
         rays_BLX = group_frames(inputs.plucker, 1, _POSES).flatten(2, 3)
         patches = rays_BLX.unflatten(4, (-1, size)).unflatten(3, (-1, size)).permute(0, 1, 3, 5, 2, 4, 6)
-        grid = patches.shape[2:4]
+        rows, columns = patches.shape[2:4]
         tokens = self.camera_out(F.silu(self.camera_in(patches.flatten(4).flatten(2, 3).to(self._dtype()))))
         tokens = torch.where(inputs.camera_present[:, None, None, None], tokens, self.null_camera.to(tokens.dtype))
-        return tokens + self._grid_encoding(*grid, tokens.device)
+        return tokens + self._grid_encoding(rows, columns, tokens.device)
 
     def _reference_tokens(self, inputs: ISAInputs) -> tuple[Tensor, Tensor]:
         """Tokens of all characters' references and a null token (B,R+1,D), and their mask (B,R+1)."""
@@ -349,8 +353,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         camera_BLPD = self._camera_tokens(inputs)
         reference_BRD, reference_mask = self._reference_tokens(inputs)
         b, frames = camera_BLPD.shape[:2]
-        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in self.blocks]
-        reference = [block.reference_attention.keys_values(reference_BRD) for block in self.blocks]
+        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in self._isa_blocks()]
+        reference = [block.reference_attention.keys_values(reference_BRD) for block in self._isa_blocks()]
         return ISAConditions(
             latents=self._condition_latents(inputs).to(self._dtype()),
             point_tokens=point_tokens,
@@ -400,10 +404,12 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         modulation = self.modulation_out(self.modulation_in(time_BD)).unflatten(1, (_MODULATIONS, -1))
         rotation = rotary(positions, self.config["attention_head_dim"])
 
-        for index, block in enumerate(self.blocks):
+        checkpoint = self._gradient_checkpointing_func if self.gradient_checkpointing else None
+        checkpoint: Any = self._gradient_checkpointing_func if self.gradient_checkpointing else None
+        for index, block in enumerate(self._isa_blocks()):
             arguments = (x_BLPD, y_BLMD, modulation, encoding_PD, rotation, conditions, index)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                x_BLPD, y_BLMD = self._gradient_checkpointing_func(block, *arguments)
+            if checkpoint is not None and torch.is_grad_enabled():
+                x_BLPD, y_BLMD = checkpoint(block, *arguments)
             else:
                 x_BLPD, y_BLMD = block(*arguments)
 

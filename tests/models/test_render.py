@@ -1,0 +1,87 @@
+"""``maquette render`` and the quality levels."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+
+import pytest
+from maquette.backend.media import decode_video, read_mp4_metadata
+from maquette.backend.models import registry
+from maquette.backend.models.quality import list_quality
+from maquette.backend.models.registry import ModelDefaults, ModelError
+from maquette.backend.models.render import add_render_parser
+from maquette.backend.shot import Settings
+
+from .conftest import make_shot
+
+
+@pytest.fixture
+def render(monkeypatch, model_dir):
+    monkeypatch.setattr(registry, "PRESETS", model_dir)
+    parser = argparse.ArgumentParser()
+    add_render_parser(parser.add_subparsers())
+
+    def run(*arguments: object) -> int:
+        args = parser.parse_args(["render", *map(str, arguments)])
+        return args.run(args)
+
+    return run
+
+
+def test_writes_the_video_the_frames_and_their_settings(render, tmp_path, capsys):
+    shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
+    make_shot(frames=6).save(shot)
+    assert render(shot, "-o", out, "--seed", 7, "--quality", "draft", "--frames-dir", frames, "--device", "cpu") == 0
+    video, fps = decode_video(out)
+    assert video.shape == (6, 32, 32, 3) and fps == 12
+    assert len(list(frames.glob("*.png"))) == 6
+    metadata = read_mp4_metadata(out)
+    assert metadata["seed"] == 7 and metadata["steps"] == 1 and metadata["guidance"] == 1.0
+    printed = capsys.readouterr()
+    assert "6 frames of 32 x 32" in printed.out
+    assert "Denoising" in printed.err and "Note: 6 frames were generated as 9" in printed.err
+
+
+def test_interrupting_writes_nothing_and_gives_the_handler_back(render, tmp_path, monkeypatch):
+    from maquette.backend.models.render import ProgressBar
+
+    shot, out = tmp_path / "a.shot", tmp_path / "a.mp4"
+    make_shot(steps=50).save(shot)
+    before = signal.getsignal(signal.SIGINT)
+    update = ProgressBar.update
+
+    def press_control_c(self, progress):
+        update(self, progress)
+        if progress.stage == "denoising" and progress.step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressBar, "update", press_control_c)
+    assert render(shot, "-o", out, "--quiet") == 130
+    assert not out.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-o", "a.mov"], "ends in .mp4"),
+        (["-o", "nowhere/a.mp4"], "no such folder"),
+        (["-o", "a.mp4", "--seed", -1], "choose 0 to"),
+        (["-o", "a.mp4", "--model", "other"], "no model 'other'"),
+    ],
+)
+def test_wrong_arguments_fail_before_the_work(render, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    make_shot().save("a.shot")
+    with pytest.raises((ValueError, OSError, ModelError), match=says):
+        render("a.shot", *arguments)
+
+
+def test_quality_levels_fill_in_only_what_is_open():
+    levels = list_quality()
+    assert list(levels) == ["draft", "standard", "fine"]
+    defaults = ModelDefaults(steps=20, guidance=2.0, width=64, height=64, frames=9)
+    assert levels["draft"].apply(Settings(), defaults).steps == 10
+    assert levels["standard"].apply(Settings(), defaults).guidance is None
+    assert levels["fine"].apply(Settings(steps=3), defaults).steps == 3
