@@ -21,7 +21,7 @@ class _Result:
         """Only when there is a result."""
         if context.scene.maquette.results:
             return True
-        cls.poll_message_set("There is no result yet: press Generate")
+        cls.poll_message_set("There is no result yet: press Generate")  # type: ignore[attr-defined]
         return False
 
     def _chosen(self, context: Context) -> int | None:
@@ -30,7 +30,7 @@ class _Result:
         index = shot.active_result if self.index < 0 else self.index
         if 0 <= index < len(shot.results):
             return index
-        self.report({"ERROR"}, f"The list has no entry {index}: it holds {len(shot.results)}")
+        self.report({"ERROR"}, f"The list has no entry {index}: it holds {len(shot.results)}")  # type: ignore[attr-defined]
         return None
 
 

@@ -28,7 +28,7 @@ def draw_text(layout: UILayout, context: Context, text: str, icon: str = "NONE",
     Args:
         width: pixels to fill; the region's when None.
     """
-    scale = context.preferences.system.ui_scale
+    scale = context.preferences.system.ui_scale or 1.0  # 0 where there is no window
     if width is None:
         width = context.region.width if context.region else 300.0
     characters = max(int((width / scale - _MARGIN) / _CHARACTER), 16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.types import Context, Menu, Panel, UILayout
 
+from .body import active_character
 from .main import SidebarPanel, draw_hint, draw_text, duration
 
 _ICONS = {"OK": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
@@ -68,10 +69,9 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
     box = layout.box()
     row = box.row()
     row.label(text="Characters", icon="OUTLINER_OB_ARMATURE")
-    active = context.object
-    meshes = active is not None and active.type == "MESH"
-    if meshes and not active.maquette.is_character:
-        row.prop(active.maquette, "is_character", text="Add Active", icon="ADD", toggle=True)
+    mesh = active_character(context)
+    if mesh is not None and not mesh.maquette.is_character:
+        row.prop(mesh.maquette, "is_character", text="Add Active", icon="ADD", toggle=True)
     column = box.column(align=True)
     for check in checks:
         obj = scene.objects.get(check.target)
@@ -87,10 +87,10 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
             else:
                 draw_text(column, context, check.message, "BLANK1")
         row.prop(obj.maquette, "is_character", text="", icon="X", emboss=False, toggle=True, invert_checkbox=True)
-    if meshes and active.maquette.is_character:
-        marks = active.maquette
+    if mesh is not None and mesh.maquette.is_character:
+        marks = mesh.maquette
         header, body = box.panel("maquette_reference", default_closed=True)
-        header.label(text=f"Looks of {active.name}")
+        header.label(text=f"Looks of {mesh.name}")
         if body is not None:
             body.use_property_split = True
             body.use_property_decorate = False
@@ -253,7 +253,7 @@ def _draw_ended(layout: UILayout, context: Context) -> None:
 
 
 def _is_local(context: Context) -> bool:
-    addon = context.preferences.addons.get(__package__.rpartition(".")[0])
+    addon = context.preferences.addons.get(__name__.rsplit(".", 2)[0])
     return addon is not None and addon.preferences.mode == "LOCAL"
 
 

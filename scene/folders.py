@@ -13,7 +13,7 @@ import bpy
 if TYPE_CHECKING:
     from ..preferences import MAQUETTE_AP_preferences
 
-ADDON = __package__.rpartition(".")[0]
+ADDON = __name__.rsplit(".", 2)[0]
 """The extension's package, ``bl_ext.<repository>.maquette``."""
 
 RESULTS_BESIDE_BLEND = "maquette"

@@ -62,6 +62,8 @@ def show_preview(path: str, revision: int) -> None:
     _previews.clear()
     # A name that was loaded before would give the old picture.
     picture = _previews.load(f"preview{next(_names)}", path, "IMAGE")
+    # Asking for the size reads the file now; left to itself, Blender would first show a spinner each time.
+    _ = (picture.icon_size[:], picture.image_size[:])
     view = bpy.context.window_manager.maquette
     view.preview_path, view.preview = path, picture.icon_id
 

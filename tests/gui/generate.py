@@ -18,7 +18,7 @@ STEP = 6
 seen = []
 gaps = []
 last = time.monotonic()
-deadline = time.monotonic() + 240
+deadline = time.monotonic() + 900
 
 
 def tick():
@@ -45,7 +45,7 @@ def setup():
     scene.frame_end = 17
     scene.frame_set(9)
     scene.render.resolution_x = scene.render.resolution_y = 256
-    scene.maquette.prompt = "wait=1.5"
+    scene.maquette.prompt = "wait=4"
     scene.maquette.steps = 12
     print("generate", bpy.ops.maquette.generate("INVOKE_DEFAULT"))
     last = time.monotonic()

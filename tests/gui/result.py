@@ -6,7 +6,7 @@ import bpy
 
 ADDON = next(name for name in bpy.context.preferences.addons.keys() if name.endswith(".maquette"))
 
-deadline = time.monotonic() + 300
+deadline = time.monotonic() + 900
 waits = 0
 
 

@@ -1,0 +1,199 @@
+"""What the Shot and Result panels and the preferences say in every state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import bpy
+import pytest
+
+from ..scene.job_scene import Bench
+from .layout import Layout, a_context, draw
+
+
+@pytest.fixture
+def bench(addon: ModuleType) -> Iterator[Bench]:
+    bench = Bench(addon)
+    bench.preferences.address = "127.0.0.1:8188"
+    yield bench
+    bench.jobs.close()
+
+
+def look(bench: Bench) -> None:
+    """As the timer does, a moment later."""
+    bench.readiness.publish(now=True)
+    bench.jobs.poll()
+
+
+def test_an_empty_scene_is_told_what_it_needs(bench: Bench) -> None:
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "No character yet: add a body" in drawn.text and "No camera: add a camera move" in drawn.text
+    assert "maquette.generate" in drawn.operators and "maquette.export_shot" in drawn.operators
+
+
+def test_a_ready_scene_has_nothing_to_say(bench: Bench) -> None:
+    bench.build()
+    look(bench)
+    assert [check.level for check in bench.view.checks] == ["OK", "OK"]
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "Performer" in drawn.texts and "No camera" not in drawn.text and "No backend" not in drawn.text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda scene, cube: cube.animation_data_clear(), "Nothing is keyed"),
+        (lambda scene, cube: setattr(scene.camera.data, "type", "ORTHO"), "set its lens to Perspective"),
+        (lambda scene, cube: setattr(scene, "frame_end", 1), "single frame"),
+        (lambda scene, cube: setattr(scene.maquette, "background", "PICTURE"), "No background picture"),
+        (
+            lambda scene, cube: (
+                setattr(scene.maquette, "background", "VIDEO"),
+                setattr(scene.maquette, "background_path", "/gone.mp4"),
+            ),
+            "gone.mp4 is not there",
+        ),
+        (lambda scene, cube: setattr(cube.maquette, "reference_source", "IMAGE"), "No reference picture"),
+        (
+            lambda scene, cube: (setattr(cube, "hide_viewport", True), setattr(cube, "hide_render", True)),
+            "Switched off",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(bench: Bench, change, words: str) -> None:
+    scene = bench.build()
+    change(scene, bpy.data.objects["Performer"])
+    look(bench)
+    assert words in draw("MAQUETTE_PT_shot").text
+
+
+def test_no_backend_offers_to_install_one(bench: Bench) -> None:
+    bench.preferences.mode = "LOCAL"
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "No backend is installed" in drawn.text and "maquette.install_backend" in drawn.operators
+    bench.view.backend.local_state = "INSTALLING"
+    bench.view.backend.local_progress = 0.4
+    assert "maquette.cancel_install" in draw("MAQUETTE_PT_shot").operators
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"phase": "capturing", "step": 3, "steps": 12}, "Capturing 3 of 12"),
+        ({"phase": "submitting", "message": "Starting the backend"}, "Starting the backend"),
+        ({"phase": "queued", "queue_position": 0}, "Next in the Queue"),
+        ({"phase": "queued", "queue_position": 3, "eta_seconds": 600.0}, "Queued Behind 3 about 10 min left"),
+        (
+            {"phase": "running", "stage": "denoising", "step": 6, "steps": 30, "progress": 0.2, "eta_seconds": 125.0},
+            "Denoising 20% step 6 of 30, about 2 min 5 s left",
+        ),
+        ({"phase": "running", "message": "The backend stopped answering"}, "The backend stopped answering"),
+        ({"phase": "downloading", "progress": 0.5}, "Fetching the Video 50%"),
+        ({"phase": "cancelling", "message": "Cancelling"}, "Cancelling"),
+        ({"phase": "failed", "message": "The disk is full", "shot": "/a.shot"}, "The disk is full"),
+        ({"phase": "done", "message": "a.mp4 is loaded", "notes": ("Size snapped",)}, "Size snapped"),
+        ({"phase": "cancelled", "message": "Cancelled"}, "Cancelled"),
+    ],
+)
+def test_every_state_of_a_job(bench: Bench, changes: dict, words: str) -> None:
+    bench.build()
+    phase = bench.events.Phase(changes.pop("phase"))
+    bench.jobs.runner.state = replace(bench.state, phase=phase, **changes)
+    bench.module("scene.job_view").publish(bench.jobs.runner)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert words in drawn.text
+    resting = phase.value in ("failed", "done", "cancelled")
+    assert ("maquette.generate" in drawn.operators) == resting
+    assert ("maquette.cancel" in drawn.operators) != resting
+    assert ("maquette.resume_job" in drawn.operators) == (phase.value == "failed")
+
+
+def test_the_models_menu(bench: Bench) -> None:
+    bench.backends.show_models(
+        [
+            {"id": "isa-nano", "label": "ISA Nano", "available": True},
+            {"id": "isa-4b", "label": "ISA 4B", "available": False, "missing": ["dit.safetensors"]},
+        ]
+    )
+    assert draw("MAQUETTE_MT_models").texts == ["ISA Nano", "ISA 4B (files missing)"]
+    bpy.context.scene.maquette.model = "isa-4b"
+    assert "lacks files of this model: dit.safetensors" in draw("MAQUETTE_PT_shot").text
+
+
+def test_the_model_is_known_without_any_backend(bench: Bench) -> None:
+    (bench.folders.user_folder() / "models.json").unlink(missing_ok=True)
+    bench.backends.republish()
+    assert bench.view.backend.models[0].name == bpy.context.scene.maquette.model == "isa-nano"
+    assert bench.view.backend.models[0].state == "UNKNOWN"
+
+
+def test_results(bench: Bench, tmp_path: Path) -> None:
+    assert "Finished videos appear here" in draw("MAQUETTE_PT_result").text
+    item = bpy.context.scene.maquette.results.add()
+    item.name, item.filepath, item.frame_count, item.model = "walk", str(tmp_path / "walk.mp4"), 17, "isa-nano"
+    drawn = draw("MAQUETTE_PT_result")
+    assert drawn.operators.count("maquette.load_result") == 3
+    assert "Frames 1 to 17, 24 fps" in drawn.text
+
+
+@pytest.mark.parametrize("mode", ["LOCAL", "SERVER"])
+@pytest.mark.parametrize(
+    "state", ["ABSENT", "INSTALLING", "CANCELLING", "STOPPED", "STARTING", "RUNNING", "FAILED", "DEAD"]
+)
+def test_preferences(bench: Bench, mode: str, state: str) -> None:
+    bench.preferences.mode = mode
+    view = bench.view.backend
+    view.local_state, view.local_message = state, "The disk is full"
+    view.test_state, view.test_message = "OK", "Maquette 0.1.0 on cuda:0"
+    layout = Layout()
+    preferences = bench.preferences
+
+    class Drawn:
+        """The preferences with a layout of ours."""
+
+        def __getattr__(self, name: str):
+            return getattr(preferences, name)
+
+    drawn = Drawn()
+    drawn.layout = layout
+    drawn.bl_rna = preferences.bl_rna
+    bench.module("panels.preferences").draw(drawn, a_context())
+    if mode == "SERVER":
+        assert "Maquette 0.1.0 on cuda:0" in layout.text
+        assert {"address", "token"} <= set(layout.properties) and "maquette.test_connection" in layout.operators
+    else:
+        wanted = {
+            "ABSENT": "install_backend", "FAILED": "install_backend", "INSTALLING": "cancel_install",
+            "STOPPED": "start_backend", "DEAD": "start_backend", "STARTING": "stop_backend", "RUNNING": "stop_backend",
+        }  # fmt: skip
+        if state in wanted:
+            assert f"maquette.{wanted[state]}" in layout.operators
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (65, "1 min 5 s"),
+        (120, "2 min"),
+        (1000, "16 min"),
+        (3600, "1 h"),
+        (4800, "1 h 20 min"),
+    ],
+)
+def test_durations(bench: Bench, seconds: float, words: str) -> None:
+    assert bench.module("panels.main").duration(seconds) == words
+
+
+def test_long_messages_are_broken_into_lines(bench: Bench) -> None:
+    text = "The backend stopped answering during the job. " * 4
+    main = bench.module("panels.main")
+    layout = Layout()
+    main.draw_text(layout, a_context(), text, "INFO")
+    assert len(layout.texts) > 4 and max(map(len, layout.texts)) < 40 and layout.text == text.strip()
