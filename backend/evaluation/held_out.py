@@ -68,3 +68,16 @@ def evaluate(
         )
     means = [float(value) for value in np.mean(rows, axis=0)]
     return Figures(len(samples), steps, guidance, *means), films
+
+
+def held_out_sheet(samples: Sequence[Sample], films: Sequence[np.ndarray]) -> np.ndarray:
+    """Picture (H,W,3) of true films above generated ones, the reference in front of each."""
+    rows = []
+    for sample, film in zip(samples, films, strict=True):
+        chosen = np.linspace(0, len(film) - 1, 5).round().astype(int)
+        true = np.concatenate([sample.ref_image[0], *sample.video[chosen]], axis=1)
+        blank = np.full_like(sample.ref_image[0], 255)
+        rows.append(np.concatenate([true, np.concatenate([blank, *film[chosen]], axis=1)], axis=0))
+    if len(rows) % 2:
+        rows.append(np.full_like(rows[0], 255))
+    return np.concatenate([np.concatenate(rows[i : i + 2], axis=1) for i in range(0, len(rows), 2)], axis=0)

@@ -20,7 +20,9 @@ def add_train_parser(subparsers: Any) -> None:
         description="Train a model on synthetic shots. A run's name does everything: data, VAE, DiT and export; "
         "a part's name does that part of it.",
     )
-    parser.add_argument("what", choices=[*runs, *STAGES], help="a run (a file of presets/training), or one part of it")
+    parser.add_argument(
+        "what", choices=[*runs, *STAGES, "evaluate"], help="a run (a file of presets/training), or one part of it"
+    )
     parser.add_argument("--of", default="nano", choices=runs, help="the run that a part belongs to (default nano)")
     parser.add_argument("--config", type=Path, help="another file like those of presets/training")
     parser.add_argument("--folder", type=Path, help="where the run keeps its files (default runs/NAME)")
@@ -29,6 +31,10 @@ def add_train_parser(subparsers: Any) -> None:
     parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
     parser.add_argument("--workers", type=int, help="processes on a CPU; as many as it has cores by default, up to 8")
     parser.add_argument("--export-to", type=Path, help="write the weights here instead of the model's preset")
+    parser.add_argument("--shots", type=int, default=8, help="evaluate: how many shots")
+    parser.add_argument("--steps", type=int, nargs="+", help="evaluate: denoising steps, one row of the table each")
+    parser.add_argument("--guidance", type=float, nargs="+", help="evaluate: guidance scales, one row each")
+    parser.add_argument("--sheet", type=Path, help="evaluate: write a contact sheet of the last row here (PNG)")
     parser.set_defaults(run=_train)
 
 
@@ -39,6 +45,8 @@ def _train(args: argparse.Namespace) -> int:
 
     from .run import PRESETS, STAGES, Run, TrainingError, export, read_config, train
 
+    if args.what == "evaluate":
+        return _evaluate(args)
     name = args.what if args.what not in STAGES else args.of
     config = read_config(args.config or PRESETS / f"{name}.toml")
     folder = args.folder or Path("runs") / name
@@ -57,4 +65,29 @@ def _train(args: argparse.Namespace) -> int:
         print(f"weights written to {export(run, args.export_to)}")
     if not done:
         print("stopped before the last step; the same command with --resume goes on", file=sys.stderr)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Print a table of figures on held-out shots, of the weights in the model's preset."""
+    from ..evaluation.held_out import evaluate, held_out_samples, held_out_sheet
+    from ..media import encode_png
+    from ..models.registry import load_engine, model_spec
+    from .run import PRESETS, read_config
+
+    spec = model_spec(read_config(args.config or PRESETS / f"{args.of}.toml").model)
+    engine = load_engine(spec.id, args.device)
+    samples = held_out_samples(args.shots, spec.defaults.frames, spec.defaults.width)
+    films = []
+    print("steps guidance  IoU   (of true film)  PSNR dB  PSNR dB of figure  s/shot")
+    for steps in args.steps or [spec.defaults.steps]:
+        for guidance in args.guidance or [spec.defaults.guidance]:
+            figures, films = evaluate(engine, samples, steps, guidance)
+            print(
+                f"{steps:5d} {guidance:8.2f} {figures.iou:5.3f} {figures.iou_ceiling:14.3f} {figures.psnr:9.2f}"
+                f" {figures.psnr_figure:18.2f} {figures.seconds:7.2f}",
+                flush=True,
+            )
+    if args.sheet is not None:
+        args.sheet.write_bytes(encode_png(held_out_sheet(samples, films)).data)
     return 0

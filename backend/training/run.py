@@ -6,8 +6,10 @@ A run lives in one folder: ``data/`` shards, ``vae.ckpt``, ``vae/`` (finished, w
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Sequence
@@ -210,6 +212,8 @@ def export(run: Run, folder: Path | None = None) -> Path:
     transformer, _ = averaged_transformer(run)
     vae.half().save_pretrained(target / "vae")
     transformer.half().save_pretrained(target / "transformer")  # type: ignore[operator]
+    for file in target.rglob("*.safetensors"):
+        file.chmod(0o644)
     return target
 
 
@@ -217,13 +221,13 @@ def _spread(run: Run, work: Callable[[Run, int], bool]) -> bool:
     """Run ``work`` in one process, or in several of one thread each that average their gradients."""
     if run.workers <= 1 or run.device != "cpu":
         return work(run, 0)
-    import torch.multiprocessing as multiprocessing
+    import torch.multiprocessing as torch_multiprocessing
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    results = multiprocessing.get_context("spawn").SimpleQueue()
-    multiprocessing.spawn(_enter, (run, work, port, results), nprocs=run.workers)
+    results = torch_multiprocessing.get_context("spawn").SimpleQueue()
+    torch_multiprocessing.spawn(_enter, (run, work, port, results), nprocs=run.workers)
     return results.get()
 
 
@@ -231,6 +235,7 @@ def _enter(rank: int, run: Run, work: Callable[[Run, int], bool], port: int, res
     import torch.distributed as dist
 
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=run.workers)
     try:
@@ -239,6 +244,14 @@ def _enter(rank: int, run: Run, work: Callable[[Run, int], bool], port: int, res
             results.put(done)
     finally:
         dist.destroy_process_group()
+
+
+def _leave_with_parent() -> None:
+    """End this worker when the command that started it is gone, so that a killed run leaves nothing behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def train(run: Run, stages: Sequence[str] = STAGES) -> bool:
