@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
@@ -28,6 +30,10 @@ _ERRORS = (motions.MotionError, bodies.BodyError, rig.RigError, OSError)
 
 class _MotionTarget:
     """Where a motion goes: properties and the work that all motion operators share."""
+
+    if TYPE_CHECKING:
+        properties: Any
+        report: Callable[[set[str], str], None]
 
     target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
     body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)

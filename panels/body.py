@@ -51,8 +51,11 @@ class MAQUETTE_PT_body_shape(SidebarPanel, Panel):
         return rig.find_body(context.active_object) is not None
 
     def draw(self, context):
+        mesh = rig.find_body(context.active_object)
+        if mesh is None:
+            return
         column = self.layout.column(align=True)
-        for number, key in enumerate(rig.shape_keys(rig.find_body(context.active_object)), start=1):
+        for number, key in enumerate(rig.shape_keys(mesh), start=1):
             column.prop(key, "value", text=f"Shape {number}", slider=True)
 
 
@@ -73,6 +76,8 @@ class MAQUETTE_PT_body_colors(SidebarPanel, Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         mesh = rig.find_body(context.active_object)
+        if mesh is None:
+            return
         for region in paint.REGIONS:
             layout.prop(mesh.maquette, f"color_{region}")
 

@@ -288,7 +288,7 @@ def _build_armature(
     finally:
         bpy.ops.object.mode_set(mode="OBJECT")
 
-    data.display_type = "OCTAHEDRAL"
+    data.display_type = "STICK"
     armature.show_in_front = True
     data[_DIRECTIONS] = directions.ravel().tolist()
     joints = data.collections.new("Joints")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -278,3 +280,23 @@ def test_rotation_element_expression(scene, row, column):
     expression = scene.rig_drivers.rotation_element(rest, row, column)
     value = eval(expression, {"w": w, "x": x, "y": y, "z": z})
     assert value == pytest.approx((turn - np.eye(3))[row, column], abs=1e-7)
+
+
+@pytest.mark.parametrize("layout", ["smpl", "smplh", "smplx"])
+def test_bodies_of_the_animators_own_files(scene, addon, tmp_path, layout):
+    spec = importlib.util.spec_from_file_location("bodies_files", Path(__file__).parents[1] / "bodies" / "conftest.py")
+    files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(files)
+    path = files.write_body(tmp_path / f"{layout}_mine.npz", files.make_arrays(layout))
+    assert bpy.ops.maquette.add_body(filepath=str(path), name="Mine") == {"FINISHED"}
+    mesh = bpy.data.objects["Mine"]
+    assert scene.rig.body_source(mesh) == str(path) and mesh.maquette.body == f"{layout}_mine"
+    rig = scene.rig.load_rig(mesh)
+    body = scene.bodies.load_body(path)
+    assert rig.bones == body.joint_names and len(rig.shape_keys) == 10
+    check(scene, rig, body, *random_pose(np.random.default_rng(8), len(body.joint_names)))
+    bpy.context.view_layer.objects.active = mesh
+    poses = np.random.default_rng(9).normal(0, 0.2, (6, len(body.joint_names) * 3))
+    np.savez(tmp_path / "clip.npz", poses=poses, trans=np.zeros((6, 3)), mocap_framerate=24.0)
+    assert bpy.ops.maquette.import_motion(filepath=str(tmp_path / "clip.npz")) == {"FINISHED"}
+    assert mesh.parent.animation_data.action is not None and len(bpy.data.armatures) == 1
