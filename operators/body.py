@@ -25,6 +25,14 @@ def pose_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[
     return _items["pose"]
 
 
+def select_only(context: bpy.types.Context, obj: bpy.types.Object) -> None:
+    """Leave one object selected and active, as Blender does with what it adds."""
+    for other in context.selected_objects:
+        other.select_set(False)
+    obj.select_set(True)
+    context.view_layer.objects.active = obj
+
+
 class MAQUETTE_OT_add_body(Operator):
     """Add a human body on an armature, standing at the 3D cursor"""
 
@@ -79,10 +87,7 @@ class MAQUETTE_OT_add_body(Operator):
         except (bodies.BodyError, OSError, rig.RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        for obj in context.selected_objects:
-            obj.select_set(False)
-        made.armature.select_set(True)
-        context.view_layer.objects.active = made.armature
+        select_only(context, made.armature)
         return {"FINISHED"}
 
     def draw(self, _context):

@@ -13,7 +13,7 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
 from ..scene import body_motion, keys, rig
-from .body import body_items
+from .body import body_items, select_only
 
 EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")
 
@@ -99,17 +99,26 @@ class _MotionTarget:
 
 
 def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> rig.Rig:
-    """Add a body from whatever mode the animator is in, and come back to that mode."""
+    """Add a body from whatever mode the animator is in.
+
+    In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
+    and object at hand.
+    """
     active = context.view_layer.objects.active
     mode = active.mode if active is not None else "OBJECT"
     if mode != "OBJECT":
         bpy.ops.object.mode_set(mode="OBJECT")
+    made = None
     try:
-        return rig.build_body(context, model, name=name)
+        made = rig.build_body(context, model, name=name)
     finally:
-        context.view_layer.objects.active = active
+        if made is None or mode != "OBJECT":
+            context.view_layer.objects.active = active
         if mode != "OBJECT":
             bpy.ops.object.mode_set(mode=mode)
+    if mode == "OBJECT":
+        select_only(context, made.armature)
+    return made
 
 
 def _model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:

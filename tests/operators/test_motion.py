@@ -174,7 +174,7 @@ def test_former_keys_are_kept_in_the_file(maquette, amass):
     path = amass()
     bpy.ops.maquette.import_motion(filepath=path)
     first = only_body(maquette).parent.animation_data.action
-    bpy.context.view_layer.objects.active = only_body(maquette)
+    assert bpy.context.active_object == only_body(maquette).parent
     bpy.ops.maquette.import_motion(filepath=path)
     assert first.use_fake_user and len(bpy.data.actions) == 2
     assert only_body(maquette).parent.animation_data.action != first
