@@ -14,9 +14,9 @@ from .bvh import BvhClip, parse_bvh
 from .families import PELVIS_REST, embed_smpl24, to_body
 from .fitting import rest_basis
 from .ground import floor
-from .joints import joints_to_motion
+from .joints import joints_to_motion, read_joints
 from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
-from .parametric import RATES, Parameters, read_parameters
+from .parametric import RATES, Parameters, are_positions, read_parameters
 from .reading import read_data
 from .retarget import retarget
 from .trackers import Found, find_bodies
@@ -66,8 +66,7 @@ def load_motion(
             raise MotionError("clip", f"a BVH file holds one clip; clip {clip} does not exist")
         return _from_bvh(parse_bvh(data), body or _embedded(), name, fps, up)
     if kind == "array":
-        data = {"joints": data} if data.ndim != 4 or data.shape[1] == 1 else list(data)
-        data = [{"joints": v} for v in data] if isinstance(data, list) else data
+        data = _named(data)
     found = _pick(find_bodies(data), clip)
     one, notes = found
     if len(notes):
@@ -76,6 +75,16 @@ def load_motion(
     if motion is None:
         motion = _from_parameters(one, body, name, fps, up, level)
     return replace(motion, notes=(*notes, *motion.notes))
+
+
+def _named(array: np.ndarray) -> Any:
+    """A bare array (.npy): positions or axis-angle of 24 joints, of one body (T,24,3) or several (B,T,24,3)."""
+    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] == (24, 3):
+        return [_named(one) for one in array]
+    if array.ndim == 3 and array.shape[1:] == (24, 3) and not are_positions(array):
+        return {"poses": array}
+    # Whatever else it is, the reader of positions says what is wrong with it.
+    return {"joints": read_joints(array, "array")}
 
 
 def _embedded() -> BodyModel:

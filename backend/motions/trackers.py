@@ -113,11 +113,10 @@ def _ordered(record: dict[str, Any]) -> list[tuple[str, Any]]:
 def _is_joints(value: Any) -> bool:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
-    shape = getattr(value, "shape", ())
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         return False
-    shape = tuple(s for i, s in enumerate(shape) if s != 1 or i >= len(shape) - 2)
-    return len(shape) == 3 and shape[1:] == (24, 3)
+    leading = value.shape[:-2]
+    return value.shape[-2:] == (24, 3) and len(leading) > 0 and sum(side != 1 for side in leading) <= 1
 
 
 def _unbatched(record: dict[str, Any], label: str) -> list[Found]:

@@ -102,6 +102,20 @@ def test_bad_positions(value, words: str) -> None:
         read_joints(value)
 
 
+def test_bare_arrays(tmp_path: Path, body, walk, walk_joints) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, walk_joints[0] * 1000)  # one frame
+    assert load_motion(path).frames == 1
+    np.save(path, walk.poses)
+    still = load_motion(path)
+    assert still.source_error is None and still.frames == walk.frames
+    np.save(path, np.stack([walk_joints[:4], walk_joints[4:8]]))
+    assert load_motion(path, clip=1).frames == 4
+    np.save(path, np.zeros((7, 5)))
+    with pytest.raises(MotionError, match=r"\(7, 5\) is not \(frames, 24, 3\)"):
+        load_motion(path)
+
+
 def test_points_that_are_no_body() -> None:
     with pytest.raises(MotionError, match="no known unit"):
         unit_scale(np.random.default_rng(0).uniform(0, 8, (5, 24, 3)) * 0.2e6)
