@@ -73,6 +73,9 @@ def add_models_parser(subparsers: Any) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="every model, and which files it lacks")
     listing.add_argument("--json", action="store_true", help="as a program reads it")
+    listing.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="folder with more models; may be repeated"
+    )
     listing.set_defaults(run=_list_models)
 
 
@@ -81,7 +84,7 @@ def _list_models(args: argparse.Namespace) -> int:
 
     from .models.registry import list_models
 
-    models = [status.as_json() for status in list_models()]
+    models = [status.as_json() for status in list_models(args.models)]
     if args.json:
         print(json.dumps(models, indent=2))
         return 0

@@ -44,7 +44,7 @@ class Backend:
         self.version = version
         self.files = JobFiles(config.data)
         self.store = JobStore(config.data / "jobs.sqlite", self.files.drop_ballast)
-        self.engines = make_engines(config.engines)
+        self.engines = make_engines(config.engines, config.models)
         self.runner = Runner(config, self.store, self.files)
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)

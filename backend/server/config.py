@@ -21,6 +21,7 @@ class ServerConfig:
             sent to another name are refused: a web page could otherwise point its own name at this computer.
         device: for the engines, such as ``cuda:1`` or ``cpu``; None lets them choose.
         engines: ``module:attribute`` of a factory of the engines (see ``engines.Engines``).
+        models: folders with descriptions of more models, beside the built-in ones.
         max_upload: bytes of a .shot file.
         max_queue: jobs that wait; more are refused.
         max_attempts: times a job is begun when the server does not survive it.
@@ -35,6 +36,7 @@ class ServerConfig:
     any_host: bool = False
     device: str | None = None
     engines: str = REGISTRY_ENGINES
+    models: tuple[Path, ...] = ()
     max_upload: int = 2 << 30
     max_queue: int = 100
     max_attempts: int = 3

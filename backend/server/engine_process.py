@@ -23,6 +23,9 @@ from .errors import is_disk_full
 log = logging.getLogger("maquette.engine")
 
 _PREVIEW_SECONDS = 0.4
+_WRITING_SECONDS = 0.25
+"""Frames are written faster than anybody wants to hear of."""
+
 _OUT_OF_MEMORY = ("CUDA out of memory", "can't allocate memory", "not enough memory")
 """How torch says it, on a GPU and on a CPU."""
 
@@ -54,7 +57,7 @@ class Report:
     error: dict[str, Any] | None = None
 
 
-def main(connection: Connection, cancel: Any, engines: str, device: str | None) -> None:
+def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, ...], device: str | None) -> None:
     """Serve tasks until the pipe closes.
 
     Args:
@@ -67,7 +70,7 @@ def main(connection: Connection, cancel: Any, engines: str, device: str | None) 
     _prefer_to_be_killed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        source = make_engines(engines)
+        source = make_engines(engines, models)
         connection.send(Report("ready", source.device(device)))
     except Exception as error:
         log.exception("The engines cannot be loaded")
@@ -91,8 +94,10 @@ class _Worker:
         self._model = ""
         self._engine: Any = None
         self._previewed = 0.0
+        self._wrote = 0.0
 
     def run(self, task: Task) -> None:
+        from ..media import MediaError
         from ..models.engine import Cancelled, EngineError
         from ..models.registry import ModelError
         from ..shot import Shot, ShotError
@@ -111,6 +116,8 @@ class _Worker:
         except (EngineError, ShotError) as error:
             message = getattr(error, "message", None) or str(error)
             report = _failed("invalid_shot", message, error.field)
+        except MediaError as error:
+            report = _failed("invalid_shot", str(error))
         except ModelError as error:
             report = _failed("model_unavailable", str(error), "settings.model")
         except Exception as error:
@@ -153,7 +160,9 @@ class _Worker:
             nonlocal done
             done += 1
             stop_when_cancelled()
-            self._send_progress("writing", done, total)
+            if done == total or time.monotonic() - self._wrote >= _WRITING_SECONDS:
+                self._wrote = time.monotonic()
+                self._send_progress("writing", done, total)
 
         def counted(frames: Iterable[Any]) -> Iterator[Any]:
             for frame in frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -32,25 +33,28 @@ class Engines(Protocol):
 
 
 class RegistryEngines:
-    """The models of presets/models."""
+    """The models of presets/models, and of more folders like it."""
+
+    def __init__(self, folders: tuple[Path, ...] = ()) -> None:
+        self._folders = folders
 
     def models(self) -> list[ModelStatus]:
         """See Engines."""
         from ..models.registry import list_models
 
-        return list_models()
+        return list_models(self._folders)
 
     def plan(self, shot: Shot) -> Plan:
         """See Engines."""
         from ..models.registry import plan_shot
 
-        return plan_shot(shot)
+        return plan_shot(shot, self._folders)
 
     def load(self, model_id: str, device: str | None) -> Engine:
         """See Engines."""
         from ..models.registry import load_engine
 
-        return load_engine(model_id, device)
+        return load_engine(model_id, device, self._folders)
 
     def device(self, wanted: str | None) -> str:
         """See Engines."""
@@ -62,8 +66,8 @@ class RegistryEngines:
         return str(device)
 
 
-def make_engines(path: str) -> Engines:
-    """The engines named by ``module:attribute``."""
+def make_engines(path: str, folders: tuple[Path, ...]) -> Engines:
+    """The engines that the factory ``module:attribute`` makes of folders with model descriptions."""
     module, _, attribute = path.partition(":")
     factory: Any = getattr(importlib.import_module(module), attribute)
-    return factory()
+    return factory(folders)

@@ -48,7 +48,10 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         _check_archive(path)
         shot = Shot.load(path)
     except ShotError as error:
-        raise _invalid(_without_field(error), error.field) from error
+        # The name that the upload has here means nothing to its sender.
+        message = _without_field(error).replace(f"'{path.name}'", "the upload")
+        raise _invalid(message, error.field) from error
+    _check_pictures(shot)
     statuses = engines.models()
     status = next((s for s in statuses if s.spec.id == shot.settings.model), None)
     available = ", ".join(s.spec.id for s in statuses if s.available) or "none"
@@ -84,6 +87,24 @@ def _check_archive(path: Path) -> None:
         return
     if size > _MAX_UNPACKED:
         raise ShotError("file", f"unpacks to {size >> 20} MiB; at most {_MAX_UNPACKED >> 20} MiB are taken")
+
+
+def _check_pictures(shot: Any) -> None:
+    """Pictures that cannot be decoded are better heard of now than after an hour in the queue."""
+    from ..media import MediaError, decode_image
+
+    found = [
+        (f"characters[{i}].reference.image", character.reference.image, f"the reference of {character.name}")
+        for i, character in enumerate(shot.characters)
+        if character.reference is not None
+    ]
+    if shot.background.kind == "still":
+        found += [("background.media[0]", media, "the background") for media in shot.background.media[:1]]
+    for field, media, name in found:
+        try:
+            decode_image(media, name)
+        except MediaError as error:
+            raise _invalid(str(error), field) from error
 
 
 def _without_field(error: Any) -> str:

@@ -224,7 +224,8 @@ class Runner:
             return
         self._end_process()
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._cancel, self._config.engines, self._config.device)
+        config = self._config
+        arguments = (theirs, self._cancel, config.engines, config.models, config.device)
         process = self._context.Process(target=main, args=arguments, name="maquette-engine", daemon=True)
         process.start()
         # Only the process holds its end now: when it dies the pipe says so.

@@ -41,6 +41,14 @@ def add_serve_parser(subparsers: Any) -> None:
         "--token-file", type=Path, metavar="FILE", help="file that holds the token; made with a new token if missing"
     )
     parser.add_argument("--insecure", action="store_true", help="allow other computers without a token")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with more models; may be repeated",
+    )
     parser.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
     parser.add_argument(
         "--max-upload", type=_positive, default=2048, metavar="MIB", help="largest shot (default: %(default)s)"
@@ -67,6 +75,9 @@ def run_serve(args: argparse.Namespace) -> int:
             f"--host {args.host} lets other computers in, but there is no token. Add --token-file FILE (made if "
             "missing), or --insecure if everybody who reaches this computer may use it."
         )
+    for folder in args.models:
+        if not folder.is_dir():
+            raise ServeError(f"--models {folder}: there is no such folder.")
     if bool(args.tls_cert) != bool(args.tls_key):
         raise ServeError("--tls-cert and --tls-key go together.")
     config = ServerConfig(
@@ -74,6 +85,7 @@ def run_serve(args: argparse.Namespace) -> int:
         token=token,
         any_host=not _is_this_computer(args.host),
         device=args.device,
+        models=tuple(folder.resolve() for folder in args.models),
         engines=os.environ.get("MAQUETTE_ENGINES", REGISTRY_ENGINES),
         max_upload=args.max_upload << 20,
         max_queue=args.max_queue,

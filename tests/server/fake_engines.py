@@ -1,7 +1,7 @@
 """Engines that take no time, for tests of the server around them.
 
-What they do is written in the shot's prompt as ``key=value`` words: ``wait`` seconds a step, ``fail`` =
-oom | engine | odd | exit | full, ``stubborn`` = 1 to ignore a cancel.
+What they do is written in the shot's prompt as ``key=value`` words: ``wait`` seconds a step, ``hold`` = a file
+whose removal the second step waits for, ``fail`` = oom | engine | odd | exit | full, ``stubborn`` = 1: no cancel.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class FakeEngine:
             note(f"step {shot.name} {step}")
             if step == 2:
                 self._fail(orders.get("fail", ""))
+                while "hold" in orders and os.path.exists(orders["hold"]):
+                    time.sleep(0.01)
             picture = np.full((16, 24, 3), 10 * step, np.uint8)
             on_progress(Progress("denoising", step, steps, picture))
         on_progress(Progress("decoding", 1, 1))
@@ -72,6 +74,9 @@ class FakeEngine:
 
 
 class FakeEngines:
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        pass
+
     def models(self) -> list[ModelStatus]:
         return [status("isa-nano"), status("isa-small", ("vae.safetensors",))]
 

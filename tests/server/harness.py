@@ -74,7 +74,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -103,7 +107,7 @@ class Server:
         return self.process.wait(90)
 
     def client(self, who: str = ALICE, **more: Any) -> BackendClient:
-        return BackendClient(self.address, more.pop("token", self.token), who, **more)
+        return BackendClient(self.address, more.pop("token", self.token), who, **{"timeout": 60.0, **more})
 
     def headers(self, who: str = ALICE) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}", "X-Maquette-Wire": "1", "X-Maquette-Client": who}

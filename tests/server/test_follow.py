@@ -21,7 +21,7 @@ from .harness import ALICE, Server, free_port, save_shot, until
 
 
 def spec(server: Server, tmp_path: Path, shot: Path | str = "", **more: Any) -> FollowSpec:
-    given = {"address": server.address, "token": server.token, "patience": 60.0, **more}
+    given = {"address": server.address, "token": server.token, "patience": 60.0, "timeout": 60.0, **more}
     return FollowSpec(client_id=ALICE, results=str(tmp_path / "results"), shot=str(shot), name="A walk", **given)
 
 
@@ -61,7 +61,7 @@ def test_from_shot_to_film(server: Server, tmp_path: Path):
 
 
 def test_the_token_is_not_on_the_command_line(server: Server, tmp_path: Path):
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=30)
+    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)
     follower = Follower.start(spec(server, tmp_path, shot), tmp_path / "work")
     pid = follower._process.pid
     line = Path(f"/proc/{pid}/cmdline")
@@ -74,7 +74,7 @@ def test_the_token_is_not_on_the_command_line(server: Server, tmp_path: Path):
 
 
 def test_cancel_reaches_the_engine(server: Server, tmp_path: Path):
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=200, name="stopme")
+    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000, name="stopme")
     follower = Follower.start(spec(server, tmp_path, shot), tmp_path / "work")
     until(lambda: follower.state()["step"], what="first step")
     follower.cancel()
@@ -137,12 +137,15 @@ def test_results_that_cannot_be_written(server: Server, tmp_path: Path):
 
 def test_a_restarting_server_is_waited_for(own_server: Server, tmp_path: Path):
     server = own_server
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=10)
+    gate = tmp_path / "gate"
+    gate.touch()
+    shot = save_shot(tmp_path / "s.shot", f"hold={gate}")
     follower = Follower.start(spec(server, tmp_path, shot), tmp_path / "work")
     until(lambda: follower.state()["step"], what="first step")
     server.stop(signal.SIGKILL)
     until(lambda: follower.state()["state"] == "reconnecting", what="the loss is noticed and said")
     assert "stopped answering; trying for another" in follower.state()["message"]
+    gate.unlink()
     server.start()
     report = ended(follower)
     assert report["state"] == "completed"
@@ -151,7 +154,7 @@ def test_a_restarting_server_is_waited_for(own_server: Server, tmp_path: Path):
 
 def test_a_server_that_stays_away(own_server: Server, tmp_path: Path):
     server = own_server
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=100)
+    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)
     follower = Follower.start(spec(server, tmp_path, shot, patience=1.0), tmp_path / "work")
     until(lambda: follower.state()["step"], what="first step")
     server.stop(signal.SIGKILL)
@@ -161,7 +164,7 @@ def test_a_server_that_stays_away(own_server: Server, tmp_path: Path):
 
 
 def test_the_worker_ends_with_its_parent(server: Server, tmp_path: Path):
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=300)
+    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)
     parent = tmp_path / "parent.py"
     parent.write_text(
         textwrap.dedent(
@@ -200,7 +203,7 @@ def test_the_worker_ends_with_its_parent(server: Server, tmp_path: Path):
 
 
 def test_a_worker_that_is_killed_is_noticed(server: Server, tmp_path: Path):
-    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=300)
+    shot = save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)
     follower = Follower.start(spec(server, tmp_path, shot), tmp_path / "work")
     until(lambda: follower.state()["step"], what="first step")
     os.kill(follower._process.pid, signal.SIGKILL)

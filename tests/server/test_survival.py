@@ -21,14 +21,16 @@ RESTARTED = "The backend was restarted; the job began again."
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
     server = own_server
-    slow = save_shot(tmp_path / "slow.shot", "wait=0.15", steps=8, name="slow")
+    gate = tmp_path / "gate"
+    gate.touch()
+    slow = save_shot(tmp_path / "slow.shot", f"hold={gate}", name="slow")
     quick = save_shot(tmp_path / "quick.shot", name="quick")
     with server.client() as client:
         running = client.submit(slow)["id"]
         waiting = [client.submit(quick)["id"] for _ in range(2)]
         cancelled = client.submit(quick)["id"]
         client.cancel(cancelled)
-        until(lambda: client.job(running)["step"] == 2, what="second step")
+        until(lambda: client.job(running)["step"], what="first step")
     engine = server.engine_pid()
     assert server.stop(how) == (0 if how == signal.SIGTERM else -how)
     until(lambda: not is_alive(engine), what="the engine process ends with its server")
@@ -36,6 +38,7 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
     (server.data / "incoming" / "half").write_bytes(b"x")
     (server.data / "jobs" / running / "result.part").mkdir()
     (server.data / "jobs" / "vid_unknown").mkdir()
+    gate.unlink()
     server.start()
     assert sorted(p.name for p in (server.data / "jobs").iterdir()) == sorted([running, *waiting, cancelled])
     assert not list((server.data / "incoming").iterdir())
@@ -53,9 +56,9 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
 def test_a_killed_engine_fails_its_job_and_not_the_server(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.2", steps=20))["id"]
+        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.1", steps=1000))["id"]
         after = client.submit(save_shot(tmp_path / "a.shot"))["id"]
-        until(lambda: client.job(victim)["step"] == 2, what="second step")
+        until(lambda: client.job(victim)["step"], what="first step")
         pid = server.engine_pid()
         os.kill(pid, signal.SIGKILL)
         error = server.wait_for(victim, "failed")["error"]
@@ -92,7 +95,7 @@ def test_an_engine_that_ignores_the_cancel_is_ended(tmp_path: Path):
                     return False
 
             until(up, what="server up")
-            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1 stubborn=1", steps=500))["id"]
+            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1 stubborn=1", steps=1000))["id"]
             until(lambda: client.job(job)["step"], what="first step")
             client.cancel(job)
             server.wait_for(job, "cancelled")
@@ -107,7 +110,7 @@ def test_an_engine_that_ignores_the_cancel_is_ended(tmp_path: Path):
 def test_a_job_that_always_fells_the_server_is_given_up(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=300))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))["id"]
         for _ in range(3):
             server.wait_for(job, "in_progress")
             server.stop(signal.SIGKILL)
@@ -156,7 +159,8 @@ def small_disk(tmp_path: Path):
 
 def test_a_full_disk(small_disk: Path, tmp_path: Path):
     shot = save_shot(tmp_path / "s.shot")
-    slow = save_shot(tmp_path / "slow.shot", "wait=0.2", steps=15)
+    gate = tmp_path / "gate"
+    slow = save_shot(tmp_path / "slow.shot", f"hold={gate}")
     filler = small_disk / "filler"
     with Server(tmp_path) as server:
         server.stop()
@@ -173,9 +177,11 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path):
             assert list((server.data / "incoming").iterdir()) == []
             filler.unlink()
             # Full while the job runs: it fails, its result does not exist, what was there before does.
+            gate.touch()
             second = client.submit(slow)["id"]
             until(lambda: client.job(second)["step"], what="first step")
             _fill(filler)
+            gate.unlink()
             job = server.wait_for(second, "failed")
             assert job["error"]["code"] == "no_space" and "Delete old results" in job["error"]["message"]
             folder = server.data / "jobs" / second

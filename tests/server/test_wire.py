@@ -13,7 +13,9 @@ import pytest
 import requests
 from maquette.backend.client import BackendError
 from maquette.backend.media import decode_video, read_mp4_metadata
+from maquette.backend.shot import Media
 
+from ..builders import png
 from .harness import ALICE, BOB, Server, save_shot, until
 
 
@@ -178,7 +180,7 @@ def test_events_and_preview(server: Server, tmp_path: Path):
                 previews.add(other.preview(job["id"]))
     assert seen[-1]["status"] == "completed"
     steps = [event["step"] for event in seen if event["stage"] == "denoising"]
-    assert steps == sorted(steps) and len(set(steps)) >= 5
+    assert steps == sorted(steps) and len(set(steps)) >= 2
     progress = [event["progress"] for event in seen]
     assert progress == sorted(progress)
     measured = [event["eta_seconds"] for event in seen if event["stage"] == "denoising" and event["eta_seconds"]]
@@ -192,24 +194,34 @@ def test_events_and_preview(server: Server, tmp_path: Path):
 
 
 def test_events_tell_the_place_in_the_queue(server: Server, tmp_path: Path):
-    slow = save_shot(tmp_path / "slow.shot", "wait=0.05", steps=8)
+    gates = [tmp_path / f"gate{i}" for i in range(3)]
     with server.client() as client:
-        ids = [client.submit(slow)["id"] for _ in range(3)]
+        ids = []
+        for gate in gates:
+            gate.touch()
+            ids.append(client.submit(save_shot(tmp_path / "held.shot", f"hold={gate}"))["id"])
         assert client.preview(ids[2]) is None, "before the first step there is no preview"
-        positions = [event["queue_position"] for event in client.events(ids[2])]
+        positions = []
+        for event in client.events(ids[2]):
+            if event["queue_position"] not in positions:
+                positions.append(event["queue_position"])
+                gates[len(positions) - 1].unlink()
         assert client.health()["queue"] == 0
-    assert [p for i, p in enumerate(positions) if i == 0 or p != positions[i - 1]] == [1, 0, None]
+    assert positions == [1, 0, None]
 
 
 def test_cancel_stops_within_one_step(server: Server, tmp_path: Path):
+    def steps() -> int:
+        return len([line for line in server.noted() if line.startswith("step cancelled ")])
+
     shot = save_shot(tmp_path / "c.shot", "wait=0.25", steps=50, name="cancelled")
     with server.client() as client:
         job = client.submit(shot)
-        until(lambda: client.job(job["id"])["step"] == 2, what="second step")
+        until(lambda: (client.job(job["id"])["step"] or 0) >= 2, what="second step")
         assert client.cancel(job["id"])["stage"] == "cancelling"
+        before = steps()
         ended = server.wait_for(job["id"], "cancelled")
-        steps = len([line for line in server.noted() if line.startswith("step cancelled ")])
-        assert steps in (2, 3), "at most the step under way is finished"
+        assert steps() <= before + 1, "at most the step under way is finished"
         assert ended["finished_at"] and ended["eta_seconds"] is None
         error_of(get(server, f"/v1/videos/{job['id']}/content"), 409)
         # The engine goes on with the next job in the same process.
@@ -220,11 +232,14 @@ def test_cancel_stops_within_one_step(server: Server, tmp_path: Path):
 
 
 def test_cancel_in_the_queue_and_delete(server: Server, tmp_path: Path):
-    slow = save_shot(tmp_path / "s.shot", "wait=0.1", steps=5)
+    gate = tmp_path / "gate"
+    gate.touch()
+    slow = save_shot(tmp_path / "s.shot", f"hold={gate}")
     with server.client() as client:
         first, second = client.submit(slow)["id"], client.submit(slow)["id"]
         assert client.cancel(second)["status"] == "cancelled"
         assert client.cancel(second)["status"] == "cancelled", "what has ended stays"
+        gate.unlink()
         server.wait_for(first, "completed")
         folder = server.data / "jobs" / first
         assert folder.exists()
@@ -238,7 +253,7 @@ def test_cancel_in_the_queue_and_delete(server: Server, tmp_path: Path):
 
 def test_a_running_job_has_no_content_yet(server: Server, tmp_path: Path):
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=20))
+        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))
         with pytest.raises(BackendError) as caught:
             client.download(job["id"], tmp_path / "x.mp4")
         assert caught.value.code == "not_ready"
@@ -269,6 +284,8 @@ def test_refused_uploads_leave_nothing(server: Server, good: bytes):
     for name, data in cases.items():
         error = error_of(upload(server, data), 422)
         assert error["code"] == "invalid_shot" and error["field"], name
+        if name != "no shot":
+            assert error["message"].startswith("file: the upload is not a .shot file or is cut short"), name
     assert error_of(upload(server, good, "film"), 422)["field"] == "shot"
     assert sorted(p.name for p in (server.data / "jobs").iterdir()) == before
     assert list((server.data / "incoming").iterdir()) == []
@@ -341,6 +358,15 @@ def test_a_shot_that_no_model_can_make(server: Server, tmp_path: Path, model: st
         client.submit(shot)
     assert caught.value.code == "invalid_shot" and caught.value.field == field
     assert words in caught.value.message
+
+
+def test_a_picture_that_cannot_be_decoded(server: Server, tmp_path: Path):
+    damaged = Media(png().data[:40], "image/png")
+    shot = save_shot(tmp_path / "x.shot", reference=damaged)
+    with server.client() as client, pytest.raises(BackendError) as caught:
+        client.submit(shot)
+    assert caught.value.field == "characters[0].reference.image"
+    assert "the reference of Body 1: is damaged or not a picture" in caught.value.message
 
 
 @pytest.mark.parametrize(
