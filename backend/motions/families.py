@@ -95,7 +95,7 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
     note = ""
     if motion.betas is not None and np.any(motion.betas) and betas is None:
         note = "the file's shape belongs to another body and was left out"
-    source = np.array(PELVIS_REST[motion.family])
+    source = _pelvis_rest(motion)
     turned = to_family(motion, body.family)
     shape = np.zeros(body.shapedirs.shape[2], np.float32)
     if betas is not None:
@@ -111,3 +111,16 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
         moved = replace(moved, trans=((pelvis - start) * scale + start - rest).astype(np.float32))
         moved = moved.noting(f"path scaled by {scale:.3f} so that standing feet do not slide")
     return floor(moved, body, follow=follow)
+
+
+def _pelvis_rest(motion: BodyMotion) -> np.ndarray:
+    """(3,) where the pelvis of the motion's own body rests, in its canonical frame."""
+    from ..bodies import BodyError, load_body
+
+    if motion.body:
+        try:
+            own = load_body(motion.body)
+            return np.asarray(own.joints_rest(None if motion.betas is None else motion.betas), float)[0]
+        except (BodyError, OSError):
+            pass  # a body file that is no longer there; the family's mean is near enough, for the floor is found anew
+    return np.array(PELVIS_REST[motion.family])

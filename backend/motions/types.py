@@ -39,7 +39,7 @@ class BodyMotion:
         notes: sentences for the animator: what was detected, assumed or changed.
         body: id of the BodyModel that this motion was fitted to; "" where it is for the family's own body.
         source_error: what a fit or retarget left over: ``{"joints_mm": ...}`` mean joint error in millimetres, or
-            ``{"bones_deg": ...}`` mean bone-direction error in degrees. Empty where nothing was fitted.
+            ``{"bones_deg": ...}`` mean bone-direction error in degrees. None where nothing was fitted.
     """
 
     fps: float

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.backend.motions import MotionError, floor, foot_report, generate_walk, resample
+from maquette.backend.motions import MotionError, floor, foot_report, generate_walk, resample, to_body
 from maquette.backend.motions.ground import sole_positions
 from maquette.backend.motions.kinematics import JOINT
 
@@ -133,3 +133,10 @@ def test_resampled_walk_keeps_its_feet(body) -> None:
     report = foot_report(floor(motion, body), body)
     assert motion.frames == 73
     assert report.sinking_mm < 1 and report.skate_mm_s < 45
+
+
+def test_a_walk_moves_to_another_body(body, walk) -> None:
+    other = to_body(walk, body.with_id("another"))
+    assert other.body == "another"
+    np.testing.assert_allclose(other.trans, walk.trans, atol=0.02)
+    np.testing.assert_array_equal(other.poses[:, :22], walk.poses[:, :22])
