@@ -52,7 +52,9 @@ class BackendClient:
         self.timeout = timeout
         self._session = requests.Session()
         # A proxy from the environment must not be asked for this computer itself.
-        self._session.trust_env = not is_loopback(self.address)
+        if is_loopback(self.address):
+            self._session.trust_env = False
+            self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self._session.auth = _Bearer(self.token)
         self._session.headers.update({"X-Maquette-Wire": str(WIRE_VERSION), "X-Maquette-Client": self.client_id})
 

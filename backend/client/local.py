@@ -278,7 +278,7 @@ class LocalBackend:
             return
         if self._status.state == "starting":
             info = read_json(self.folder / "server.json")
-            if info and info.get("pid") == self._pid:
+            if info is not None:
                 self._status = LocalStatus("running", address=str(info["address"]), token=self._token)
             else:
                 self._status = replace(self._status, line=tail(self.log, 1) or "Starting the backend")
@@ -293,7 +293,7 @@ class LocalBackend:
         private, info = read_json(self.folder / "server.private.json"), read_json(self.folder / "server.json")
         if private is None:
             return
-        if info is None or info.get("pid") != private.get("pid") or not is_alive(int(private["pid"])):
+        if info is None or not is_alive(int(private["pid"])):
             self._forget_server()
             return
         self._probe = _Probe(str(info["address"]), str(private["token"]), int(private["pid"]))

@@ -252,6 +252,8 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         if job.status != "completed":
             why = job.error["message"] if job.error else f"it is {job.status.replace('_', ' ')}."
             raise ApiError(409, "not_ready", f"The job has no result: {why}")
+        if not files.video(job.id).is_file():
+            raise ApiError(409, "not_ready", "The result's files are gone from the backend's disk. Generate it again.")
         stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
         if variant == "frames":
             return FileResponse(files.frames_zip(job.id), media_type="application/zip", filename=f"{stem}.zip")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -152,6 +153,38 @@ def test_the_address_may_be_of_the_newer_kind(tmp_path: Path):
         pytest.skip("this computer has no IPv6")
     with Server(tmp_path, "--host", "::1") as server:
         assert server.announced == server.address == f"http://[::1]:{server.port}"
+        assert server.client().models()
+
+
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    make += ["-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(make, check=True, capture_output=True)
+    with Server(tmp_path, "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        assert server.address == f"https://127.0.0.1:{server.port}"
+        with pytest.raises(BackendError, match="is not trusted by this computer") as caught:
+            server.client().health()
+        assert caught.value.code == "tls"
+        with pytest.raises(BackendError) as caught:
+            BackendClient(f"http://127.0.0.1:{server.port}").health()
+        assert caught.value.code in ("interrupted", "not_maquette")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))
         assert server.client().models()
 
 

@@ -251,6 +251,15 @@ def test_cancel_in_the_queue_and_delete(server: Server, tmp_path: Path):
         assert caught.value.code == "not_found"
 
 
+def test_a_result_that_was_removed_by_hand(server: Server, tmp_path: Path):
+    with server.client() as client:
+        job = client.submit(save_shot(tmp_path / "s.shot"))["id"]
+        server.wait_for(job, "completed")
+        (server.data / "jobs" / job / "result" / "video.mp4").unlink()
+        with pytest.raises(BackendError, match="are gone from the backend's disk"):
+            client.download(job, tmp_path / "x.mp4")
+
+
 def test_a_running_job_has_no_content_yet(server: Server, tmp_path: Path):
     with server.client() as client:
         job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))
