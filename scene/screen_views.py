@@ -68,7 +68,8 @@ def add_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> bpy.typ
     strip.frame_final_duration = playback.duration
     driver = scene.driver_add(speed.path_from_id("speed_frame_number")).driver
     played = f"clamp(frame-{playback.start},0,{playback.duration - 1})"
-    driver.expression = f"floor({played}*{playback.rate:.12g}+1e-6)"
+    # A quarter more than the whole frame: Blender 5 goes by time, and rounding must not fall to the frame before.
+    driver.expression = f"floor({played}*{playback.rate:.12g}+1e-6)+0.25"
     return strip
 
 
@@ -119,6 +120,7 @@ def _remove_backgrounds(lens: bpy.types.Camera, ours) -> None:
                 expressions[kept.index(background)] = curve.driver.expression
             lens.driver_remove(path)
     for background in mine:
+        background.image = None  # Removing alone would leave the image with a user.
         lens.background_images.remove(background)
     for index, expression in expressions.items():
         lens.driver_add(f"background_images[{index}].image_user.frame_offset").driver.expression = expression

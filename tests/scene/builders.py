@@ -221,20 +221,24 @@ _INNER = (
 """Pointers to follow."""
 
 
+_VOLATILE = (
+    "rna_type",
+    "session_uid",
+    "is_evaluated",
+    "tag",
+    "users",
+    "is_updated",
+    "is_updated_data",
+    "wireframe_color_type",
+    "colorspace_settings",
+)
+"""What Blender changes by itself, or cannot read."""
+
+
 def _describe(path: str, owner: Any, found: dict[str, Any], depth: int) -> None:
     for prop in owner.bl_rna.properties:
         name = prop.identifier
-        if name in (
-            "wireframe_color_type",
-            "colorspace_settings",
-            "rna_type",
-            "session_uid",
-            "is_evaluated",
-            "tag",
-            "users",
-            "is_updated",
-            "is_updated_data",
-        ):
+        if name in _VOLATILE:
             continue
         try:
             value = getattr(owner, name)

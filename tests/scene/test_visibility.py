@@ -46,8 +46,8 @@ def test_triangles_hide_what_a_ray_tree_says_they_hide(occluded, seed, size):
     tree = BVHTree.FromPolygons(vertices.tolist(), triangles.tolist())
     start = points * (near / points[:, 2:])
     expected = []
-    for a, p, l in zip(start, points, limit, strict=True):
-        reach = np.linalg.norm(p * l - a)
+    for a, p, share in zip(start, points, limit, strict=True):
+        reach = np.linalg.norm(p * share - a)
         expected.append(tree.ray_cast(Vector(a), Vector(p - a), reach)[0] is not None)
     # Rays through an edge may go either way in single precision.
     assert (found != np.array(expected)).sum() <= 1
@@ -190,7 +190,7 @@ def test_clothes_do_not_hide_the_skin_they_are_worn_on(addon, stage_set):
 
 
 def test_a_character_that_does_not_render_still_hides_another(addon, stage_set):
-    _, mesh, wall = stage_set
+    _, _, wall = stage_set
     wall.hide_render = True
     free = seen_share(addon)
     before = add_performer("Before", (0, -1, 0), bend=0, frames=(1, 50))
