@@ -5,6 +5,7 @@ Shape letters: B batch, C characters, T frames, L latent frames, N points per ch
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -208,9 +209,7 @@ class DiTLoss:
     def __call__(self, model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, ISATransformer3DModel)
         config = self.config
-        clean, cover, inputs = self.latents.batch(
-            self.latents.kind(step, config), self.count, generator, self.device
-        )
+        clean, cover, inputs = self.latents.batch(self.latents.kind(step, config), self.count, generator, self.device)
         count = len(clean)
         if config.drop_conditions:
             drops = {name: value.to(self.device) for name, value in random_drops(count, generator).items()}
@@ -239,12 +238,12 @@ class DiTLoss:
 def sample_latents(
     model: ISATransformer3DModel, inputs: ISAInputs, noise: Tensor, steps: int, guidance: float = 1.0
 ) -> Tensor:
-    """Clean latents (B,16,L,h,w) by Euler steps from ``noise``; guidance drops points and reference, as the pipeline."""
+    """Clean latents (B,16,L,h,w) by Euler steps from ``noise``; guidance drops what the pipeline's drops."""
     conditions = model.prepare_conditions(inputs)
     free = model.prepare_conditions(inputs.drop(points=True, reference=True)) if guidance != 1 else None
     x = noise
     times = torch.linspace(1, 0, steps + 1).tolist()
-    for t, following in zip(times[:-1], times[1:], strict=True):
+    for t, following in itertools.pairwise(times):
         stamp = torch.full((len(x),), 1000 * t, device=x.device)
         flow = model(x, stamp, conditions, return_dict=False)[0].float()
         if free is not None:

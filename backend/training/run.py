@@ -138,7 +138,8 @@ def _vae_worker(run: Run, rank: int) -> bool:
     config = run.config
     device = torch.device(run.device)
     torch.manual_seed(config.vae.seed)
-    model = new_vae(run.spec).to(device)
+    model = new_vae(run.spec)
+    nn.Module.to(model, device)
     films = Films(run.shards()[rank :: run.workers])
     loop = Loop(model, config.vae, run.folder / "vae.ckpt")
     if not loop.resume():
@@ -165,7 +166,8 @@ def _dit_worker(run: Run, rank: int) -> bool:
     config = run.config
     device = torch.device(run.device)
     torch.manual_seed(config.dit.seed)
-    model = new_transformer(run.spec).to(device)
+    model = new_transformer(run.spec)
+    nn.Module.to(model, device)
     loop = Loop(model, config.dit, run.folder / "dit.ckpt")
     loop.resume()
     loss = DiTLoss(Latents(run.latents()), config.dit_loss, config.dit.batch, device)
@@ -182,7 +184,9 @@ def trained_vae(run: Run) -> AutoencoderKLISA:
     folder = run.folder / "vae"
     if not (folder / "config.json").exists():
         raise TrainingError(f"{folder} holds no finished VAE; run 'maquette train vae' to its last step first")
-    return AutoencoderKLISA.from_pretrained(folder, local_files_only=True).to(torch.device(run.device)).eval()
+    vae = AutoencoderKLISA.from_pretrained(folder, local_files_only=True)
+    nn.Module.to(vae, run.device)
+    return vae.eval()
 
 
 def train_dit(run: Run) -> bool:

@@ -196,9 +196,7 @@ def _pose(actor: _Actor, poses: np.ndarray, path: np.ndarray, lift: float, devic
     up[..., 2] = lift - vertices[..., 2].amin(dim=1, keepdim=True)
     vertices, joints = vertices + up, joints + up
     points = actor.samples.apply(vertices.cpu().numpy(), puppet.faces.cpu().numpy())
-    return _Posed(
-        poses, vertices, points.astype(np.float32), joints.cpu().numpy(), path + up[:, 0].cpu().numpy()
-    )
+    return _Posed(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), path + up[:, 0].cpu().numpy())
 
 
 def _heading(poses: np.ndarray) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-
 from maquette.backend.training.loop import EMA, Loop, LoopConfig, step_generator
+from torch import Tensor, nn
 
 CONFIG = LoopConfig(steps=12, batch=4, lr=1e-2, warmup=3, decay=0.5, ema=0.9, seed=5)
 
@@ -80,7 +80,7 @@ def test_schedule_warms_up_stays_and_falls() -> None:
     assert rates[0] == pytest.approx(CONFIG.lr / 3)
     assert rates[3] == rates[5] == CONFIG.lr
     assert 0 < rates[-1] < CONFIG.lr / 4
-    assert all(a >= b for a, b in zip(rates[3:], rates[4:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
 
 
 def test_average_follows_the_weights() -> None:

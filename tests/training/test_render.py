@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
 from maquette.backend.shot.cameras import look_at, project
 from maquette.backend.training.render import project_torch, rasterise, vertex_normals
 

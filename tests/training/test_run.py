@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.cli import main
 from maquette.backend.models.isa.build import new_scheduler, new_transformer, new_vae
 from maquette.backend.models.isa.engine import ISAEngine
@@ -93,7 +92,13 @@ def test_shipped_config_reads() -> None:
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("x", "not a readable"), ('model="isa-nano"\n[dit]\nsteps=1\n', "dit"), ('model="a"\n[foo]\n', "foo"), ("", "model")],
+    [
+        ("x", "not a readable"),
+        ('model="isa-nano"\n[vae]\nsteps=1\nbatch=1\nlr=1.0\n[dit]\nsteps=1\n', r"\[dit\] is incomplete"),
+        ('model="isa-nano"\n[vae]\nstep=1\n', r"\[vae\] has no step"),
+        ('model="a"\n[foo]\n', "foo"),
+        ("", "model is missing"),
+    ],
 )
 def test_bad_config_names_the_entry(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "bad.toml"
@@ -116,7 +121,7 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path) -> None:
     spec = model_spec("isa-nano")
     torch.manual_seed(0)
     vae = new_vae(spec).eval()
-    sample = make_sample(11, frames=5, size=64, n_points=128, characters=2)
+    sample = make_sample(11, frames=5, size=128, n_points=128, characters=2)
     path = tmp_path / "one.npz"
     np.savez(path, **{name: getattr(sample, name)[None] for name in FIELDS})
     trained = encode_shard(vae, path, bf16=False)
@@ -127,7 +132,7 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path) -> None:
     shot = to_shot(sample)
     with torch.no_grad():
         plan = engine.plan(shot)
-        assert plan.model_size == (64, 64), "the preset no longer takes 64x64; use another size here"
+        assert plan.model_size == (128, 128)
         used = engine.encode(shot, plan, lambda step, steps: None)
     for field in fields(ISAInputs):
         value = getattr(used, field.name)
@@ -136,7 +141,9 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path) -> None:
             continue
         mine = trained[field.name]
         half = mine.dtype == torch.float16
-        torch.testing.assert_close(mine.to(value.dtype), value, atol=4e-3 if half else 1e-5, rtol=2e-3 if half else 1e-5)
+        torch.testing.assert_close(
+            mine.to(value.dtype), value, atol=4e-3 if half else 1e-5, rtol=2e-3 if half else 1e-5
+        )
 
 
 def test_cover_is_the_mask_at_latent_size(tmp_path: Path) -> None:
