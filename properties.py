@@ -108,7 +108,7 @@ class MAQUETTE_PG_shot(PropertyGroup):
         default="SCENE",
     )
     background_path: StringProperty(
-        name="File", description="Picture or film behind the characters", subtype="FILE_PATH"
+        name="File", description="Picture or film behind the characters", subtype="FILE_PATH", options=_RELATIVE
     )
     render_engine: EnumProperty(
         name="Render With",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 from bpy.types import Operator
 from bpy_extras.io_utils import ImportHelper
@@ -11,6 +12,8 @@ from bpy_extras.io_utils import ImportHelper
 from ..backend.shot import ShotError
 from ..scene import screen, screen_views
 from ..scene.capture_media import probe_film, resolve
+
+_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
 
 class MAQUETTE_OT_load_result(Operator, ImportHelper):
@@ -25,7 +28,7 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
         name="Video",
         description="File of the video; the active entry of the list of results when empty",
         subtype="FILE_PATH",
-        options={"SKIP_SAVE"},
+        options=_RELATIVE | {"SKIP_SAVE"},
     )
     filter_glob: StringProperty(default="*.mp4;*.mov;*.mkv;*.webm", options={"HIDDEN"})
     job: StringProperty(name="Job", description="Id of the job that made the video", options={"SKIP_SAVE"})

@@ -143,10 +143,9 @@ def show_base_colours(objects: Iterable[bpy.types.Object], changes: Changes) -> 
 def show_world_colour(stage: Stage) -> None:
     """Give Workbench the colour of a plain world as its backdrop."""
     world = stage.scene.world
-    tree = world.node_tree if world is not None else None
-    if tree is None or world.library is not None:
+    if world is None or world.node_tree is None or world.library is not None:
         return
-    for node in tree.nodes:
+    for node in world.node_tree.nodes:
         if node.type == "BACKGROUND" and not node.inputs["Color"].is_linked:
             strength = min(float(node.inputs["Strength"].default_value), 1.0)
             stage.changes.set(world, "color", tuple(c * strength for c in node.inputs["Color"].default_value[:3]))
@@ -157,7 +156,8 @@ def _base_colour(tree: bpy.types.NodeTree) -> tuple[float, float, float] | None:
     for kind, socket in (("BSDF_PRINCIPLED", "Base Color"), ("EMISSION", "Color"), ("BSDF_DIFFUSE", "Color")):
         for node in tree.nodes:
             if node.type == kind and not node.inputs[socket].is_linked:
-                return tuple(min(float(c), 1.0) for c in node.inputs[socket].default_value[:3])
+                red, green, blue = (min(float(c), 1.0) for c in node.inputs[socket].default_value[:3])
+                return red, green, blue
     return None
 
 

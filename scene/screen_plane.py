@@ -95,6 +95,7 @@ def _material(name: str, playback: Playback, image: bpy.types.Image) -> bpy.type
     if material.node_tree is None:
         material.use_nodes = True
     tree = material.node_tree
+    assert tree is not None
     tree.nodes.clear()
     texture = tree.nodes.new("ShaderNodeTexImage")
     texture.name = "Video"

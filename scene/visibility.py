@@ -370,8 +370,8 @@ def occluded(
         taken, point = taken[inside], point[inside]
         if not len(point):
             continue
-        corners = [vertices[:, corner[taken]].astype(np.float64) for corner in (a, b, c)]
-        share = _intersect(*corners, points[point].T)
+        first_corner, second_corner, third_corner = (vertices[:, k[taken]].astype(np.float64) for k in (a, b, c))
+        share = _intersect(first_corner, second_corner, third_corner, points[point].T)
         hit = (share < limit[point]) & (share * points[point, 2] > near)
         hidden[point[hit]] = True
     return hidden
