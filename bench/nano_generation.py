@@ -142,10 +142,14 @@ def main() -> int:
         def evaluate() -> torch.Tensor:
             return pipeline.transformer(x, timestep, conditions).sample
 
-        batched = best(evaluate, 3 * arguments.repeats)
+        # In turn, so that whatever else the machine does falls on both.
+        batched = looped = float("inf")
+        for _ in range(5 * arguments.repeats):
+            batched = min(batched, best(evaluate, 1))
+            with FrameByFrame(x.shape[2], x.shape[2]):
+                looped = min(looped, best(evaluate, 1))
         whole = evaluate()
         with FrameByFrame(x.shape[2], x.shape[2]):
-            looped = best(evaluate, 3 * arguments.repeats)
             parted = evaluate()
     tolerance = 0.05 * float(whole.float().abs().max() + 1e-6)
     if not torch.allclose(whole.float(), parted.float(), atol=tolerance):
