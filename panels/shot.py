@@ -246,8 +246,12 @@ def _draw_ended(layout: UILayout, context: Context) -> None:
     text.alert = view.state == "failed"
     draw_text(text, context, view.message, icon, width=context.region.width - 30)
     row.operator("maquette.dismiss", text="", icon="X", emboss=False)
-    for note in view.notes.splitlines():
-        draw_text(box, context, note, "DOT")
+    notes = view.notes.splitlines()
+    if notes:
+        header, body = box.panel("maquette_notes", default_closed=True)
+        header.label(text="1 Note" if len(notes) == 1 else f"{len(notes)} Notes")
+        for note in notes if body is not None else ():
+            draw_text(body, context, note, "DOT")
     if view.can_resume:
         box.operator("maquette.resume_job", icon="FILE_REFRESH")
 

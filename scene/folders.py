@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 ADDON = __name__.rsplit(".", 2)[0]
 """The extension's package, ``bl_ext.<repository>.maquette``."""
 
+_ids: dict[str, str] = {}
+"""Ids given in this file, by the scene's name."""
+
 RESULTS_BESIDE_BLEND = "maquette"
 """Folder beside a saved .blend file that takes its results."""
 
@@ -56,10 +59,14 @@ def results_folder() -> Path:
     Raises:
         OSError: it cannot be made.
     """
-    for folder in result_folders():
+    folder = result_folders()[0]
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    raise AssertionError("there is always the add-on's own folder")
+    except OSError as error:
+        raise OSError(
+            f"The results folder {folder} cannot be made ({error.strerror}): choose another in the add-on's preferences"
+        ) from error
+    return folder
 
 
 def result_folders() -> list[Path]:
@@ -89,7 +96,22 @@ def scene_id(scene: bpy.types.Scene) -> str:
     shared = own and any(other != scene and other.maquette.uid == own for other in bpy.data.scenes)
     if not own or shared:
         own = scene.maquette.uid = uuid.uuid4().hex
+    _ids[scene.name] = own
     return own
+
+
+def keep_ids() -> None:
+    """Give scenes their ids back that an undo has taken: a job may be under way for them."""
+    taken = {scene.maquette.uid for scene in bpy.data.scenes}
+    for scene in bpy.data.scenes:
+        own = _ids.get(scene.name, "")
+        if own and not scene.maquette.uid and own not in taken:
+            scene.maquette.uid = own
+
+
+def forget_ids() -> None:
+    """Another file: its scenes have ids of their own."""
+    _ids.clear()
 
 
 def scene_of(uid: str) -> bpy.types.Scene | None:

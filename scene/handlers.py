@@ -7,7 +7,7 @@ import atexit
 import bpy
 from bpy.app.handlers import persistent
 
-from . import backends, job_view, jobs, library, readiness
+from . import backends, folders, job_view, jobs, library, readiness
 from .state import remove_stages
 
 CLASSES = ()
@@ -33,6 +33,7 @@ def _before_load(*_: object) -> None:
 @persistent
 def _after_load(*_: object) -> None:
     remove_stages()
+    folders.forget_ids()
     job_view.drop_previews()
     backends.republish()
     library.sync()
@@ -49,6 +50,7 @@ def _before_change(*_: object) -> None:
 def _after_undo(*_: object) -> None:
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
+    folders.keep_ids()
     library.sync()
     readiness.touch()
 

@@ -138,6 +138,7 @@ class Runner:
             scene = folders.scene_of(uid)
             if scene is None:
                 raise backends.BackendProblem("The scene is gone")
+            folders.results_folder()
             self._record = library.describe(scene)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)

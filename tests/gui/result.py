@@ -24,6 +24,7 @@ def setup():
     scene.frame_end = 17
     scene.frame_set(9)
     scene.render.resolution_x = scene.render.resolution_y = 256
+    scene.view_settings.view_transform = "Standard"
     window = bpy.context.window_manager.windows[0]
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
     area.spaces.active.shading.type = "MATERIAL"

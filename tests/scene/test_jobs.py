@@ -254,7 +254,7 @@ def test_the_job_of_another_blender_is_let_alone(bench: Bench) -> None:
         (lambda b, f: setattr(b.preferences, "address", "render-box.example"), "Allow Online Access"),
         (lambda b, f: setattr(bpy.context.scene, "camera", None), "camera"),
         (lambda b, f: setattr(bpy.data.objects["Performer"].maquette, "is_character", False), "characters"),
-        (lambda b, f: setattr(b.preferences, "results_folder", "/proc/nowhere"), "/proc/nowhere"),
+        (lambda b, f: setattr(b.preferences, "results_folder", "/proc/nowhere"), "results folder /proc/nowhere"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(bench: Bench, backend: FakeBackend, prepare, words: str) -> None:
@@ -287,6 +287,18 @@ def test_a_copied_scene_gets_its_own_results(bench: Bench, backend: FakeBackend)
     assert copy.maquette.uid == first
     assert bench.folders.scene_id(copy) != first and scene.maquette.uid == first
     bpy.data.scenes.remove(copy)
+
+
+def test_an_undo_does_not_part_a_scene_from_its_job(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    scene = bench.build()
+    bench.jobs.generate(scene)
+    bench.until_phase("running")
+    scene.maquette.uid = ""  # as it was before Generate
+    bench.module("scene.handlers")._after_undo()
+    backend.change(status="completed")
+    assert bench.jobs.wait().phase.value == "done"
+    assert len(scene.maquette.results) == 1
 
 
 def test_an_entry_taken_off_stays_off(bench: Bench, backend: FakeBackend) -> None:
