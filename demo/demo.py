@@ -190,7 +190,7 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
     """Render the scene as it stands, its characters alone, and what is behind them, for the sheet and the metrics."""
     state = importlib.import_module(f"{package}.scene.state")
     capture_render = importlib.import_module(f"{package}.scene.capture_render")
-    screen = importlib.import_module(f"{package}.scene.screen")
+    screen = importlib.import_module(f"{package}.scene.screen_playback")
     scene = bpy.context.scene
     layer = bpy.context.view_layer
     bodies = [o for o in scene.objects if o.maquette.is_character]
