@@ -52,7 +52,7 @@ class ModelSpec:
             ``min_size``, ``max_size`` (pixels).
         files: paths that must exist under ``folder``.
         folder: where the weights lie.
-        unavailable: why there are no weights to be had, or empty.
+        unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.
         components: configuration of each part (``vae``, ``transformer``, ``scheduler``).
     """
 
@@ -87,7 +87,7 @@ class ModelStatus:
         """One sentence for the animator, empty when the model can run."""
         if self.available:
             return ""
-        if self.spec.unavailable:
+        if self.spec.unavailable and len(self.missing) == len(self.spec.files):
             return f"{self.spec.label} cannot run: {self.spec.unavailable}"
         return f"{self.spec.label} cannot run: {', '.join(self.missing)} not found in {self.spec.folder}"
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
+from ..engine import EngineError
 from ..registry import ModelSpec
 from .transformer import ISATransformer3DModel
 from .vae import AutoencoderKLISA
@@ -36,3 +37,24 @@ def load_transformer(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> ISA
     """The model's transformer with its saved weights."""
     folder = spec.folder / "transformer"
     return ISATransformer3DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).eval()
+
+
+def load_image_encoder(spec: ModelSpec, width: int, dtype: torch.dtype = torch.float32) -> Any:
+    """The CLIP vision model (``transformers.CLIPVisionModel``) for a transformer that takes tokens of ``width``.
+
+    Raises EngineError when the folder holds another kind of model or its tokens have another width.
+    """
+    from transformers import CLIPVisionModel
+
+    folder = spec.folder / "image_encoder"
+    try:
+        encoder: Any = CLIPVisionModel.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise EngineError("settings.model", f"{folder}: not a CLIP vision model ({error})") from error
+    if encoder.config.hidden_size != width:
+        raise EngineError(
+            "settings.model",
+            f"{folder}: its tokens are {encoder.config.hidden_size} wide, but {spec.label} was trained with {width}; "
+            "put the CLIP there that the model was trained with",
+        )
+    return encoder.eval()

@@ -16,7 +16,7 @@ from ...shot import Reference, Shot
 from ..engine import Cancelled, EngineError, Plan, Progress, Result
 from ..plan import make_plan, window_latents
 from ..registry import ModelSpec
-from .build import load_transformer, load_vae, new_scheduler
+from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     crop_picture,
     frames_to_tensor,
@@ -78,12 +78,8 @@ class ISAEngine:
         if self._pipeline is None:
             vae = load_vae(self.spec, self.dtype)
             transformer = load_transformer(self.spec, self.dtype)
-            if transformer.config["image_embed_dim"] is not None:
-                from transformers import CLIPVisionModel
-
-                folder = self.spec.folder / "image_encoder"
-                encoder: Any = CLIPVisionModel.from_pretrained(folder, dtype=self.dtype, local_files_only=True)
-                self._image_encoder = encoder.to(self.device).eval()
+            if (width := transformer.config["image_embed_dim"]) is not None:
+                self._image_encoder = load_image_encoder(self.spec, width, self.dtype).to(self.device)
             pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(self.spec))
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(self.device)
