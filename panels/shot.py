@@ -244,7 +244,7 @@ def _draw_ended(layout: UILayout, context: Context) -> None:
     icon = {"done": "CHECKMARK", "failed": "CANCEL", "cancelled": "INFO"}[view.state]
     text = row.column()
     text.alert = view.state == "failed"
-    draw_text(text, context, view.message, icon, width=context.region.width - 30)
+    draw_text(text, context, view.message, icon, width=context.region.width - 70)
     row.operator("maquette.dismiss", text="", icon="X", emboss=False)
     notes = view.notes.splitlines()
     if notes:

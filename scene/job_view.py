@@ -60,8 +60,11 @@ def show_preview(path: str, revision: int) -> None:
     if _previews is None:
         _previews = bpy.utils.previews.new()
     _previews.clear()
-    # A name that was loaded before would give the old picture.
-    picture = _previews.load(f"preview{next(_names)}", path, "IMAGE")
+    try:
+        # A name that was loaded before would give the old picture.
+        picture = _previews.load(f"preview{next(_names)}", path, "IMAGE")
+    except (OSError, RuntimeError, KeyError):
+        return  # not worth the job
     # Asking for the size reads the file now; left to itself, Blender would first show a spinner each time.
     _ = (picture.icon_size[:], picture.image_size[:])
     view = bpy.context.window_manager.maquette

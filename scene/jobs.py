@@ -7,7 +7,6 @@ own, and the result is put into the scene when it is here.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -17,15 +16,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import bpy
 
 from ..backend.client import Follower, FollowSpec
 from ..backend.client import state as s
 from ..backend.client.process import is_alive, read_json, write_json
-from ..backend.shot import ShotError
-from . import backends, capture, folders, job_view, library, screen
+from . import backends, capture, folders, job_view, library
+from .job_reports import events_of, reason
 
 CAPTURE_SLICE = 0.03
 """Seconds of capture in one poll while there is a window; at least one step is made."""
@@ -82,7 +80,7 @@ class Runner:
         except Exception as error:
             # Nobody foresaw this; a job that is never heard of again would be worse.
             failed = s.CaptureFailed if state.phase is s.Phase.CAPTURING else s.BackendFailed
-            self.dispatch(failed(self.state.run, _reason(error)))
+            self.dispatch(failed(self.state.run, reason(error)))
         if state.phase is s.Phase.CANCELLING:
             # A window that stood still, for a render say, is no proof that the backend did.
             self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
@@ -125,7 +123,7 @@ class Runner:
                 try:
                     self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
                 except Exception as error:
-                    self.dispatch(s.ApplyFailed(run, _reason(error)))
+                    self.dispatch(s.ApplyFailed(run, reason(error)))
             case s.Forget(run):
                 self._forget(run)
             case s.Notify():
@@ -146,7 +144,7 @@ class Runner:
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
         except Exception as error:
-            self.dispatch(s.CaptureFailed(run, _reason(error)))
+            self.dispatch(s.CaptureFailed(run, reason(error)))
 
     def _captured(self, run: int, scene: bpy.types.Scene, path: Path) -> Iterator[tuple[int, int]]:
         """Capture step by step, save the shot, and say so."""
@@ -173,7 +171,7 @@ class Runner:
             self._capture = None
         except Exception as error:
             self._capture = None
-            self.dispatch(s.CaptureFailed(run, _reason(error)))
+            self.dispatch(s.CaptureFailed(run, reason(error)))
 
     def stop_capture(self) -> None:
         steps, self._capture = self._capture, None
@@ -211,7 +209,7 @@ class Runner:
             self._follower = Follower.start(spec, folder)
         except Exception as error:
             self._to_start = None
-            self.dispatch(s.BackendFailed(start.run, _reason(error)))
+            self.dispatch(s.BackendFailed(start.run, reason(error)))
 
     def _look_at_worker(self) -> None:
         if self._follower is None:
@@ -220,7 +218,7 @@ class Runner:
         if report["state"] == "completed" and _rendering():
             return  # the scene is not to be touched now; the video waits
         job_view.show_preview(report["preview_path"], report["preview_revision"])
-        for event in _events(report, self.state):
+        for event in events_of(report, self.state):
             self.dispatch(event)
         if self.state.phase in s.WITH_BACKEND and backends.is_local():
             status = backends.local().poll()
@@ -230,25 +228,9 @@ class Runner:
     def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
         """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
         known = self._record or library.Record(scene=uid)
-        notes = tuple(self.state.notes)
-        record = replace(known, scene=uid, job=self.state.job, notes=notes)
-        try:
-            library.store(video, record)
-        except OSError as error:
-            print(f"Maquette: {video}: what is known of it could not be written beside it: {error}")
-        scene = folders.scene_of(uid)
-        if scene is None:
-            where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
-            return (
-                f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})",
-                (),
-            )
-        index = library.add_to_list(scene, video, record)
-        if not load:
-            return self.state.message, ()
-        if not scene.maquette.show_as:
-            return f"{video.name} is in the results list", ()
-        return f"{video.name} is loaded", tuple(_show(scene, scene.maquette.results[index]))
+        record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now())
+        where, notes = library.put_away(video, record, load)
+        return (where if load else self.state.message), notes
 
     # -- what outlives Blender -----------------------------------------------------------------------------------
 
@@ -371,74 +353,6 @@ def close() -> None:
     runner = Runner()
 
 
-def _events(report: dict[str, Any], state: s.JobState) -> list[s.Event]:
-    """What the worker's report means for the state machine."""
-    run, eta = state.run, report["eta_seconds"]
-    events: list[s.Event] = []
-    if report["job"] and report["job"] != state.job:
-        events.append(s.Submitted(run, report["job"]))
-    share = float(report["progress"] or 0.0) / 100.0
-    match report["state"]:
-        case "starting" | "uploading" | "reconnecting":
-            events.append(s.Waiting(run, report["message"], share))
-        case "queued":
-            events.append(s.Queued(run, report["queue_position"], eta))
-        case "running":
-            step, steps = int(report["step"] or 0), int(report["steps"] or 0)
-            events.append(s.Progressed(run, report["stage"] or "", step, steps, share, eta))
-        case "downloading":
-            events.append(s.Downloading(run, share))
-        case "completed":
-            events.append(s.Received(run, report["result_path"], tuple(report["notes"])))
-        case "cancelled":
-            events.append(s.BackendCancelled(run))
-        case "failed":
-            error = report["error"] or {}
-            message = str(error.get("message") or report["message"])
-            events.append(s.BackendFailed(run, message, forget=not report["resumable"]))
-    return events
-
-
-def _reason(error: Exception) -> str:
-    """An exception as one message for the animator; what nobody foresaw is also logged."""
-    if isinstance(error, (ShotError, backends.BackendProblem)):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    if isinstance(error, RuntimeError) and str(error).startswith("Error: "):
-        return str(error).removeprefix("Error: ").strip()
-    if isinstance(error, ReferenceError):
-        return "Something that the shot needs was deleted while it was being captured: press Generate again"
-    import traceback
-
-    traceback.print_exc()
-    return f"{type(error).__name__}: {error}"
-
-
 def _rendering() -> bool:
     """Whether Blender renders in the background just now."""
     return bpy.app.is_job_running("RENDER")
-
-
-def in_scene(scene: bpy.types.Scene) -> contextlib.AbstractContextManager[None]:
-    """A context in which ``scene`` is the current one, whichever the window shows."""
-    windows = bpy.context.window_manager.windows
-    window = next((window for window in windows if window.scene == scene), windows[0] if windows else None)
-    layer = window.view_layer if window is not None and window.scene == scene else scene.view_layers[0]
-    given = {"window": window} if window is not None else {}
-    return bpy.context.temp_override(**given, scene=scene, view_layer=layer)
-
-
-def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
-    """Load a result in the ways the scene asks for, as one undo step; returns what the animator may want to know.
-
-    Raises:
-        ShotError: it cannot be loaded.
-    """
-    notes: list[str] = []
-    with in_scene(scene):
-        for mode in sorted(scene.maquette.show_as):
-            notes += screen.load_result(scene, item, mode)
-        if not bpy.app.background:
-            bpy.ops.ed.undo_push(message="Load Generated Video")
-    return notes

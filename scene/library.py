@@ -6,6 +6,7 @@ time the file is looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import folders
+from . import folders, screen
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,20 @@ def describe(scene: bpy.types.Scene) -> Record:
     )
 
 
+def now() -> str:
+    """This moment as a record has it."""
+    return datetime.now().strftime("%Y-%m-%d %H:%M")
+
+
 def store(video: str | Path, record: Record) -> None:
     """Write down beside the video what is known of it.
 
     Raises:
         OSError: the file cannot be written.
     """
-    stamped = replace(record, created=record.created or datetime.now().strftime("%Y-%m-%d %H:%M"))
     path = _sidecar(Path(video))
     temporary = path.with_suffix(".json.new")
-    temporary.write_text(json.dumps(asdict(stamped), indent=1), "utf-8")
+    temporary.write_text(json.dumps(asdict(record), indent=1), "utf-8")
     temporary.replace(path)
 
 
@@ -117,6 +122,32 @@ def add_to_list(scene: bpy.types.Scene, video: str | Path, record: Record) -> in
         index = len(shot.results) - 1
     shot.active_result = index
     return index
+
+
+def put_away(video: Path, record: Record, load: bool) -> tuple[str, tuple[str, ...]]:
+    """Keep a video that has arrived: beside its file what is known of it, on its scene's list, and in the scene.
+
+    Args:
+        load: whether to show it in the scene, in the ways that the scene asks for.
+
+    Returns:
+        What to tell the animator, and what else they may want to know.
+
+    Raises:
+        ShotError: it is kept and listed, but cannot be shown.
+    """
+    try:
+        store(video, record)
+    except OSError as error:
+        print(f"Maquette: what is known of {video} could not be written beside it: {error}")
+    scene = folders.scene_of(record.scene)
+    if scene is None:
+        where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
+        return f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})", ()
+    item = scene.maquette.results[add_to_list(scene, video, record)]
+    if not load or not scene.maquette.show_as:
+        return f"{video.name} is in the results list", ()
+    return f"{video.name} is loaded", tuple(_show(scene, item))
 
 
 def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
@@ -165,3 +196,27 @@ def _absolute(path: str) -> Path:
 
 def _same(listed: str, path: Path) -> bool:
     return _absolute(listed) == path.resolve()
+
+
+def _in_scene(scene: bpy.types.Scene) -> contextlib.AbstractContextManager[None]:
+    """A context in which ``scene`` is the current one, whichever the window shows."""
+    windows = bpy.context.window_manager.windows
+    window = next((window for window in windows if window.scene == scene), windows[0] if windows else None)
+    layer = window.view_layer if window is not None and window.scene == scene else scene.view_layers[0]
+    given = {"window": window} if window is not None else {}
+    return bpy.context.temp_override(**given, scene=scene, view_layer=layer)
+
+
+def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
+    """Load a result in the ways the scene asks for, as one undo step; returns what the animator may want to know.
+
+    Raises:
+        ShotError: it cannot be loaded.
+    """
+    notes: list[str] = []
+    with _in_scene(scene):
+        for mode in sorted(scene.maquette.show_as):
+            notes += screen.load_result(scene, item, mode)
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message="Load Generated Video")
+    return notes
