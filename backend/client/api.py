@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +15,12 @@ from requests.auth import AuthBase
 from .address import AddressError, is_loopback, normalise_address, split_host
 from .errors import BackendError, writing_failed
 from .sse import read_events
+from .upload import UploadBody
 
 WIRE_VERSION = 1
 HEARTBEAT_SECONDS = 15.0
 """A backend sends something on an event stream at least this often."""
 
-_CHUNK = 256 * 1024
 _DOWNLOAD_CHUNK = 16 * 1024
 """What urllib3 has of a piece when the connection breaks is lost: small pieces lose little."""
 _START = "Start it (in the preferences, or with 'maquette serve')"
@@ -95,7 +94,7 @@ class BackendClient:
         """
         try:
             with open(path, "rb") as stream:
-                body = _Upload(stream, Path(path).name, on_bytes)
+                body = UploadBody(stream, Path(path).name, on_bytes)
                 return self._job("POST", "/v1/videos", data=body, headers={"Content-Type": body.content_type})
         except OSError as error:
             if isinstance(error, requests.RequestException):
@@ -206,18 +205,28 @@ class BackendClient:
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         options.setdefault("timeout", (self.timeout, self.timeout))
         try:
-            with self._told():
-                response = self._session.request(method, self.address + path, allow_redirects=False, **options)
+            response = self._send(method, path, options)
         except BackendError as error:
-            # A backend that refuses an upload early may close the connection while bytes are still on their way.
-            if error.code == "interrupted" and path == "/v1/videos" and method == "POST":
+            if error.code != "interrupted":
+                raise
+            if method == "GET":
+                # A connection kept from the last request may be closed at the very moment it is used again.
+                response = self._send(method, path, options)
+            elif method == "POST":
+                # A backend that refuses an upload early may close the connection while bytes are still on their way.
                 self.health()
                 self.models()
-            raise
+                raise
+            else:
+                raise
         if 200 <= response.status_code < 300:
             return response
         with self._told(), response:
             raise self._refusal(response)
+
+    def _send(self, method: str, path: str, options: dict[str, Any]) -> requests.Response:
+        with self._told():
+            return self._session.request(method, self.address + path, allow_redirects=False, **options)
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         with self._request(method, path, **options) as response, self._told():
@@ -376,41 +385,3 @@ class _Bearer(AuthBase):
         if self.token:
             r.headers["Authorization"] = f"Bearer {self.token}"
         return r
-
-
-class _Upload:
-    """A multipart body of one file that is read while it is sent, whatever its size."""
-
-    def __init__(self, stream: Any, name: str, on_bytes: Callable[[int, int], None] | None) -> None:
-        boundary = secrets.token_hex(16)
-        name = name.replace('"', "_").replace("\r", "_").replace("\n", "_")
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        self._head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="shot"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        ).encode()
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self._stream = stream
-        self._size = os.fstat(stream.fileno()).st_size
-        self._sent = 0
-        self._on_bytes = on_bytes
-        self._parts = self._walk()
-
-    def __len__(self) -> int:
-        return len(self._head) + self._size + len(self._tail)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._parts
-
-    def read(self, _size: int = -1) -> bytes:
-        """The next piece; empty at the end."""
-        return next(self._parts, b"")
-
-    def _walk(self) -> Iterator[bytes]:
-        yield self._head
-        while chunk := self._stream.read(_CHUNK):
-            self._sent += len(chunk)
-            yield chunk
-            if self._on_bytes:
-                self._on_bytes(self._sent, self._size)
-        yield self._tail

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class LocalStatus:
     line: str = ""
     message: str = ""
     address: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
 
 
 class LocalBackend:

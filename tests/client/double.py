@@ -81,6 +81,7 @@ def say(handler: Any, status: int, data: Any, **headers: str) -> None:
     body = data if isinstance(data, bytes) else json.dumps(data).encode()
     handler.send_response(status)
     handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Connection", "close")
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()

@@ -109,6 +109,14 @@ def test_somebody_else_answers(double: Double, data: bytes):
     fails(client(double).health, "not_maquette", "no Maquette backend", double.address)
 
 
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(double: Double):
+    broken = iter([True, False])
+    double.answers["GET /v1/models"] = lambda h: None if next(broken) else say(h, 200, {"data": []})
+    assert client(double).models() == []
+    double.answers["GET /v1/models"] = lambda h: None
+    fails(client(double).models, "interrupted", "broke off")
+
+
 def test_redirects_are_not_followed(double: Double):
     double.answer("GET /v1/models", b"", 302, Location="http://127.0.0.1:1/")
     fails(client(double).models, "not_maquette")
@@ -118,10 +126,11 @@ def test_what_speaks_no_http():
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
-            link, _ = listener.accept()
-            link.recv(1000)
-            link.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
-            link.close()
+            for _ in range(2):
+                link, _ = listener.accept()
+                link.recv(1000)
+                link.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                link.close()
 
         threading.Thread(target=answer, daemon=True).start()
         fails(BackendClient(f"127.0.0.1:{listener.getsockname()[1]}").health, "interrupted", "broke off")
