@@ -177,7 +177,7 @@ class MAQUETTE_PG_model(PropertyGroup):
         ),
         default="UNKNOWN",
     )
-    missing: StringProperty(description="What the backend lacks to run it")
+    missing: StringProperty(description="Why the backend cannot run it")
 
 
 class MAQUETTE_PG_backend(PropertyGroup):

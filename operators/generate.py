@@ -119,7 +119,7 @@ class MAQUETTE_OT_choose_model(Operator):
         item = context.window_manager.maquette.backend.models.get(properties.model)
         if item is None:
             return "Choose the model that makes the video"
-        lacks = f"\n\nThe backend lacks: {item.missing}" if item.missing else ""
+        lacks = f"\n\n{item.missing}" if item.missing else ""
         return (item.description or item.label).rstrip(".") + lacks
 
     def execute(self, context: Context) -> set[str]:

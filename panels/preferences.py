@@ -95,7 +95,7 @@ def _draw_models(layout: UILayout, context: Context) -> None:
         icon = {"READY": "CHECKMARK", "MISSING": "CANCEL"}.get(item.state, "QUESTION")
         row = body.split(factor=0.35)
         row.label(text=item.label, icon=icon)
-        text = f"Lacks {item.missing}" if item.state == "MISSING" else item.description
+        text = item.missing if item.state == "MISSING" else item.description
         row.label(text=text)
 
 

@@ -111,7 +111,7 @@ def _draw_model(layout: UILayout, context: Context) -> None:
     icon = "ERROR" if chosen is not None and chosen.state == "MISSING" else "NONE"
     split.menu("MAQUETTE_MT_models", text=chosen.label if chosen else shot.model, icon=icon)
     if chosen is not None and chosen.state == "MISSING":
-        draw_hint(layout, context, f"The backend lacks files of this model: {chosen.missing}", "WARNING")
+        draw_hint(layout, context, chosen.missing, "WARNING")
     layout.prop(shot, "prompt")
     layout.prop(shot, "seed")
 

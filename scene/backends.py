@@ -261,7 +261,9 @@ def show_models(models: list[dict[str, Any]]) -> None:
         available = model.get("available")
         item.state = "UNKNOWN" if available is None else "READY" if available else "MISSING"
         missing = model.get("missing") or []
-        item.missing = ", ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
+        files = ", ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
+        reason = f"The backend lacks files of this model: {files}" if files else ""
+        item.missing = str(model.get("reason") or reason)
 
 
 def _cached_models() -> list[dict[str, Any]]:

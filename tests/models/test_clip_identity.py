@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from .conftest import TINY_TOML, TINY_TRANSFORMER, randomize
 
 WIDTH, SIDE, PATCH = 32, 28, 14
 TOKENS = 1 + (SIDE // PATCH) ** 2
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": WIDTH,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -39,7 +40,7 @@ FILES = ("vae/config.json", "transformer/config.json", *IMAGE_ENCODER)
 RED, GREEN, BLUE = (png(32, 32, color) for color in ((230, 20, 20), (30, 220, 30), (20, 40, 230)))
 
 
-def save_encoder(folder: Path, seed: int = 0, **changes: int) -> None:
+def save_encoder(folder: Path, seed: int = 0, **changes: Any) -> None:
     torch.manual_seed(seed)
     encoder = CLIPVisionModel(CLIPVisionConfig(**{**VISION, **changes}))
     randomize(encoder, seed, 0.3)

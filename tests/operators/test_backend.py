@@ -71,7 +71,7 @@ def test_connection_test(bench: Bench, backend: FakeBackend) -> None:
     assert view.test_state == "OK", view.test_message
     assert "0.1.0" in view.test_message and "fake" in view.test_message and "1 of 2 models" in view.test_message
     assert {item.name: item.state for item in view.models} == {"isa-nano": "READY", "isa-4b": "MISSING"}
-    assert view.models["isa-4b"].missing == "dit.safetensors"
+    assert view.models["isa-4b"].missing.endswith(": dit.safetensors")
     # What the backend said is still known in the next file, and when no backend answers.
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     assert len(bench.view.backend.models) == 2

@@ -118,9 +118,19 @@ def test_the_models_menu(bench: Bench) -> None:
         [
             {"id": "isa-nano", "label": "ISA Nano", "available": True},
             {"id": "isa-4b", "label": "ISA 4B", "available": False, "missing": ["dit.safetensors"]},
+            {
+                "id": "isa-base",
+                "label": "ISA Base",
+                "available": False,
+                "missing": ["vae.safetensors"],
+                "reason": "ISA Base cannot run: no weights have been published",
+            },
         ]
     )
-    assert draw("MAQUETTE_MT_models").texts == ["ISA Nano", "ISA 4B (files missing)"]
+    texts = ["ISA Nano", "ISA 4B (files missing)", "ISA Base (files missing)"]
+    assert draw("MAQUETTE_MT_models").texts == texts
+    bpy.context.scene.maquette.model = "isa-base"
+    assert "ISA Base cannot run: no weights have been published" in draw("MAQUETTE_PT_shot").text
     bpy.context.scene.maquette.model = "isa-4b"
     assert "lacks files of this model: dit.safetensors" in draw("MAQUETTE_PT_shot").text
 

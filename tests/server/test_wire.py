@@ -81,7 +81,7 @@ def test_models_say_what_is_missing(server: Server):
     with server.client() as client:
         nano, small = client.models()
     assert nano["available"] and nano["inputs"] == {"characters": "required"} and nano["limits"] == {"max_frames": 40}
-    assert nano["defaults"]["steps"] == 4
+    assert nano["defaults"]["steps"] == 4 and nano["reason"] == ""
     assert not small["available"] and small["missing"] == ["vae.safetensors"] and "not found" in small["reason"]
 
 
