@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import logging
 import os
 import secrets
@@ -14,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..client.process import write_json
 from .config import REGISTRY_ENGINES, ServerConfig
 
 DEFAULT_PORT = 8188
@@ -147,7 +147,10 @@ def serve(
 
     def announce() -> None:
         if info_file is not None:
-            write_json(info_file, {"address": address, "pid": os.getpid(), "version": version()})
+            # Renamed into place: whoever waits for the file finds it complete.
+            new = info_file.with_name(f"{info_file.name}.new")
+            new.write_text(json.dumps({"address": address, "pid": os.getpid(), "version": version()}), "utf-8")
+            os.replace(new, info_file)
         print(f"Maquette {version()} answers at {address}; jobs are kept in {config.data}", flush=True)
 
     try:
