@@ -206,7 +206,7 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
         folder.mkdir()
         with state.scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory() as scratch:
             stage = state.open_stage(scene, layer, keeper.changes, objects, f"Demo {kind}")
-            capture_render.set_up(stage, "WORKBENCH", transparent=transparent)
+            capture_render.set_up(stage, "WORKBENCH", transparent=transparent, side=SIZE)
             for i, frame in enumerate(range(scene.frame_start, scene.frame_end + 1), 1):
                 stage.at(frame)
                 picture = capture_render.render(stage, Path(scratch), kind)

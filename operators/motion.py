@@ -108,11 +108,12 @@ def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) ->
     mode = active.mode if active is not None else "OBJECT"
     if mode != "OBJECT":
         bpy.ops.object.mode_set(mode="OBJECT")
-    made = None
+    built = False
     try:
         made = rig.build_body(context, model, name=name)
+        built = True
     finally:
-        if made is None or mode != "OBJECT":
+        if not built or mode != "OBJECT":
             context.view_layer.objects.active = active
         if mode != "OBJECT":
             bpy.ops.object.mode_set(mode=mode)

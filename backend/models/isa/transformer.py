@@ -10,7 +10,7 @@ Everything but the two temporal layers is independent per latent frame, so frame
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -404,7 +404,6 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         modulation = self.modulation_out(self.modulation_in(time_BD)).unflatten(1, (_MODULATIONS, -1))
         rotation = rotary(positions, self.config["attention_head_dim"])
 
-        checkpoint = self._gradient_checkpointing_func if self.gradient_checkpointing else None
         checkpoint: Any = self._gradient_checkpointing_func if self.gradient_checkpointing else None
         for index, block in enumerate(self._isa_blocks()):
             arguments = (x_BLPD, y_BLMD, modulation, encoding_PD, rotation, conditions, index)
