@@ -23,12 +23,12 @@ class MAQUETTE_UL_results(UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        """Its name, which can be changed here, and when it was made."""
+        """Its name, which can be changed here, and the time of day at which it was made."""
         row = layout.row(align=True)
         row.prop(item, "name", text="", emboss=False, icon="FILE_MOVIE")
         when = row.row()
         when.alignment = "RIGHT"
-        when.label(text=item.created[5:])
+        when.label(text=item.created[11:])
 
 
 class MAQUETTE_PT_result(SidebarPanel, Panel):
@@ -67,6 +67,7 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
             last = item.frame_start + (item.frame_count - 1) * item.frame_step
             column = body.column(align=True)
             column.label(text=f"Frames {item.frame_start} to {last}, {item.fps:g} fps")
+            column.label(text=f"Made {item.created}")
             column.label(text=f"Model {item.model}, seed {item.seed}")
             column.prop(item, "filepath", text="")
 

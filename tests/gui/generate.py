@@ -69,5 +69,7 @@ def done():
     """Say what was seen."""
     view = bpy.context.window_manager.maquette
     print("seen", seen, "step", view.step, "of", view.steps, "preview", view.preview, "eta", view.eta_seconds)
-    print("ticks", len(gaps), "longest gap", round(max(gaps), 2), "s, median", round(sorted(gaps)[len(gaps) // 2], 3), "s")
+    print(
+        "ticks", len(gaps), "longest gap", round(max(gaps), 2), "s, median", round(sorted(gaps)[len(gaps) // 2], 3), "s"
+    )
     print("scenes", [scene.name for scene in bpy.data.scenes], "frame", bpy.context.scene.frame_current)
