@@ -15,7 +15,7 @@ name = "maquette"
 version = "{version}"
 """
 
-_BUILD = '''
+_BUILD = """
 import os, time, zipfile
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
@@ -37,9 +37,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         wheel.writestr(info + "WHEEL", tag)
         wheel.writestr(info + "RECORD", "")
     return name
-'''
+"""
 
-_CLI = '''
+_CLI = """
 import argparse, json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -77,7 +77,7 @@ with open(args.info_file + ".new", "w") as stream:
     json.dump(info, stream)
 os.replace(args.info_file + ".new", args.info_file)
 server.serve_forever()
-'''
+"""
 
 
 def write_source(folder: Path, version: str = "0.0.1") -> Path:

@@ -11,7 +11,7 @@ import time
 
 import bpy
 
-ADDON = next(name for name in bpy.context.preferences.addons.keys() if name.endswith(".maquette"))
+ADDON = next(name for name in bpy.context.preferences.addons if name.endswith(".maquette"))
 STEP = 6
 """Denoising step at which the picture is taken."""
 

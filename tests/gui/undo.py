@@ -8,7 +8,7 @@ import time
 
 import bpy
 
-ADDON = next(name for name in bpy.context.preferences.addons.keys() if name.endswith(".maquette"))
+ADDON = next(name for name in bpy.context.preferences.addons if name.endswith(".maquette"))
 deadline = time.monotonic() + 900
 stage = "capture"
 seen = []

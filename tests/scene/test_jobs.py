@@ -62,7 +62,11 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
     assert video.parent == tmp_path / "results" and video.read_bytes() == FILM
     assert (item.frame_start, item.frame_count, item.seed, item.camera) == (1, 5, 7, scene.camera)
     record = bench.library.read(video)
-    assert record.created == item.created != "" and record.scene == scene.maquette.uid and record.notes[-1] == "Size snapped to 16 x 16"
+    assert (
+        record.created == item.created != ""
+        and record.scene == scene.maquette.uid
+        and record.notes[-1] == "Size snapped to 16 x 16"
+    )
     assert len(set(bpy.data.objects) - objects) == 1  # the plane
     assert bench.view.state == "done" and "Size snapped" in bench.view.notes
     # Nothing of the job is left behind.
