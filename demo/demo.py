@@ -99,6 +99,8 @@ def set_stage(bpy: ModuleType) -> None:
     scene.render.fps, scene.render.fps_base = FPS, 1.0
     scene.frame_start, scene.frame_end = 1, FRAMES
     scene.frame_set(1)
+    # The video's colours on the plane as they are.
+    scene.view_settings.view_transform = "Standard"
 
     # A chequered floor of one-metre tiles, and a backdrop of one colour.
     tiles, half = 24, 12
