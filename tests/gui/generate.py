@@ -11,7 +11,7 @@ import time
 
 import bpy
 
-ADDON = next(name for name in bpy.context.preferences.addons if name.endswith(".maquette"))
+ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
 STEP = 6
 """Denoising step at which the picture is taken."""
 

@@ -8,7 +8,7 @@ import time
 
 import bpy
 
-ADDON = next(name for name in bpy.context.preferences.addons if name.endswith(".maquette"))
+ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
 deadline = time.monotonic() + 900
 stage = "capture"
 seen = []
