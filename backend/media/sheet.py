@@ -38,11 +38,11 @@ def overlay(frames: np.ndarray, masks: np.ndarray, color: tuple[int, int, int] =
 def contact_sheet(
     rows: Sequence[tuple[str, np.ndarray]], columns: int = 8, tile_height: int = 128, tile_aspect: float | None = None
 ) -> np.ndarray:
-    """Draw labelled rows of frames; the same moments are picked in every row.
+    """Draw labelled rows of frames; the same moments are picked in rows of the same length.
 
     Args:
         rows: label and frames (T,H,W,3) uint8. Rows may differ in T.
-        columns: frames shown of each row, evenly spread from first to last.
+        columns: at most this many frames of each row are shown, evenly spread from first to last.
         tile_height: pixels.
         tile_aspect: width / height of a tile; by default that of the first row's frames.
 
@@ -64,7 +64,8 @@ def contact_sheet(
     for i, (label, frames) in enumerate(rows):
         top = _GAP + i * (tile_height + _LABEL_HEIGHT + _GAP)
         draw.text((_GAP, top + 1), label, fill=_INK, font=font)
-        for column, t in enumerate(np.linspace(0, len(frames) - 1, columns).round().astype(int)):
+        picks = np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)
+        for column, t in enumerate(picks):
             frame = Image.fromarray(np.ascontiguousarray(frames[t]))
             small = frame.width < tile_width
             frame = frame.resize(
