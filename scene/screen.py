@@ -13,6 +13,9 @@ from .screen_playback import Playback, camera_spans, film_rate, load_image, stor
 
 MODES = ("PLANE", "BACKGROUND", "STRIP", "ALL")
 
+_MUTED_STRIPS_REST = (4, 5, 0)
+"""From here on a render passes over a sequencer whose strips are all muted; 4.2 renders it black."""
+
 
 def load_result(
     scene: bpy.types.Scene,
@@ -76,7 +79,14 @@ def load_result(
             if "BACKGROUND" in ways:
                 screen_views.add_camera_background(camera, playback, image)
     if "STRIP" in ways:
+        others = screen_views.has_strips(scene)
         screen_views.add_strip(scene, playback, mute=mode == "ALL")
+        if mode == "ALL" and bpy.app.version < _MUTED_STRIPS_REST and not others and scene.render.use_sequencer:
+            scene.render.use_sequencer = False
+            notices.append(
+                "This Blender renders muted strips as black, so Output > Post Processing > Sequencer was turned off; "
+                "turn it on to render the strip"
+            )
         workspace = bpy.context.workspace
         if workspace is not None and getattr(workspace, "sequencer_scene", scene) is None:
             workspace.sequencer_scene = scene

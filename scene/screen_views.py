@@ -26,6 +26,11 @@ def strips_of(editor: bpy.types.SequenceEditor):
     return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
+def has_strips(scene: bpy.types.Scene) -> bool:
+    """Whether there is anything in the scene's sequencer."""
+    return scene.sequence_editor is not None and len(strips_of(scene.sequence_editor)) > 0
+
+
 def add_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> bpy.types.Strip:
     """Put the film into the sequencer, on a free channel, over exactly the frames of the shot.
 
