@@ -383,5 +383,6 @@ class _Bearer(AuthBase):
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         if self.token:
-            r.headers["Authorization"] = f"Bearer {self.token}"
+            # As bytes: whatever letters were typed, it is for the server to refuse them.
+            r.headers["Authorization"] = f"Bearer {self.token}".encode()
         return r

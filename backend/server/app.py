@@ -141,7 +141,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         known_host(request)
         if config.token:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
-            right = secrets.compare_digest(given.strip().encode(), config.token.encode())
+            right = secrets.compare_digest(given.strip().encode("latin-1"), config.token.encode())
             if scheme.lower() != "bearer" or not right:
                 message = "This backend wants a token." if not given else "This backend refuses this token."
                 raise ApiError(401, "unauthorized", message)

@@ -148,6 +148,7 @@ def test_tokens(double: Double):
     double.refuse("GET /v1/models", 401, "unauthorized")
     fails(client(double, "").models, "unauthorized", "wants a token. Enter it in the preferences")
     fails(client(double, "wrong").models, "unauthorized", "refuses this token. Correct it")
+    fails(client(double, "wröng→").models, "unauthorized", "refuses this token. Correct it")
 
 
 def test_refusals_keep_code_message_and_field(double: Double, tmp_path: Path):
