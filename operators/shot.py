@@ -49,7 +49,8 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
         for notice in notices:
             self.report({"WARNING"}, notice)
         self.report(
-            {"INFO"}, f"{shot.clip.frames} frames, {len(shot.characters)} characters: {Path(self.filepath).name}"
+            {"INFO"},
+            f"Written to {Path(self.filepath).name}. Frames: {shot.clip.frames}, characters: {len(shot.characters)}",
         )
         return {"FINISHED"}
 

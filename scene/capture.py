@@ -260,6 +260,8 @@ def _check(performers: list[Performer], views: list[CameraView], frames: range, 
     cameras = np.stack([view.viewmat for view in views]), np.stack([view.K for view in views])
     if len(frames) > 1 and still and all(np.ptp(part, axis=0).max() < _STILL for part in cameras):
         notes.append("Nothing moves in this shot: neither a character nor the camera is keyed")
+    if len(frames) == 1:
+        notes.append(f"The shot has one frame, {frames[0]}: set the scene's end after its start for a film")
     for performer in performers:
         name = performer.object.name
         if np.stack(performer.visibility_T).any():

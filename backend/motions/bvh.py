@@ -244,7 +244,7 @@ def _parse_motion(text: str, first_line: int) -> tuple[int, float, np.ndarray]:
     if not np.isfinite(frame_time) or frame_time < 0:
         raise MotionError("MOTION", f"'Frame Time: {frame_time}' is no duration")
     if not rows:
-        raise MotionError("MOTION", f"promises {frames} frames but holds none: the file is truncated")
+        raise MotionError("MOTION", f"promises {frames} frames but holds none: the file is truncated. Export it again")
     words = "\n".join(lines[rows:]).split()
     if len(words) > MAX_VALUES:
         raise MotionError("MOTION", f"holds more than {MAX_VALUES} numbers")

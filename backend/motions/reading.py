@@ -39,7 +39,7 @@ def read_data(path: str | PathLike[str]) -> tuple[str, Any]:
             raise MotionError("file", f"'{path.name}' has {size >> 20} MB; at most {MAX_BYTES >> 20} are read")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise MotionError("file", f"'{path}' does not exist") from None
+        raise MotionError("file", f"'{path}' does not exist; choose the file again") from None
     except OSError as error:
         raise MotionError("file", f"'{path}' cannot be read ({error.strerror or error})") from error
     return read_bytes(data, path.name)
