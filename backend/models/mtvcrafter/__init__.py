@@ -1,0 +1,1 @@
+"""MTVCrafter: one character from the 4D positions of its joints and a reference picture."""
