@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
-from maquette.backend.shot import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot
+from maquette.backend.shot import (
+    Background,
+    BodyPose,
+    Character,
+    Clip,
+    Keypoints,
+    Media,
+    Mesh,
+    Reference,
+    Settings,
+    Shot,
+    Track,
+)
 from maquette.backend.shot.cameras import intrinsics, look_at
 
 
@@ -35,8 +48,12 @@ def make_shot(
     model: str = "isa-nano",
     background: Background | None = None,
     reference: Media | None = None,
+    full: bool = False,
 ) -> Shot:
-    """A valid shot: point clouds of a person's size that sway in front of an orbiting camera."""
+    """A valid shot: point clouds of a person's size that sway in front of an orbiting camera.
+
+    With ``full`` it also has what only some models take: keypoints, meshes (a box a person, a floor) and a track.
+    """
     rng = np.random.default_rng(seed)
     K = intrinsics(50, 36, 24, "AUTO", 0, 0, width, height).astype(np.float32)
     angles = np.linspace(0, 0.5, frames)
@@ -66,7 +83,7 @@ def make_shot(
                 ),
             )
         )
-    return Shot(
+    shot = Shot(
         clip=Clip(24.0, width, height, viewmats, np.repeat(K[None], frames, axis=0)),
         characters=tuple(people),
         background=background or Background("still", (png(),)),
@@ -74,3 +91,37 @@ def make_shot(
         settings=Settings(model=model, seed=7),
         name="test",
     )
+    return add_geometry(shot, rng) if full else shot
+
+
+def make_keypoints(points: np.ndarray, rng: np.random.Generator) -> Keypoints:
+    """Keypoints (T,128) at some of the surface points (T,N,3), each in a random state."""
+    chosen = points[:, rng.integers(0, points.shape[1], 128)]
+    state = rng.integers(0, 4, chosen.shape[:2]).astype(np.uint8)
+    return Keypoints(np.where(state[..., None] > 0, chosen, 0).astype(np.float32), state)
+
+
+def add_geometry(shot: Shot, rng: np.random.Generator) -> Shot:
+    """The shot with keypoints, meshes and a track."""
+    people, meshes = [], []
+    for i, person in enumerate(shot.characters):
+        looks = person.reference
+        if looks is not None:
+            looks = replace(looks, keypoints=make_keypoints(looks.points[None], rng))
+        people.append(replace(person, keypoints=make_keypoints(person.points, rng), reference=looks))
+        box = np.array([[x, y, z] for x in (-0.25, 0.25) for y in (-0.15, 0.15) for z in (-0.85, 0.85)])
+        corners = (person.points.mean(axis=1, keepdims=True) + box).astype(np.float32)
+        meshes.append(Mesh(person.name, i, corners, BOX_TRIANGLES))
+    floor = np.array([[[-5, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]]], np.float32)
+    meshes.append(Mesh("Floor", -1, floor, np.array([[0, 1, 2], [0, 2, 3]], np.int32)))
+    spot = shot.characters[0].points[:, 0]
+    track = Track("Empty", np.ascontiguousarray(spot), np.ones(len(spot), np.bool_))
+    return replace(shot, characters=tuple(people), meshes=tuple(meshes), tracks=(track,))
+
+
+BOX_TRIANGLES = np.array(
+    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
+    + [[1, 5, 7], [1, 7, 3]],
+    np.int32,
+)
+"""Of a box whose corners are listed by x, then y, then z."""

@@ -1,6 +1,14 @@
 """The Shot: what travels from Blender to a backend (numpy only)."""
 
 from .file import FORMAT_VERSION, load_shot, save_shot
+from .keypoints import (
+    BODY_KEYPOINTS,
+    FACE_KEYPOINTS,
+    KEYPOINT_NAMES,
+    LEFT_HAND_KEYPOINTS,
+    RIGHT_HAND_KEYPOINTS,
+    KeypointState,
+)
 from .types import (
     SMPL_JOINT_NAMES,
     SMPL_PARENTS,
@@ -8,27 +16,39 @@ from .types import (
     BodyPose,
     Character,
     Clip,
+    Keypoints,
     Media,
+    Mesh,
     Reference,
     Settings,
     Shot,
     ShotError,
+    Track,
 )
 from .validate import validate
 
 __all__ = [
+    "BODY_KEYPOINTS",
+    "FACE_KEYPOINTS",
     "FORMAT_VERSION",
+    "KEYPOINT_NAMES",
+    "LEFT_HAND_KEYPOINTS",
+    "RIGHT_HAND_KEYPOINTS",
     "SMPL_JOINT_NAMES",
     "SMPL_PARENTS",
     "Background",
     "BodyPose",
     "Character",
     "Clip",
+    "KeypointState",
+    "Keypoints",
     "Media",
+    "Mesh",
     "Reference",
     "Settings",
     "Shot",
     "ShotError",
+    "Track",
     "load_shot",
     "save_shot",
     "validate",

@@ -18,18 +18,32 @@ from typing import Any
 
 import numpy as np
 
-from .types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot, ShotError
-from .validate import MAX_CHARACTERS, MIMES, validate
+from .types import (
+    Background,
+    BodyPose,
+    Character,
+    Clip,
+    Keypoints,
+    Media,
+    Mesh,
+    Reference,
+    Settings,
+    Shot,
+    ShotError,
+    Track,
+)
+from .validate import MAX_CHARACTERS, MAX_MESHES, MAX_TRACKS, MIMES, validate
 
 FORMAT_NAME = "maquette-shot"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 added keypoints, meshes, tracks and a model's own options; files of version 1 are read as before."""
 
 MAX_JSON_BYTES = 8 << 20
 MAX_ARRAY_BYTES = 2 << 30
 MAX_MEDIA_BYTES = 2 << 30
 MAX_ENTRIES = 50_000
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.bool_))
+_DTYPES = (np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int32))
 
 
 def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
@@ -47,9 +61,15 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
         media.append(item)
         return _media_name(len(media) - 1, item.mime)
 
+    def add_keypoints(key: str, keypoints: Keypoints | None) -> None:
+        if keypoints is not None:
+            arrays[f"{key}.keypoints.points"] = keypoints.points
+            arrays[f"{key}.keypoints.state"] = keypoints.state
+
     characters = []
     for i, character in enumerate(shot.characters):
         key = f"characters[{i}]"
+        add_keypoints(key, character.keypoints)
         entry: dict[str, Any] = {"name": character.name, "body": None, "reference": None}
         for name in ("points", "rest_points", "visibility", "joints"):
             value = getattr(character, name)
@@ -65,7 +85,12 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
                 value = getattr(character.reference, name)
                 if value is not None:
                     arrays[f"{key}.reference.{name}"] = value
+            add_keypoints(f"{key}.reference", character.reference.keypoints)
         characters.append(entry)
+    for i, mesh in enumerate(shot.meshes):
+        arrays[f"meshes[{i}].vertices"], arrays[f"meshes[{i}].triangles"] = mesh.vertices, mesh.triangles
+    for i, track in enumerate(shot.tracks):
+        arrays[f"tracks[{i}].points"], arrays[f"tracks[{i}].visibility"] = track.points, track.visibility
     s = shot.settings
     header = {
         "format": FORMAT_NAME,
@@ -82,7 +107,10 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
             "guidance": s.guidance,
             "width": s.width,
             "height": s.height,
+            "options": dict(s.options),
         },
+        "meshes": [{"name": mesh.name, "character": int(mesh.character)} for mesh in shot.meshes],
+        "tracks": [{"name": track.name} for track in shot.tracks],
     }
 
     path = Path(path)
@@ -178,6 +206,11 @@ def _read(archive: zipfile.ZipFile) -> Shot:
             raise ShotError(field, "is missing from arrays.npz; export the shot again")
         return arrays[field]
 
+    def keypoints(key: str) -> Keypoints | None:
+        if f"{key}.keypoints.points" not in arrays:
+            return None
+        return Keypoints(array(f"{key}.keypoints.points"), array(f"{key}.keypoints.state"))
+
     clip_json = _dict("clip", header.get("clip"))
     clip = Clip(
         fps=clip_json.get("fps"),  # pyright: ignore[reportArgumentType]
@@ -201,6 +234,7 @@ def _read(archive: zipfile.ZipFile) -> Shot:
                 media(f"{key}.reference.image", entry["reference"]),
                 *(array(f"{key}.reference.{name}") for name in ("points", "viewmat", "K")),
                 visibility=arrays.get(f"{key}.reference.visibility"),
+                keypoints=keypoints(f"{key}.reference"),
             )
         characters.append(
             Character(
@@ -211,6 +245,7 @@ def _read(archive: zipfile.ZipFile) -> Shot:
                 joints=arrays.get(f"{key}.joints"),
                 body=body,
                 reference=reference,
+                keypoints=keypoints(key),
             )
         )
     background_json = _dict("background", header.get("background"))
@@ -220,6 +255,23 @@ def _read(archive: zipfile.ZipFile) -> Shot:
     background = Background(
         kind=background_json.get("kind"),  # pyright: ignore[reportArgumentType]
         media=tuple(media(f"background.media[{i}]", name) for i, name in enumerate(names)),
+    )
+    meshes = tuple(
+        Mesh(
+            entry.get("name"),  # pyright: ignore[reportArgumentType]
+            entry.get("character"),  # pyright: ignore[reportArgumentType]
+            array(f"meshes[{i}].vertices"),
+            array(f"meshes[{i}].triangles"),
+        )
+        for i, entry in enumerate(_entries("meshes", header, MAX_MESHES))
+    )
+    tracks = tuple(
+        Track(
+            entry.get("name"),  # pyright: ignore[reportArgumentType]
+            array(f"tracks[{i}].points"),
+            array(f"tracks[{i}].visibility"),
+        )
+        for i, entry in enumerate(_entries("tracks", header, MAX_TRACKS))
     )
     settings_json = _dict("settings", header.get("settings"))
     unknown = set(settings_json) - set(Settings.__dataclass_fields__)
@@ -232,9 +284,19 @@ def _read(archive: zipfile.ZipFile) -> Shot:
         prompt=header.get("prompt", ""),
         settings=Settings(**settings_json),
         name=header.get("name", ""),
+        meshes=meshes,
+        tracks=tracks,
     )
     validate(shot)
     return shot
+
+
+def _entries(field: str, header: dict[str, Any], most: int) -> list[dict[str, Any]]:
+    """The objects of an optional list; files of version 1 have none."""
+    listed = header.get(field, [])
+    if not isinstance(listed, list) or len(listed) > most:
+        raise ShotError(field, f"must be a list of at most {most}")
+    return [_dict(f"{field}[{i}]", entry) for i, entry in enumerate(listed)]
 
 
 def _dict(field: str, value: object) -> dict[str, Any]:
@@ -257,7 +319,7 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
                     except ValueError as error:
                         raise ShotError(field, f"has no readable array header ({error})") from error
                     if dtype not in _DTYPES:
-                        raise ShotError(field, f"has dtype {dtype}; only float32 and bool are read")
+                        raise ShotError(field, f"has dtype {dtype}; only float32, int32, uint8 and bool are read")
                     # Python integers: a hostile shape must not overflow.
                     size = dtype.itemsize
                     for n in shape:

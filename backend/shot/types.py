@@ -1,6 +1,6 @@
 """The parts of a Shot as frozen dataclasses.
 
-Shape letters: T frames, N surface points, J joints, S shape components, H W image.
+Shape letters: T frames, N surface points, J joints, S shape components, V vertices, F triangles, H W image.
 
 Frames of reference: world is Blender's (right-handed, Z up, metres). Cameras are OpenCV's (x right, y down,
 z forward): ``viewmat`` maps world to camera, ``K`` is in pixels of the output image, and pixel centres lie
@@ -9,6 +9,7 @@ at +0.5, so that the left edge of the image is u = 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 
@@ -120,6 +121,52 @@ class BodyPose:
 
 
 @dataclass(frozen=True, eq=False)
+class Keypoints:
+    """The spots on a body that pose maps are drawn from, named in ``keypoints.KEYPOINT_NAMES``.
+
+    Attributes:
+        points: (T,128,3) float32 world; 0 where the body has none.
+        state: (T,128) uint8, each a ``keypoints.KeypointState``: absent, hidden, behind the own body, or visible from
+            the camera of that frame.
+    """
+
+    points: np.ndarray
+    state: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A surface of the scene as it moves: a character's, with what it wears, or a part of the set.
+
+    Attributes:
+        name: of the object.
+        character: index into the shot's characters, or -1 for the set.
+        vertices: (T,V,3) float32 world, or (1,V,3) when it never moves.
+        triangles: (F,3) int32 indices of vertices.
+    """
+
+    name: str
+    character: int
+    vertices: np.ndarray
+    triangles: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A spot that the animator picked to lead the motion: an empty, or a vertex of some object.
+
+    Attributes:
+        name: unique within the shot.
+        points: (T,3) float32 world.
+        visibility: (T,) bool, seen from the camera of that frame.
+    """
+
+    name: str
+    points: np.ndarray
+    visibility: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
     """What a character looks like, and where its surface lies in that picture.
 
@@ -129,6 +176,7 @@ class Reference:
         viewmat: (4,4) float32, world to OpenCV camera of the picture.
         K: (3,3) float32, pixels of the picture.
         visibility: (N,) bool, points that the picture shows; None when unknown.
+        keypoints: with one frame, at the moment of the picture; None when the body has none.
     """
 
     image: Media
@@ -136,6 +184,7 @@ class Reference:
     viewmat: np.ndarray
     K: np.ndarray
     visibility: np.ndarray | None = None
+    keypoints: Keypoints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +199,7 @@ class Character:
         joints: (T,24,3) float32 world in SMPL order, or None for a mesh without such joints.
         body: parameters when the body is parametric.
         reference: its looks; None when the animator gave none.
+        keypoints: of its pose maps; None when the model takes none, or the body has none.
     """
 
     name: str
@@ -159,6 +209,7 @@ class Character:
     joints: np.ndarray | None = None
     body: BodyPose | None = None
     reference: Reference | None = None
+    keypoints: Keypoints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +236,7 @@ class Settings:
         guidance: scale of classifier-free guidance; 1 turns it off.
         width, height: size in pixels to generate at; the result is at the clip's aspect, snapped to what the
             model takes.
+        options: what the model alone has, by the names in its description; left out means its default.
     """
 
     model: str = "isa-nano"
@@ -193,11 +245,17 @@ class Settings:
     guidance: float | None = None
     width: int | None = None
     height: int | None = None
+    options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """Everything a backend needs to make one video."""
+    """Everything a backend needs to make one video.
+
+    Attributes:
+        meshes: the surfaces of characters and set, for models that are led by dense motion; else empty.
+        tracks: spots picked by the animator, for models that are led by trajectories; else empty.
+    """
 
     clip: Clip
     characters: tuple[Character, ...]
@@ -205,6 +263,8 @@ class Shot:
     prompt: str = ""
     settings: Settings = field(default_factory=Settings)
     name: str = "shot"
+    meshes: tuple[Mesh, ...] = ()
+    tracks: tuple[Track, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> None:
         """Validate and write a .shot file. Raises ShotError, or OSError when it cannot be written."""

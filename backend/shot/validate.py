@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from .types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot, ShotError
+from .keypoints import KEYPOINT_NAMES, KeypointState
+from .types import (
+    Background,
+    BodyPose,
+    Character,
+    Clip,
+    Keypoints,
+    Media,
+    Mesh,
+    Reference,
+    Settings,
+    Shot,
+    ShotError,
+    Track,
+)
 
 MAX_FRAMES = 20_000
 MAX_POINTS = 65_536
@@ -14,6 +29,11 @@ MAX_CHARACTERS = 64
 MAX_SIZE = 16_384
 MAX_JOINTS = 256
 MAX_BETAS = 1_024
+MAX_MESHES = 4_096
+MAX_VERTICES = 4_000_000
+"""Of one mesh; the file's own limit bounds them all."""
+MAX_TRACKS = 4_096
+MAX_OPTIONS = 64
 MAX_COORDINATE = 1e6
 """Metres; beyond it float32 loses centimetres and something is wrong with the scene's units."""
 
@@ -49,6 +69,17 @@ def validate(shot: Shot) -> None:
         _character(f"characters[{i}]", character, shot.clip.frames)
     _background(shot.background, shot.clip.frames)
     _settings(shot.settings)
+    if len(shot.meshes) > MAX_MESHES:
+        raise ShotError("meshes", f"has {len(shot.meshes)} entries; at most {MAX_MESHES} are possible, join some")
+    for i, mesh in enumerate(shot.meshes):
+        _mesh(f"meshes[{i}]", mesh, shot.clip.frames, len(shot.characters))
+    if len(shot.tracks) > MAX_TRACKS:
+        raise ShotError("tracks", f"has {len(shot.tracks)} entries; at most {MAX_TRACKS} are possible, pick fewer")
+    names = [track.name for track in shot.tracks]
+    for i, track in enumerate(shot.tracks):
+        if track.name in names[:i]:
+            raise ShotError(f"tracks[{i}].name", f"'{track.name}' is used twice; give each track its own name")
+        _track(f"tracks[{i}]", track, shot.clip.frames)
 
 
 def check_array(field: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
@@ -140,6 +171,37 @@ def _character(field: str, character: Character, frames: int) -> None:
         _body(f"{field}.body", character.body, frames)
     if character.reference is not None:
         _reference(f"{field}.reference", character.reference, count)
+    if character.keypoints is not None:
+        _keypoints(f"{field}.keypoints", character.keypoints, frames)
+
+
+def _keypoints(field: str, keypoints: Keypoints, frames: int) -> None:
+    check_array(f"{field}.points", keypoints.points, (frames, len(KEYPOINT_NAMES), 3))
+    _coordinates(f"{field}.points", keypoints.points)
+    check_array(f"{field}.state", keypoints.state, (frames, len(KEYPOINT_NAMES)), np.uint8)
+    if keypoints.state.max() > max(KeypointState):
+        raise ShotError(f"{field}.state", f"holds {keypoints.state.max()}; states go from 0 to {max(KeypointState):d}")
+
+
+def _mesh(field: str, mesh: Mesh, frames: int, characters: int) -> None:
+    _text(f"{field}.name", mesh.name, 256)
+    _number(f"{field}.character", mesh.character, -1, characters - 1, integer=True)
+    check_array(f"{field}.vertices", mesh.vertices, (None, None, 3))
+    if mesh.vertices.shape[0] not in (1, frames):
+        raise ShotError(f"{field}.vertices", f"has {mesh.vertices.shape[0]} frames; it must have {frames}, or 1")
+    if mesh.vertices.shape[1] > MAX_VERTICES:
+        raise ShotError(f"{field}.vertices", f"has {mesh.vertices.shape[1]}; at most {MAX_VERTICES} are possible")
+    _coordinates(f"{field}.vertices", mesh.vertices)
+    check_array(f"{field}.triangles", mesh.triangles, (None, 3), np.int32)
+    if mesh.triangles.min() < 0 or mesh.triangles.max() >= mesh.vertices.shape[1]:
+        raise ShotError(f"{field}.triangles", f"points at vertices outside 0 to {mesh.vertices.shape[1] - 1}")
+
+
+def _track(field: str, track: Track, frames: int) -> None:
+    _text(f"{field}.name", track.name, 256)
+    check_array(f"{field}.points", track.points, (frames, 3))
+    _coordinates(f"{field}.points", track.points)
+    check_array(f"{field}.visibility", track.visibility, (frames,), np.bool_)
 
 
 def _body(field: str, body: BodyPose, frames: int) -> None:
@@ -163,6 +225,8 @@ def _reference(field: str, reference: Reference, count: int) -> None:
     check_camera(field, reference.viewmat, reference.K)
     if reference.visibility is not None:
         check_array(f"{field}.visibility", reference.visibility, (count,), np.bool_)
+    if reference.keypoints is not None:
+        _keypoints(f"{field}.keypoints", reference.keypoints, 1)
 
 
 def check_media(field: str, media: object, *, video: bool | None = None) -> None:
@@ -206,3 +270,11 @@ def _settings(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None:
             _number(f"settings.{name}", value, 8, MAX_SIZE, integer=True)
+    if not isinstance(settings.options, Mapping) or len(settings.options) > MAX_OPTIONS:
+        raise ShotError("settings.options", f"must be an object of at most {MAX_OPTIONS} entries")
+    for name, value in settings.options.items():
+        _text("settings.options", name, 64)
+        if isinstance(value, str):
+            _text(f"settings.options.{name}", value, 1000)
+        elif not isinstance(value, bool):
+            _number(f"settings.options.{name}", value, -1e9, 1e9)

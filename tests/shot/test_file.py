@@ -61,14 +61,27 @@ def path(tmp_path: Path) -> Path:
     prompt=st.text(max_size=40),
     steps=st.none() | st.integers(1, 1000),
     guidance=st.none() | st.floats(0, 100),
+    full=st.booleans(),
+    options=st.dictionaries(st.text(max_size=8), st.booleans() | st.integers(-9, 9) | st.floats(0, 1) | st.text()),
 )
-def test_a_shot_survives_the_file(tmp_path_factory, frames, points, characters, prompt, steps, guidance):
+def test_a_shot_survives_the_file(tmp_path_factory, frames, points, characters, prompt, steps, guidance, full, options):
     shot = dataclasses.replace(
-        make_shot(frames, points, characters), prompt=prompt, settings=Settings(steps=steps, guidance=guidance)
+        make_shot(frames, points, characters, full=full),
+        prompt=prompt,
+        settings=Settings(steps=steps, guidance=guidance, options=options),
     )
     target = tmp_path_factory.mktemp("shots") / "a.shot"
     shot.save(target)
     assert_same(shot, Shot.load(target))
+
+
+def test_a_file_of_version_1_is_read(path):
+    def older(header):
+        header["version"] = 1
+        del header["meshes"], header["tracks"], header["settings"]["options"]
+
+    rewrite(path, json_edit=older)
+    assert_same(make_shot(), load_shot(path))
 
 
 def test_optional_parts_may_be_absent(tmp_path):

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.shot import Character, Shot, ShotError, validate
+from maquette.backend.shot import (
+    BODY_KEYPOINTS,
+    FACE_KEYPOINTS,
+    KEYPOINT_NAMES,
+    LEFT_HAND_KEYPOINTS,
+    RIGHT_HAND_KEYPOINTS,
+    Character,
+    Shot,
+    ShotError,
+    validate,
+)
 
 from ..builders import make_shot
 
@@ -89,3 +99,52 @@ def test_character_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_shot().characters[0].name = "x"  # type: ignore[misc]
     assert isinstance(make_shot().characters[0], Character)
+
+
+def damaged(shot: Shot, part: str, **changes) -> Shot:
+    """The shot with fields of its first mesh, track or keypoints exchanged."""
+    if part == "keypoints":
+        keypoints = shot.characters[0].keypoints
+        assert keypoints is not None
+        return with_character(shot, keypoints=dataclasses.replace(keypoints, **changes))
+    first, *others = getattr(shot, part)
+    return dataclasses.replace(shot, **{part: (dataclasses.replace(first, **changes), *others)})
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "field"),
+    [
+        ("keypoints", {"points": np.zeros((4, 127, 3), np.float32)}, "characters[0].keypoints.points"),
+        ("keypoints", {"state": np.full((4, 128), 4, np.uint8)}, "characters[0].keypoints.state"),
+        ("keypoints", {"state": np.zeros((4, 128), np.float32)}, "characters[0].keypoints.state"),
+        ("meshes", {"character": 1}, "meshes[0].character"),
+        ("meshes", {"character": -2}, "meshes[0].character"),
+        ("meshes", {"vertices": np.zeros((3, 8, 3), np.float32)}, "meshes[0].vertices"),
+        ("meshes", {"triangles": np.array([[0, 1, 8]], np.int32)}, "meshes[0].triangles"),
+        ("meshes", {"triangles": np.array([[0, -1, 2]], np.int32)}, "meshes[0].triangles"),
+        ("meshes", {"triangles": np.zeros((1, 3), np.int64)}, "meshes[0].triangles"),
+        ("tracks", {"points": np.full((4, 3), np.nan, np.float32)}, "tracks[0].points"),
+        ("tracks", {"visibility": np.ones(5, np.bool_)}, "tracks[0].visibility"),
+    ],
+)
+def test_geometry_that_cannot_be_is_refused(part, changes, field):
+    shot = make_shot(4, full=True)
+    validate(shot)
+    with pytest.raises(ShotError) as error:
+        validate(damaged(shot, part, **changes))
+    assert error.value.field == field
+
+
+def test_options_are_plain_values():
+    shot = make_shot()
+    for options in ({"a": None}, {"a": [1]}, {"a": float("nan")}, {"x" * 65: 1}, {"a": "x" * 1001}, "text"):
+        with pytest.raises(ShotError, match=r"settings\.options"):
+            validate(dataclasses.replace(shot, settings=dataclasses.replace(shot.settings, options=options)))
+
+
+def test_keypoints_have_their_places():
+    assert len(KEYPOINT_NAMES) == len(set(KEYPOINT_NAMES)) == 128
+    assert KEYPOINT_NAMES[LEFT_HAND_KEYPOINTS][0] == "left_hand_wrist"
+    assert KEYPOINT_NAMES[RIGHT_HAND_KEYPOINTS][-1] == "right_hand_little_4"
+    assert KEYPOINT_NAMES[FACE_KEYPOINTS] == tuple(f"face_{i}" for i in range(68))
+    assert KEYPOINT_NAMES[BODY_KEYPOINTS][1:3] == ("neck", "right_shoulder")
