@@ -53,7 +53,7 @@ extension: setup
 	$(BLENDER) $(BLENDER_EXT) build --source-dir . --output-dir dist
 
 body: setup
-	$(BACKEND) -m pip install --quiet --disable-pip-version-check '.[body]'
+	$(BACKEND) -m pip install --quiet --disable-pip-version-check -e '.[body]'
 	$(BACKEND) tools/make_body.py
 
 train: setup

@@ -20,6 +20,7 @@ from . import reference as references
 from .camera import CameraView, clip_fps, read_camera, render_size
 from .capture_characters import GEOMETRY, Performer, find_characters, prepare
 from .capture_mesh import MeshReading
+from .capture_wants import Wants, preset_wants
 from .screen_playback import is_screen
 from .state import Keeper, Stage, open_stage, scene_kept, shown_layer
 from .visibility import Occluders, Targets
@@ -52,18 +53,22 @@ def shot_frames(scene: bpy.types.Scene) -> range:
 
 
 def capture_shot(
-    context: bpy.types.Context, *, on_progress: Progress | None = None, notices: list[str] | None = None
+    context: bpy.types.Context,
+    *,
+    on_progress: Progress | None = None,
+    notices: list[str] | None = None,
+    wants: Wants | None = None,
 ) -> Shot:
     """Read the context's scene into a Shot in one go, and leave the scene as found.
 
     Args:
         on_progress: called with the steps done and their number; may raise to stop, and the scene is as it was.
-        notices: see ``capture_steps``.
+        notices, wants: see ``capture_steps``.
 
     Raises:
         ShotError: see ``capture_steps``.
     """
-    steps = capture_steps(context.scene, notices=notices)
+    steps = capture_steps(context.scene, notices=notices, wants=wants)
     try:
         while True:
             try:
@@ -77,7 +82,7 @@ def capture_shot(
 
 
 def capture_steps(
-    scene: bpy.types.Scene, *, notices: list[str] | None = None
+    scene: bpy.types.Scene, *, notices: list[str] | None = None, wants: Wants | None = None
 ) -> Generator[tuple[int, int], None, Shot]:
     """Read a scene into a Shot, step by step, and leave it as found.
 
@@ -88,6 +93,7 @@ def capture_steps(
 
     Args:
         notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
+        wants: which parts the model uses; None goes by the preset of the scene's model.
 
     Yields:
         Steps done and their number.
@@ -100,6 +106,7 @@ def capture_steps(
     """
     notes = notices if notices is not None else []
     options = scene.maquette
+    wants = preset_wants(options.model) if wants is None else wants
     layer = shown_layer(scene)
     frames = shot_frames(scene)
     width, height = render_size(scene.render)
@@ -176,6 +183,7 @@ def capture_steps(
             seed=options.seed,
             steps=options.steps or None,
             guidance=options.guidance or None,
+            options=dict(wants.options),
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
     )

@@ -6,13 +6,13 @@ own engine keeps the scene's view transform, which its lights were set for.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
 import bpy
 
 from ..backend.shot import ShotError
+from .capture_wants import read_preset
 from .state import Changes, Stage
 
 MAX_SIDE = 1408
@@ -20,7 +20,6 @@ MAX_SIDE = 1408
 REFERENCE_SIDE = 512
 """Pixels that the longer side of a reference has at least, where the render is that large."""
 
-_MODELS = Path(__file__).resolve().parents[1] / "presets" / "models"
 _STAMPS = (
     "date",
     "time",
@@ -43,10 +42,10 @@ _UNTOUCHED = (0.8, 0.8, 0.8)
 
 def working_side(model: str) -> int:
     """Pixels of the longest side at which a model can use a picture, by its preset; ``MAX_SIDE`` when unknown."""
+    preset = read_preset(model)
     try:
-        preset = tomllib.loads((_MODELS / f"{model}.toml").read_text(encoding="utf-8"))
-        return max(min(int(preset["limits"]["max_size"]), MAX_SIDE), 64)
-    except (OSError, ValueError, KeyError, TypeError):
+        return MAX_SIDE if preset is None else max(min(int(preset["limits"]["max_size"]), MAX_SIDE), 64)
+    except (ValueError, KeyError, TypeError):
         return MAX_SIDE
 
 
