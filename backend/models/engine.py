@@ -54,7 +54,7 @@ class Plan:
             model's window.
         notes: sentences for the animator about what was fitted to the model.
         model_size: (width, height) in pixels that the model works at.
-        model_frames: frames that the model works on, 1 + 4k.
+        model_frames: frames that the model works on, at least ``frames``.
     """
 
     width: int

@@ -6,11 +6,13 @@ missing, so that an animator sees what could be had.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import importlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .spec import ModelDefaults, ModelError, ModelOption, ModelSpec, Source, read_spec, weights_home
 
 if TYPE_CHECKING:
     from ..shot import Shot
@@ -21,53 +23,33 @@ PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
 
 DEFAULT_MODEL = "isa-nano"
 
-_REQUIRED = ("id", "label", "description", "license", "engine", "limits", "defaults")
+ENGINES: dict[str, tuple[str, str]] = {
+    "isa": ("isa.plan:make_plan", "isa.engine:ISAEngine"),
+    "mtvcrafter": ("mtvcrafter.plan:make_plan", "mtvcrafter.engine:MTVCrafterEngine"),
+    "mimicmotion": ("mimicmotion.plan:make_plan", "mimicmotion.engine:MimicMotionEngine"),
+    "mofa": ("mofa.plan:make_plan", "mofa.engine:MOFAEngine"),
+}
+"""What a description's ``engine`` stands for: a function ``(spec, shot) -> Plan`` that needs no torch, and a class
+``(spec, device=None)`` that is an ``Engine``. Loaded on demand."""
 
-
-class ModelError(ValueError):
-    """A model that cannot be used, or a description that cannot be read; the message says which and the cure."""
-
-
-@dataclass(frozen=True)
-class ModelDefaults:
-    """What runs when the shot's settings leave the choice open."""
-
-    steps: int
-    guidance: float
-    width: int
-    height: int
-    frames: int
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One file of ``presets/models``.
-
-    Attributes:
-        id: also the file's name without its ending.
-        engine: which code runs it, a key of ``ENGINES``.
-        inputs: what it takes (``characters``, ``reference``, ``background``, ``camera``, ``prompt``) and whether each
-            is ``required``, ``optional`` or ``ignored``.
-        limits: ``points`` per character, ``window_frames``, ``window_overlap``, ``max_frames``, ``size_multiple``,
-            ``min_size``, ``max_size`` (pixels).
-        files: paths that must exist under ``folder``.
-        folder: where the weights lie.
-        unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.
-        components: configuration of each part (``vae``, ``transformer``, ``scheduler``).
-    """
-
-    id: str
-    label: str
-    description: str
-    license: str
-    engine: str
-    inputs: Mapping[str, str]
-    limits: Mapping[str, int]
-    defaults: ModelDefaults
-    files: tuple[str, ...]
-    folder: Path
-    unavailable: str = ""
-    components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+__all__ = [
+    "DEFAULT_MODEL",
+    "ENGINES",
+    "ModelDefaults",
+    "ModelError",
+    "ModelOption",
+    "ModelSpec",
+    "ModelStatus",
+    "Source",
+    "find_specs",
+    "list_models",
+    "load_engine",
+    "model_spec",
+    "plan_shot",
+    "read_spec",
+    "status",
+    "weights_home",
+]
 
 
 @dataclass(frozen=True)
@@ -105,39 +87,8 @@ class ModelStatus:
             "inputs": dict(spec.inputs),
             "limits": dict(spec.limits),
             "defaults": vars(spec.defaults).copy(),
+            "options": {name: asdict(option) for name, option in spec.options.items()},
         }
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """Read one model description. Raises ModelError that names the file and the entry at fault."""
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: not a readable model description ({error})") from error
-    absent = [key for key in _REQUIRED if key not in data]
-    if absent:
-        raise ModelError(f"{path}: {', '.join(absent)} missing; see isa-nano.toml for a complete description")
-    if data["id"] != path.stem:
-        raise ModelError(f"{path}: id is {data['id']!r}; make it the file's name, {path.stem!r}")
-    files = data.get("files", {})
-    try:
-        defaults = ModelDefaults(**data["defaults"])
-    except TypeError as error:
-        raise ModelError(f"{path}: defaults needs steps, guidance, width, height and frames ({error})") from error
-    return ModelSpec(
-        id=data["id"],
-        label=data["label"],
-        description=data["description"],
-        license=data["license"],
-        engine=data["engine"],
-        inputs=data.get("inputs", {}),
-        limits=data["limits"],
-        defaults=defaults,
-        files=tuple(files.get("required", ())),
-        folder=path.parent / files.get("folder", data["id"]),
-        unavailable=files.get("unavailable", ""),
-        components={key: data[key] for key in ("vae", "transformer", "scheduler") if key in data},
-    )
 
 
 def find_specs(extra_dirs: Iterable[str | Path] = ()) -> dict[str, ModelSpec]:
@@ -172,10 +123,10 @@ def list_models(extra_dirs: Iterable[str | Path] = ()) -> list[ModelStatus]:
 def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
     """What the shot's model would make of it, without loading anything. Raises EngineError."""
     from .engine import EngineError
-    from .plan import make_plan
 
     try:
         spec = model_spec(shot.settings.model, extra_dirs)
+        make_plan = _engine_part(spec, 0)
     except ModelError as error:
         raise EngineError("settings.model", str(error)) from error
     return make_plan(spec, shot)
@@ -194,8 +145,11 @@ def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[s
     found = status(model_spec(model_id, extra_dirs))
     if not found.available:
         raise ModelError(found.reason)
-    if found.spec.engine != "isa":
-        raise ModelError(f"{found.spec.folder.name}.toml asks for the engine {found.spec.engine!r}; only 'isa' exists")
-    from .isa.engine import ISAEngine
+    return _engine_part(found.spec, 1)(found.spec, device=device)
 
-    return ISAEngine(found.spec, device=device)
+
+def _engine_part(spec: ModelSpec, part: int) -> Any:
+    if spec.engine not in ENGINES:
+        raise ModelError(f"{spec.id}.toml asks for the engine {spec.engine!r}; there are {', '.join(ENGINES)}")
+    module, _, name = ENGINES[spec.engine][part].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), name)

@@ -18,7 +18,7 @@ from maquette.backend.models.isa.conditions import (
     stack_points,
     tensor_to_frames,
 )
-from maquette.backend.models.plan import snap_frames
+from maquette.backend.models.isa.plan import snap_frames
 from maquette.backend.shot.cameras import look_at
 
 

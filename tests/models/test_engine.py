@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.engine import Cancelled, EngineError
 from maquette.backend.models.isa.engine import ISAEngine
-from maquette.backend.models.plan import make_plan
+from maquette.backend.models.isa.plan import make_plan
 from maquette.backend.models.registry import ModelError, ModelSpec, list_models, load_engine, read_spec
 from maquette.backend.shot import Media, Shot
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from ...media import MediaError, background_frames, decode_image, resize_frames
 from ...shot import Reference, Shot
 from ..engine import Cancelled, EngineError, Plan, Progress, Result
-from ..plan import make_plan, window_latents
 from ..registry import ModelSpec
 from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
@@ -30,6 +29,7 @@ from .conditions import (
 )
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
+from .plan import make_plan, window_latents
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""

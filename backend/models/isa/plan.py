@@ -1,0 +1,64 @@
+"""Fit a shot to what an ISA-DiT takes, and say so (no torch here)."""
+
+from __future__ import annotations
+
+from ...shot import Shot
+from ..engine import EngineError, Plan
+from ..settings import check_settings, fit_size
+from ..spec import ModelSpec
+from ..windows import fusion_windows
+
+_GROUP = 4
+"""Frames of a latent frame; latent 0 holds one."""
+
+
+def snap_frames(frames: int) -> int:
+    """The smallest 1 + 4k that holds ``frames``."""
+    return 1 + -(-(frames - 1) // _GROUP) * _GROUP
+
+
+def window_latents(spec: ModelSpec) -> tuple[int, int]:
+    """A model's window and overlap in latent frames."""
+    window = 1 + (snap_frames(int(spec.limits["window_frames"])) - 1) // _GROUP
+    return window, int(spec.limits.get("window_overlap", 0)) // _GROUP
+
+
+def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
+    """What a model will make of a shot.
+
+    Raises:
+        EngineError: no character, too many frames, or settings that no model takes.
+    """
+    clip = shot.clip
+    notes = check_settings(spec, shot)
+    most = int(spec.limits.get("max_frames", 0))
+    if most and clip.frames > most:
+        raise EngineError("clip", f"{clip.frames} frames; {spec.label} makes at most {most}, so shorten the range")
+    (width, height), model_size, about = fit_size(spec, shot)
+    frames = snap_frames(clip.frames)
+    notes += about
+    if frames != clip.frames:
+        notes.append(
+            f"{clip.frames} frames were generated as {frames}, holding the last pose; the extra ones were cut off "
+            "again (the model takes 4k+1)"
+        )
+    window, overlap = window_latents(spec)
+    lists = fusion_windows(1 + (frames - 1) // _GROUP, window, overlap)
+    windows = tuple(
+        (0 if latents[1:2] in ([], [1]) else 1 + _GROUP * (latents[1] - 1), 1 + _GROUP * latents[-1])
+        for latents in lists
+    )
+    if len(windows) > 1:
+        notes.append(
+            f"{frames} frames are longer than {spec.label}'s window of {1 + _GROUP * (window - 1)}: generated in "
+            f"{len(windows)} overlapping windows, fused at every step"
+        )
+    points = int(spec.limits["points"])
+    if any(character.points.shape[1] > points for character in shot.characters):
+        notes.append(f"{spec.label} uses {points} of each character's points, evenly chosen")
+    bare = ", ".join(character.name for character in shot.characters if character.reference is None)
+    if bare and spec.inputs.get("reference") == "required":
+        raise EngineError("characters", f"{bare} without a reference picture; {spec.label} needs one")
+    if bare:
+        notes.append(f"No reference picture for {bare}: the model invents the looks")
+    return Plan(width, height, clip.frames, windows, tuple(notes), model_size, frames)
