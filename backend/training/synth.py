@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..bodies import SurfaceSamples, embedded, sample_surface
 from ..bodies.rotations import axis_angle_to_matrix
+from ..models.raster import Raster, project_torch, rasterise, vertex_normals
 from ..shot.types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot
 from .looks import random_look
 from .motions import random_motion
 from .puppet import Puppet, make_puppet
-from .render import Raster, project_torch, rasterise, vertex_normals
 from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
 
 SUPERSAMPLING = 2

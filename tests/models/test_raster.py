@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from maquette.backend.shot.cameras import look_at, project
-from maquette.backend.training.render import project_torch, rasterise, vertex_normals
+from maquette.backend.models.raster import project_torch, rasterise, vertex_normals
 
 SIZE = 64
 K = np.array([[70.0, 0, 32], [0, 70.0, 32], [0, 0, 1]], np.float32)
@@ -79,3 +79,52 @@ def test_normals_point_outwards() -> None:
     vertices, faces = sphere()
     normals = vertex_normals(vertices, faces)
     torch.testing.assert_close(normals, torch.nn.functional.normalize(vertices, dim=-1), atol=0.02, rtol=0)
+
+
+def ray_cast(vertices: np.ndarray, faces: np.ndarray, viewmat: np.ndarray, near: float) -> np.ndarray:
+    """Depth (SIZE,SIZE) of the nearest face along the ray of each pixel (Moeller and Trumbore), both sides."""
+    corners = (vertices @ viewmat[:3, :3].T + viewmat[:3, 3])[faces].astype(np.float64)
+    v, u = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], axis=-1)
+    best = np.full((SIZE, SIZE), np.inf)
+    for a, b, c in corners:
+        e1, e2 = b - a, c - a
+        p = np.cross(rays, e2)
+        det = p @ e1
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x = p @ -a / det
+            q = np.cross(-a, e1)
+            y = rays @ q / det
+            t = e2 @ q / det
+            hit = (x >= 0) & (y >= 0) & (x + y <= 1) & (t > near)
+        best = np.where(hit & (t < best), t, best)
+    return best
+
+
+def test_every_pixel_as_a_ray_finds_it_even_around_the_camera() -> None:
+    """Random triangles in front of, across and behind the camera's plane."""
+    rng = np.random.default_rng(5)
+    viewmat = camera((0.0, -2.0, 0.0))
+    for scale in (0.7, 2.0, 10.0):
+        vertices = (rng.uniform(-2, 2, (8, 1, 3)) + rng.normal(0, scale, (8, 3, 3))).reshape(-1, 3).astype(np.float32)
+        faces = np.arange(24).reshape(8, 3)
+        truth = ray_cast(vertices, faces, viewmat[0].numpy(), near=0.05)
+        raster = rasterise(
+            torch.tensor(vertices)[None], torch.tensor(faces), viewmat, torch.tensor(K)[None], SIZE, SIZE, cull=False
+        )
+        depth = raster.depth[0].numpy()
+        same = np.isclose(depth, truth, rtol=1e-3) | (np.isinf(depth) & np.isinf(truth))
+        assert np.isfinite(truth).mean() > 0.02
+        # Edges, and the near plane itself, may fall to either side.
+        assert same.mean() > 0.995, (scale, same.mean())
+        place = raster.interpolate(torch.tensor(vertices)[None], torch.tensor(faces))
+        screen = project_torch(place[None], viewmat, torch.tensor(K)[None])[0].numpy()
+        centres = np.stack([raster.index % SIZE, raster.index // SIZE], axis=-1) + 0.5
+        assert np.quantile(np.abs(screen[:, :2] - centres).max(axis=1), 0.99) < 0.02
+
+
+def test_a_triangle_larger_than_any_square() -> None:
+    quad = torch.tensor([[[-9.0, 0, -9], [9, 0, -9], [9, 0, 9], [-9, 0, 9]]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    raster = rasterise(quad, faces, camera((0, -2, 0)), torch.tensor(K)[None], 8, 2100)
+    assert torch.isfinite(raster.depth[:, :, : int(32 + 9 * 35)]).all()

@@ -1,0 +1,205 @@
+"""A small z-buffered triangle rasteriser in torch: exact silhouettes, the same code on a CPU and a GPU.
+
+Shape letters: T frames, V vertices, F faces, H W image, P covered pixels, N triangles of a batch, S side of a square.
+
+Triangles are sorted by the size of their bounding box; each class tests a square of that size per triangle, so
+that the thousands of small triangles of a body cost a few pixels each. Within a triangle everything is a linear
+function of the pixel: with its corners as homogeneous pixels (u z, v z, z) in the columns of M, the inverse of M takes
+(u, v, 1) to barycentric / depth (Olano and Greer, "Triangle Scan Conversion using 2D Homogeneous Coordinates", 1997).
+This holds also for triangles that reach behind the camera, so that nothing has to be cut at the near plane.
+Pixel centres lie at +0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_NEAR = 0.05
+_BOX_SIZES = (2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_EMPTY = torch.iinfo(torch.int64).max
+_CHUNK = 4_000_000
+"""Tested pixels at a time, which bounds memory."""
+_EDGE = 1e-5
+"""How far outside, in barycentric units, a pixel still belongs to a triangle: no pinholes along shared edges."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What each pixel shows.
+
+    Attributes:
+        depth: (T,H,W) float32, metres along the optical axis; infinite where nothing is.
+        index: (P,) int64, flat index into T*H*W of the covered pixels.
+        face: (P,) int64, the face that each covered pixel shows.
+        barycentric: (P,3) float32, perspective-correct position within that face.
+    """
+
+    depth: Tensor
+    index: Tensor
+    face: Tensor
+    barycentric: Tensor
+
+    def interpolate(self, values: Tensor, faces: Tensor) -> Tensor:
+        """Vertex values (T,V,D) or (V,D) at the covered pixels: (P,D)."""
+        corners = faces[self.face]
+        if values.ndim == 3:
+            frame = self.index // (self.depth.shape[1] * self.depth.shape[2])
+            picked = values[frame[:, None], corners]
+        else:
+            picked = values[corners]
+        return (picked * self.barycentric[..., None]).sum(dim=1)
+
+
+def project_torch(points: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
+    """World points (T,N,3) to pixels and depth (T,N,3), as ``backend.shot.cameras.project`` does it.
+
+    Points behind the camera keep a depth below zero and meaningless pixels.
+    """
+    camera = _camera(points, viewmats)
+    depth = camera[..., 2:]
+    safe = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
+    uv = camera[..., :2] / safe @ Ks[:, :2, :2].transpose(1, 2) + Ks[:, None, :2, 2]
+    return torch.cat([uv, depth], dim=-1)
+
+
+def rasterise(
+    vertices: Tensor,
+    faces: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    height: int,
+    width: int,
+    cull: bool = True,
+    near: float = _NEAR,
+) -> Raster:
+    """Nearest surface of every pixel.
+
+    Args:
+        vertices: (T,V,3) float32 world.
+        faces: (F,3) int64, counter-clockwise seen from outside.
+        viewmats: (T,4,4) world to OpenCV camera; Ks: (T,3,3) pixels of the ``width`` x ``height`` image.
+        cull: leave out faces that are seen from behind.
+        near: metres; what lies closer to the camera's plane is not drawn.
+    """
+    device = vertices.device
+    frames, n_faces = vertices.shape[0], faces.shape[0]
+    homogeneous = _camera(vertices, viewmats) @ Ks.transpose(1, 2)
+    corners = homogeneous[:, faces].reshape(-1, 3, 3)
+    low, high = _bounds(corners, near)
+    limit = torch.tensor([width, height], device=device, dtype=low.dtype)
+    # Pixel p is tested when its centre p + 0.5 can lie within [low, high].
+    start = torch.clamp(torch.ceil(low - 0.5), min=0)
+    stop = torch.minimum(torch.floor(high - 0.5), limit - 1)
+    extent = (stop - start).amax(dim=1) + 1
+    area = _determinant(corners) / corners[..., 2].double().abs().clamp(min=near).prod(dim=1)
+    # With y down, a face that is counter-clockwise towards the camera has a negative area on the screen.
+    keep = ((area < -1e-9) if cull else (area.abs() > 1e-9)) & (stop >= start).all(dim=1)
+
+    buffer = torch.full((frames * height * width,), _EMPTY, dtype=torch.int64, device=device)
+    smallest = 0
+    for size in _BOX_SIZES:
+        chosen = torch.nonzero(keep & (extent > smallest) & (extent <= size)).squeeze(1)
+        smallest = size
+        for part in chosen.split(max(_CHUNK // size**2, 1)):
+            _draw(buffer, corners, start, part, size, n_faces, height, width, near)
+
+    index = torch.nonzero(buffer != _EMPTY).squeeze(1)
+    face = buffer[index] & 0xFFFFFFFF
+    winner = index // (height * width) * n_faces + face
+    pixel = torch.stack([index % width, index // width % height], dim=-1).to(low.dtype)
+    inverse = _inverse(corners[winner], pixel)
+    # At the pixel's own centre, which is the origin plus a half.
+    weights = (inverse @ torch.tensor([0.5, 0.5, 1.0], device=device)).clamp(min=0)
+    total = weights.sum(dim=-1)
+    depth = torch.full((frames * height * width,), torch.inf, device=device)
+    depth[index] = 1.0 / total
+    return Raster(depth.view(frames, height, width), index, face, weights / total[:, None])
+
+
+def _camera(points: Tensor, viewmats: Tensor) -> Tensor:
+    """World points (T,N,3) in camera space."""
+    return points @ viewmats[:, :3, :3].transpose(1, 2) + viewmats[:, None, :3, 3]
+
+
+def _determinant(corners: Tensor) -> Tensor:
+    """(N,) float64 determinants of homogeneous corners (N,3,3): twice the area on the screen times the depths."""
+    first, second, third = corners.double().unbind(dim=1)
+    return (first * torch.linalg.cross(second, third)).sum(dim=-1)
+
+
+def _inverse(corners: Tensor, origin: Tensor) -> Tensor:
+    """Matrices (N,3,3) float32 that take (u, v, 1), pixels from ``origin`` (N,2), to barycentric / depth.
+
+    Float64 within: corners lie thousands of pixels from the picture's corner and a fraction of one from each other.
+    """
+    local = corners.double()
+    shift = origin.double()[:, None] * local[..., 2:]
+    local = torch.cat([local[..., :2] - shift, local[..., 2:]], dim=-1)
+    first, second, third = local.unbind(dim=1)
+    rows = torch.stack(
+        [torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second)], dim=1
+    )
+    return (rows / (first * rows[:, 0]).sum(dim=-1)[:, None, None]).float()
+
+
+def _bounds(corners: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Smallest and largest pixel (N,2) that the part of each triangle beyond the near plane can cover."""
+    depth = corners[..., 2:]
+    front = depth >= near
+    pixel = corners[..., :2] / depth.clamp(min=near)
+    low = torch.where(front, pixel, torch.inf).amin(dim=1)
+    high = torch.where(front, pixel, -torch.inf).amax(dim=1)
+    crossing = torch.nonzero(front.any(dim=1).squeeze(1) & ~front.all(dim=1).squeeze(1)).squeeze(1)
+    if len(crossing):
+        a, b = corners[crossing], corners[crossing].roll(-1, dims=1)
+        cut = (a[..., 2:] >= near) != (b[..., 2:] >= near)
+        share = (near - a[..., 2:]) / torch.where(cut, b[..., 2:] - a[..., 2:], torch.ones_like(a[..., 2:]))
+        at = (a + share * (b - a))[..., :2] / near
+        low[crossing] = torch.minimum(low[crossing], torch.where(cut, at, torch.inf).amin(dim=1))
+        high[crossing] = torch.maximum(high[crossing], torch.where(cut, at, -torch.inf).amax(dim=1))
+    return low, high
+
+
+def _draw(
+    buffer: Tensor,
+    corners: Tensor,
+    start: Tensor,
+    part: Tensor,
+    size: int,
+    n_faces: int,
+    height: int,
+    width: int,
+    near: float,
+) -> None:
+    """Test a ``size`` x ``size`` square per triangle of ``part`` and keep the nearest face per pixel."""
+    origin = start[part]
+    inverse = _inverse(corners[part], origin)
+    offsets = torch.arange(size, device=corners.device, dtype=torch.float32)
+    x, y = offsets[None, None, :, None] + 0.5, offsets[None, :, None, None] + 0.5
+    across, down, constant = inverse[:, None, None].unbind(dim=-1)
+    weights_NSS3 = across * x + down * y + constant
+    inverse_depth = weights_NSS3.sum(dim=-1)
+    inside = (weights_NSS3.amin(dim=-1) >= -_EDGE * inverse_depth) & (inverse_depth > 0)
+    inside &= inverse_depth <= 1.0 / near
+    column, row = origin[:, None, 0] + offsets, origin[:, None, 1] + offsets
+    inside &= (column < width)[:, None, :] & (row < height)[:, :, None]
+    n, j, i = torch.nonzero(inside, as_tuple=True)
+    depth = 1.0 / inverse_depth[n, j, i]
+    triangle = part[n]
+    pixel = (triangle // n_faces) * (height * width) + row[n, j].long() * width + column[n, i].long()
+    # The bits of a positive float sort like the float, so depth and face fit one integer.
+    key = (depth.view(torch.int32).long() << 32) | (triangle % n_faces)
+    buffer.scatter_reduce_(0, pixel, key, reduce="amin", include_self=True)
+
+
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals (T,V,3), area-weighted over the faces (F,3) around each vertex of ``vertices`` (T,V,3)."""
+    corner = vertices[:, faces]
+    normal = torch.linalg.cross(corner[:, :, 1] - corner[:, :, 0], corner[:, :, 2] - corner[:, :, 0])
+    total = torch.zeros_like(vertices)
+    for k in range(3):
+        total.index_add_(1, faces[:, k], normal)
+    return torch.nn.functional.normalize(total, dim=-1)
