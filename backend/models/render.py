@@ -14,6 +14,7 @@ from ..shot import Shot
 from .engine import Cancelled, Progress, Result
 from .quality import list_quality
 from .registry import load_engine, model_spec, plan_shot
+from .spec import ModelError, ModelSpec
 
 _STAGES = {
     "loading": "Loading",
@@ -36,6 +37,13 @@ def add_render_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--quality", choices=list(list_quality()), help="steps and guidance where the shot leaves them open"
     )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the model ('maquette models list --json' names them); may be repeated",
+    )
     parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -49,6 +57,9 @@ def run_render(args: argparse.Namespace) -> int:
     changes = {name: value for name, value in changes.items() if value is not None}
     if not 0 <= changes.get("seed", 0) < 2**32:
         raise ValueError(f"--seed {args.seed}: choose 0 to 4294967295")
+    # Another model's options would mean nothing to this one.
+    kept = shot.settings.options if changes.get("model", shot.settings.model) == shot.settings.model else {}
+    changes["options"] = {**kept, **_options(model_spec(changes.get("model", shot.settings.model)), args.option)}
     shot = replace(shot, settings=replace(shot.settings, **changes))
     if args.quality is not None:
         defaults = model_spec(shot.settings.model).defaults
@@ -73,6 +84,32 @@ def run_render(args: argparse.Namespace) -> int:
     height, width = result.frames.shape[1:3]
     print(f"{args.output}: {len(result.frames)} frames of {width} x {height}, {result.metadata['seconds']} s")
     return 0
+
+
+def _options(spec: ModelSpec, given: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` as values of the model's options. Raises ModelError that names the option."""
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if name not in spec.options or not equals:
+            known = ", ".join(spec.options) or "none"
+            raise ModelError(f"--option {text}: write NAME=VALUE; the options of {spec.label} are: {known}")
+        option = spec.options[name]
+        try:
+            values[name] = _PARSE[option.type](value)
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"--option {text}: {option.label} is of the kind {option.type}") from error
+        if why := option.problem(values[name]):
+            raise ModelError(f"--option {text}: {option.label} is {why}")
+    return values
+
+
+_PARSE: dict[str, Callable[[str], Any]] = {
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": float,
+    "choice": str,
+}
 
 
 def write_result(

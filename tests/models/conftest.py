@@ -161,6 +161,16 @@ guidance = 2.0
 width = 32
 height = 32
 frames = 9
+[options.look]
+type = "choice"
+default = "plain"
+label = "Look"
+choices = ["plain", "warm"]
+[options.grain]
+type = "float"
+default = 0.0
+label = "Grain"
+max = 1.0
 [files]
 required = ["vae/config.json", "transformer/config.json"]
 """

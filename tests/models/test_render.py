@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import signal
+from dataclasses import replace
 
 import pytest
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.models import registry
+from maquette.backend.models import render as render_module
 from maquette.backend.models.quality import list_quality
 from maquette.backend.models.registry import ModelDefaults, ModelError
 from maquette.backend.models.render import add_render_parser
@@ -43,6 +45,19 @@ def test_writes_the_video_the_frames_and_their_settings(render, tmp_path, capsys
     assert "Denoising" in printed.err and "Note: 6 frames were generated as 9" in printed.err
 
 
+def test_options_reach_the_engine_and_do_not_outlive_their_model(render, tmp_path, model_dir, monkeypatch, capsys):
+    shot, out = tmp_path / "a.shot", tmp_path / "a.mp4"
+    seen = []
+    monkeypatch.setattr(render_module, "plan_shot", lambda shot: seen.append(dict(shot.settings.options)) or plan(shot))
+    plan = registry.plan_shot
+    made = make_shot(frames=2)
+    replace(made, settings=replace(made.settings, options={"look": "warm"})).save(shot)
+    assert render(shot, "-o", out, "--steps", 1, "--device", "cpu", "--quiet", "--option", "grain=0.5") == 0
+    replace(made, settings=Settings(model="isa-nano", options={"blur": 1})).save(shot)
+    assert render(shot, "-o", out, "--steps", 1, "--device", "cpu", "--quiet", "--model", "tiny") == 0
+    assert seen == [{"look": "warm", "grain": 0.5}, {}]
+
+
 def test_interrupting_writes_nothing_and_gives_the_handler_back(render, tmp_path, monkeypatch):
     from maquette.backend.models.render import ProgressBar
 
@@ -69,6 +84,11 @@ def test_interrupting_writes_nothing_and_gives_the_handler_back(render, tmp_path
         (["-o", "nowhere/a.mp4"], "no such folder"),
         (["-o", "a.mp4", "--seed", -1], "choose 0 to"),
         (["-o", "a.mp4", "--model", "other"], "no model 'other'"),
+        (["-o", "a.mp4", "--option", "look"], "write NAME=VALUE"),
+        (["-o", "a.mp4", "--option", "blur=1"], "options of Tiny are: look, grain"),
+        (["-o", "a.mp4", "--option", "look=cold"], "choose one of plain, warm"),
+        (["-o", "a.mp4", "--option", "grain=much"], "of the kind float"),
+        (["-o", "a.mp4", "--option", "grain=2"], "Grain is 2"),
     ],
 )
 def test_wrong_arguments_fail_before_the_work(render, tmp_path, monkeypatch, arguments, says):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...media import MediaError, background_frames, decode_image, resize_frames
 from ...shot import Reference, Shot
-from ..engine import Cancelled, EngineError, Plan, Progress, Result
-from ..registry import ModelSpec
+from ..engine import EngineError, Plan, Progress, Result
+from ..spec import ModelSpec
+from ..steps import Reporter
 from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     crop_picture,
@@ -33,8 +34,6 @@ from .plan import make_plan, window_latents
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""
-
-_PREVIEW_SECONDS = 0.5
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -88,36 +87,19 @@ class ISAEngine:
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
         """See ``Engine.generate``."""
         plan = self.plan(shot)
-
-        def check() -> None:
-            if cancelled():
-                raise Cancelled
-
-        def report(stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
-            on_progress(Progress(stage, step, steps, preview))
-            check()
-
+        reporter = Reporter(on_progress, cancelled)
         started = time.monotonic()
-        report("loading", 0, 1)
+        reporter.report("loading", 0, 1)
         pipeline = self.load()
-        report("loading", 1, 1)
+        reporter.report("loading", 1, 1)
         settings, defaults = shot.settings, self.spec.defaults
         steps = settings.steps if settings.steps is not None else defaults.steps
         guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
 
         with torch.no_grad():
-            inputs = self.encode(shot, plan, lambda step, steps: report("encoding", step, steps))
-            shown = [float("-inf")]
-
-            def on_step(step: int, steps: int, clean: Tensor) -> None:
-                preview = None
-                if time.monotonic() - shown[0] >= _PREVIEW_SECONDS or step == steps:
-                    preview = self._preview(clean, plan)
-                    shown[0] = time.monotonic()
-                report("denoising", step, steps, preview)
-
+            inputs = self.encode(shot, plan, lambda step, steps: reporter.report("encoding", step, steps))
             window, overlap = window_latents(self.spec)
-            report("denoising", 0, steps)
+            reporter.report("denoising", 0, steps)
             output = pipeline(
                 inputs,
                 num_inference_steps=steps,
@@ -125,11 +107,11 @@ class ISAEngine:
                 generator=torch.Generator("cpu").manual_seed(settings.seed),
                 window=window,
                 overlap=overlap,
-                on_step=on_step,
-                check=check,
+                on_step=lambda step, steps, clean: reporter.denoised(step, steps, lambda: self._preview(clean, plan)),
+                check=reporter.check,
                 output_type="latent",
             )
-            frames = self._decode(output.latents, lambda step, steps: report("decoding", step, steps))
+            frames = self._decode(output.latents, lambda step, steps: reporter.report("decoding", step, steps))
         frames = frames[: plan.frames]
         if frames.shape[1:3] != (plan.height, plan.width):
             frames = resize_frames(frames, plan.width, plan.height)
