@@ -87,7 +87,7 @@ class Component:
 
 def components(spec: ModelSpec) -> dict[str, Component]:
     """The parts of a model by name. Raises ModelError for a model whose family takes no published weights."""
-    name = f"{__package__.rpartition('.')[0]}.{spec.engine}.convert"
+    name = f"{__name__.rsplit('.', 2)[0]}.{spec.engine}.convert"
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,0 +1,179 @@
+"""Read published weights: safetensors by their headers, pickles as plain tensors only (no torch at import)."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .component import WeightsError, unwrap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ITEMSIZE = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+"""Bytes a value of safetensors' types."""
+
+_MOST_HEADER = 100 << 20
+"""Bytes: what the format allows."""
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a safetensors file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes a value."""
+        return ITEMSIZE.get(self.dtype, 1)
+
+    @property
+    def floating(self) -> bool:
+        """Whether it is cast with the model."""
+        return self.dtype.startswith(("F", "BF"))
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * self.itemsize
+
+
+def header(path: Path) -> dict[str, Entry]:
+    """Keys, types and shapes of a safetensors file, whose length is held against what its header promises.
+
+    Raises:
+        WeightsError: no safetensors file, or one that is cut short.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            start = stream.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= _MOST_HEADER:
+                raise WeightsError(f"{path}: not a safetensors file; {_other_kind(path)}")
+            text = stream.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(text) < length:
+        raise WeightsError(f"{path}: cut short, its header is incomplete; copy or download the file again")
+    try:
+        raw = json.loads(text)
+        entries = {
+            key: Entry(value["dtype"], tuple(value["shape"])) for key, value in raw.items() if key != "__metadata__"
+        }
+        end = max((value["data_offsets"][1] for key, value in raw.items() if key != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a safetensors file; its header cannot be read") from error
+    if size < 8 + length + end:
+        raise WeightsError(
+            f"{path}: cut short, {size} of {8 + length + end} bytes are there; copy or download the file again"
+        )
+    return entries
+
+
+def _other_kind(path: Path) -> str:
+    """What lies there instead, as far as the first bytes tell."""
+    with path.open("rb") as stream:
+        start = stream.read(200)
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, so fetch the file itself (git lfs pull)"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page, so download the file itself"
+    return "it is empty, download it again" if not start else "copy or download it again"
+
+
+def headers(paths: Iterable[Path]) -> dict[str, Entry]:
+    """The headers of several files together (shards). Raises WeightsError."""
+    return {key: entry for path in paths for key, entry in header(path).items()}
+
+
+def missing_shards(paths: Iterable[Path]) -> list[Path]:
+    """Files that an index beside ``paths`` names and that are not there.
+
+    Raises:
+        WeightsError: an index that cannot be read.
+    """
+    missing = []
+    for folder in dict.fromkeys(path.parent for path in paths):
+        for index in sorted(folder.glob("*.safetensors.index.json")):
+            stem = index.name.removesuffix(".safetensors.index.json")
+            if not any(path.name.startswith(stem) for path in paths if path.parent == folder):
+                continue
+            try:
+                names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                raise WeightsError(f"{index}: not a readable index of shards; copy or download it again") from error
+            missing += [folder / name for name in sorted(names) if not (folder / name).is_file()]
+    return missing
+
+
+def read_state(paths: Iterable[Path]) -> dict[str, Tensor]:
+    """The tensors of one or several files together, mapped into memory rather than read where the format allows it.
+
+    Raises:
+        WeightsError: a file that is cut short, is no checkpoint, or holds code.
+    """
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        state.update(_read_pickle(path) if path.suffix.lower() in PICKLES else _read_safetensors(path))
+    return state
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    from safetensors import safe_open
+
+    header(path)
+    with safe_open(str(path), framework="pt", device="cpu") as stream:
+        return {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+
+
+def _read_pickle(path: Path) -> Mapping[str, Tensor]:
+    """A ``torch.save`` file, of which nothing but tensors and plain containers is accepted."""
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if wanted := _unsafe_name(error):
+            raise WeightsError(
+                f"{path}: asks to run {wanted} while it is read, so it is refused: a pickle can run any program. Take "
+                "a file with tensors alone (safetensors, where its authors publish one)"
+            ) from error
+        raise WeightsError(f"{path}: {_broken(path)}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise WeightsError(f"{path}: {_broken(path)}") from error
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict; take another file")
+    state = unwrap(loaded)
+    return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
+def _unsafe_name(error: Exception) -> str:
+    """The function or class that ``weights_only`` refused, or empty."""
+    import re
+
+    found = re.search(r"(?:GLOBAL|class|function)\s+`?([\w.]+\.[\w.]+|[\w.]+ [\w.]+)", str(error))
+    return found[1].replace(" ", ".") if found else ("something" if "Unsupported" in str(error) else "")
+
+
+def _broken(path: Path) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    if start == b"PK":
+        return "cut short, the end of its archive is missing; copy or download the file again"
+    return f"not a checkpoint that torch reads; {_other_kind(path)}"
