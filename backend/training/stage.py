@@ -199,6 +199,43 @@ def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach:
     return image
 
 
+def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+    """Metres along unit rays (T,H,W,3) to the wall, infinite where there is none, and metres along the wall there."""
+    if place.wall is None:
+        none = torch.full(rays.shape[:-1], torch.inf, device=rays.device)
+        return none, torch.zeros_like(none)
+    angle, distance = float(place.wall_at[0]), float(place.wall_at[1])
+    normal = rays.new_tensor([np.cos(angle), np.sin(angle), 0.0])
+    sideways = rays.new_tensor([-np.sin(angle), np.cos(angle), 0.0])
+    approach = (rays * normal).sum(-1)
+    t = (distance - (eye * normal).sum(-1)) / torch.where(approach.abs() < 1e-6, 1e-6, approach)
+    along = ((eye + rays * t[..., None]) * sideways).sum(-1)
+    return torch.where(t > 0.05, t, torch.inf), along
+
+
+def _floor_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> Tensor:
+    """Metres along unit rays (T,H,W,3) to the floor, infinite where there is none."""
+    if place.floor is None:
+        return torch.full(rays.shape[:-1], torch.inf, device=rays.device)
+    t = -eye[..., 2] / torch.where(rays[..., 2].abs() < 1e-6, 1e-6, rays[..., 2])
+    return torch.where(t > 0.02, t, torch.inf)
+
+
+def surroundings_hits(
+    place: Surroundings, viewmats: Tensor, Ks: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the ray through each pixel's centre meets the surroundings.
+
+    Returns:
+        Camera positions (T,1,1,3), unit rays (T,H,W,3) in the world, and metres along them (T,H,W) to floor or wall,
+        infinite for the sky.
+    """
+    eye, rays = _rays(viewmats, Ks, height, width)
+    rays = torch.nn.functional.normalize(rays, dim=-1)
+    wall, _ = _wall_hits(place, eye, rays)
+    return eye, rays, torch.minimum(wall, _floor_hits(place, eye, rays))
+
+
 def draw_surroundings(
     place: Surroundings, viewmats: Tensor, Ks: Tensor, height: int, width: int, vertices: Tensor | None = None
 ) -> Tensor:
@@ -215,21 +252,15 @@ def draw_surroundings(
     lift = (rays[..., 2:] * 1.6).clamp(0, 1)
     sky = colour(place.sky)
     image = sky[0] * (1 - lift) + sky[1] * lift
-    nearest = torch.full(rays.shape[:-1], torch.inf, device=device)
+    wall, along = _wall_hits(place, eye, rays)
     if place.wall is not None:
-        angle, distance = float(place.wall_at[0]), float(place.wall_at[1])
-        normal = colour(np.array([np.cos(angle), np.sin(angle), 0.0]))
-        along = colour(np.array([-np.sin(angle), np.cos(angle), 0.0]))
-        approach = (rays * normal).sum(-1)
-        t = (distance - (eye * normal).sum(-1)) / torch.where(approach.abs() < 1e-6, 1e-6, approach)
-        hit = t > 0.05
-        place_along = ((eye + rays * t[..., None]) * along).sum(-1)
-        odd = (torch.floor(place_along / place.stripe) % 2 == 1)[..., None]
-        image = torch.where(hit[..., None], torch.where(odd, colour(place.wall[1]), colour(place.wall[0])), image)
-        nearest = torch.where(hit, t, nearest)
+        odd = (torch.floor(along / place.stripe) % 2 == 1)[..., None]
+        stripes = torch.where(odd, colour(place.wall[1]), colour(place.wall[0]))
+        image = torch.where(torch.isfinite(wall)[..., None], stripes, image)
     if place.floor is not None:
-        t = -eye[..., 2] / torch.where(rays[..., 2].abs() < 1e-6, 1e-6, rays[..., 2])
-        hit = (t > 0.02) & (t < nearest)
+        t = _floor_hits(place, eye, rays)
+        hit = t < wall
+        t = torch.where(hit, t, 0.0)
         ground = (eye + rays * t[..., None])[..., :2]
         c, s = float(np.cos(place.turn)), float(np.sin(place.turn))
         a = torch.floor((c * ground[..., 0] + s * ground[..., 1]) / place.tile)

@@ -22,6 +22,7 @@ from .looks import random_look
 from .motions import random_motion
 from .puppet import Puppet, make_puppet
 from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
+from .truth import Truth, find_truth
 
 SUPERSAMPLING = 2
 _SAMPLINGS = 12
@@ -47,6 +48,7 @@ class Sample:
             ref_K: (C,3,3).
         fps: frames per second.
         seed: what it was made from.
+        truth: of every pixel, when asked for.
     """
 
     video: np.ndarray
@@ -68,6 +70,7 @@ class Sample:
     ref_K: np.ndarray
     fps: float
     seed: int
+    truth: Truth | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +215,7 @@ def make_sample(
     n_points: int = 128,
     characters: int | None = None,
     device: torch.device | str = "cpu",
+    truth: bool = False,
 ) -> Sample:
     """The synthetic shot of a seed.
 
@@ -219,6 +223,7 @@ def make_sample(
         frames: T, 1 + 4k for the video VAE.
         size: height and width in pixels.
         characters: 1 or 2; None draws it (two in every tenth shot).
+        truth: also find the truth of every pixel.
     """
     rng = np.random.default_rng([seed, 20250515])
     device = torch.device(device)
@@ -278,6 +283,18 @@ def make_sample(
         ref_K=np.stack([r[4] for r in references]),
         fps=fps,
         seed=seed,
+        truth=find_truth(
+            vertices,
+            _puppet(str(device)).faces,
+            puppet.regions,
+            place,
+            torch.as_tensor(viewmats, device=device),
+            torch.as_tensor(Ks, device=device),
+            size,
+            size,
+        )
+        if truth
+        else None,
     )
 
 

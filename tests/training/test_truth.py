@@ -1,0 +1,59 @@
+"""The truth of every pixel agrees with the film and with the cameras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from maquette.backend.shot.cameras import project
+from maquette.backend.training.synth import Sample, make_sample
+from maquette.backend.training.truth import NOBODY
+
+
+@pytest.fixture(scope="module", params=[(3, 1), (5, 2), (11, 1)], ids=lambda p: f"seed{p[0]}")
+def sample(request) -> Sample:
+    seed, characters = request.param
+    return make_sample(seed, frames=4, size=128, n_points=64, characters=characters, truth=True)
+
+
+def test_who_shows_is_what_the_mask_covers(sample):
+    assert (((sample.truth.character != NOBODY) == sample.mask).mean()) > 0.985
+    assert set(np.unique(sample.truth.character)) == set(range(-1, len(sample.points)))
+
+
+def test_visible_points_lie_at_the_depth_of_their_pixel(sample):
+    for c in range(len(sample.points)):
+        uv, depth = project(sample.points[c], sample.viewmats, sample.Ks)
+        frame, point = np.nonzero(sample.visibility[c])
+        column, row = np.floor(uv[frame, point]).astype(int).T
+        found = sample.truth.depth[frame, row, column]
+        near = np.abs(found - depth[frame, point]) < 0.05
+        # At the outline the pixel's centre may show what is behind.
+        assert near.mean() > 0.9 and np.median(np.abs(found - depth[frame, point])) < 0.01
+
+
+def test_the_flow_takes_the_next_frame_back_to_this_one(sample):
+    truth, frames = sample.truth, len(sample.video)
+    height, width = sample.mask.shape[1:]
+    v, u = np.mgrid[0:height, 0:width] + 0.5
+    target = (np.stack([u, v], axis=-1) + truth.flow) / [width / 2, height / 2] - 1
+    film = torch.from_numpy(sample.video).permute(0, 3, 1, 2).float()
+    warped = F.grid_sample(film[1:], torch.from_numpy(target).float(), align_corners=False, padding_mode="border")
+    error = (warped - film[:-1]).abs().mean(1).numpy()
+    still = (film[1:] - film[:-1]).abs().mean(1).numpy()
+    assert truth.flow.shape == (frames - 1, height, width, 2)
+    assert truth.flow_valid.mean() > 0.85
+    moving = truth.flow_valid & (still > 4)
+    assert np.median(error[moving]) < 0.4 * np.median(still[moving])
+
+
+def test_points_of_the_body_move_as_the_flow_says(sample):
+    uv, _ = project(sample.points[0], sample.viewmats, sample.Ks)
+    seen = sample.visibility[0][:-1] & sample.visibility[0][1:]
+    frame, point = np.nonzero(seen)
+    column, row = np.floor(uv[frame, point]).astype(int).T
+    mine = (sample.truth.character[frame, row, column] == 0) & sample.truth.flow_valid[frame, row, column]
+    flow = sample.truth.flow[frame, row, column][mine]
+    moved = (uv[frame + 1, point] - uv[frame, point])[mine]
+    assert np.median(np.linalg.norm(flow - moved, axis=-1)) < 0.15
