@@ -6,6 +6,7 @@ Shape letters: B batch, C channels, H W picture, h w feature grid, S = frames of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ class PictureEmbedding(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
-        for width, wider in zip(widths[:-1], widths[1:], strict=True):
+        for width, wider in pairwise(widths):
             self.blocks.append(nn.Conv2d(width, width, 3, padding=1))
             self.blocks.append(nn.Conv2d(width, wider, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
@@ -72,9 +73,7 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, channels: Sequence[int], projected: bool) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(
-            FeatureStage(fine, coarse) for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.encoders = nn.ModuleList(FeatureStage(fine, coarse) for fine, coarse in pairwise(channels))
         self.zeroconvs = nn.ModuleList(nn.Conv2d(width, width, 1) for width in channels[1:]) if projected else None
 
     def forward(self, x_BChw: Tensor) -> list[Tensor]:

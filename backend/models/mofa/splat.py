@@ -9,6 +9,7 @@ right, y down. NaN stands where the surface cannot be seen in the later frame.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,8 @@ class Motion:
 
     def to(self, device: torch.device | str) -> Motion:
         """The same on another device."""
-        return Motion(*(x if x is None else x.to(device) for x in (self.flow, self.depth, self.labels)))
+        values: dict[str, Any] = {key: x if x is None else x.to(device) for key, x in vars(self).items()}
+        return Motion(**values)
 
     def select(self, frames: list[int]) -> Motion:
         """The motion of some frames, given as increasing numbers of the clip that begin with 0."""
