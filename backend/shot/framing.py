@@ -59,16 +59,17 @@ class MotionStatistics:
 
 @lru_cache(maxsize=4)
 def read_statistics(path: Path = _PUBLISHED) -> MotionStatistics:
-    """Statistics from a JSON file with ``mean`` and ``std``; those of MTVCrafter's published weights by default.
+    """Statistics from a JSON file with ``mean_mm`` and ``std_mm``; those of MTVCrafter's published weights by default.
+
+    A tokenizer's ``config.json`` is such a file; where it leaves them open, it means the published ones.
 
     Raises:
-        ValueError: the file lacks one of them, or it has another shape.
+        ValueError: the file is not JSON, or the tables have another shape.
     """
     table = json.loads(path.read_text("utf-8"))
-    try:
-        return MotionStatistics(np.asarray(table["mean"], np.float32), np.asarray(table["std"], np.float32))
-    except KeyError as error:
-        raise ValueError(f"{path}: {error} is missing") from error
+    if table.get("mean_mm") is None and path != _PUBLISHED:
+        return read_statistics()
+    return MotionStatistics(np.asarray(table["mean_mm"], np.float32), np.asarray(table["std_mm"], np.float32))
 
 
 def trained_focal(width: int, height: int) -> float:

@@ -33,6 +33,8 @@ class LoopConfig:
         weight_decay: of AdamW, on matrices only.
         ema: decay of the averaged weights, which are the ones exported.
         clip: largest norm of the gradient.
+        betas: of AdamW.
+        milestones, gamma: from each of these steps on, the learning rate is ``gamma`` times what it was.
         seed: of everything random.
         save_minutes: between checkpoints.
     """
@@ -45,6 +47,9 @@ class LoopConfig:
     weight_decay: float = 0.01
     ema: float = 0.999
     clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    milestones: tuple[int, ...] = ()
+    gamma: float = 1.0
     seed: int = 0
     save_minutes: float = 4.0
 
@@ -52,7 +57,8 @@ class LoopConfig:
         """Learning rate of a step (0-based)."""
         start = self.steps * (1 - self.decay)
         fall = (self.steps - step) / max(self.steps - start, 1)
-        return self.lr * min(1.0, (step + 1) / max(self.warmup, 1), max(fall, 0.0))
+        passed = sum(step >= milestone for milestone in self.milestones)
+        return self.lr * self.gamma**passed * min(1.0, (step + 1) / max(self.warmup, 1), max(fall, 0.0))
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
@@ -130,7 +136,7 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=config.lr,
-            betas=(0.9, 0.95),
+            betas=config.betas,
             fused=True,
         )
         self.ema = EMA(model, config.ema)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -151,7 +150,10 @@ class MotionTokenizer(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"tokens: {tokens_BND.shape[1]} are not {joints} per latent frame of at least {DECODER_CHUNK} frames"
             )
-        codes_BDFJ = tokens_BND.transpose(1, 2).unflatten(2, (frames, joints))
+        return self.decode_codes(tokens_BND.transpose(1, 2).unflatten(2, (frames, joints)))
+
+    def decode_codes(self, codes_BDFJ: Tensor) -> Tensor:
+        """Normalised joints (B,3,F,J) from code vectors in the latents' layout, at least 2 latent frames."""
         return _in_chunks(codes_BDFJ, self.decoder, DECODER_CHUNK)
 
     def motion_tokens(self, joints_mm: Tensor | np.ndarray) -> MotionTokens:
@@ -171,7 +173,7 @@ class MotionTokenizer(ModelMixin, ConfigMixin):
         z_BDFJ = self.latents(x_B3FJ)
         found: Quantized = self.vq(z_BDFJ)
         through = z_BDFJ + (found.codes - z_BDFJ).detach()
-        return cast(Tensor, _in_chunks(through, self.decoder, DECODER_CHUNK)), found
+        return self.decode_codes(through), found
 
 
 def token_loss(tokenizer: MotionTokenizer, joints_mm: Tensor | np.ndarray) -> float:
