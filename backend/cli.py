@@ -1,4 +1,4 @@
-"""The command line: ``maquette serve | render | inspect | train | models list``."""
+"""The command line: ``maquette serve | render | inspect | train | models``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMANDS = {
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("media.inspect", "add_inspect_parser", "say what a .shot file holds"),
     "train": ("training.cli", "add_train_parser", "train a model"),
-    "models": ("cli", "add_models_parser", "list the models and their files"),
+    "models": ("models.weights.cli", "add_models_parser", "list the models; add, check and remove published weights"),
 }
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""
@@ -65,32 +65,6 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
     return parser
-
-
-def add_models_parser(subparsers: Any) -> None:
-    """Add ``models`` to the command line."""
-    parser = subparsers.add_parser("models", help="list the models and their files")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    listing = verbs.add_parser("list", help="every model, and which files it lacks")
-    listing.add_argument("--json", action="store_true", help="as a program reads it")
-    listing.add_argument(
-        "--models", action="append", default=[], metavar="DIR", help="folder with more models; may be repeated"
-    )
-    listing.set_defaults(run=_list_models)
-
-
-def _list_models(args: argparse.Namespace) -> int:
-    import json
-
-    from .models.registry import list_models
-
-    models = [status.as_json() for status in list_models(args.models)]
-    if args.json:
-        print(json.dumps(models, indent=2))
-        return 0
-    for model in models:
-        print(f"{model['id']:<12} {model['label']:<24} {model['reason'] or 'ready'}")
-    return 0
 
 
 class _Version(argparse.Action):

@@ -7,6 +7,7 @@ missing, so that an animator sees what could be had.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,12 +70,21 @@ class ModelStatus:
         """One sentence for the animator, empty when the model can run."""
         if self.available:
             return ""
-        if self.spec.unavailable and len(self.missing) == len(self.spec.files):
-            return f"{self.spec.label} cannot run: {self.spec.unavailable}"
-        return f"{self.spec.label} cannot run: {', '.join(self.missing)} not found in {self.spec.folder}"
+        spec, none = self.spec, len(self.missing) == len(self.spec.files)
+        if spec.unavailable and none:
+            return f"{spec.label} cannot run: {spec.unavailable}"
+        if spec.sources:
+            what = "its weights are" if none else f"{len(self.missing)} of its {len(spec.files)} files are"
+            return (
+                f"{spec.label} cannot run: {what} not here; on the backend's computer run "
+                f"'maquette models add {spec.id} --from DIR' with the files that its authors publish"
+            )
+        return f"{spec.label} cannot run: {', '.join(self.missing)} not found in {spec.folder}"
 
     def as_json(self) -> dict[str, Any]:
         """The entry of ``GET /v1/models``."""
+        from .weights.sizes import memory_json
+
         spec = self.spec
         return {
             "id": spec.id,
@@ -88,6 +98,8 @@ class ModelStatus:
             "limits": dict(spec.limits),
             "defaults": vars(spec.defaults).copy(),
             "options": {name: asdict(option) for name, option in spec.options.items()},
+            "sources": [asdict(source) for source in spec.sources],
+            "memory": memory_json(spec),
         }
 
 
@@ -110,9 +122,19 @@ def model_spec(model_id: str, extra_dirs: Iterable[str | Path] = ()) -> ModelSpe
 
 
 def status(spec: ModelSpec) -> ModelStatus:
-    """Whether a model's files are here."""
-    missing = tuple(name for name in spec.files if not (spec.folder / name).is_file())
+    """Whether a model's files are here; a large one may lie there in shards, with their index."""
+    missing = tuple(name for name in spec.files if not _is_there(spec.folder / name))
     return ModelStatus(spec=spec, available=not missing, missing=missing)
+
+
+def _is_there(path: Path) -> bool:
+    if path.is_file() or path.suffix != ".safetensors":
+        return path.is_file()
+    try:
+        index = json.loads(path.with_name(f"{path.name}.index.json").read_text("utf-8"))
+        return all(path.with_name(name).is_file() for name in set(index["weight_map"].values()))
+    except (OSError, ValueError, LookupError, AttributeError):
+        return False
 
 
 def list_models(extra_dirs: Iterable[str | Path] = ()) -> list[ModelStatus]:

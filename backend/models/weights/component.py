@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,14 @@ class Component:
             raise ModelError(f"{self.name} is not a network")
         with init_empty_weights():
             return self.build(spec)
+
+    def lacks(self, key: str) -> bool:
+        """Whether a key of ours need not be published."""
+        return any(fnmatchcase(key, pattern) for pattern in self.may_lack)
+
+    def drops(self, key: str) -> bool:
+        """Whether a published key (converted) is not needed."""
+        return any(fnmatchcase(key, pattern) for pattern in self.may_drop)
 
     def folder(self, spec: ModelSpec) -> Path:
         """Where the part lies."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .component import WeightsError, unwrap
 
@@ -23,6 +24,8 @@ ITEMSIZE = {
 
 _MOST_HEADER = 100 << 20
 """Bytes: what the format allows."""
+
+_SHARD = re.compile(r"(.+)-\d+-of-(\d+)(\.[a-z]+)$")
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
@@ -96,16 +99,31 @@ def _other_kind(path: Path) -> str:
 
 def headers(paths: Iterable[Path]) -> dict[str, Entry]:
     """The headers of several files together (shards). Raises WeightsError."""
-    return {key: entry for path in paths for key, entry in header(path).items()}
+    together: dict[str, Entry] = {}
+    for path in paths:
+        _join(together, header(path), path)
+    return together
+
+
+def _join(together: dict[str, Any], more: Mapping[str, Any], path: Path) -> None:
+    if twice := together.keys() & more.keys():
+        raise WeightsError(f"{path}: {min(twice)} is in another file of its folder as well; leave one version there")
+    together.update(more)
 
 
 def missing_shards(paths: Iterable[Path]) -> list[Path]:
-    """Files that an index beside ``paths`` names and that are not there.
+    """Files that belong to ``paths`` by their numbers or by an index beside them, and that are not there.
 
     Raises:
         WeightsError: an index that cannot be read.
     """
+    paths = list(paths)
     missing = []
+    for path in paths:
+        if found := _SHARD.match(path.name):
+            stem, count, ending = found.groups()
+            names = (f"{stem}-{i:0{len(count)}d}-of-{count}{ending}" for i in range(1, int(count) + 1))
+            missing += [path.with_name(name) for name in names]
     for folder in dict.fromkeys(path.parent for path in paths):
         for index in sorted(folder.glob("*.safetensors.index.json")):
             stem = index.name.removesuffix(".safetensors.index.json")
@@ -115,8 +133,8 @@ def missing_shards(paths: Iterable[Path]) -> list[Path]:
                 names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
             except (OSError, ValueError, KeyError, AttributeError) as error:
                 raise WeightsError(f"{index}: not a readable index of shards; copy or download it again") from error
-            missing += [folder / name for name in sorted(names) if not (folder / name).is_file()]
-    return missing
+            missing += [folder / name for name in sorted(names)]
+    return [path for path in dict.fromkeys(missing) if not path.is_file()]
 
 
 def read_state(paths: Iterable[Path]) -> dict[str, Tensor]:
@@ -127,7 +145,7 @@ def read_state(paths: Iterable[Path]) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     for path in paths:
-        state.update(_read_pickle(path) if path.suffix.lower() in PICKLES else _read_safetensors(path))
+        _join(state, _read_pickle(path) if path.suffix.lower() in PICKLES else _read_safetensors(path), path)
     return state
 
 
@@ -165,8 +183,6 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
 
 def _unsafe_name(error: Exception) -> str:
     """The function or class that ``weights_only`` refused, or empty."""
-    import re
-
     found = re.search(r"(?:GLOBAL|class|function)\s+`?([\w.]+\.[\w.]+|[\w.]+ [\w.]+)", str(error))
     return found[1].replace(" ", ".") if found else ("something" if "Unsupported" in str(error) else "")
 

@@ -1,0 +1,59 @@
+"""How much GPU memory a model takes at its default size, with or without its files (no torch at import)."""
+
+from __future__ import annotations
+
+from ..engine import Plan
+from ..footprint import GB, Part, need_of, part_of, parts_of_files
+from ..memory import Strategy, arrangements, estimate
+from ..registry import ModelSpec
+from .component import components
+
+
+def default_plan(spec: ModelSpec) -> Plan:
+    """A job of the model's default size, one window."""
+    d = spec.defaults
+    return Plan(d.width, d.height, d.frames, ((0, d.frames),), (), (d.width, d.height), d.frames)
+
+
+def gpu_gigabytes(spec: ModelSpec, parts: tuple[Part, ...] = ()) -> tuple[float, float] | None:
+    """(at full speed, at the least) for the default size at two bytes a value; None when nothing is known.
+
+    Without ``parts`` these are counted from the files. Where there are none, ``weights_gb`` and ``least_gb`` of the
+    model's ``[memory]`` table say it.
+    """
+    parts = parts or parts_of_files(spec, itemsize=2)
+    if not parts:
+        weights = spec.memory.get("weights_gb")
+        if weights is None:
+            return None
+        whole = Part("weights", int(weights * GB))
+        full = estimate(need_of(spec, default_plan(spec), (whole,)), Strategy(), on_gpu=True).gpu / GB
+        return full, min(full, spec.memory.get("least_gb", full))
+    need = need_of(spec, default_plan(spec), parts)
+    least = min(estimate(need, strategy, on_gpu=True).gpu for strategy in arrangements(need, on_gpu=True))
+    return estimate(need, Strategy(), on_gpu=True).gpu / GB, least / GB
+
+
+def parts_of_components(spec: ModelSpec, itemsize: int = 2) -> tuple[Part, ...]:
+    """The networks by what the family declares, without any files (imports torch). Raises ModelError."""
+    parts = []
+    for name, component in components(spec).items():
+        if component.build is None or component.optional:
+            continue
+        state = component.module(spec).state_dict()
+        tensors = [
+            (key, tuple(value.shape), itemsize if value.is_floating_point() else value.element_size())
+            for key, value in state.items()
+        ]
+        parts.append(part_of(name, tensors, tiles="tile_megapixels" in spec.memory and name.startswith("vae")))
+    return tuple(parts)
+
+
+def memory_json(spec: ModelSpec) -> dict[str, float]:
+    """Of ``GET /v1/models``: GB of GPU memory at the default size and on disk, as far as they are known."""
+    said: dict[str, float] = {}
+    if (sizes := gpu_gigabytes(spec)) is not None:
+        said = {"gpu_gb": round(sizes[0], 1), "gpu_gb_least": round(sizes[1], 1)}
+    disk = sum(path.stat().st_size for path in spec.folder.rglob("*") if path.is_file()) / GB
+    fetch = sum(source.gigabytes for source in spec.sources if not source.optional)
+    return {**said, "disk_gb": round(disk or fetch, 2)}
