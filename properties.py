@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 from bpy.props import (
     BoolProperty,
@@ -74,6 +76,77 @@ class MAQUETTE_PG_character(PropertyGroup):
     color_eyes: _paint_color("eyes")
 
 
+_choices: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+"""Items of each option by model and name; Blender needs their strings kept alive."""
+
+
+def _choice_items(self: MAQUETTE_PG_option, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    """What an option that is a choice can be."""
+    from .scene import models
+
+    described = models.option(self.model, self.option)
+    names = described.choices if described is not None and described.choices else ("",)
+    items = [(name, name.replace("_", " ").replace("-", " ").capitalize(), "") for name in names]
+    kept = _choices.setdefault((self.model, self.option), items)
+    if kept != items:
+        _choices[self.model, self.option] = kept = items
+    return kept
+
+
+def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
+    """Callbacks that show and set an option's value as one kind of property."""
+
+    def get(self: MAQUETTE_PG_option):
+        from .scene import models, options
+
+        value = options.value(self)
+        described = models.option(self.model, self.option)
+        if described is None or described.kind != kind:
+            return plain
+        return described.choices.index(str(value)) if kind == "choice" else value
+
+    def put(self: MAQUETTE_PG_option, value) -> None:
+        from .scene import models, options
+
+        described = models.option(self.model, self.option)
+        if described is not None and described.kind == kind:
+            options.store(self, described.choices[value] if kind == "choice" else value)
+
+    return {"get": get, "set": put, "options": set()}
+
+
+class MAQUETTE_PG_option(PropertyGroup):
+    """What the animator has set for one option of one model.
+
+    The value is kept as text: which kind it is, and its bounds, only the backend's description of the model says.
+    """
+
+    model: StringProperty(name="Model")
+    option: StringProperty(name="Option")
+    stored: StringProperty(description="The value as JSON; empty for the model's own")
+    as_bool: BoolProperty(name="Value", description="An option of this model alone", **_stored("bool", False))
+    as_int: IntProperty(name="Value", description="An option of this model alone", **_stored("int", 0))
+    as_float: FloatProperty(
+        name="Value", description="An option of this model alone", precision=3, step=5, **_stored("float", 0.0)
+    )
+    as_choice: EnumProperty(
+        name="Value", description="An option of this model alone", items=_choice_items, **_stored("choice", 0)
+    )
+
+
+class MAQUETTE_PG_track(PropertyGroup):
+    """A spot whose way through the shot is sent: an object's origin, or one vertex of a mesh."""
+
+    object: PointerProperty(name="Object", type=bpy.types.Object, description="What carries the spot")
+    vertex: IntProperty(
+        name="Vertex", description="Number of the mesh's vertex; -1 for the object's origin", default=-1, min=-1
+    )
+
+
+class MAQUETTE_PG_compared(PropertyGroup):
+    """A model that makes the same shot for comparison. The group's name is the model's id."""
+
+
 class MAQUETTE_PG_result(PropertyGroup):
     """One finished video of the scene."""
 
@@ -85,7 +158,10 @@ class MAQUETTE_PG_result(PropertyGroup):
     frame_step: IntProperty(name="Frame Step", default=1)
     fps: FloatProperty(name="Rate", default=24.0)
     model: StringProperty(name="Model")
+    model_label: StringProperty(name="Model", description="The model's name as people know it")
     seed: IntProperty(name="Seed")
+    comparison: StringProperty(description="Shared by videos that several models made from one captured shot")
+    picked: BoolProperty(name="Side by Side", description="Show this video beside the others that are ticked")
     camera: PointerProperty(name="Camera", type=bpy.types.Object)
 
 
@@ -121,6 +197,10 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     prompt: StringProperty(name="Prompt", description="Text for models that read it")
     model: StringProperty(name="Model", description="Model that makes the video", default="isa-nano")
+    options: CollectionProperty(type=MAQUETTE_PG_option)
+    compare: CollectionProperty(type=MAQUETTE_PG_compared)
+    tracks: CollectionProperty(type=MAQUETTE_PG_track)
+    active_track: IntProperty(name="Track", default=0)
     seed: IntProperty(name="Seed", description="Same seed, same video", default=0, min=0)
     steps: IntProperty(
         name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200
@@ -156,6 +236,9 @@ class MAQUETTE_PG_check(PropertyGroup):
             ("CAMERA", "Camera", ""),
             ("MOTION", "Motion", ""),
             ("BACKGROUND", "Background", ""),
+            ("MODEL", "Model", ""),
+            ("COMPARE", "Comparison", ""),
+            ("FRAMING", "Framing", ""),
             ("BACKEND", "Backend", ""),
         )
     )
@@ -178,6 +261,21 @@ class MAQUETTE_PG_model(PropertyGroup):
         default="UNKNOWN",
     )
     missing: StringProperty(description="Why the backend cannot run it")
+
+
+class MAQUETTE_PG_part(PropertyGroup):
+    """One model's share of a comparison. The group's name is the model's label."""
+
+    state: EnumProperty(
+        items=(
+            ("WAITING", "Waiting", ""),
+            ("NOW", "Under Way", ""),
+            ("DONE", "Done", ""),
+            ("FAILED", "Failed", ""),
+            ("CANCELLED", "Cancelled", ""),
+        )
+    )
+    message: StringProperty()
 
 
 class MAQUETTE_PG_backend(PropertyGroup):
@@ -222,19 +320,27 @@ class MAQUETTE_PG_window(PropertyGroup):
     eta_seconds: FloatProperty(default=-1.0, options={"SKIP_SAVE"})
     notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
     can_resume: BoolProperty(options={"SKIP_SAVE"})
+    parts: CollectionProperty(type=MAQUETTE_PG_part, options={"SKIP_SAVE"})
     preview_path: StringProperty(description="Picture of the newest preview", options={"SKIP_SAVE"})
     preview: IntProperty(description="Icon of the newest preview; 0 when there is none", options={"SKIP_SAVE"})
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
     checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})
+    framing: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
+    framed_scene: StringProperty(description="Name of the scene whose framing was looked at", options={"SKIP_SAVE"})
+    framing_old: BoolProperty(description="The scene has changed since then", options={"SKIP_SAVE"})
     backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})
 
 
 CLASSES = (
     MAQUETTE_PG_character,
+    MAQUETTE_PG_option,
+    MAQUETTE_PG_track,
+    MAQUETTE_PG_compared,
     MAQUETTE_PG_result,
     MAQUETTE_PG_shot,
     MAQUETTE_PG_check,
     MAQUETTE_PG_model,
+    MAQUETTE_PG_part,
     MAQUETTE_PG_backend,
     MAQUETTE_PG_window,
 )

@@ -5,6 +5,7 @@ Nothing here waits: ``poll()`` looks at files and processes and shows what it fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ import bpy
 
 from ..backend.client import AddressError, LocalBackend, LocalStatus, is_loopback, normalise_address
 from ..backend.client.probe import Probe
-from . import folders
+from . import folders, models
 
 _PRESETS = Path(__file__).resolve().parents[1] / "presets" / "models"
+_PRESET_ENTRIES = ("label", "description", "license", "inputs", "limits", "defaults", "options")
 _DEFAULT = "isa-nano"
 _ONLINE = "Preferences > System > Network > Allow Online Access"
 
@@ -175,6 +177,7 @@ def changed() -> None:
         _probe = None
     view = bpy.context.window_manager.maquette.backend
     view.test_state, view.test_message = "NONE", ""
+    show_models(_cached_models())
 
 
 # -- what the panels show --------------------------------------------------------------------------------------------
@@ -236,49 +239,53 @@ def _show_answer(view: Any, answer: dict[str, Any]) -> None:
     if answer["error"]:
         view.test_state, view.test_message = "ERROR", str(answer["error"])
         return
-    health, models = answer["health"], answer["models"]
-    ready = sum(bool(model.get("available")) for model in models)
+    health, entries = answer["health"], answer["models"]
+    ready = sum(bool(entry.get("available")) for entry in entries)
     view.test_state = "OK"
     view.test_message = (
-        f"Maquette {health.get('version', '?')} on {health.get('device', '?')}, {ready} of {len(models)} models ready"
+        f"Maquette {health.get('version', '?')} on {health.get('device', '?')}, {ready} of {len(entries)} models ready"
     )
     try:
-        (folders.user_folder() / "models.json").write_text(json.dumps(models), "utf-8")
-    except OSError:
+        _cache().write_text(json.dumps(entries), "utf-8")
+    except (OSError, BackendProblem):
         pass  # only the offline menu is the poorer for it
-    show_models(models)
+    show_models(entries)
 
 
-def show_models(models: list[dict[str, Any]]) -> None:
+def show_models(entries: list[dict[str, Any]]) -> None:
     """Fill the models menu. Each entry as in ``GET /v1/models``; ``available`` may be absent when nobody knows."""
     shown = bpy.context.window_manager.maquette.backend.models
     shown.clear()
-    for model in models:
+    for model in models.show(entries):
         item = shown.add()
-        item.name = str(model.get("id", ""))
-        item.label = str(model.get("label") or item.name)
-        item.description = str(model.get("description", ""))
-        available = model.get("available")
-        item.state = "UNKNOWN" if available is None else "READY" if available else "MISSING"
-        missing = model.get("missing") or []
-        files = ", ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
-        reason = f"The backend lacks files of this model: {files}" if files else ""
-        item.missing = str(model.get("reason") or reason)
+        item.name, item.label, item.description = model.id, model.label, model.description
+        item.state, item.missing = model.state, model.reason
+
+
+def _cache() -> Path:
+    """The file that holds what the backend in use last said of its models; each backend has its own.
+
+    Raises:
+        OSError: its folder cannot be made. BackendProblem: the preferences name no backend.
+    """
+    name = "local" if is_local() else hashlib.sha256(server_address().encode()).hexdigest()[:16]
+    return folders.user_folder("models") / f"{name}.json"
 
 
 def _cached_models() -> list[dict[str, Any]]:
     """The models as last reported; else those this version knows of, of which nobody has said whether they run."""
     try:
-        models = json.loads((folders.user_folder() / "models.json").read_text("utf-8"))
-        if isinstance(models, list) and all(isinstance(model, dict) for model in models):
-            return models
-    except (OSError, ValueError):
+        entries = json.loads(_cache().read_text("utf-8"))
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+            return entries
+    except (OSError, ValueError, BackendProblem):
         pass
-    models = []
+    entries = []
     for path in sorted(_PRESETS.glob("*.toml"), key=lambda path: (path.stem != _DEFAULT, path.stem)):
         try:
             preset = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        models.append({"id": path.stem, "label": preset.get("label"), "description": preset.get("description", "")})
-    return models or [{"id": _DEFAULT, "label": _DEFAULT}]
+        said = {key: preset[key] for key in _PRESET_ENTRIES if key in preset}
+        entries.append({**said, "id": path.stem})
+    return entries or [{"id": _DEFAULT, "label": _DEFAULT}]

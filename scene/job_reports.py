@@ -34,7 +34,9 @@ def events_of(report: dict[str, Any], state: s.JobState) -> list[s.Event]:
         case "failed":
             error = report["error"] or {}
             message = str(error.get("message") or report["message"])
-            events.append(s.BackendFailed(run, message, forget=not report["resumable"]))
+            # A model that the backend does not have, it will not have a moment later.
+            final = error.get("field") == "settings.model" and not report["resumable"]
+            events.append(s.BackendFailed(run, message, forget=not report["resumable"], final=final))
     return events
 
 

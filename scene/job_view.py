@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import bpy.utils.previews
 
+from ..backend.client import state as s
 from . import folders, readiness
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def publish(runner: Runner) -> bool:
         if abs(before - value) > 1e-4 if isinstance(value, float) else before != value:
             setattr(view, name, value)
             changed = True
+    changed |= _publish_parts(state, view)
     if not state.busy and view.preview_path:
         drop_previews()
         changed = True
@@ -49,6 +51,23 @@ def publish(runner: Runner) -> bool:
         tell(notice.level, notice.message)
         changed = True
     return readiness.publish() or changed
+
+
+def _publish_parts(state: s.JobState, view: Any) -> bool:
+    """Copy what has become of each model's share; returns whether anything has changed."""
+    parts: list[tuple[str, str, str]] = []
+    if state.several:
+        parts = [(o.part.label or o.part.model, o.phase.name, o.message) for o in state.outcomes]
+        if state.busy:
+            parts.append((state.label or state.model, "NOW", ""))
+        parts += [(part.label or part.model, "WAITING", "") for part in state.waiting]
+    if parts == [(item.name, item.state, item.message) for item in view.parts]:
+        return False
+    view.parts.clear()
+    for name, phase, message in parts:
+        item = view.parts.add()
+        item.name, item.state, item.message = name, phase, message
+    return True
 
 
 def show_preview(path: str, revision: int) -> None:

@@ -22,7 +22,7 @@ import bpy
 from ..backend.client import Follower, FollowSpec
 from ..backend.client import state as s
 from ..backend.client.process import is_alive, read_json, write_json
-from . import backends, capture, folders, job_view, library
+from . import backends, capture, folders, job_shots, job_view, library, readiness
 from .job_reports import events_of, reason
 
 CAPTURE_SLICE = 0.03
@@ -124,8 +124,13 @@ class Runner:
                     self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
                 except Exception as error:
                     self.dispatch(s.ApplyFailed(run, reason(error)))
-            case s.Forget(run):
-                self._forget(run)
+            case s.ShowTogether(run, scene, videos):
+                try:
+                    library.show_together(scene, [Path(video) for video in videos])
+                except Exception as error:
+                    self.notices.append(s.Notify(run, "WARNING", f"Not shown side by side: {reason(error)}"))
+            case s.Forget(run, shot):
+                self._forget(run, shot)
             case s.Notify():
                 self.notices.append(effect)
 
@@ -137,23 +142,33 @@ class Runner:
             if scene is None:
                 raise backends.BackendProblem("The scene is gone")
             folders.results_folder()
+            plan = job_shots.plan(scene)
             self._record = library.describe(scene)
+            if plan.several:
+                self._record = replace(self._record, comparison=uuid.uuid4().hex)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            self._capture = self._captured(run, scene, self._folders[run] / f"{folders.stem(scene)}.shot")
+            self._capture = self._captured(run, scene, plan, self._folders[run] / f"{folders.stem(scene)}.shot")
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
         except Exception as error:
             self.dispatch(s.CaptureFailed(run, reason(error)))
 
-    def _captured(self, run: int, scene: bpy.types.Scene, path: Path) -> Iterator[tuple[int, int]]:
-        """Capture step by step, save the shot, and say so."""
+    def _captured(
+        self, run: int, scene: bpy.types.Scene, plan: job_shots.Plan, path: Path
+    ) -> Iterator[tuple[int, int]]:
+        """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
-        shot = yield from capture.capture_steps(scene, notices=notes)
-        shot.save(path)
+        shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, plan.able))
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
-        self.dispatch(s.Captured(run, str(path), tuple(notes)))
+        first, *others = job_shots.save(shot, scene, plan.able, path)
+        if others and (scene.maquette.steps or scene.maquette.guidance):
+            notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
+        for part in others:
+            self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
+        parts = (*others, *plan.refused)
+        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, parts))
 
     def _capture_slice(self) -> None:
         if self._capture is None:
@@ -214,13 +229,13 @@ class Runner:
     def _look_at_worker(self) -> None:
         if self._follower is None:
             return
-        report = self._follower.state()
+        run, report = self.state.run, self._follower.state()
         if report["state"] == "completed" and _rendering():
             return  # the scene is not to be touched now; the video waits
         job_view.show_preview(report["preview_path"], report["preview_revision"])
         for event in events_of(report, self.state):
             self.dispatch(event)
-        if self.state.phase in s.WITH_BACKEND and backends.is_local():
+        if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
             status = backends.local().poll()
             if status.state == "dead" and report["state"] not in ("completed", "downloading"):
                 self.dispatch(s.BackendFailed(self.state.run, status.message))
@@ -228,7 +243,8 @@ class Runner:
     def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
         """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
         known = self._record or library.Record(scene=uid)
-        record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now())
+        whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
+        record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now(), **whose)
         where, notes = library.put_away(video, record, load)
         return (where if load else self.state.message), notes
 
@@ -239,13 +255,21 @@ class Runner:
         folder = self._folders.get(self.state.run)
         if folder is None or not (self.state.shot or self.state.job):
             return
+        state = self.state
+        part = s.Part(state.model, state.label, state.shot, state.job)
+        self._write_record(folder, part, state.scene, state.notes)
+
+    def _write_record(self, folder: Path, part: s.Part, scene: str, notes: tuple[str, ...]) -> None:
+        record = self._record
+        if record is not None and part.model:
+            record = replace(record, model=part.model, model_label=part.label)
         data = {
             "pid": os.getpid(),
-            "scene": self.state.scene,
-            "shot": self.state.shot,
-            "job": self.state.job,
-            "notes": list(self.state.notes),
-            "record": asdict(self._record) if self._record else None,
+            "scene": scene,
+            "shot": part.shot,
+            "job": part.job,
+            "notes": list(notes),
+            "record": asdict(record) if record else None,
         }
         try:
             write_json(folder / _RECORD, data)
@@ -275,7 +299,10 @@ class Runner:
             self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
             return
 
-    def _forget(self, run: int) -> None:
+    def _forget(self, run: int, shot: str = "") -> None:
+        if shot:
+            shutil.rmtree(Path(shot).parent, ignore_errors=True)
+            return
         folder = self._folders.pop(run, None)
         # A job that is tried again lives on in the folder of the run before.
         if folder is not None and folder != self._folders.get(self.state.run):
@@ -311,6 +338,8 @@ def poll() -> float:
         return 0.0
     _shown_at = time.monotonic()
     redraw = backends.poll()
+    if redraw:
+        readiness.touch()
     redraw |= job_view.publish(runner)
     if redraw:
         job_view.redraw()

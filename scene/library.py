@@ -15,7 +15,7 @@ from typing import Any
 
 import bpy
 
-from . import folders, screen
+from . import folders, models, screen, screen_grid
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Record:
         frame_start, frame_step: scene frame of the video's first frame, and scene frames from one to the next.
         frame_count, fps: of the shot that was sent.
         camera: name of the camera object.
-        model, seed: what made it.
+        model, model_label, seed: what made it: the model's id, its name as people know it, the seed.
+        comparison: shared by the videos that several models made from one captured shot; empty for others.
         created: when it arrived, as ``2026-01-31 12:00``.
         notes: what the capture and the backend had to say.
         listed: whether it belongs into the list of results.
@@ -45,6 +46,8 @@ class Record:
     fps: float = 24.0
     camera: str = ""
     model: str = ""
+    model_label: str = ""
+    comparison: str = ""
     seed: int = 0
     created: str = ""
     notes: tuple[str, ...] = ()
@@ -64,6 +67,7 @@ def describe(scene: bpy.types.Scene) -> Record:
         fps=scene.render.fps / scene.render.fps_base / scene.frame_step,
         camera=scene.camera.name if scene.camera else "",
         model=shot.model,
+        model_label=models.find(shot.model).label,
         seed=shot.seed,
     )
 
@@ -109,7 +113,7 @@ def add_to_list(scene: bpy.types.Scene, video: str | Path, record: Record) -> in
     """Put the video on the scene's list, or find it there; returns its index and makes it the active one."""
     shot = scene.maquette
     path = Path(video)
-    index = next((i for i, item in enumerate(shot.results) if _same(item.filepath, path)), -1)
+    index = _index(scene, path)
     if index < 0:
         item = shot.results.add()
         item.name = path.stem
@@ -117,6 +121,7 @@ def add_to_list(scene: bpy.types.Scene, video: str | Path, record: Record) -> in
         item.job, item.model, item.seed = record.job, record.model, record.seed
         item.frame_start, item.frame_step, item.frame_count = record.frame_start, record.frame_step, record.frame_count
         item.fps, item.created = record.fps, record.created
+        item.model_label, item.comparison = record.model_label, record.comparison
         camera = bpy.data.objects.get(record.camera)
         item.camera = camera if camera is not None and camera.type == "CAMERA" else None
         index = len(shot.results) - 1
@@ -148,6 +153,33 @@ def put_away(video: Path, record: Record, load: bool) -> tuple[str, tuple[str, .
     if not load or not scene.maquette.show_as:
         return f"{video.name} is in the results list", ()
     return f"{video.name} is loaded", tuple(_show(scene, item))
+
+
+def show_together(uid: str, videos: list[Path]) -> list[str]:
+    """Show videos that several models made of one shot, in the ways that the scene asks for, as one undo step.
+
+    Args:
+        uid: of the scene they belong to; where it is not open, nothing is done.
+
+    Returns:
+        Sentences for the animator.
+
+    Raises:
+        ShotError: they cannot be loaded.
+    """
+    scene = folders.scene_of(uid)
+    if scene is None or not scene.maquette.show_as:
+        return []
+    items = [scene.maquette.results[index] for path in videos if (index := _index(scene, path)) >= 0]
+    if len(items) == 1:
+        return _show(scene, items[0])
+    notes: list[str] = []
+    with _in_scene(scene):
+        for mode in sorted(scene.maquette.show_as & {"PLANE", "STRIP"}):
+            notes += screen_grid.show_side_by_side(scene, items, mode)
+        if not bpy.app.background:
+            bpy.ops.ed.undo_push(message="Show Videos Side by Side")
+    return notes
 
 
 def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
@@ -194,8 +226,10 @@ def _absolute(path: str) -> Path:
     return Path(bpy.path.abspath(path)).resolve()
 
 
-def _same(listed: str, path: Path) -> bool:
-    return _absolute(listed) == path.resolve()
+def _index(scene: bpy.types.Scene, path: Path) -> int:
+    """Where a video stands on the scene's list, or -1."""
+    files = [_absolute(item.filepath) for item in scene.maquette.results]
+    return files.index(path.resolve()) if path.resolve() in files else -1
 
 
 def _in_scene(scene: bpy.types.Scene) -> contextlib.AbstractContextManager[None]:

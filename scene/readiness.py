@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 
-from . import backends
+from . import backends, model_checks, models, options
+from .checks import Check
 
 _SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line for the panel.
-
-    Attributes:
-        kind: CHARACTER, CAMERA, MOTION, BACKGROUND or BACKEND.
-        level: OK, WARNING (the shot can be made, but perhaps not as meant) or ERROR (it cannot).
-        message: what is missing and what to do; for OK what is there.
-        target: name of the object concerned.
-    """
-
-    kind: str
-    level: str
-    message: str
-    target: str = ""
 
 
 _dirty = True
@@ -48,15 +31,16 @@ def publish(now: bool = False) -> bool:
     scene = bpy.context.scene
     if scene is None:
         return False
+    fresh = any([options.ensure(scene, model) for model in (scene.maquette.model, *scene.maquette.compare.keys())])
     other = scene.name != _checked_scene
     if not now and not other and (not _dirty or time.monotonic() - _checked_at < _SECONDS):
-        return False
+        return fresh
     _dirty, _checked_at, _checked_scene = False, time.monotonic(), scene.name
     found = check(scene)
     view = bpy.context.window_manager.maquette
     shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]
     if found == shown and view.checked_scene == scene.name:
-        return False
+        return fresh
     view.checks.clear()
     for line in found:
         item = view.checks.add()
@@ -74,6 +58,7 @@ def check(scene: bpy.types.Scene) -> list[Check]:
     lines.append(_camera(scene))
     lines += _motion(scene, characters)
     lines += _background(scene)
+    lines += model_checks.check(scene, characters)
     if why := backends.problem():
         lines.append(Check("BACKEND", "ERROR", why))
     return lines
@@ -83,11 +68,12 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
     marks = obj.maquette
     if obj.hide_viewport and obj.hide_render:
         return Check("CHARACTER", "ERROR", "Switched off in viewport and renders: switch it on", obj.name)
-    if marks.reference_source == "IMAGE" and marks.reference_image is None:
+    looks = models.find(scene.maquette.model).uses("reference")
+    if looks and marks.reference_source == "IMAGE" and marks.reference_image is None:
         return Check("CHARACTER", "ERROR", "No reference picture: choose one, or take Render", obj.name)
     if not any(_is_keyed(owner) for owner in _movers(obj)):
         return Check("CHARACTER", "WARNING", "Does not move", obj.name)
-    if marks.reference_source == "NONE":
+    if looks and marks.reference_source == "NONE":
         return Check("CHARACTER", "OK", "No reference: the model invents the looks", obj.name)
     return Check("CHARACTER", "OK", "Ready", obj.name)
 
@@ -103,6 +89,12 @@ def _camera(scene: bpy.types.Scene) -> Check:
 
 
 def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Iterator[Check]:
+    if scene.use_preview_range:
+        yield Check(
+            "MOTION",
+            "WARNING",
+            f"The preview range is left out: the shot is frames {scene.frame_start} to {scene.frame_end}",
+        )
     if scene.frame_end <= scene.frame_start:
         yield Check("MOTION", "WARNING", "The frame range has a single frame: set Start and End")
     if characters and scene.camera is not None:
@@ -113,7 +105,7 @@ def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Itera
 
 def _background(scene: bpy.types.Scene) -> Iterator[Check]:
     shot = scene.maquette
-    if shot.background not in ("PICTURE", "VIDEO"):
+    if shot.background not in ("PICTURE", "VIDEO") or not models.find(shot.model).uses("background"):
         return
     kind = "picture" if shot.background == "PICTURE" else "film"
     if not shot.background_path:

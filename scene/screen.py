@@ -43,11 +43,8 @@ def load_result(
         ShotError: the file is missing, half written or no film, or there is no camera to show it to. Nothing has
             changed then.
     """
-    film = probe_film(resolve(record.filepath, "video", "video"), "video")
-    key = record.job or str(film.path)
-    fps = scene.render.fps / scene.render.fps_base
-    rate = film_rate(film.fps, fps, max(record.frame_step, 1))
-    playback = Playback(film, stored_path(film.path), key, record.frame_start, rate)
+    playback = playback_of(scene, record)
+    film, key = playback.film, playback.key
     ways = {"PLANE", "BACKGROUND", "STRIP"} if mode == "ALL" else {mode}
     viewed = bool(ways & {"PLANE", "BACKGROUND"})
     cameras = camera_spans(scene, playback.start, playback.start + playback.duration - 1, record.camera)
@@ -60,12 +57,7 @@ def load_result(
     depths = {}
     if "PLANE" in ways:
         depths = screen_depth.depths(scene, cameras, placement, depth, playback.start, playback.duration)
-        transform = scene.view_settings.view_transform
-        if transform != "Standard":
-            notices.append(
-                f"The scene's view transform is {transform}, which changes the video's colours on the plane; set it to "
-                "Standard to see them as they are"
-            )
+        notices += colour_notice(scene)
 
     for way in ways:
         screen_views.remove_screens(scene, way, None if replace else key)
@@ -87,14 +79,42 @@ def load_result(
                 "This Blender renders muted strips as black, so Output > Post Processing > Sequencer was turned off; "
                 "turn it on to render the strip"
             )
-        workspace = bpy.context.workspace
-        if workspace is not None and getattr(workspace, "sequencer_scene", scene) is None:
-            workspace.sequencer_scene = scene
+        show_in_sequencer(scene)
 
     record.fps, record.frame_count = film.fps, film.frames
     if record.camera is None and cameras:
         record.camera = next(iter(cameras))
     return notices
+
+
+def playback_of(scene: bpy.types.Scene, record: bpy.types.PropertyGroup) -> Playback:
+    """The film of a result and where it plays in the scene.
+
+    Raises:
+        ShotError: the file is missing, half written or no film.
+    """
+    film = probe_film(resolve(record.filepath, "video", "video"), "video")
+    fps = scene.render.fps / scene.render.fps_base
+    rate = film_rate(film.fps, fps, max(record.frame_step, 1))
+    return Playback(film, stored_path(film.path), record.job or str(film.path), record.frame_start, rate)
+
+
+def colour_notice(scene: bpy.types.Scene) -> list[str]:
+    """What the scene's view transform does to a video on a plane, if anything."""
+    transform = scene.view_settings.view_transform
+    if transform == "Standard":
+        return []
+    return [
+        f"The scene's view transform is {transform}, which changes the video's colours on the plane; set it to "
+        "Standard to see them as they are"
+    ]
+
+
+def show_in_sequencer(scene: bpy.types.Scene) -> None:
+    """Let the workspace's sequencer show the scene where it shows none, from Blender 5.0 on."""
+    workspace = bpy.context.workspace
+    if workspace is not None and getattr(workspace, "sequencer_scene", scene) is None:
+        workspace.sequencer_scene = scene
 
 
 def record_of(scene: bpy.types.Scene, path: Path, job: str) -> bpy.types.PropertyGroup:

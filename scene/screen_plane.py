@@ -8,6 +8,7 @@ the picture whatever is animated. Its depth is the object's own property ``depth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import bpy
 
@@ -18,10 +19,33 @@ _UNIT = "d*(h if f==2 else w)/l"
 _WIDE = f"(f==1 or f==0 and {_ASPECT}>=1)"
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A part of the camera's picture, in shares of its width and height.
+
+    Attributes:
+        x, y: its middle from the picture's, right and up.
+        width, height: its size.
+    """
+
+    x: float = 0.0
+    y: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+
+
+WHOLE = Cell()
+
+
 def add_plane(
-    scene: bpy.types.Scene, camera: bpy.types.Object, playback: Playback, image: bpy.types.Image, depth: float
+    scene: bpy.types.Scene,
+    camera: bpy.types.Object,
+    playback: Playback,
+    image: bpy.types.Image,
+    depth: float,
+    cell: Cell = WHOLE,
 ) -> bpy.types.Object:
-    """Add the plane that fills ``camera``'s view at ``depth`` metres, playing the film."""
+    """Add the plane that fills ``camera``'s view, or a cell of it, at ``depth`` metres, playing the film."""
     name = f"Maquette Screen {camera.name}"
     mesh = bpy.data.meshes.new(name)
     mesh.from_pydata([(-0.5, -0.5, 0), (0.5, -0.5, 0), (0.5, 0.5, 0), (-0.5, 0.5, 0)], [], [(0, 1, 2, 3)])
@@ -29,13 +53,62 @@ def add_plane(
     layer.data.foreach_set("uv", [0, 0, 1, 0, 1, 1, 0, 1])
     mesh.materials.append(_material(name, playback, image))
     plane = bpy.data.objects.new(name, mesh)
+    _hang(plane, scene, camera, playback, depth)
+    across, down = f"(1 if {_WIDE} else {_ASPECT})", f"({_ASPECT} if {_WIDE} else 1)"
+    _drive(plane, "scale", 0, f"{_UNIT}*{across}{_times(cell.width)}", scene, camera)
+    _drive(plane, "scale", 1, f"{_UNIT}/{down}{_times(cell.height)}", scene, camera)
+    x, y = f"s+{cell.x:.6g}*{across}", f"s+{cell.y:.6g}/{down}"
+    _drive(plane, "location", 0, f"{_UNIT}*({x})" if cell.x else f"{_UNIT}*s", scene, camera, s="shift_x")
+    _drive(plane, "location", 1, f"{_UNIT}*({y})" if cell.y else f"{_UNIT}*s", scene, camera, s="shift_y")
+    return plane
+
+
+def add_label(
+    scene: bpy.types.Scene,
+    camera: bpy.types.Object,
+    playback: Playback,
+    text: str,
+    depth: float,
+    cell: Cell,
+    line: float,
+) -> bpy.types.Object:
+    """Add a line of text under a cell.
+
+    Args:
+        line: its height over that of the camera's picture.
+    """
+    name = f"Maquette Label {text}"
+    curve = bpy.data.curves.new(name, "FONT")
+    curve.body = text
+    curve.align_x, curve.align_y = "CENTER", "CENTER"
+    curve.materials.append(_paint(name, playback))
+    label = bpy.data.objects.new(name, curve)
+    label.hide_select = True
+    _hang(label, scene, camera, playback, depth)
+    across, down = f"(1 if {_WIDE} else {_ASPECT})", f"({_ASPECT} if {_WIDE} else 1)"
+    for axis in (0, 1):
+        _drive(label, "scale", axis, f"{_UNIT}/{down}*{0.7 * line:.6g}", scene, camera)
+    below = cell.y - cell.height / 2 - line / 2
+    _drive(label, "location", 0, f"{_UNIT}*(s+{cell.x:.6g}*{across})", scene, camera, s="shift_x")
+    _drive(label, "location", 1, f"{_UNIT}*(s+{below:.6g}/{down})", scene, camera, s="shift_y")
+    return label
+
+
+def _times(share: float) -> str:
+    return "" if share == 1 else f"*{share:.6g}"
+
+
+def _hang(
+    plane: bpy.types.Object, scene: bpy.types.Scene, camera: bpy.types.Object, playback: Playback, depth: float
+) -> None:
+    """Put an object into the scene, before the camera and fast to it."""
     plane[TAG] = playback.key
     plane["depth"] = float(depth)
     plane.id_properties_ui("depth").update(
         min=0.001,
         soft_max=100.0,
         subtype="DISTANCE",
-        description="Distance from the camera; the plane always fills the view",
+        description="Distance from the camera; the plane keeps its place in the view",
     )
     scene.collection.objects.link(plane)
     for attribute in ("lock_location", "lock_rotation", "lock_scale"):
@@ -48,12 +121,7 @@ def add_plane(
     hang.use_scale_x = hang.use_scale_y = hang.use_scale_z = False
     hang.set_inverse_pending = False
     hang.inverse_matrix.identity()
-    _drive(plane, "scale", 0, f"{_UNIT}*(1 if {_WIDE} else {_ASPECT})", scene, camera)
-    _drive(plane, "scale", 1, f"{_UNIT}/({_ASPECT} if {_WIDE} else 1)", scene, camera)
-    _drive(plane, "location", 0, f"{_UNIT}*s", scene, camera, s="shift_x")
-    _drive(plane, "location", 1, f"{_UNIT}*s", scene, camera, s="shift_y")
     _drive(plane, "location", 2, "-d", scene, camera)
-    return plane
 
 
 def _drive(
@@ -109,6 +177,22 @@ def _material(name: str, playback: Playback, image: bpy.types.Image) -> bpy.type
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
     tree.nodes.active = texture  # What the viewport's texture mode shows.
     set_playback(texture.image_user, playback, tree, 'nodes["Video"].image_user')
+    return material
+
+
+def _paint(name: str, playback: Playback) -> bpy.types.Material:
+    """White that no light of the scene changes."""
+    material = bpy.data.materials.new(name)
+    material[TAG] = playback.key
+    if material.node_tree is None:
+        material.use_nodes = True
+    tree = material.node_tree
+    assert tree is not None
+    tree.nodes.clear()
+    emission = tree.nodes.new("ShaderNodeEmission")
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    material.diffuse_color = (1.0, 1.0, 1.0, 1.0)
     return material
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 
+from .screen_plane import Cell
 from .screen_playback import TAG, Playback, set_playback
 
 
@@ -31,13 +32,17 @@ def has_strips(scene: bpy.types.Scene) -> bool:
     return scene.sequence_editor is not None and len(strips_of(scene.sequence_editor)) > 0
 
 
-def add_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> bpy.types.Strip:
+def add_strip(
+    scene: bpy.types.Scene, playback: Playback, mute: bool, place: Cell | None = None, label: str = ""
+) -> bpy.types.Strip:
     """Put the film into the sequencer, on a free channel, over exactly the frames of the shot.
 
     A film of another rate goes through a Speed strip whose frame numbers are driven.
 
     Args:
         mute: leave it silent, so that rendering shows the scene and not the strip.
+        place: the part of the picture that it fills; what lies below shows around it. The whole when None.
+        label: text under it, for one that has a place.
     """
     editor = scene.sequence_editor or scene.sequence_editor_create()
     strips = strips_of(editor)
@@ -49,24 +54,25 @@ def add_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> bpy.typ
     strip.filepath = playback.filepath
     strip[TAG] = playback.key
     strip.mute = mute
+    if place is not None:
+        _place(scene, strip, playback, place)
+        _add_label(scene, playback, place, label, channel + (1 if playback.rate == 1 else 2))
     if playback.rate == 1:
         return strip
     if playback.duration > strip.frame_final_duration:
         strip.frame_final_duration = playback.duration
-    parameters = strips.bl_rna.functions["new_effect"].parameters
-    length = (
-        {"length": playback.duration} if "length" in parameters else {"frame_end": playback.start + playback.duration}
-    )
-    source = "input1" if "input1" in parameters else "seq1"
+    source = "input1" if "input1" in strips.bl_rna.functions["new_effect"].parameters else "seq1"
     speed = strips.new_effect(
         name=f"{name} Speed",
         type="SPEED",
         channel=channel + 1,
         frame_start=playback.start,
         **{source: strip},
-        **length,
+        **_length(strips, playback),
     )
     speed[TAG] = playback.key
+    if place is not None:
+        speed.blend_type = "ALPHA_OVER"
     speed.mute = mute
     speed.use_frame_interpolate = False
     speed.speed_control = "FRAME_NUMBER"
@@ -76,6 +82,41 @@ def add_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> bpy.typ
     # A quarter more than the whole frame: Blender 5 goes by time, and rounding must not fall to the frame before.
     driver.expression = f"floor({played}*{playback.rate:.12g}+1e-6)+0.25"
     return strip
+
+
+def _length(strips, playback: Playback) -> dict[str, int]:
+    """How long an effect lasts, in the words of this Blender."""
+    if "length" in strips.bl_rna.functions["new_effect"].parameters:
+        return {"length": playback.duration}
+    return {"frame_end": playback.start + playback.duration}
+
+
+def _place(scene: bpy.types.Scene, strip: bpy.types.Strip, playback: Playback, place: Cell) -> None:
+    """Let a strip fill a part of the picture; a scale of 1 shows the film's own pixels."""
+    render = scene.render
+    strip.blend_type = "ALPHA_OVER"
+    strip.transform.scale_x = place.width * render.resolution_x / playback.film.width
+    strip.transform.scale_y = place.height * render.resolution_y / playback.film.height
+    strip.transform.offset_x = place.x * render.resolution_x
+    strip.transform.offset_y = place.y * render.resolution_y
+
+
+def _add_label(scene: bpy.types.Scene, playback: Playback, place: Cell, label: str, channel: int) -> None:
+    """Text under a strip that fills a part of the picture."""
+    editor = scene.sequence_editor
+    assert editor is not None
+    strips = strips_of(editor)
+    text = strips.new_effect(
+        name=f"Maquette {label}", type="TEXT", channel=channel, frame_start=playback.start, **_length(strips, playback)
+    )
+    text[TAG] = playback.key
+    text.text = label
+    text.font_size = max(round(0.035 * scene.render.resolution_y), 8)
+    text.location = (0.5 + place.x, 0.5 + place.y - place.height / 2 - 0.005)
+    # Alignment was split in two after 4.2: the lines among themselves, and all of them to the place.
+    for names, value in ((("anchor_x", "align_x"), "CENTER"), (("anchor_y", "align_y"), "TOP")):
+        setattr(text, next(name for name in names if hasattr(text, name)), value)
+    text.blend_type = "ALPHA_OVER"
 
 
 def remove_screens(scene: bpy.types.Scene, way: str, key: str | None = None) -> None:

@@ -5,6 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+
+@dataclass(frozen=True)
+class Part:
+    """One model's share of a shot that goes to several.
+
+    Attributes:
+        model: its id. label: what people call it.
+        shot: path of the .shot file made for it; empty when there is none (any more).
+        job: the backend's id, when it was sent before.
+        problem: why it cannot be sent at all; empty when it can.
+    """
+
+    model: str = ""
+    label: str = ""
+    shot: str = ""
+    job: str = ""
+    problem: str = ""
+
+
 # Events ---------------------------------------------------------------------------------------------------------
 
 
@@ -51,11 +70,14 @@ class CaptureAdvanced:
 
 @dataclass(frozen=True)
 class Captured:
-    """The shot lies at ``shot``."""
+    """The shot lies at ``shot``, made for ``model``; ``others`` are the same shot for further models."""
 
     run: int
     shot: str
     notes: tuple[str, ...] = ()
+    model: str = ""
+    label: str = ""
+    others: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,12 +158,14 @@ class BackendFailed:
     """The backend refused or failed the job, cannot be reached, or the worker ended without a word.
 
     ``forget`` says that the backend will never know this job again (it failed there, or was refused), so that
-    trying again means sending the shot again.
+    trying again means sending the shot again. ``final`` says that the same shot would be refused again, so that
+    there is nothing to try.
     """
 
     run: int
     message: str
     forget: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,10 +251,20 @@ class ApplyResult:
 
 
 @dataclass(frozen=True)
-class Forget:
-    """The shot file and the worker's folder are no longer needed."""
+class ShowTogether:
+    """Show the videos that several models made of one shot, beside each other."""
 
     run: int
+    scene: str
+    videos: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forget:
+    """The shot file and the worker's folder are no longer needed; with ``shot``, those of a shot that was not sent."""
+
+    run: int
+    shot: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,4 +276,6 @@ class Notify:
     message: str
 
 
-Effect: TypeAlias = StartCapture | StopCapture | StartWorker | CancelJob | StopWorker | ApplyResult | Forget | Notify
+Effect: TypeAlias = (
+    StartCapture | StopCapture | StartWorker | CancelJob | StopWorker | ApplyResult | ShowTogether | Forget | Notify
+)  # fmt: skip

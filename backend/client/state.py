@@ -9,12 +9,14 @@ and is dropped, and so must be an effect whose run is no longer the state's.
 
     idle -> capturing -> submitting -> queued -> running -> downloading -> applying -> done
                 any of these but applying -> failed, or -> cancelling -> cancelled
+
+One captured shot may go to several models: its parts are sent one after the other, each as a run of its own, and
+whatever becomes of one does not stop the next. All is at rest when the last has ended.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from .events import (
     Applied,
@@ -35,10 +37,12 @@ from .events import (
     Generate,
     LeftBehind,
     Notify,
+    Part,
     Progressed,
     Queued,
     Received,
     Resume,
+    ShowTogether,
     StartCapture,
     StartWorker,
     StopCapture,
@@ -47,6 +51,7 @@ from .events import (
     Waited,
     Waiting,
 )
+from .job import CANCEL_PATIENCE, RESTING, WITH_BACKEND, JobState, Outcome, Phase
 
 __all__ = [
     "CANCEL_PATIENCE",
@@ -71,11 +76,14 @@ __all__ = [
     "JobState",
     "LeftBehind",
     "Notify",
+    "Outcome",
+    "Part",
     "Phase",
     "Progressed",
     "Queued",
     "Received",
     "Resume",
+    "ShowTogether",
     "StartCapture",
     "StartWorker",
     "StopCapture",
@@ -86,79 +94,6 @@ __all__ = [
     "superseded",
     "transition",
 ]
-
-
-class Phase(StrEnum):
-    """Where a job stands."""
-
-    IDLE = "idle"
-    CAPTURING = "capturing"
-    SUBMITTING = "submitting"
-    QUEUED = "queued"
-    RUNNING = "running"
-    DOWNLOADING = "downloading"
-    APPLYING = "applying"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-
-
-RESTING = frozenset({Phase.IDLE, Phase.DONE, Phase.FAILED, Phase.CANCELLED})
-"""Phases in which nothing is under way and a new job may start."""
-
-WITH_BACKEND = frozenset({Phase.SUBMITTING, Phase.QUEUED, Phase.RUNNING, Phase.DOWNLOADING, Phase.CANCELLING})
-"""Phases in which a worker process is following the job."""
-
-CANCEL_PATIENCE = 20.0
-"""Seconds that a cancelled job waits for the backend's word before it counts as cancelled anyway."""
-
-
-@dataclass(frozen=True)
-class JobState:
-    """One job, as far as it is known.
-
-    Attributes:
-        phase: where it stands.
-        run: number of this run; 0 before the first.
-        scene: id of the scene the job belongs to.
-        shot: path of the captured .shot file; empty until it is written.
-        job: the backend's id of the job; empty until the backend has taken it.
-        message: one sentence for the animator.
-        queue_position: jobs ahead of this one; None when not queued or unknown.
-        stage, step, steps: what the backend is doing, and how far within it.
-        progress: 0 to 1 over the current phase (capturing, running, downloading).
-        eta_seconds: seconds the backend expects to need; None when unknown.
-        notes: what the capture and the backend changed or want the animator to know.
-        video: path of the finished video; empty until it is here.
-        waited: seconds spent in the phase ``cancelling``.
-    """
-
-    phase: Phase = Phase.IDLE
-    run: int = 0
-    scene: str = ""
-    shot: str = ""
-    job: str = ""
-    message: str = ""
-    queue_position: int | None = None
-    stage: str = ""
-    step: int = 0
-    steps: int = 0
-    progress: float = 0.0
-    eta_seconds: float | None = None
-    notes: tuple[str, ...] = ()
-    video: str = ""
-    waited: float = 0.0
-
-    @property
-    def resumable(self) -> bool:
-        """Whether Resume would do something."""
-        return self.phase is Phase.FAILED and bool(self.shot or self.job)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job is under way."""
-        return self.phase not in RESTING
 
 
 def superseded(state: JobState, effect: Effect) -> bool:
@@ -198,27 +133,47 @@ def _on_wish(
         case Generate(scene) if not state.busy:
             new = JobState(phase=Phase.CAPTURING, run=state.run + 1, scene=scene, message="Capturing the scene")
             # What a failed job left behind is given up by pressing Generate again.
-            left = (Forget(state.run),) if state.phase is Phase.FAILED else ()
-            return new, (*left, StartCapture(new.run, scene))
+            return new, (*_left(state), StartCapture(new.run, scene))
         case Resume() if state.resumable:
-            message = "Asking the backend for the job" if state.job else "Sending the shot"
-            new = JobState(
-                phase=Phase.SUBMITTING, run=state.run + 1, scene=state.scene, shot=state.shot, job=state.job,
-                message=message, notes=state.notes,
-            )  # fmt: skip
-            return new, (StartWorker(new.run, new.shot, new.job),)
+            if not state.several:
+                return _send(state, Part(state.model, state.label, state.shot, state.job), (), ())
+            first, *rest = (outcome.part for outcome in state.outcomes if outcome.resumable)
+            done = tuple(outcome for outcome in state.outcomes if outcome.phase is Phase.DONE)
+            return _send(state, first, tuple(rest), done)
         case LeftBehind(scene, shot, job, message) if state.phase is Phase.IDLE:
             new = JobState(phase=Phase.FAILED, run=state.run + 1, scene=scene, shot=shot, job=job, message=message)
             return new, ()
         case Cancel() if state.phase is Phase.CAPTURING:
             return _ended(state, Phase.CANCELLED, _CANCELLED), (StopCapture(state.run), Forget(state.run))
         case Cancel() if state.phase in WITH_BACKEND and state.phase is not Phase.CANCELLING:
-            new = replace(state, phase=Phase.CANCELLING, message="Cancelling", waited=0.0, eta_seconds=None)
-            return new, (CancelJob(state.run),)
+            unsent = tuple(Outcome(0, replace(p, shot=""), Phase.CANCELLED, _CANCELLED) for p in state.waiting)
+            new = replace(
+                state, phase=Phase.CANCELLING, message="Cancelling", waited=0.0, eta_seconds=None, stopped=True,
+                waiting=(), outcomes=(*state.outcomes, *unsent),
+            )  # fmt: skip
+            return new, (CancelJob(state.run), *(Forget(state.run, part.shot) for part in state.waiting if part.shot))
         case Dismiss() if state.phase in (Phase.DONE, Phase.FAILED, Phase.CANCELLED):
-            left = (Forget(state.run),) if state.phase is Phase.FAILED else ()
-            return JobState(run=state.run), left
+            return JobState(run=state.run), _left(state)
     return state, ()
+
+
+def _left(state: JobState) -> tuple[Effect, ...]:
+    """What gives up whatever a job at rest has left behind to be tried again."""
+    if state.several:
+        return tuple(Forget(outcome.run) for outcome in state.outcomes if outcome.resumable)
+    return (Forget(state.run),) if state.phase is Phase.FAILED else ()
+
+
+def _send(
+    state: JobState, part: Part, waiting: tuple[Part, ...], outcomes: tuple[Outcome, ...]
+) -> tuple[JobState, tuple[Effect, ...]]:
+    """A new run that sends a shot captured before, or follows its job."""
+    message = "Asking the backend for the job" if part.job else "Sending the shot"
+    new = JobState(
+        phase=Phase.SUBMITTING, run=state.run + 1, scene=state.scene, shot=part.shot, job=part.job, message=message,
+        notes=state.notes, model=part.model, label=part.label, waiting=waiting, outcomes=outcomes,
+    )  # fmt: skip
+    return new, (StartWorker(new.run, part.shot, part.job),)
 
 
 def _on_capture(
@@ -230,10 +185,12 @@ def _on_capture(
     match event:
         case CaptureAdvanced(_, done, total):
             return replace(state, step=done, steps=total, progress=_fraction(done / total if total > 0 else 0.0)), ()
-        case Captured(run, shot, notes):
+        case Captured(run, shot, notes, model, label, others):
+            refused = tuple(Outcome(0, part, Phase.FAILED, part.problem) for part in others if part.problem)
             new = replace(
                 state, phase=Phase.SUBMITTING, shot=shot, notes=notes, message="Sending the shot",
-                step=0, steps=0, progress=0.0,
+                step=0, steps=0, progress=0.0, model=model, label=label, outcomes=refused,
+                waiting=tuple(part for part in others if not part.problem),
             )  # fmt: skip
             return new, (StartWorker(run, shot),)
         case CaptureFailed(run, message):
@@ -249,28 +206,34 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
     cancelling = state.phase is Phase.CANCELLING
     match event:
         case Received(_, video, notes):
+            whose = tuple(f"{state.label}: {note}" for note in notes) if state.several and state.label else notes
             new = replace(
-                state, phase=Phase.APPLYING, video=video, notes=_merged(state.notes, notes), queue_position=None,
+                state, phase=Phase.APPLYING, video=video, notes=_merged(state.notes, whose), queue_position=None,
                 eta_seconds=None, progress=1.0, message=_FINISHED_FIRST if cancelling else "Loading the video",
             )  # fmt: skip
-            # Somebody who has pressed Cancel does not want the scene changed, but may want the video yet.
-            return new, (ApplyResult(run, state.scene, video, load=not cancelling),)
+            # Somebody who has pressed Cancel does not want the scene changed, but may want the video yet. Several
+            # videos are shown together when all are here.
+            return new, (ApplyResult(run, state.scene, video, load=not (cancelling or state.several)),)
         case BackendCancelled():
             message = _CANCELLED if cancelling else "The backend cancelled the job"
             told = () if cancelling else (Notify(run, "WARNING", message),)
-            return _ended(state, Phase.CANCELLED, message), (StopWorker(run), Forget(run), *told)
-        case BackendFailed(_, message, forget):
+            return _over(state, Phase.CANCELLED, message, (StopWorker(run), Forget(run)), told)
+        case BackendFailed(_, message, forget, final):
             if cancelling:
-                effects = (StopWorker(run), Forget(run), Notify(run, "WARNING", message))
-                return _ended(state, Phase.CANCELLED, message), effects
-            new = _ended(state, Phase.FAILED, message)
-            return (replace(new, job="") if forget else new), (StopWorker(run), Notify(run, "ERROR", message))
+                told = (Notify(run, "WARNING", message),)
+                return _over(state, Phase.CANCELLED, message, (StopWorker(run), Forget(run)), told)
+            told = (Notify(run, "ERROR", message),)
+            if final:
+                effects = (StopWorker(run), Forget(run))
+                return _over(replace(state, shot="", job=""), Phase.FAILED, message, effects, told)
+            kept = replace(state, job="") if forget else state
+            return _over(kept, Phase.FAILED, message, (StopWorker(run),), told)
         case Waited(_, seconds) if cancelling:
             waited = state.waited + max(seconds, 0.0)
             if not waited < CANCEL_PATIENCE:
                 message = "Cancelled here; the backend did not confirm it and may still be working on the job"
-                effects = (StopWorker(run), Forget(run), Notify(run, "WARNING", message))
-                return _ended(state, Phase.CANCELLED, message), effects
+                told = (Notify(run, "WARNING", message),)
+                return _over(state, Phase.CANCELLED, message, (StopWorker(run), Forget(run)), told)
             return replace(state, waited=waited), ()
         case Submitted(_, job):
             return replace(state, job=job), ()
@@ -306,9 +269,46 @@ def _on_apply(state: JobState, event: Applied | ApplyFailed) -> tuple[JobState, 
     effects = (StopWorker(run), Forget(run))
     if isinstance(event, Applied):
         noted = replace(state, notes=_merged(state.notes, event.notes))
-        return _ended(noted, Phase.DONE, event.message), (*effects, Notify(run, "INFO", event.message))
+        return _over(noted, Phase.DONE, event.message, effects, (Notify(run, "INFO", event.message),))
     message = f"The video is kept in the results list, but could not be loaded: {event.message}"
-    return _ended(state, Phase.DONE, message), (*effects, Notify(run, "WARNING", message))
+    return _over(state, Phase.DONE, message, effects, (Notify(run, "WARNING", message),))
+
+
+def _over(
+    state: JobState, phase: Phase, message: str, effects: tuple[Effect, ...], told: tuple[Notify, ...]
+) -> tuple[JobState, tuple[Effect, ...]]:
+    """The run has ended in ``phase``: the next part begins, or all is at rest.
+
+    Args:
+        effects: what tidies up after the run.
+        told: what the animator hears of it where it is the only one.
+    """
+    if not state.several:
+        return _ended(state, phase, message), (*effects, *told)
+    part = Part(state.model, state.label, state.shot, state.job)
+    outcomes = (*state.outcomes, Outcome(state.run, part, phase, message, state.video if phase is Phase.DONE else ""))
+    if state.waiting:
+        new, started = _send(state, state.waiting[0], state.waiting[1:], outcomes)
+        return new, (*effects, *started)
+    done = [outcome for outcome in outcomes if outcome.phase is Phase.DONE]
+    cancelled = any(outcome.phase is Phase.CANCELLED for outcome in outcomes)
+    best = Phase.DONE if done else Phase.FAILED
+    end = Phase.CANCELLED if cancelled and (state.stopped or not done) else best
+    summary = _summary(outcomes, stopped=end is Phase.CANCELLED)
+    level = "INFO" if len(done) == len(outcomes) else "WARNING" if done or cancelled else "ERROR"
+    videos = tuple(outcome.video for outcome in done if outcome.video)
+    shown = (ShowTogether(state.run, state.scene, videos),) if videos and not state.stopped else ()
+    resting = replace(_ended(state, end, summary), outcomes=outcomes)
+    return resting, (*effects, *shown, Notify(state.run, level, summary))
+
+
+def _summary(outcomes: tuple[Outcome, ...], stopped: bool) -> str:
+    """How a shot for several models went, in one line for those that succeeded and one for each that did not."""
+    done = [outcome.part.label or outcome.part.model for outcome in outcomes if outcome.phase is Phase.DONE]
+    ready = f"{len(done)} of {len(outcomes)} videos ready: {', '.join(done)}" if done else "No video was made"
+    failed = [o for o in outcomes if o.phase is not Phase.DONE and not (stopped and o.message == _CANCELLED)]
+    lines = [f"{outcome.part.label or outcome.part.model}: {outcome.message}" for outcome in failed]
+    return "\n".join([f"Cancelled. {ready}" if stopped else ready, *lines])
 
 
 def _ended(state: JobState, phase: Phase, message: str) -> JobState:

@@ -12,6 +12,10 @@ from maquette.backend.client.state import JobState, Phase, transition
 
 EVENTS = s.Event.__args__
 TEXT = st.sampled_from(["", "a", "vid_1", "The backend is gone"])
+PARTS = st.builds(
+    s.Part, model=TEXT, label=TEXT, shot=st.sampled_from(["/tmp/b.shot", "/tmp/c.shot"]),
+    problem=st.sampled_from(["", "", "takes one character"]),
+)  # fmt: skip
 NUMBERS = st.one_of(st.integers(-3, 40), st.floats(allow_nan=True, allow_infinity=True))
 
 
@@ -22,7 +26,9 @@ def events_of(runs: st.SearchStrategy[int]) -> st.SearchStrategy[s.Event]:
         "done": st.integers(-1, 20), "total": st.integers(-1, 20), "step": st.integers(0, 40),
         "steps": st.integers(0, 40),
         "position": st.none() | st.integers(0, 9), "eta_seconds": st.none() | NUMBERS, "progress": NUMBERS,
-        "seconds": NUMBERS, "forget": st.booleans(), "notes": st.lists(TEXT, max_size=2).map(tuple),
+        "seconds": NUMBERS, "forget": st.booleans(), "final": st.booleans(),
+        "notes": st.lists(TEXT, max_size=2).map(tuple), "model": TEXT, "label": TEXT,
+        "others": st.lists(PARTS, max_size=2).map(tuple),
     }  # fmt: skip
     return st.one_of([st.builds(kind, **{f.name: by_type[f.name] for f in fields(kind)}) for kind in EVENTS])
 
@@ -73,10 +79,12 @@ def test_any_sequence_of_events_is_defined(events: list[s.Event]) -> None:
         assert isinstance(state, JobState) and isinstance(state.phase, Phase)
         assert state.run in (before.run, before.run + 1)
         assert 0.0 <= state.progress <= 1.0
-        # A new run begins only from rest, and only by the animator's wish.
-        if state.run != before.run:
+        # A new run begins from rest, by the animator's wish, or where a part has ended and another waits.
+        if state.run != before.run and not before.waiting:
             assert not before.busy and isinstance(event, (s.Generate, s.Resume, s.LeftBehind))
-        assert all(effect.run in (before.run, state.run) for effect in effects)
+        if state.run != before.run and before.busy:
+            assert len(state.waiting) == len(before.waiting) - 1 and len(state.outcomes) == len(before.outcomes) + 1
+        assert all(effect.run in (before.run, state.run) for effect in effects if not isinstance(effect, s.Forget))
         assert not any(s.superseded(state, effect) for effect in effects)
 
 
@@ -106,9 +114,10 @@ def test_a_cancel_ends_in_cancelled_or_done(before: list[s.Event], after: list[s
 @given(st.lists(events_of(st.integers(0, 3)), max_size=30))
 def test_a_job_is_never_stuck(events: list[s.Event]) -> None:
     state, _ = run_events(JobState(), events)
-    run = state.run
-    bad = [s.CaptureFailed(run, "x"), s.BackendFailed(run, "x"), s.BackendFailed(run, "x"), s.ApplyFailed(run, "x")]
-    state, _ = run_events(state, bad)
+    for _ in range(1 + len(state.waiting)):
+        run = state.run
+        bad = [s.CaptureFailed(run, "x"), s.BackendFailed(run, "x"), s.BackendFailed(run, "x"), s.ApplyFailed(run, "x")]
+        state, _ = run_events(state, bad)
     assert not state.busy
     state, effects = transition(state, s.Generate("next"))
     assert state.phase is Phase.CAPTURING and s.StartCapture(state.run, "next") in effects
@@ -132,9 +141,11 @@ def test_a_video_that_arrived_is_always_put_away(events: list[s.Event]) -> None:
         state, effects = transition(state, event)
         if state.phase is Phase.APPLYING and before.phase is not Phase.APPLYING:
             assert [e for e in effects if isinstance(e, s.ApplyResult)] == [
-                s.ApplyResult(state.run, state.scene, state.video, load=before.phase is not Phase.CANCELLING)
+                s.ApplyResult(
+                    state.run, state.scene, state.video, load=before.phase is not Phase.CANCELLING and not state.several
+                )
             ]
-        if before.phase is Phase.APPLYING:
+        if before.phase is Phase.APPLYING and state.run == before.run and not state.several:
             assert state.phase in (Phase.APPLYING, Phase.DONE)
 
 
@@ -238,3 +249,89 @@ def test_only_tidying_survives_its_run() -> None:
     assert s.superseded(state, s.Notify(4, "INFO", "a"))
     assert not s.superseded(state, s.Forget(4))
     assert not s.superseded(state, s.StartWorker(5, "a"))
+
+
+def test_a_shot_that_would_be_refused_again_is_not_kept() -> None:
+    state, effects = transition(captured(), s.BackendFailed(1, "No such model", forget=True, final=True))
+    assert state.phase is Phase.FAILED and not state.resumable
+    assert effects == (s.StopWorker(1), s.Forget(1), s.Notify(1, "ERROR", "No such model"))
+
+
+B = s.Part("b", "Model B", "/tmp/b/a.shot")
+C = s.Part("c", "Model C", "/tmp/c/a.shot")
+REFUSED = s.Part("d", "Model D", problem="takes one character")
+
+
+def compared(*others: s.Part) -> JobState:
+    """A shot whose first part is with the worker."""
+    state, _ = run_events(JobState(), [s.Generate("scene"), s.Captured(1, "/tmp/a/a.shot", (), "a", "Model A", others)])
+    return state
+
+
+def finish(state: JobState, video: str) -> tuple[JobState, list[s.Effect]]:
+    """The part at work succeeds."""
+    return run_events(state, [s.Received(state.run, video, ("fitted",)), s.Applied(state.run, "listed")])
+
+
+def test_the_parts_follow_each_other() -> None:
+    state = compared(B, C)
+    assert (state.label, [part.model for part in state.waiting]) == ("Model A", ["b", "c"])
+    state, effects = finish(state, "/tmp/a.mp4")
+    assert effects == [
+        s.ApplyResult(1, "scene", "/tmp/a.mp4", load=False),
+        s.StopWorker(1), s.Forget(1), s.StartWorker(2, "/tmp/b/a.shot"),
+    ]  # fmt: skip
+    assert (state.phase, state.run, state.model, state.job, state.video) == (Phase.SUBMITTING, 2, "b", "", "")
+    assert transition(state, s.BackendFailed(1, "old news")) == (state, ())
+    state, _ = finish(state, "/tmp/b.mp4")
+    state, effects = finish(state, "/tmp/c.mp4")
+    assert state.phase is Phase.DONE and not state.resumable
+    assert state.message == "3 of 3 videos ready: Model A, Model B, Model C"
+    assert state.notes == ("Model A: fitted", "Model B: fitted", "Model C: fitted")
+    assert s.ShowTogether(3, "scene", ("/tmp/a.mp4", "/tmp/b.mp4", "/tmp/c.mp4")) in effects
+    assert effects[-1] == s.Notify(3, "INFO", state.message)
+
+
+def test_one_that_fails_does_not_stop_the_others() -> None:
+    state = compared(B, REFUSED)
+    state, effects = transition(state, s.BackendFailed(1, "out of memory", forget=True))
+    assert effects == (s.StopWorker(1), s.StartWorker(2, "/tmp/b/a.shot"))
+    state, effects = finish(state, "/tmp/b.mp4")
+    assert state.phase is Phase.DONE and state.resumable
+    assert state.message.splitlines() == [
+        "1 of 3 videos ready: Model B", "Model D: takes one character", "Model A: out of memory",
+    ]  # fmt: skip
+    assert effects[-2:] == [s.ShowTogether(2, "scene", ("/tmp/b.mp4",)), s.Notify(2, "WARNING", state.message)]
+    # Trying again sends only what failed, and counts what was there.
+    again, effects = transition(state, s.Resume())
+    assert effects == (s.StartWorker(3, "/tmp/a/a.shot"),) and again.busy
+    again, _ = finish(again, "/tmp/a.mp4")
+    assert again.message == "2 of 2 videos ready: Model B, Model A"
+    # Dismissing it gives the shot up instead.
+    assert transition(state, s.Dismiss()) == (JobState(run=2), (s.Forget(1),))
+
+
+def test_all_that_fail() -> None:
+    state, _ = run_events(compared(B), [s.BackendFailed(1, "gone"), s.BackendFailed(2, "gone too")])
+    assert state.phase is Phase.FAILED and state.resumable
+    assert state.message.splitlines() == ["No video was made", "Model A: gone", "Model B: gone too"]
+    again, effects = transition(state, s.Resume())
+    assert effects == (s.StartWorker(3, "/tmp/a/a.shot"),) and [part.model for part in again.waiting] == ["b"]
+    assert set(transition(state, s.Generate("scene"))[1]) == {s.Forget(1), s.Forget(2), s.StartCapture(3, "scene")}
+
+
+def test_a_cancel_is_for_all() -> None:
+    state, _ = finish(compared(B, C), "/tmp/a.mp4")
+    state, effects = transition(state, s.Cancel())
+    assert effects == (s.CancelJob(2), s.Forget(2, "/tmp/c/a.shot")) and not state.waiting
+    state, effects = transition(state, s.BackendCancelled(2))
+    assert state.phase is Phase.CANCELLED and not state.resumable
+    assert state.message == "Cancelled. 1 of 3 videos ready: Model A"
+    assert not any(isinstance(effect, s.ShowTogether) for effect in effects)
+
+
+def test_a_part_cancelled_at_the_backend_does_not_stop_the_others() -> None:
+    state, _ = transition(compared(B), s.BackendCancelled(1))
+    assert state.phase is Phase.SUBMITTING and state.model == "b"
+    state, _ = finish(state, "/tmp/b.mp4")
+    assert state.phase is Phase.DONE and "Model A: The backend cancelled the job" in state.message

@@ -1,0 +1,22 @@
+"""One line about the shot, for the panel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that is there, or what is missing and what to do about it.
+
+    Attributes:
+        kind: CHARACTER, CAMERA, MOTION, BACKGROUND, MODEL, COMPARE, FRAMING or BACKEND.
+        level: OK, WARNING (the shot can be made, but perhaps not as meant) or ERROR (it cannot).
+        message: what is missing and what to do; for OK what is there.
+        target: name of the object concerned, or id of the model.
+    """
+
+    kind: str
+    level: str
+    message: str
+    target: str = ""

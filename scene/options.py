@@ -1,0 +1,53 @@
+"""The options of single models, as the scene remembers them: one entry a model and option that has been looked at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import bpy
+
+from . import models
+
+
+def ensure(scene: bpy.types.Scene, model: str) -> bool:
+    """Give the scene an entry for every option of a model, so that the panel can show them; whether any was new.
+
+    Panels must not write to the scene while they draw, so this is done beforehand.
+    """
+    entries = scene.maquette.options
+    there = {entry.option for entry in entries if entry.model == model}
+    absent = [name for name in models.find(model).options if name not in there]
+    for name in absent:
+        entry = entries.add()
+        entry.name, entry.model, entry.option = f"{model}.{name}", model, name
+    return bool(absent)
+
+
+def entries(scene: bpy.types.Scene, model: str) -> list[tuple[Any, models.Option]]:
+    """The scene's entries for the options that a model has now, in the model's order."""
+    found = {entry.option: entry for entry in scene.maquette.options if entry.model == model}
+    return [(found[name], each) for name, each in models.find(model).options.items() if name in found]
+
+
+def chosen(scene: bpy.types.Scene, model: str) -> dict[str, models.Value]:
+    """What the animator has set for a model, by the option's name: what goes into the shot."""
+    return {each.name: value(entry) for entry, each in entries(scene, model) if entry.stored}
+
+
+def value(entry: Any) -> models.Value:
+    """An entry's value: what was set, else the model's default, always one that the option can have."""
+    described = models.option(entry.model, entry.option)
+    if described is None:
+        return 0
+    try:
+        return described.fit(json.loads(entry.stored)) if entry.stored else described.default
+    except (ValueError, TypeError):
+        return described.default
+
+
+def store(entry: Any, new: models.Value) -> None:
+    """Set an entry, to the nearest value that the option can have."""
+    described = models.option(entry.model, entry.option)
+    if described is not None:
+        entry.stored = json.dumps(described.fit(new))
