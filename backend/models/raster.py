@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 _NEAR = 0.05
-_BOX_SIZES = (2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_BOX_SIZES = (2, 3, 4, 6, 8, 12, 16, 32)
+_TILE = 32
+"""Side of the squares that cover a larger triangle; those that it does not touch are left out."""
 _EMPTY = torch.iinfo(torch.int64).max
 _CHUNK = 4_000_000
 """Tested pixels at a time, which bounds memory."""
@@ -84,6 +86,41 @@ def rasterise(
         cull: leave out faces that are seen from behind.
         near: metres; what lies closer to the camera's plane is not drawn.
     """
+    buffer, corners = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
+    device, frames, n_faces = vertices.device, vertices.shape[0], faces.shape[0]
+    index = torch.nonzero(buffer != _EMPTY).squeeze(1)
+    face = buffer[index] & 0xFFFFFFFF
+    winner = index // (height * width) * n_faces + face
+    pixel = torch.stack([index % width, index // width % height], dim=-1)
+    inverse = _inverse(corners[winner], pixel)
+    # At the pixel's own centre, which is the origin plus a half.
+    weights = (inverse @ torch.tensor([0.5, 0.5, 1.0], device=device)).clamp(min=0)
+    total = weights.sum(dim=-1)
+    depth = torch.full((frames * height * width,), torch.inf, device=device)
+    depth[index] = 1.0 / total
+    return Raster(depth.view(frames, height, width), index, face, weights / total[:, None])
+
+
+def draw_depth(
+    vertices: Tensor,
+    faces: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    height: int,
+    width: int,
+    cull: bool = True,
+    near: float = _NEAR,
+) -> Tensor:
+    """Only the depth (T,H,W) of ``rasterise``, for half its time."""
+    buffer, _ = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
+    depth = (buffer >> 32).to(torch.int32).view(torch.float32)
+    return torch.where(buffer == _EMPTY, torch.inf, depth).view(vertices.shape[0], height, width)
+
+
+def _nearest(
+    vertices: Tensor, faces: Tensor, viewmats: Tensor, Ks: Tensor, height: int, width: int, cull: bool, near: float
+) -> tuple[Tensor, Tensor]:
+    """Depth and face of each pixel, packed into int64 (T*H*W,), and the corners (T*F,3,3) as homogeneous pixels."""
     device = vertices.device
     frames, n_faces = vertices.shape[0], faces.shape[0]
     homogeneous = _camera(vertices, viewmats) @ Ks.transpose(1, 2)
@@ -104,19 +141,12 @@ def rasterise(
         chosen = torch.nonzero(keep & (extent > smallest) & (extent <= size)).squeeze(1)
         smallest = size
         for part in chosen.split(max(_CHUNK // size**2, 1)):
-            _draw(buffer, corners, start, part, size, n_faces, height, width, near)
-
-    index = torch.nonzero(buffer != _EMPTY).squeeze(1)
-    face = buffer[index] & 0xFFFFFFFF
-    winner = index // (height * width) * n_faces + face
-    pixel = torch.stack([index % width, index // width % height], dim=-1).to(low.dtype)
-    inverse = _inverse(corners[winner], pixel)
-    # At the pixel's own centre, which is the origin plus a half.
-    weights = (inverse @ torch.tensor([0.5, 0.5, 1.0], device=device)).clamp(min=0)
-    total = weights.sum(dim=-1)
-    depth = torch.full((frames * height * width,), torch.inf, device=device)
-    depth[index] = 1.0 / total
-    return Raster(depth.view(frames, height, width), index, face, weights / total[:, None])
+            _draw(buffer, corners, part, start[part], size, n_faces, height, width, near)
+    large = torch.nonzero(keep & (extent > smallest)).squeeze(1)
+    part, origin = _tiles(corners, large, start[large], stop[large])
+    for some, at in zip(part.split(_CHUNK // _TILE**2), origin.split(_CHUNK // _TILE**2), strict=True):
+        _draw(buffer, corners, some, at, _TILE, n_faces, height, width, near)
+    return buffer, corners
 
 
 def _camera(points: Tensor, viewmats: Tensor) -> Tensor:
@@ -163,19 +193,34 @@ def _bounds(corners: Tensor, near: float) -> tuple[Tensor, Tensor]:
     return low, high
 
 
+def _tiles(corners: Tensor, part: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
+    """Squares (M,) by triangle, and their first pixels (M,2), that cover the bounding boxes of ``part`` (N,)."""
+    across, down = (torch.floor((stop - start) / _TILE) + 1).long().unbind(dim=1)
+    count = across * down
+    which = torch.repeat_interleave(torch.arange(len(part), device=part.device), count)
+    number = torch.arange(len(which), device=part.device) - (count.cumsum(0) - count)[which]
+    steps = torch.stack([number % across[which], number // across[which]], dim=1)
+    origin = start[which] + steps * _TILE
+    inverse = _inverse(corners[part[which]], origin)
+    # Each weight is linear, so that its greatest value in a square is at one of the four outermost pixels.
+    ends = torch.tensor([0.5, _TILE - 0.5], device=part.device)
+    greatest = (inverse[..., :2, None] * ends).amax(dim=-1).sum(dim=-1) + inverse[..., 2]
+    touched = (greatest >= -_EDGE * greatest.sum(dim=-1, keepdim=True).abs()).all(dim=1)
+    return part[which[touched]], origin[touched]
+
+
 def _draw(
     buffer: Tensor,
     corners: Tensor,
-    start: Tensor,
     part: Tensor,
+    origin: Tensor,
     size: int,
     n_faces: int,
     height: int,
     width: int,
     near: float,
 ) -> None:
-    """Test a ``size`` x ``size`` square per triangle of ``part`` and keep the nearest face per pixel."""
-    origin = start[part]
+    """Test a ``size`` x ``size`` square at ``origin`` (N,2) per triangle of ``part`` (N,), keep the nearest face."""
     inverse = _inverse(corners[part], origin)
     offsets = torch.arange(size, device=corners.device, dtype=torch.float32)
     x, y = offsets[None, None, :, None] + 0.5, offsets[None, :, None, None] + 0.5

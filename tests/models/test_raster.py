@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from maquette.backend.models.raster import draw_depth, project_torch, rasterise, vertex_normals
 from maquette.backend.shot.cameras import look_at, project
-from maquette.backend.models.raster import project_torch, rasterise, vertex_normals
 
 SIZE = 64
 K = np.array([[70.0, 0, 32], [0, 70.0, 32], [0, 0, 1]], np.float32)
@@ -127,4 +127,11 @@ def test_a_triangle_larger_than_any_square() -> None:
     quad = torch.tensor([[[-9.0, 0, -9], [9, 0, -9], [9, 0, 9], [-9, 0, 9]]])
     faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
     raster = rasterise(quad, faces, camera((0, -2, 0)), torch.tensor(K)[None], 8, 2100)
-    assert torch.isfinite(raster.depth[:, :, : int(32 + 9 * 35)]).all()
+    assert torch.isfinite(raster.depth[:, :, : (32 + 9 * 35)]).all()
+
+
+def test_depth_alone_is_the_same_depth() -> None:
+    vertices, faces = sphere()
+    views = torch.cat([camera((0, -3, 0)), camera((1, -2, 0.5))])
+    scene = vertices.expand(2, -1, -1), faces, views, torch.tensor(K)[None].expand(2, -1, -1), SIZE, SIZE
+    torch.testing.assert_close(draw_depth(*scene), rasterise(*scene).depth)
