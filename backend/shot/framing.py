@@ -227,7 +227,8 @@ class Framing:
         )
 
     def _place(self, who: str) -> str:
-        if self.outside <= _FEW_OUTSIDE:
+        # Where the distance is wrong, its own sentence says so.
+        if self.outside <= _FEW_OUTSIDE or (self.worst_axis == 2 and self._distance(who)):
             return ""
         cures = (
             "turn or move the camera so that the body is in the middle",
