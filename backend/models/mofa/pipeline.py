@@ -12,12 +12,12 @@ from typing import Any, cast
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
 
 from .flow_controlnet import FlowControlNet
 from .flow_controlnet_layers import Residuals
@@ -107,43 +107,36 @@ class Steering:
         )
 
 
-class MOFAPipeline(DiffusionPipeline):
+class MOFAPipeline:
     """Video from a picture and the motion of its pixels.
 
     Args:
         vae, image_encoder, unet, scheduler: of Stable Video Diffusion XT 1.1, stock classes.
         controlnet: the trajectory adapter.
         landmark_controlnet: the landmark adapter of the hybrid model, or None.
+        device, dtype: what the networks compute on and in. The networks cannot always tell, because those that are
+            offloaded lie elsewhere meanwhile; None where they can.
     """
-
-    model_cpu_offload_seq = "image_encoder->landmark_controlnet->controlnet->unet->vae"
-    _optional_components = ["landmark_controlnet"]
-
-    vae: AutoencoderKLTemporalDecoder
-    image_encoder: Any
-    unet: UNetSpatioTemporalConditionModel
-    controlnet: FlowControlNet
-    landmark_controlnet: LandmarkControlNet | None
-    scheduler: EulerDiscreteScheduler
 
     def __init__(
         self,
         vae: AutoencoderKLTemporalDecoder,
-        image_encoder: Any,
+        image_encoder: CLIPVisionModelWithProjection,
         unet: UNetSpatioTemporalConditionModel,
         controlnet: FlowControlNet,
         scheduler: EulerDiscreteScheduler,
         landmark_controlnet: LandmarkControlNet | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.register_modules(
-            vae=vae,
-            image_encoder=image_encoder,
-            unet=unet,
-            controlnet=controlnet,
-            scheduler=scheduler,
-            landmark_controlnet=landmark_controlnet,
-        )
+        self.vae = vae
+        self.image_encoder = image_encoder
+        self.unet = unet
+        self.controlnet = controlnet
+        self.landmark_controlnet = landmark_controlnet
+        self.scheduler = scheduler
+        self.device = device or unet.device
+        self.dtype = dtype or unet.dtype
 
     @torch.no_grad()
     def __call__(
@@ -192,7 +185,7 @@ class MOFAPipeline(DiffusionPipeline):
             if check is not None:
                 check()
 
-        device, T = self._execution_device, steering.motion.frames
+        device, T = self.device, steering.motion.frames
         if steering.landmarks is not None and self.landmark_controlnet is None:
             raise ValueError("landmarks: this model has no landmark adapter")
         picture = picture.to(device=device, dtype=torch.float32)
@@ -248,7 +241,6 @@ class MOFAPipeline(DiffusionPipeline):
                 on_step(step, num_inference_steps, cast(Any, output).pred_original_sample)
 
         frames_B3THW = None if output_type == "latent" else self.decode(x_BT4hw, decode_chunk, lambda *_: pause())
-        self.maybe_free_model_hooks()
         return MOFAPipelineOutput(frames=frames_B3THW, latents=x_BT4hw)
 
     def _predict(
@@ -265,7 +257,7 @@ class MOFAPipeline(DiffusionPipeline):
         pause: Callable[[], None],
     ) -> Tensor:
         """The steered UNet's prediction (B,T,4,h,w), float32, for one window; both halves of guidance are steered."""
-        dtype = self.unet.dtype
+        dtype = self.dtype
         sample, embeds, ids = sample.to(dtype), embeds.to(dtype), ids.to(dtype)
         shown = (2 * picture - 1).to(dtype)
         pause()
@@ -295,7 +287,7 @@ class MOFAPipeline(DiffusionPipeline):
         """
         side = self.image_encoder.config.image_size
         small = _resize_with_antialiasing(picture_B3HW.float(), (side, side))
-        small = small.to(device=self._execution_device, dtype=self.image_encoder.dtype)
+        small = small.to(device=self.device, dtype=self.dtype)
         return self.image_encoder(small).image_embeds[:, None].float()
 
     def encode_picture(self, picture_B3HW: Tensor) -> Tensor:
@@ -327,7 +319,7 @@ class MOFAPipeline(DiffusionPipeline):
             for z_T4hw in clip:
                 if on_chunk is not None:
                     on_chunk(done, steps)
-                z_T4hw = z_T4hw.to(device=self._execution_device, dtype=vae.dtype)
+                z_T4hw = z_T4hw.to(device=self.device, dtype=vae.dtype)
                 frames.append(cast(Any, vae.decode(z_T4hw, num_frames=len(z_T4hw))).sample.float())
                 done += 1
             parts.append(torch.cat(frames).transpose(0, 1))
