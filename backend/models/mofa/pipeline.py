@@ -24,6 +24,7 @@ from .flow_controlnet_layers import Residuals
 from .landmark_controlnet import LandmarkControlNet
 from .residuals import blend, predict
 from .splat import Motion
+from .windows import periodic_windows
 
 FPS_ID, MOTION_BUCKET, NOISE_AUGMENTATION = 6.0, 128.0, 0.02
 """SVD's added ids. MOFA-Video runs with these whatever the video's frame rate."""
@@ -40,26 +41,6 @@ class MOFAPipelineOutput(BaseOutput):
 StepCallback = Callable[[int, int, Tensor], None]
 """Called after each step with the step's number from 1, the number of steps, and the present guess of the clean
 latents (B,T,4,h,w). An exception that it raises ends the sampling."""
-
-
-def periodic_windows(frames: int, window: int, stride: int) -> list[list[int]]:
-    """Frames that are sampled together (MOFA-Video's "periodic sampling").
-
-    Every window holds frame 0 and ``window - 1`` frames in a row; these advance by ``stride``, and the last window ends
-    with the last frame.
-
-    Raises:
-        ValueError: a window without room to move, or a stride that would leave frames out.
-    """
-    if frames <= window:
-        return [list(range(frames))]
-    body = window - 1
-    if not 1 <= stride <= body:
-        raise ValueError(f"stride: {stride}; a window of {window} frames can advance by 1 to {body}")
-    starts = list(range(1, frames - body + 1, stride))
-    if starts[-1] + body < frames:
-        starts.append(frames - body)
-    return [[0, *range(start, start + body)] for start in starts]
 
 
 @dataclass(frozen=True, eq=False)
