@@ -223,7 +223,7 @@ class Framing:
         way = "closer" if self.model_distance > mean else "back"
         return (
             f"{who} is {self.model_distance:.1f} m from the 55-degree camera and the model learned from people at "
-            f"{mean:.1f} m (give or take {std:.1f}); move the camera {way}, so that it is {low} to {high} m away"
+            f"{mean:.1f} m (give or take {std:.1f}); move the camera {way}, to {low} to {high} m with a 55-degree lens"
         )
 
     def _place(self, who: str) -> str:

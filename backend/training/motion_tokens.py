@@ -151,7 +151,7 @@ class TokenTraining(nn.Module):
 
 
 class TokenLoss:
-    """Loss of one batch of windows; moves the codebook on the way."""
+    """Loss of one batch of windows; while the model is in training mode it moves the codebook on the way."""
 
     def __init__(self, windows: Windows, config: TokenLossConfig, batch: int, device: torch.device) -> None:
         self.windows, self.config, self.batch, self.device = windows, config, batch, device
@@ -160,23 +160,24 @@ class TokenLoss:
         assert isinstance(model, TokenTraining)
         tokenizer, averages = model.tokenizer, model.averages
         x_B3WJ = tokenizer.normalized(self.windows.batch(self.batch, generator).to(self.device))
-        if int(averages.updates) == 0:
+        if model.training and int(averages.updates) == 0:
             with torch.no_grad():
                 first = tokenizer.latents(x_B3WJ)
             averages.start(tokenizer.vq, _vectors(first), generator)
         z_BDFJ = tokenizer.latents(x_B3WJ)
         found = tokenizer.vq(z_BDFJ)
         back_B3WJ = tokenizer.decode_codes(z_BDFJ + (found.codes - z_BDFJ).detach())
-        indices = found.indices.flatten()
-        reset = averages.update(tokenizer.vq, _vectors(z_BDFJ.detach()), indices, generator)
         error = F.l1_loss(back_B3WJ, x_B3WJ)
+        indices = found.indices.flatten()
         figures = {
             "l1": float(error.detach()),
             "commit": float(found.loss.detach()),
             "used": float(indices.unique().numel()),
         }
-        if int(averages.updates) % self.config.reset_every == 0:
-            figures["reset"] = float(reset)
+        if model.training:
+            reset = averages.update(tokenizer.vq, _vectors(z_BDFJ.detach()), indices, generator)
+            if int(averages.updates) % self.config.reset_every == 0:
+                figures["reset"] = float(reset)
         return error + self.config.commit * found.loss, figures
 
 
