@@ -27,7 +27,8 @@ _LIMB_HALF_WIDTH = 4
 _DISC_RADIUS = 4
 _FACE_RADIUS = 3
 _HAND_THICKNESS = 2
-_LIMB_DIM = 0.6
+_LIMB_DIM = (np.arange(256) * 0.6).astype(np.uint8)
+"""What becomes of each value of the canvas when the limbs are drawn."""
 _MARGIN = 0.01
 """Pixels of the canvas; hand and face points at or left of, or above it, do not exist."""
 
@@ -87,7 +88,7 @@ def _draw_body(canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray) -
         polygon = np.array(cv2.ellipse2Poly(middle, (half_length, _LIMB_HALF_WIDTH), angle, 0, 360, 1))
         strength = confidence[a] * confidence[b]
         cv2.fillConvexPoly(canvas, polygon, [int(channel * strength) for channel in colour])
-    canvas = (canvas * _LIMB_DIM).astype(np.uint8)
+    canvas = cv2.LUT(canvas, _LIMB_DIM)
     for point, colour, c in zip(points, COLOURS, confidence, strict=True):
         if c > THRESHOLD:
             _disc(canvas, point, _DISC_RADIUS, [int(channel * c) for channel in colour])

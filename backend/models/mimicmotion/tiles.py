@@ -18,16 +18,17 @@ def sequence_tiles(frames: int, window: int, overlap: int, tiling: str = "publis
     Args:
         frames: N of the sequence, the reference included.
         window: T that the model takes at once; a shorter sequence is one tile of its own length.
-        overlap: tiles follow each other at a stride of ``window - overlap``.
+        overlap: frames that neighbours share, the reference included, so that 1 at least: tiles follow each other at
+            a stride of ``window - overlap``.
         tiling: see ``TILINGS``.
 
     Returns:
         Lists that start with 0, each of ``window`` frames.
     """
     window = min(window, frames)
-    overlap = min(max(overlap, 0), window - 1)
+    overlap = min(max(overlap, 1), window - 1)
     if tiling == "even":
-        return fusion_windows(frames, window, max(overlap - 1, 0))
+        return fusion_windows(frames, window, overlap - 1)
     tiles = [[0, *range(i + 1, i + window)] for i in range(0, frames - window + 1, window - overlap)]
     if tiles[-1][-1] < frames - 1:
         tiles.append([0, *range(frames - window + 1, frames)])

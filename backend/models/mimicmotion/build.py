@@ -1,0 +1,47 @@
+"""MimicMotion's networks: as a description configures them, and with their saved weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from ..engine import EngineError
+from ..spec import ModelSpec
+from .pose_net import PoseNet, PoseUNet
+
+NETWORKS: dict[str, Any] = {
+    "unet": PoseUNet,
+    "pose_net": PoseNet,
+    "vae": AutoencoderKLTemporalDecoder,
+    "image_encoder": CLIPVisionModelWithProjection,
+}
+"""Class of each part; the part's table in the description configures it."""
+
+
+def new_network(spec: ModelSpec, part: str) -> torch.nn.Module:
+    """A part with new weights."""
+    table = dict(spec.components.get(part, {}))
+    if part == "image_encoder":
+        return CLIPVisionModelWithProjection(CLIPVisionConfig(**table))
+    return NETWORKS[part](**table)
+
+
+def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
+    """A part with its saved weights, on the CPU. Raises EngineError when they cannot be read."""
+    folder = spec.folder / part
+    named = {"dtype" if part == "image_encoder" else "torch_dtype": dtype}
+    try:
+        return NETWORKS[part].from_pretrained(folder, local_files_only=True, **named).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EngineError(
+            "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
+        ) from error
+
+
+def new_scheduler(spec: ModelSpec) -> EulerDiscreteScheduler:
+    """SVD's Euler scheduler with the description's noise levels."""
+    return EulerDiscreteScheduler(**spec.components.get("scheduler", {}))
