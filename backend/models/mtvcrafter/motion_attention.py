@@ -7,9 +7,10 @@ Rotary tables are pairs (cos, sin), (S,D) for queries and (N,D) for keys, see ``
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class CogVideoXMotionProcessor:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         tables: tuple[Table, Table],

@@ -8,7 +8,7 @@ Modules are named as diffusers names Wan's; ``names`` translates to the publishe
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,7 @@ class MVDiT17BTransformer3DModel(WanTransformer3DModel):
         motion_interval: int = 4,
     ) -> None:
         dim = num_attention_heads * attention_head_dim
+        own = self.config
         super().__init__(
             patch_size=patch_size,
             num_attention_heads=num_attention_heads,
@@ -115,8 +116,8 @@ class MVDiT17BTransformer3DModel(WanTransformer3DModel):
             added_kv_proj_dim=dim,
             rope_max_seq_len=rope_max_seq_len,
         )
-        # The base class was made without blocks, and recorded that.
-        self.register_to_config(num_layers=num_layers)
+        # The base class recorded its own arguments, of which some are no choice here.
+        self._internal_dict = own
         self.blocks = nn.ModuleList(
             MotionBlock17B(dim, ffn_dim, num_attention_heads, eps, dim)
             if i % motion_interval == 0
@@ -165,7 +166,7 @@ class MVDiT17BTransformer3DModel(WanTransformer3DModel):
             if isinstance(block, MotionBlock17B):
                 arguments += (motion_BNC, motion_tables)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                x_BSC = self._gradient_checkpointing_func(block, *arguments)
+                x_BSC = cast(Any, self._gradient_checkpointing_func)(block, *arguments)
             else:
                 x_BSC = block(*arguments)
         shift, scale = (self.scale_shift_table.to(time_BC.device) + time_BC.unsqueeze(1)).chunk(2, dim=1)

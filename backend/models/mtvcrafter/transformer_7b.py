@@ -7,7 +7,7 @@ Keys of the state dict are those of the published ``MV-DiT/CogVideoX`` folder.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -38,7 +38,7 @@ class MotionBlock7B(CogVideoXBlock):
             eps=1e-6,
             bias=attention_bias,
             out_bias=True,
-            processor=cast(type, CogVideoXMotionProcessor()),
+            processor=cast(Any, CogVideoXMotionProcessor()),
         )
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -71,7 +71,6 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
     """
 
     _no_split_modules = ["MotionBlock7B", "CogVideoXPatchEmbed"]
-    _skip_layerwise_casting_patterns = ["patch_embed", "norm", "unconditional_motion_token"]
 
     @register_to_config
     def __init__(
@@ -91,6 +90,7 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
         temporal_compression_ratio: int = 4,
         num_motion_tokens: int = 312,
     ) -> None:
+        own = self.config
         super().__init__(
             num_attention_heads=num_attention_heads,
             attention_head_dim=attention_head_dim,
@@ -108,8 +108,8 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
             max_text_seq_length=0,
             use_rotary_positional_embeddings=True,
         )
-        # The base class was made without blocks, and recorded that.
-        self.register_to_config(num_layers=num_layers)
+        # The base class recorded its own arguments, of which some are no choice here.
+        self._internal_dict = own
         dim = num_attention_heads * attention_head_dim
         self.transformer_blocks = nn.ModuleList(
             MotionBlock7B(dim, num_attention_heads, attention_head_dim, time_embed_dim, attention_bias)
@@ -120,7 +120,7 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         hidden_states: Tensor,
-        motion_tokens: Tensor,
+        motion_tokens: Tensor | None,
         timestep: Tensor,
         image_rotary_emb: Table,
         motion_rotary_emb: Table,
@@ -130,7 +130,7 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
 
         Args:
             hidden_states: (B,L,32,h,w), noisy latents before the reference's.
-            motion_tokens: (B,N,C) code vectors, frame-major; or the learned unconditional ones.
+            motion_tokens: (B,N,C) code vectors, frame-major; None for the learned tokens that mean no motion.
             timestep: (B,) integers.
             image_rotary_emb, motion_rotary_emb: ``rope.query_rope_7b``, ``rope.key_rope_7b``.
 
@@ -140,11 +140,14 @@ class MVDiT7BTransformer3DModel(CogVideoXTransformer3DModel):
         batch, frames, _, height, width = hidden_states.shape
         patch = self.config["patch_size"]
         time_BE = self.time_embedding(self.time_proj(timestep).to(hidden_states.dtype))
+        if motion_tokens is None:
+            motion_tokens = self.unconditional_motion_token.expand(batch, -1, -1)
+        motion_tokens = motion_tokens.to(hidden_states.dtype)
         no_text = hidden_states.new_zeros(batch, 0, self.config["text_embed_dim"])
         x_BSC = self.patch_embed(no_text, hidden_states)
         for block in self.transformer_blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                x_BSC = self._gradient_checkpointing_func(
+                x_BSC = cast(Any, self._gradient_checkpointing_func)(
                     block, x_BSC, motion_tokens, time_BE, (image_rotary_emb, motion_rotary_emb)
                 )
             else:

@@ -1,0 +1,173 @@
+"""Fit a shot to what MTVCrafter takes, and say so (no torch here)."""
+
+from __future__ import annotations
+
+from math import ceil, log, sqrt
+from typing import Any
+
+from ...shot import Shot
+from ...shot.framing import framing
+from ..engine import EngineError, Plan
+from ..settings import check_settings, option
+from ..spec import ModelSpec
+
+LORA = "lora/diffusion_pytorch_model.safetensors"
+"""Where the few-step weights lie below a model's folder."""
+
+_GROUP = 4
+"""Frames of a latent frame; latent 0 holds one."""
+
+_MOSTLY = 0.5
+
+
+def sampling(spec: ModelSpec) -> dict[str, Any]:
+    """How a model samples: the ``[sampling]`` table of its description."""
+    return dict(spec.components["sampling"])
+
+
+def few_steps(spec: ModelSpec, shot: Shot) -> bool:
+    """Whether the few-step LoRA is asked for. Raises EngineError when it is and its file is not there."""
+    if "few_steps" not in spec.options or not option(spec, shot, "few_steps"):
+        return False
+    if not (spec.folder / LORA).is_file():
+        raise EngineError(
+            "settings.options.few_steps",
+            f"the few-step LoRA of {spec.label} is not in {spec.folder / 'lora'}; get it (maquette models add "
+            f"{spec.id}), or turn few steps off",
+        )
+    return True
+
+
+def steps_and_guidance(spec: ModelSpec, shot: Shot) -> tuple[int, float]:
+    """Denoising steps and guidance of a shot; the few-step LoRA has its own number and takes no guidance."""
+    settings, fast = shot.settings, few_steps(spec, shot)
+    steps = int(sampling(spec)["few_steps"]) if fast else spec.defaults.steps
+    guidance = 1.0 if fast else spec.defaults.guidance
+    if settings.steps is not None:
+        steps = settings.steps
+    if settings.guidance is not None and not fast:
+        guidance = float(settings.guidance)
+    return steps, guidance
+
+
+def sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+    """Every (width, height) that a model makes: multiples of ``size_multiple`` from ``min_size`` to ``max_size`` with
+    about as many pixels as its default size."""
+    least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
+    area = spec.defaults.width * spec.defaults.height
+    found = []
+    for height in range(least, most + 1, multiple):
+        width = multiple * round(area / height / multiple)
+        if least <= width <= most:
+            found.append((width, height))
+    return found
+
+
+def nearest_size(spec: ModelSpec, aspect: float) -> tuple[int, int]:
+    """The size whose proportions are nearest to ``aspect`` (width over height)."""
+    return min(sizes(spec), key=lambda size: abs(log(size[0] / size[1] / aspect)))
+
+
+def _even(x: float) -> int:
+    return max(2, 2 * round(x / 2))
+
+
+def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
+    """(width, height) of the result and of the model's picture, and notes."""
+    clip, settings = shot.clip, shot.settings
+    aspect = clip.width / clip.height
+    model = nearest_size(spec, aspect)
+    notes = []
+    if len(sizes(spec)) == 1:
+        # One size only: it shows the middle of the clip's picture.
+        scale = max(model[0] / clip.width, model[1] / clip.height)
+        result = (max(model[0], _even(clip.width * scale)), max(model[1], _even(clip.height * scale)))
+        if result != model:
+            notes.append(
+                f"{spec.label} makes {model[0]} x {model[1]} alone: the middle of the picture, with black beside it; "
+                "make the clip square, or choose a model that takes its shape"
+            )
+    else:
+        scale = sqrt(model[0] * model[1] / aspect)
+        same = model[0] * clip.height == model[1] * clip.width
+        result = model if same else (_even(scale * aspect), _even(scale))
+        if result != model:
+            notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
+    asked = (settings.width, settings.height)
+    for name, side in zip(("width", "height"), asked, strict=True):
+        if side is not None and side < 1:
+            raise EngineError(f"settings.{name}", f"{side} pixels; set at least 1, or leave it to the model")
+    if any(want is not None and want != got for want, got in zip(asked, result, strict=True)):
+        wanted = " x ".join("auto" if side is None else str(side) for side in asked)
+        notes.append(
+            f"Size {wanted} became {result[0]} x {result[1]}: {spec.label} makes about "
+            f"{spec.defaults.width} x {spec.defaults.height} pixels in all, at the clip's aspect"
+        )
+    return result, model, notes
+
+
+def _fit_frames(spec: ModelSpec, frames: int) -> tuple[tuple[tuple[int, int], ...], list[str]]:
+    """(start, stop) of every window, and notes."""
+    window, overlap = int(spec.limits["window_frames"]), int(spec.limits.get("window_overlap", 0))
+    most = int(spec.limits["max_frames"])
+    if frames > most:
+        cure = f"shorten the range to {most}" + (
+            ", or choose a model that takes more" if most == window else " or make it in parts"
+        )
+        raise EngineError("clip", f"{frames} frames; {spec.label} makes at most {most}, so {cure}")
+    count = 1 + max(0, ceil((frames - window) / (window - overlap)))
+    starts = [i * (window - overlap) for i in range(count)]
+    windows = tuple((start, start + window) for start in starts)
+    notes = []
+    if count > 1:
+        notes.append(
+            f"{frames} frames are longer than {spec.label}'s window of {window}: generated in {count} windows, each "
+            f"led by the last {overlap} frames before it"
+        )
+    if windows[-1][1] != frames:
+        notes.append(
+            f"{frames} frames were generated as {windows[-1][1]}, holding the last pose; the extra ones were cut off "
+            "again"
+        )
+    return windows, notes
+
+
+def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
+    """What MTVCrafter will make of a shot.
+
+    Raises:
+        EngineError: not exactly one character, no reference, no joints, a body behind the camera, too many frames, or
+            settings that the model cannot have.
+    """
+    notes = check_settings(spec, shot)
+    character, clip = shot.characters[0], shot.clip
+    if character.joints is None:
+        raise EngineError(
+            "characters[0].joints",
+            f"{character.name} has no joints and {spec.label} is led by them alone; use a rigged body whose bones "
+            "map to the 24 joints",
+        )
+    if character.reference is None:
+        raise EngineError(
+            "characters[0].reference",
+            f"{character.name} has no reference picture and {spec.label} takes its looks from one; set its reference "
+            "to Render or Picture",
+        )
+    measured = framing(character.joints, clip.viewmats, clip.Ks, clip.width, clip.height)
+    if measured.behind > _MOSTLY:
+        raise EngineError(
+            "clip.viewmats",
+            f"{character.name} is behind the camera for {measured.behind:.0%} of its joints; point the camera at it",
+        )
+    (width, height), model_size, about = _fit_size(spec, shot)
+    windows, about_frames = _fit_frames(spec, clip.frames)
+    notes += [*about, *about_frames]
+    if few_steps(spec, shot) and (shot.settings.guidance or 1.0) != 1.0:
+        notes.append("The few-step LoRA runs without guidance: the guidance that was set is left out")
+    if spec.inputs.get("prompt") == "ignored":
+        if shot.prompt:
+            notes.append(f"{spec.label} takes no text: the prompt is left out")
+    elif not shot.prompt.strip():
+        notes.append(f'No prompt: the model is told "{sampling(spec)["prompt"]}"')
+    notes += measured.warnings(character.name)
+    return Plan(width, height, clip.frames, windows, tuple(notes), model_size, windows[-1][1])
