@@ -193,13 +193,11 @@ def verified(spec: ModelSpec, found: Found) -> tuple[Mapping[str, Tensor], nn.Mo
         for key, value in published.items()
         if key.startswith(component.prefix)
     }
+    if not published:
+        raise WeightsError(f"{where}: holds no tensors; take another file")
     if not own:
-        looks = recognise(published)
-        raise WeightsError(
-            f"{where}: none of its {len(published)} keys begins with {component.prefix!r}"
-            if published
-            else f"{where}: holds no tensors" + (f"; these look like keys of {looks}" if looks else "")
-        )
+        why = f"none of its {len(published)} keys begins with {component.prefix!r} ({few(published)})"
+        raise WeightsError(f"{where}: {_not_this(component, published)}: {why}")
     try:
         state = dict(component.convert(own) if component.convert is not None else own)
     except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:

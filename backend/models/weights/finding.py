@@ -48,15 +48,16 @@ def find(components: Iterable[Component], folders: Sequence[Path]) -> list[Found
 def _find_one(component: Component, folders: Sequence[Path], patterns: set[str]) -> Found:
     weights: tuple[Path, ...] = ()
     missing: list[str] = []
+    others = patterns - {*component.published, *component.copy}
     for pattern in component.published:
-        if weights := tuple(_search(pattern, folders, patterns)):
+        if weights := tuple(_search(pattern, folders, others)):
             break
     if component.published and not weights:
         missing.append(component.published[0])
     missing += [str(path) for path in missing_shards(weights)]
     copies: dict[Path, str] = {}
     for pattern, target in component.copy.items():
-        paths = _search(pattern, folders, patterns)
+        paths = _search(pattern, folders, others)
         if not paths and pattern not in component.copy_optional:
             missing.append(pattern)
         if len(paths) > 1 and not target.endswith("/"):
@@ -67,12 +68,12 @@ def _find_one(component: Component, folders: Sequence[Path], patterns: set[str])
     return Found(component, weights, copies, tuple(missing))
 
 
-def _search(pattern: str, folders: Sequence[Path], patterns: set[str]) -> list[Path]:
+def _search(pattern: str, folders: Sequence[Path], others: set[str]) -> list[Path]:
     """Files that match, all of one folder: by the full pattern, then by ever shorter ends of it."""
     parts = PurePosixPath(pattern).parts
     ends = ["/".join(parts[i:]) for i in range(len(parts))]
-    # An end that another pattern shares could find another part's file.
-    ends = [end for end in ends if end == pattern or not any(_ends_alike(end, other) for other in patterns - {pattern})]
+    # An end that fits another part's file as well could find that.
+    ends = [end for end in ends if end == pattern or not any(_ends_alike(end, other) for other in others)]
     for folder in folders:
         for end in ends:
             for depth in range(_DEPTH + 1):
@@ -84,7 +85,7 @@ def _search(pattern: str, folders: Sequence[Path], patterns: set[str]) -> list[P
 def _ends_alike(end: str, other: str) -> bool:
     count = len(PurePosixPath(end).parts)
     tail = "/".join(PurePosixPath(other).parts[-count:])
-    return tail == end or fnmatchcase(tail, end) or fnmatchcase(end, tail)
+    return tail == end or fnmatchcase(tail, end)
 
 
 def _same_folder(paths: list[Path], pattern: str) -> list[Path]:

@@ -183,8 +183,8 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
 
 def _unsafe_name(error: Exception) -> str:
     """The function or class that ``weights_only`` refused, or empty."""
-    found = re.search(r"(?:GLOBAL|class|function)\s+`?([\w.]+\.[\w.]+|[\w.]+ [\w.]+)", str(error))
-    return found[1].replace(" ", ".") if found else ("something" if "Unsupported" in str(error) else "")
+    found = re.search(r"(?:GLOBAL|class|function) `?([\w.]+)", str(error))
+    return found[1] if found else ""
 
 
 def _broken(path: Path) -> str:

@@ -111,8 +111,14 @@ def _checked(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """The tensor as it is stored, contiguous on the CPU; all of its values are looked at on the way."""
     tensor = tensor.detach().cpu()
     stored = tensor.to(dtype).contiguous()
-    if tensor.is_floating_point() and not bool(torch.isfinite(stored.float()).all()):
-        if bool(torch.isfinite(tensor.float()).all()):
+    if tensor.is_floating_point() and not _finite(stored):
+        if _finite(tensor):
             raise WeightsError(f"{key} holds values beyond {str(dtype).removeprefix('torch.')}; use --dtype bf16")
         raise WeightsError(f"{key} holds values that are not finite: the file is damaged, copy or download it again")
     return stored
+
+
+def _finite(tensor: Tensor) -> bool:
+    # The largest magnitude tells, without a copy of the tensor; types of 8 bits know few operations.
+    wide = tensor if tensor.element_size() > 1 else tensor.float()
+    return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(wide))).all())
