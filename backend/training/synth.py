@@ -7,6 +7,7 @@ The same seed gives the same sample. Everything heavy is torch, so the same code
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,6 +24,9 @@ from .motions import random_motion
 from .puppet import Puppet, make_puppet
 from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
 from .truth import Truth, find_truth
+
+Motion = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
+"""(rng, frames, fps) -> poses (T,24,3) in radians and path (T,3) in metres, as ``random_motion`` gives them."""
 
 SUPERSAMPLING = 2
 _SAMPLINGS = 12
@@ -41,6 +45,7 @@ class Sample:
         mask: (T,H,W) bool, pixels at least half covered by a character.
         points: (C,T,N,3) float32 world; rest_points: (C,N,3) float32, Y up, pelvis at the origin.
         visibility: (C,T,N) bool.
+        point_regions: (C,N) uint8, the body region of each point, as an index into the body's region names.
         joints: (C,T,24,3) float32 world.
         viewmats: (T,4,4), Ks: (T,3,3) float32.
         betas: (C,S), poses: (C,T,24,3), trans: (C,T,3) float32, the bodies' parameters.
@@ -57,6 +62,7 @@ class Sample:
     points: np.ndarray
     rest_points: np.ndarray
     visibility: np.ndarray
+    point_regions: np.ndarray
     joints: np.ndarray
     viewmats: np.ndarray
     Ks: np.ndarray
@@ -202,6 +208,16 @@ def _pose(actor: _Actor, poses: np.ndarray, path: np.ndarray, lift: float, devic
     return _Posed(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), path + up[:, 0].cpu().numpy())
 
 
+def _regions(actor: _Actor) -> np.ndarray:
+    """Body region (N,) uint8 of each of an actor's points: that of the nearest corner of its triangle."""
+    puppet = _puppet()
+    if puppet.regions is None:
+        return np.zeros(len(actor.samples.triangles), np.uint8)
+    corners = puppet.faces.numpy()[actor.samples.triangles]
+    nearest = actor.samples.barycentric.argmax(axis=1)
+    return puppet.regions[corners[np.arange(len(corners)), nearest]].astype(np.uint8)
+
+
 def _heading(poses: np.ndarray) -> float:
     """Azimuth in radians that a body (J,3) faces in the world."""
     forward = axis_angle_to_matrix(poses[0].astype(np.float64)) @ np.array([0.0, 0.0, 1.0])
@@ -216,6 +232,7 @@ def make_sample(
     characters: int | None = None,
     device: torch.device | str = "cpu",
     truth: bool = False,
+    motion: Motion = random_motion,
 ) -> Sample:
     """The synthetic shot of a seed.
 
@@ -224,6 +241,7 @@ def make_sample(
         size: height and width in pixels.
         characters: 1 or 2; None draws it (two in every tenth shot).
         truth: also find the truth of every pixel.
+        motion: gives each character its poses and path (see ``random_motion``).
     """
     rng = np.random.default_rng([seed, 20250515])
     device = torch.device(device)
@@ -236,7 +254,7 @@ def make_sample(
         betas = np.clip(rng.normal(0, 0.9, puppet.shapedirs.shape[-1]), -2.5, 2.5).astype(np.float32)
         colours = random_look(rng, puppet.v_template.numpy(), puppet.regions, puppet.region_names)
         actors.append(_Actor(betas, colours, _samples(n_points, int(rng.integers(_SAMPLINGS)))))
-        poses, path = random_motion(rng, frames, fps)
+        poses, path = motion(rng, frames, fps)
         path[:, 0] += (2 * c - (count - 1)) * apart / 2
         lift = rng.uniform(0, 0.4) if rng.random() < 0.07 else 0.0
         posed.append(_pose(actors[c], poses, path, lift, device))
@@ -270,6 +288,7 @@ def make_sample(
         points=points,
         rest_points=np.stack(rest_points).astype(np.float32),
         visibility=take.visibility,
+        point_regions=np.stack([_regions(actor) for actor in actors]),
         joints=np.stack([p.joints for p in posed]),
         viewmats=viewmats,
         Ks=Ks,

@@ -210,7 +210,7 @@ def crop_picture(picture: np.ndarray, box: tuple[float, float, float, float], wi
     x = torch.zeros(1, 3, bottom - top, right - left)
     x0, x1, y0, y1 = max(left, 0), min(right, w), max(top, 0), min(bottom, h)
     if x0 < x1 and y0 < y1:
-        part = torch.from_numpy(np.ascontiguousarray(picture[y0:y1, x0:x1])).permute(2, 0, 1).float() / 127.5 - 1
+        part = torch.from_numpy(np.array(picture[y0:y1, x0:x1])).permute(2, 0, 1).float() / 127.5 - 1
         x[0, :, y0 - top : y1 - top, x0 - left : x1 - left] = part
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 

@@ -130,6 +130,11 @@ class ISAEngine:
         }
         return Result(frames, shot.clip.fps, plan.notes, metadata)
 
+    def reconstruct(self, film: np.ndarray) -> np.ndarray:
+        """A film (T,H,W,3) uint8, T = 1 + 4k, through the VAE and back: the ceiling of what the model can make."""
+        with torch.no_grad():
+            return self._decode(self._encode_frames(frames_to_tensor(film)), lambda step, steps: None)
+
     def encode(self, shot: Shot, plan: Plan, on_part: Callable[[int, int], None]) -> ISAInputs:
         """The shot's conditions as a batch of one."""
         width, height = plan.model_size

@@ -1,0 +1,81 @@
+"""Shots to evaluate on: synthetic ones that no training has seen, and real motions in synthetic surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..bodies import embedded
+from ..motions import load_motion
+from ..motions.resample import resample
+from ..motions.types import BodyMotion, MotionError
+from ..training.data import HELD_OUT
+from ..training.synth import Sample, make_sample
+
+REAL = HELD_OUT + 500_000_000
+"""Seeds of the surroundings, looks and cameras of real motions."""
+
+_PAIRS = 4
+"""Every so many shots has two characters."""
+
+
+class SetError(ValueError):
+    """A set that cannot be made; the message says what to change."""
+
+
+def held_out(count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
+    """Shots of fixed seeds that training never draws: identities, motions and cameras are all new.
+
+    Every fourth has two characters, who may hide each other.
+
+    Args:
+        frames, size, points: T, H = W and N of every shot.
+    """
+    return [
+        make_sample(HELD_OUT + i, frames, size, points, 2 if i % _PAIRS == _PAIRS - 1 else 1, truth=True)
+        for i in range(count)
+    ]
+
+
+def real_motions(folder: Path, count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
+    """Windows of the motion files in a folder, each on a new body before a new camera, the files in turn.
+
+    Raises:
+        SetError: no file of the folder can be read as motion of at least ``frames`` frames.
+    """
+    found: list[BodyMotion] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            found.append(load_motion(path, body=embedded()))
+        except (MotionError, OSError):
+            continue
+    if not found:
+        raise SetError(f"{folder}: no motion file can be read there; give a folder of BVH, AMASS or tracker files")
+    return [
+        make_sample(REAL + i, frames, size, points, 1, truth=True, motion=_window(found[i % len(found)]))
+        for i in range(count)
+    ]
+
+
+def _window(source: BodyMotion):
+    """A random window of a motion at the shot's rate; the last pose is held where the motion is too short."""
+
+    def draw(rng: np.random.Generator, frames: int, fps: float) -> tuple[np.ndarray, np.ndarray]:
+        motion = resample(source, fps)
+        first = int(rng.integers(max(motion.frames - frames, 0) + 1))
+        chosen = np.minimum(np.arange(first, first + frames), motion.frames - 1)
+        path = motion.trans[chosen].copy()
+        path[:, :2] -= path[frames // 2, :2]
+        path[:, 2] = 0
+        return motion.poses[chosen].copy(), path
+
+    return draw
+
+
+def describe(samples: Sequence[Sample]) -> str:
+    """The set in words."""
+    pairs = sum(len(sample.points) > 1 for sample in samples)
+    frames, height, width = samples[0].mask.shape
+    return f"{len(samples)} shots of {frames} frames, {width} x {height}, {pairs} with two characters"
