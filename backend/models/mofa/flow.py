@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...shot import Clip, Shot
+from ...shot import Shot
 from ...shot.cameras import camera_centers
 from ..raster import draw_depth, project_torch, rasterise
 from .splat import Motion
@@ -65,9 +65,9 @@ def backdrop_depth(shot: Shot) -> float:
     return 3.0
 
 
-def camera_travels(clip: Clip, distance: float) -> bool:
-    """Whether the camera changes its place, measured against a distance in metres."""
-    centres = camera_centers(clip.viewmats.astype(np.float64))
+def camera_travels(viewmats: np.ndarray, distance: float) -> bool:
+    """Whether cameras (T,4,4) change their place, measured against a distance in metres."""
+    centres = camera_centers(np.asarray(viewmats, np.float64))
     return bool(np.linalg.norm(centres - centres[0], axis=-1).max() > _STILL * distance)
 
 
@@ -142,7 +142,8 @@ def exact_motion(
             gone = target[:, 2] <= _NEAR
             if occlusion:
                 # A cloud's points count as not visible outside the picture too, where the flow stays known.
-                gone |= ~_tensor(cloud.visibility[frame], device) & _inside(target[:, :2], height, width)
+                visible = cloud.visibility[min(frame, len(cloud.visibility) - 1)]
+                gone |= ~_tensor(visible, device) & _inside(target[:, :2], height, width)
             moved[gone] = torch.nan
             moved_P2[attached.pixels], z_P[attached.pixels] = moved[attached.points], target[attached.points, 2]
         far = z_P[known_P].amax() if known_P.any() else z_P.new_tensor(backdrop)
@@ -152,14 +153,12 @@ def exact_motion(
         for label, mask_P in bodies.items():
             seen[label][frame - 1] = float((inside_P & mask_P).sum() / mask_P.sum())
     on_frame(frames - 1, frames - 1)
-    centres = camera_centers(np.asarray(viewmats, np.float64))
-    travels = bool(np.linalg.norm(centres - centres[0], axis=-1).max() > _STILL * backdrop)
     motion = Motion(
         flow_N2P.view(1, frames - 1, 2, height, width),
         depth_NP.view(1, frames - 1, height, width),
         labels_P.view(1, height, width),
     )
-    return ExactMotion(motion, seen, travels and not bool(known_P.all()))
+    return ExactMotion(motion, seen, camera_travels(viewmats, backdrop) and not bool(known_P.all()))
 
 
 def _interpolate(vertices: Tensor, corners_Q3: Tensor, barycentric_Q3: Tensor) -> Tensor:
@@ -210,8 +209,8 @@ def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _locate(cloud: Cloud, frame: int, viewmat: Tensor, K: Tensor) -> Tensor:
-    """Pixels and depth (K,3) of a cloud's points at a frame."""
-    points = _tensor(cloud.points[frame], viewmat.device).float()
+    """Pixels and depth (K,3) of a cloud's points at a frame; beyond the last one as at the last."""
+    points = _tensor(cloud.points[min(frame, len(cloud.points) - 1)], viewmat.device).float()
     return project_torch(points[None], viewmat[None], K[None])[0]
 
 

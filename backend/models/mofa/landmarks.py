@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from ...shot import Character, KeypointState
-from ...shot.cameras import project
 from ...shot.keypoints import FACE_KEYPOINTS
+from .view import View
 
 CANVAS = 320
 """Side of the square that faces are drawn on, whatever the picture's size and aspect."""
@@ -50,25 +50,15 @@ _RIM = 0.12
 """The head's region is widened by this share of its size, for hair and ears."""
 
 
-def has_face(character: Character) -> bool:
-    """Whether a character comes with landmarks of a face."""
-    keypoints = character.keypoints
-    return keypoints is not None and bool((keypoints.state[:, FACE_KEYPOINTS] != KeypointState.ABSENT).all(1).any())
-
-
-def project_face(character: Character, viewmats: np.ndarray, Ks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def project_face(character: Character, view: View) -> tuple[np.ndarray, np.ndarray]:
     """A character's face in the picture.
 
-    Args:
-        viewmats: (T,4,4) world to OpenCV camera; Ks: (T,3,3) pixels.
-
     Returns:
-        (T,68,2) pixels, and (T,) bool: whether the face is in view.
+        (S,68,2) pixels, and (S,) bool: whether the face is in view.
     """
     assert character.keypoints is not None
-    points = character.keypoints.points[:, FACE_KEYPOINTS].astype(np.float64)
-    state = character.keypoints.state[:, FACE_KEYPOINTS]
-    uv, depth = project(points, viewmats.astype(np.float64), Ks.astype(np.float64))
+    state = character.keypoints.state[view.frames, FACE_KEYPOINTS]
+    uv, depth = view.project(character.keypoints.points[:, FACE_KEYPOINTS])
     whole = (state != KeypointState.ABSENT).all(axis=1) & (depth > 0.01).all(axis=1)
     shown = whole & ((state == KeypointState.VISIBLE).mean(axis=1) >= _SEEN)
     return np.where(whole[:, None, None], uv, 0.0), shown

@@ -77,9 +77,9 @@ class Scene:
         self.labels = torch.as_tensor(np.concatenate(labels), device=self.device)
 
     def vertices(self, frame: int) -> Tensor:
-        """All vertices (V,3) float32 at a frame."""
+        """All vertices (V,3) float32 at a frame; beyond the last one as at the last."""
         parts = [np.zeros((0, 3), np.float32)]
-        parts += [s.vertices[frame if len(s.vertices) > 1 else 0].astype(np.float32) for s in self._surfaces]
+        parts += [s.vertices[min(frame, len(s.vertices) - 1)].astype(np.float32) for s in self._surfaces]
         return torch.as_tensor(np.concatenate(parts), device=self.device)
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ...bodies import farthest_first
 from ...shot import Shot
-from ...shot.cameras import project
 from .cmp import MotionPropagation
 from .splat import Motion
+from .view import View
 
 POINTS_PER_CHARACTER = 32
 """Spots that stand for a character where none were picked."""
@@ -50,49 +50,40 @@ class Spots:
         return len(self.start)
 
 
-def _spots(
-    points: np.ndarray, seen: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int
-) -> tuple[Spots, np.ndarray]:
+def _spots(points: np.ndarray, seen: np.ndarray, view: View) -> tuple[Spots, np.ndarray]:
     """Spots of points (T,K,3) of which ``seen`` (K,) says which frame 0 shows; and indices of those that are kept."""
-    uv, _ = project(points.astype(np.float64), viewmats.astype(np.float64), Ks.astype(np.float64))
-    inside = np.isfinite(uv[0]).all(axis=-1) & (uv[0] >= 0).all(axis=-1) & (uv[0] < (width, height)).all(axis=-1)
+    uv, _ = view.project(points)
+    inside = np.isfinite(uv[0]).all(axis=-1) & (uv[0] >= 0).all(axis=-1) & (uv[0] < (view.width, view.height)).all(-1)
     kept = np.nonzero(inside & seen)[0]
     return Spots(uv[0, kept], uv[1:, kept] - uv[0, kept]), kept
 
 
-def picked_spots(
-    shot: Shot, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int
-) -> tuple[Spots, tuple[str, ...]]:
+def _no_spots(view: View) -> Spots:
+    return Spots(np.zeros((0, 2)), np.zeros((len(view.frames) - 1, 0, 2)))
+
+
+def picked_spots(shot: Shot, view: View) -> Spots:
     """The animator's tracks that the first frame shows.
 
     A track that is hidden later on still leads: nobody but the animator knows better.
-
-    Args:
-        viewmats: (T,4,4); Ks: (T,3,3) pixels of the ``width`` x ``height`` picture.
-
-    Returns:
-        Spots, and the names of tracks that the first frame does not show.
     """
     if not shot.tracks:
-        return Spots(np.zeros((0, 2)), np.zeros((len(viewmats) - 1, 0, 2))), ()
+        return _no_spots(view)
     points = np.stack([track.points for track in shot.tracks], axis=1)
     seen = np.array([bool(track.visibility[0]) for track in shot.tracks])
-    spots, kept = _spots(points, seen, viewmats, Ks, width, height)
-    names = tuple(shot.tracks[i].name for i in kept)
-    absent = tuple(track.name for i, track in enumerate(shot.tracks) if i not in kept)
-    return Spots(spots.start, spots.moved, names), absent
+    spots, kept = _spots(points, seen, view)
+    return Spots(spots.start, spots.moved, tuple(shot.tracks[i].name for i in kept))
 
 
-def character_spots(shot: Shot, viewmats: np.ndarray, Ks: np.ndarray, width: int, height: int) -> Spots:
+def character_spots(shot: Shot, view: View) -> Spots:
     """Evenly spread points of each character that the first frame shows; ``POINTS_PER_CHARACTER`` at most of each."""
-    parts = [Spots(np.zeros((0, 2)), np.zeros((len(viewmats) - 1, 0, 2)))]
+    parts = [_no_spots(view)]
     for character in shot.characters:
         shown = np.nonzero(character.visibility[0])[0]
         if len(shown) == 0:
             continue
         chosen = shown[farthest_first(character.points[0, shown], min(POINTS_PER_CHARACTER, len(shown)))]
-        seen = np.ones(len(chosen), np.bool_)
-        parts.append(_spots(character.points[:, chosen], seen, viewmats, Ks, width, height)[0])
+        parts.append(_spots(character.points[:, chosen], np.ones(len(chosen), np.bool_), view)[0])
     return join(parts)
 
 

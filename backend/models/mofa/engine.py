@@ -1,0 +1,169 @@
+"""The engine that makes videos with MOFA-Video."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...media import resize_frames
+from ...shot import Shot
+from ..engine import Plan, Progress, Result
+from ..memory import place
+from ..placement import Placement
+from ..settings import option
+from ..spec import ModelSpec
+from ..steps import Reporter
+from .build import load_network, network_names, new_scheduler
+from .cmp import MotionPropagation
+from .inputs import first_picture, make_steering, to_tensor
+from .pipeline import MOFAPipeline
+from .plan import fit_picture, make_plan, needs_propagation
+
+_PREVIEW_SIDE = 384
+"""Pixels of a preview's longer side at most."""
+
+
+class MOFAEngine:
+    """One model, loaded on its first generation and kept.
+
+    Args:
+        spec: its description; the weights are in its folder.
+        device: as torch names it; None for a GPU where there is one.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
+        self.spec = spec
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        # The published code runs in half precision; a CPU has no fast one that keeps SVD's range.
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self._loaded: tuple[MOFAPipeline, Placement, MotionPropagation | None] | None = None
+
+    def plan(self, shot: Shot) -> Plan:
+        """See ``Engine.plan``."""
+        return make_plan(self.spec, shot)
+
+    def load(
+        self, plan: Plan, propagation: bool = False, report: Callable[[int, int], None] = lambda step, steps: None
+    ) -> tuple[MOFAPipeline, Placement, MotionPropagation | None]:
+        """Read the weights, unless those of the last job lie so that this one can run.
+
+        Args:
+            propagation: whether CMP is needed, which exact motion does without.
+            report: called with the number of parts read and their count.
+
+        Raises:
+            EngineError: weights that cannot be read, or a job that does not fit into memory.
+        """
+        if self._loaded is not None and not (
+            self._loaded[1].serves(plan) and (self._loaded[2] is not None or not propagation)
+        ):
+            self._loaded = None
+        names = [name for name in network_names(self.spec) if name != "cmp" or propagation]
+        if self._loaded is None:
+            parts: dict[str, Any] = {}
+            for i, name in enumerate(names):
+                report(i, len(names))
+                parts[name] = load_network(self.spec, name, self.dtype)
+            placement = place(parts, self.spec, plan, self.device, self.dtype, {"cmp": ("encoding",)})
+            cmp = parts.pop("cmp", None)
+            pipeline = MOFAPipeline(
+                **parts, scheduler=new_scheduler(self.spec), device=placement.device, dtype=self.dtype
+            )
+            self._loaded = pipeline, placement, cmp
+        report(len(names), len(names))
+        return self._loaded
+
+    @torch.no_grad()
+    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
+        """See ``Engine.generate``."""
+        plan = self.plan(shot)
+        reporter = Reporter(on_progress, cancelled)
+        started = time.monotonic()
+        settings, defaults = shot.settings, self.spec.defaults
+        steps = settings.steps if settings.steps is not None else defaults.steps
+        guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
+        chosen = {name: option(self.spec, shot, name) for name in self.spec.options}
+
+        first, picture_notes = first_picture(shot, fit_picture(self.spec, shot))
+        pipeline, placement, cmp = self.load(
+            plan, needs_propagation(self.spec, shot), lambda step, count: reporter.report("loading", step, count)
+        )
+
+        def propagation() -> MotionPropagation:
+            assert cmp is not None
+            return cmp
+
+        picture = to_tensor(first)
+        steering, notes = make_steering(
+            self.spec,
+            shot,
+            plan.model_frames,
+            picture,
+            propagation,
+            placement.device,
+            lambda step, count: reporter.report("encoding", step, count),
+        )
+
+        def on_step(step: int, count: int, clean: Tensor) -> None:
+            if placement.previews:
+                reporter.denoised(step, count, lambda: self._preview(pipeline, clean, plan))
+            else:
+                reporter.report("denoising", step, count)
+
+        reporter.report("denoising", 0, steps)
+        output = pipeline(
+            picture,
+            steering,
+            num_inference_steps=steps,
+            max_guidance_scale=guidance,
+            conditioning_scale=float(chosen["strength"]),
+            landmark_scale=float(chosen.get("face_strength", 1.0)),
+            parity=bool(chosen["parity"]),
+            window=int(self.spec.limits["window_frames"]),
+            stride=int(self.spec.limits["window_stride"]),
+            generator=torch.Generator("cpu").manual_seed(settings.seed),
+            on_step=on_step,
+            check=reporter.check,
+            output_type="latent",
+        )
+        # The frames that only hold the last pose are not decoded.
+        video = pipeline.decode(
+            output.latents[:, : plan.frames],
+            int(chosen["decode_chunk"]),
+            lambda step, count: reporter.report("decoding", step, count),
+        )
+        frames = resize_frames(_to_frames(video), plan.width, plan.height)
+        metadata = {
+            "model": self.spec.id,
+            "seed": settings.seed,
+            "steps": steps,
+            "guidance": guidance,
+            "options": chosen,
+            "width": plan.width,
+            "height": plan.height,
+            "model_size": list(plan.model_size),
+            "windows": len(plan.windows),
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "placement": str(placement.strategy),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        return Result(frames, shot.clip.fps, (*plan.notes, *picture_notes, *notes, *placement.notes), metadata)
+
+    def _preview(self, pipeline: MOFAPipeline, clean: Tensor, plan: Plan) -> np.ndarray:
+        """The middle of the clip, decoded as a still."""
+        middle = plan.frames // 2
+        frame = _to_frames(pipeline.decode(clean[:, middle : middle + 1], 1))
+        scale = min(1.0, _PREVIEW_SIDE / max(plan.width, plan.height))
+        return resize_frames(frame, max(1, round(plan.width * scale)), max(1, round(plan.height * scale)))[0]
+
+
+def _to_frames(video: Tensor) -> np.ndarray:
+    """(1,3,T,H,W) about [-1, 1] -> (T,H,W,3) uint8."""
+    pixels = ((video[0].permute(1, 2, 3, 0) + 1) * 127.5).clamp(0, 255).round()
+    return pixels.to(torch.uint8).cpu().numpy()
