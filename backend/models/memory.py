@@ -7,7 +7,7 @@ it out with the switches that diffusers has for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -198,9 +198,22 @@ def check_job(engine: Any, shot: Shot) -> Strategy | None:
     """
     if not all(hasattr(engine, name) for name in ("spec", "device", "dtype")):
         return None
-    held = [module for module in getattr(engine, "parts", dict)().values()]
-    free = free_memory(engine.device, held)
+    free = free_memory(engine.device)
+    # What an earlier job left in this process makes room for this one.
+    free = replace(free, ram=free.ram + _reclaimable())
     return check_fits(engine.spec, engine.plan(shot), free, itemsize=engine.dtype.itemsize)
+
+
+_PROGRAM = GB
+"""Bytes of main memory that the program itself takes, with torch."""
+
+
+def _reclaimable() -> int:
+    """Bytes of main memory that this process holds beyond the program itself; mapped files count as free anyway."""
+    import psutil
+
+    held = psutil.Process().memory_info()
+    return max(0, held.rss - getattr(held, "shared", 0) - _PROGRAM)
 
 
 def advice(
