@@ -11,7 +11,8 @@ minute. The same input gives the same bytes. What it does:
 4. merges the 163 bones into SMPL's 24 joints, at most four to a vertex;
 5. takes the ten principal components of shape, scaled to standard deviations, as betas;
 6. finds for each joint a few skin vertices whose weighted mean follows it through all shapes;
-7. paints regions (hair, shirt, ...) on the vertices.
+7. paints regions (hair, shirt, ...) on the vertices;
+8. finds the keypoints of face and hands on the skin.
 
 Frame of reference: Y up, facing +Z, left at +X, metres, pelvis at the origin for every shape.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import body_landmarks
 import makehuman
 import numpy as np
 from scipy.optimize import nnls
@@ -162,8 +164,12 @@ def t_pose_rotations(head: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def t_pose(base: makehuman.Base, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn one shape (M,3) into the T-pose: vertices (M,3) and joints (24,3), pelvis at the origin."""
+def t_pose(base: makehuman.Base, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn one shape (M,3) into the T-pose, pelvis at the origin.
+
+    Returns:
+        Vertices (M,3), joints (24,3), and (20,3) joints and tips of the left hand's fingers, thumb first.
+    """
     heads = np.stack([vertices[points].mean(0) for points in base.heads])
     rotations = t_pose_rotations(dict(zip(base.bones, heads, strict=True)))
     rotations.update({b[:-1] + "R": MIRROR @ r @ MIRROR for b, r in rotations.items()})
@@ -176,7 +182,12 @@ def t_pose(base: makehuman.Base, vertices: np.ndarray) -> tuple[np.ndarray, np.n
     posed = np.einsum("vij,vj->vi", blend[:, :, :3], vertices) + blend[:, :, 3]
     index = {bone: i for i, bone in enumerate(base.bones)}
     joints = np.stack([sum(w * placed[index[b]] for b, w in place_of(joint).items()) for joint in JOINTS])
-    return posed - joints[0], joints - joints[0]
+    fingers = []
+    for finger in range(1, 6):
+        bones = [index[f"finger{finger}-{segment}.L"] for segment in (1, 2, 3)]
+        tip = vertices[np.unique(np.concatenate(base.groups[f"joint-l-finger-{finger}-4"]))].mean(0)
+        fingers += [*placed[bones], placed[bones[2]] + turned[bones[2]] @ (tip - heads[bones[2]])]
+    return posed - joints[0], joints - joints[0], np.stack(fingers) - joints[0]
 
 
 def place_of(joint: str) -> dict[str, float]:
@@ -370,6 +381,7 @@ def make_body() -> dict[str, np.ndarray]:
         f"{1000 * residual.mean(0).max():.1f} ({JOINTS[residual.mean(0).argmax()]});",
         f"vertices a joint {int((regressor > 0).sum(1).min())} to {int((regressor > 0).sum(1).max())}",
     )
+    hung, shares = body_landmarks.landmarks(shapes, new, mirror, np.stack([p[2] for p in posed]))
     shapes = shapes - np.einsum("v,nvx->nx", regressor[0], shapes)[:, None]  # the regressed pelvis is the origin
     mean, components, share = principal_shapes(shapes, faces)
     tall = np.ptp(shapes[:, :, 1], axis=1)
@@ -387,6 +399,8 @@ def make_body() -> dict[str, np.ndarray]:
         "kintree_table": np.array([PARENTS, range(len(JOINTS))], np.int32),
         "regions": paint(mean, regressor @ mean, weights, used >= 13380),
         "region_names": np.array(REGIONS),
+        "landmarks": hung,
+        "landmark_weights": shares,
     }
 
 
@@ -397,7 +411,7 @@ def main() -> None:
     out = parser.parse_args().out
     body = make_body()
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, **body)
+    np.savez_compressed(out, allow_pickle=False, **body)
     print(f"{out}: {len(body['v_template'])} vertices, {len(body['f'])} triangles, {out.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,6 +1,7 @@
 """Bodies of the SMPL family: load, pose, sample. Numpy only, and trimesh to sample."""
 
 from .io import BodyInfo, embedded, list_bodies, load_body
+from .landmarks import Landmarks
 from .model import JOINT_NAMES, BodyError, BodyModel, Posed
 from .sampling import SurfaceSamples, farthest_first, sample_surface
 
@@ -9,6 +10,7 @@ __all__ = [
     "BodyError",
     "BodyInfo",
     "BodyModel",
+    "Landmarks",
     "Posed",
     "SurfaceSamples",
     "embedded",

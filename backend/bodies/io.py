@@ -1,8 +1,9 @@
 """Find and read body models: the embedded one, and the user's own SMPL, SMPL-H and SMPL-X files.
 
 Those come as .npz and as .pkl with the same keys (``v_template``, ``f``, ``weights``, ``shapedirs``, ``posedirs``,
-``J_regressor``, ``kintree_table``, and for hands ``hands_meanl`` and ``hands_meanr``). Pickles are read by pickles.py,
-which runs nothing; of an .npz only these keys are touched, and its pickled ones are refused.
+``J_regressor``, ``kintree_table``, for hands ``hands_meanl`` and ``hands_meanr``, for the face ``lmk_faces_idx`` and
+its like). Pickles are read by pickles.py, which runs nothing; of an .npz only these keys are touched, and its pickled
+ones are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from . import landmarks as marks
 from .check import check_shapes
 from .model import JOINT_NAMES, BodyError, BodyModel
 from .pickles import PickleRefused, load_pickle
@@ -30,7 +32,8 @@ SUFFIXES = (".npz", ".pkl")
 # Keys of the files to fields of BodyModel. shapedirs and kintree_table need more than a new name.
 _ARRAYS = {"v_template": "v_template", "f": "faces", "weights": "weights", "J_regressor": "J_regressor"}
 _OPTIONAL = ("posedirs", "hands_meanl", "hands_meanr", "regions", "region_names")
-_KEYS = (*_ARRAYS, "shapedirs", "kintree_table", *_OPTIONAL)
+_KEYS = (*_ARRAYS, "shapedirs", "kintree_table", *_OPTIONAL, *marks.KEYS)
+_MAX_LANDMARKS = 1 << 16
 _FAMILY = {len(names): family for family, names in JOINT_NAMES.items()}
 # SMPL-X keeps shape and expression in one array: 300 + 100 components, or 10 + 10 in its older files.
 _SMPLX_SHAPES, _SMPLX_OLD = (300, 100), (10, 10)
@@ -220,6 +223,9 @@ def _check_sizes(shapes: dict[str, tuple[int, ...]]) -> None:
     for key in ("hands_meanl", "hands_meanr"):
         if key in shapes and np.prod(shapes[key], dtype=np.int64) != 45:
             raise BodyError(key, f"has the shape {shapes[key]}; 45 numbers are needed")
+    for key in marks.KEYS:
+        if key in shapes and np.prod(shapes[key], dtype=np.int64) > _MAX_LANDMARKS:
+            raise BodyError(key, f"has the shape {shapes[key]}; at most {_MAX_LANDMARKS} numbers are admitted")
     if "region_names" in shapes and (len(shapes["region_names"]) != 1 or shapes["region_names"][0] > 256):
         raise BodyError("region_names", f"has the shape {shapes['region_names']}; at most 256 names are admitted")
     check_shapes(known)
@@ -251,13 +257,14 @@ def _assemble(arrays: dict[str, np.ndarray], id: str, label: str) -> BodyModel:
     if np.isfinite(weights).all() and (total > 0.5).all():
         weights = weights / total  # files are rounded; what is far off is refused by the model's check
     regions = arrays.get("regions")
+    faces = np.clip(_integers("f", arrays["f"]).astype(np.int64), -1, 1 << 30).astype(np.int32)
     return BodyModel(
         id=id,
         family=family,
         joint_names=JOINT_NAMES[family],
         parents=np.clip(parents, -1, 1 << 20).astype(np.int32),
         v_template=floats["v_template"],
-        faces=np.clip(_integers("f", arrays["f"]).astype(np.int64), -1, 1 << 30).astype(np.int32),
+        faces=faces,
         weights=weights,
         shapedirs=shapedirs,
         posedirs=_numbers("posedirs", arrays["posedirs"]) if "posedirs" in arrays else None,
@@ -266,6 +273,7 @@ def _assemble(arrays: dict[str, np.ndarray], id: str, label: str) -> BodyModel:
         region_names=tuple(str(name) for name in arrays.get("region_names", ())),
         expressiondirs=expressiondirs,
         hands_mean=hands,
+        landmarks=marks.read_landmarks(arrays, family, faces, len(floats["v_template"])),
         label=label,
     )
 

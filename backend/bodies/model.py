@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ..shot.types import SMPL_JOINT_NAMES
+from .landmarks import Landmarks
 from .rotations import axis_angle_to_matrix
 
 _FINGERS = tuple(f"{finger}{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in (1, 2, 3))
@@ -78,6 +79,7 @@ class BodyModel:
         hands_mean: (30,3) float32, mean pose of the left and the right hand that a file of SMPL-H or SMPL-X brings,
             or None. Poses are whole rotations, as AMASS and SMPL-X's own files store them (smplx's
             ``flat_hand_mean=True``), so posing does not add it; see ``add_hands_mean``.
+        landmarks: keypoints of face and hands on the skin, or None.
         label: name to show.
         license: SPDX expression, or empty when unknown.
     """
@@ -96,6 +98,7 @@ class BodyModel:
     region_names: tuple[str, ...] = ()
     expressiondirs: np.ndarray | None = None
     hands_mean: np.ndarray | None = None
+    landmarks: Landmarks | None = None
     label: str = ""
     license: str = ""
 
