@@ -201,7 +201,7 @@ def test_missing_files_of_the_encoder_are_named(tmp_path: Path, vae: Autoencoder
 
 
 def test_models_that_use_clip_ask_for_its_files() -> None:
-    using = [spec for spec in find_specs().values() if spec.components["transformer"].get("image_embed_dim")]
+    using = [spec for spec in find_specs().values() if spec.components.get("transformer", {}).get("image_embed_dim")]
     assert using
     for spec in using:
         assert set(IMAGE_ENCODER) <= set(spec.files), spec.id

@@ -82,7 +82,7 @@ def crop_picture(picture: np.ndarray, box: Box, width: int, height: int) -> np.n
     left, top, across, down = box
     image = Image.fromarray(picture)
     size, edges = (width, height), (left, top, left + across, top + down)
-    return np.asarray(image.resize(size, Image.Resampling.LANCZOS, box=edges))
+    return np.array(image.resize(size, Image.Resampling.LANCZOS, box=edges))
 
 
 def crop_box(size: tuple[int, int], aspect: float, extent: tuple[np.ndarray, np.ndarray] | None) -> Box:

@@ -1,0 +1,151 @@
+"""MimicMotion end to end on the CPU, with a tiny configuration and weights from the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from maquette.backend.media import encode_png
+from maquette.backend.models.engine import Cancelled, EngineError, Progress
+from maquette.backend.models.mimicmotion.engine import MimicMotionEngine
+from maquette.backend.models.registry import load_engine
+from maquette.backend.models.spec import read_spec
+from maquette.backend.shot import Settings, Shot
+
+from .conftest import make_shot, tiny_toml, with_character
+
+
+@pytest.fixture(scope="module")
+def engine(model_dir: Path) -> MimicMotionEngine:
+    engine = load_engine("mimicmotion", "cpu", [model_dir])
+    assert isinstance(engine, MimicMotionEngine)
+    return engine
+
+
+def generate(engine: MimicMotionEngine, shot: Shot):
+    return engine.generate(shot, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize(("frames", "width", "height"), [(1, 64, 64), (4, 96, 64), (12, 64, 64)])
+def test_a_shot_becomes_a_video_of_its_length_rate_and_aspect(engine, frames, width, height):
+    result = generate(engine, make_shot(frames, width, height))
+    assert len(result.frames) == frames and result.frames.dtype == np.uint8 and result.fps == 12
+    assert result.frames.shape[2] / result.frames.shape[1] == pytest.approx(width / height, rel=0.05)
+    assert result.frames.std() > 1
+    assert result.metadata["windows"] == (3 if frames == 12 else 1)
+    assert result.metadata["options"]["motion_bucket"] == 127
+
+
+def test_the_seed_decides(engine):
+    first = generate(engine, make_shot(1, seed=1)).frames
+    assert np.array_equal(first, generate(engine, make_shot(1, seed=1)).frames)
+    assert not np.array_equal(first, generate(engine, make_shot(1, seed=2)).frames)
+
+
+@pytest.mark.parametrize("change", ["pose", "picture", "reference pose", "guidance", "fps", "motion_bucket", "noise"])
+def test_every_input_reaches_the_video(engine, change):
+    shot = make_shot(1)
+    character = shot.characters[0]
+    keypoints, looks = character.keypoints, character.reference
+    if change == "pose":
+        moved = keypoints.points.copy()
+        moved[:, 3:5] += (-0.3, 0, 0.3)
+        other = with_character(shot, keypoints=replace(keypoints, points=moved))
+    elif change == "picture":
+        dark = encode_png(np.full((64, 64, 3), 30, np.uint8))
+        other = with_character(shot, reference=replace(looks, image=dark))
+    elif change == "reference pose":
+        moved = looks.keypoints.points.copy()
+        moved[:, 3:5] += (-0.3, 0, 0.3)
+        other = with_character(shot, reference=replace(looks, keypoints=replace(looks.keypoints, points=moved)))
+    elif change == "guidance":
+        other = replace(shot, settings=replace(shot.settings, guidance=1.0))
+    else:
+        name, value = {"noise": ("noise_augmentation", 0.5), "fps": ("fps", 30)}.get(change, (change, 5))
+        other = replace(shot, settings=replace(shot.settings, options={name: value}))
+    assert not np.array_equal(generate(engine, shot).frames, generate(engine, other).frames)
+
+
+def test_progress_tells_every_stage_and_shows_previews(engine):
+    told: list[Progress] = []
+    engine.generate(make_shot(3, 96, 64), told.append, lambda: False)
+    assert list(dict.fromkeys(progress.stage for progress in told)) == ["loading", "encoding", "denoising", "decoding"]
+    for stage in ("loading", "encoding", "denoising", "decoding"):
+        steps = [progress.step for progress in told if progress.stage == stage]
+        assert steps == sorted(steps) and steps[-1] == [p.steps for p in told if p.stage == stage][-1]
+    last = [progress for progress in told if progress.stage == "denoising"][-1]
+    assert last.preview is not None and last.preview.dtype == np.uint8
+    assert last.preview.shape[1] / last.preview.shape[0] == pytest.approx(96 / 64, rel=0.05)
+
+
+@pytest.mark.parametrize("stage", ["loading", "encoding", "denoising", "decoding"])
+def test_it_can_be_stopped_at_every_stage(engine, stage):
+    told: list[Progress] = []
+    with pytest.raises(Cancelled):
+        engine.generate(make_shot(2), told.append, lambda: told[-1].stage == stage)
+    assert told[-1].stage == stage
+    generate(engine, make_shot(2))  # and goes on after that
+
+
+def test_it_stops_between_the_tiles_of_a_step(engine):
+    asked: list[bool] = []
+    told: list[Progress] = []
+
+    def cancelled() -> bool:
+        if told[-1].stage != "denoising":
+            return False
+        asked.append(True)
+        return len(asked) > 3  # once for the report, then before each evaluation: three tiles of two branches
+
+    with pytest.raises(Cancelled):
+        engine.generate(make_shot(12), told.append, cancelled)
+    assert told[-1].step == 0 and len(asked) == 4
+
+
+def test_frame_0_is_not_part_of_the_video(engine):
+    """The reference leads the sequence that is denoised, and is dropped at the end."""
+    told: list[Progress] = []
+    result = engine.generate(make_shot(4), told.append, lambda: False)
+    assert [p.steps for p in told if p.stage == "decoding"][-1] == 5 and len(result.frames) == 4
+
+
+def test_a_shot_from_a_file_gives_the_same_video(engine, tmp_path):
+    shot = make_shot(1)
+    shot.save(tmp_path / "one.shot")
+    assert np.array_equal(generate(engine, Shot.load(tmp_path / "one.shot")).frames, generate(engine, shot).frames)
+
+
+def test_a_shot_with_joints_alone_can_be_rendered(engine):
+    shot = make_shot(2)
+    looks = replace(shot.characters[0].reference, keypoints=None)
+    result = generate(engine, with_character(shot, keypoints=None, reference=looks))
+    assert any("no keypoints" in note for note in result.notes)
+
+
+def test_notes_of_the_picture_reach_the_animator(engine):
+    import io
+
+    from maquette.backend.shot import Media
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.full((64, 64, 4), (200, 100, 50, 128), np.uint8), "RGBA").save(stream, "PNG")
+    shot = make_shot(2)
+    looks = replace(shot.characters[0].reference, image=Media(stream.getvalue(), "image/png"))
+    assert any("plain grey" in note for note in generate(engine, with_character(shot, reference=looks)).notes)
+
+
+def test_weights_that_cannot_be_read_are_explained(tmp_path):
+    (tmp_path / "mimicmotion.toml").write_text(tiny_toml(), "utf-8")
+    (tmp_path / "mimicmotion" / "unet").mkdir(parents=True)
+    (tmp_path / "mimicmotion" / "unet" / "config.json").write_text("{", "utf-8")
+    engine = MimicMotionEngine(read_spec(tmp_path / "mimicmotion.toml"), "cpu")
+    with pytest.raises(EngineError, match=r"unet: cannot be read .* maquette models check mimicmotion"):
+        generate(engine, make_shot(2))
+
+
+def test_settings_default_to_the_descriptions(engine):
+    metadata = generate(engine, replace(make_shot(1), settings=Settings(model="mimicmotion"))).metadata
+    assert (metadata["steps"], metadata["guidance"]) == (2, 2.0)
