@@ -12,6 +12,7 @@ from typing import Any
 
 from ..shot import Shot
 from .engine import Cancelled, Progress, Result
+from .memory import check_job
 from .quality import list_quality
 from .registry import load_engine, model_spec, plan_shot
 from .spec import ModelError, ModelSpec
@@ -46,6 +47,9 @@ def add_render_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
+    parser.add_argument(
+        "--models", action="append", default=[], metavar="DIR", help="folder with more models; may be repeated"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run_render)
 
@@ -59,13 +63,16 @@ def run_render(args: argparse.Namespace) -> int:
         raise ValueError(f"--seed {args.seed}: choose 0 to 4294967295")
     # Another model's options would mean nothing to this one.
     kept = shot.settings.options if changes.get("model", shot.settings.model) == shot.settings.model else {}
-    changes["options"] = {**kept, **_options(model_spec(changes.get("model", shot.settings.model)), args.option)}
+    changes["options"] = {
+        **kept,
+        **_options(model_spec(changes.get("model", shot.settings.model), args.models), args.option),
+    }
     shot = replace(shot, settings=replace(shot.settings, **changes))
     if args.quality is not None:
-        defaults = model_spec(shot.settings.model).defaults
+        defaults = model_spec(shot.settings.model, args.models).defaults
         shot = replace(shot, settings=list_quality()[args.quality].apply(shot.settings, defaults))
     _check_output(args.output)
-    plan = plan_shot(shot)
+    plan = plan_shot(shot, args.models)
     for note in plan.notes:
         print(f"Note: {note}", file=sys.stderr)
 
@@ -73,7 +80,8 @@ def run_render(args: argparse.Namespace) -> int:
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
         with ProgressBar(quiet=args.quiet) as bar:
-            engine = load_engine(shot.settings.model, args.device)
+            engine = load_engine(shot.settings.model, args.device, args.models)
+            check_job(engine, shot)
             result = engine.generate(shot, bar.update, lambda: bool(interrupted))
             write_result(shot, result, args.output, args.frames_dir, bar.update)
     except Cancelled:

@@ -99,6 +99,7 @@ class _Worker:
     def run(self, task: Task) -> None:
         from ..media import MediaError
         from ..models.engine import Cancelled, EngineError
+        from ..models.memory import check_job
         from ..models.registry import ModelError
         from ..shot import Shot, ShotError
 
@@ -108,6 +109,9 @@ class _Worker:
             shutil.rmtree(part, ignore_errors=True)
             engine = self._load(task.model)
             shot = Shot.load(task.folder / "job.shot")
+            # Before any weights are read: a job that cannot fit costs nobody's time.
+            if (strategy := check_job(engine, shot)) is not None:
+                log.info("Job %s, %s: %s", task.job, task.model, strategy)
             result = engine.generate(shot, lambda progress: self._progress(task, progress), self._cancelled)
             self._write(task, part, shot, result)
             report = Report("completed", notes=tuple(result.notes))
