@@ -48,8 +48,12 @@ def test_writes_the_video_the_frames_and_their_settings(render, tmp_path, capsys
 def test_options_reach_the_engine_and_do_not_outlive_their_model(render, tmp_path, model_dir, monkeypatch, capsys):
     shot, out = tmp_path / "a.shot", tmp_path / "a.mp4"
     seen = []
-    monkeypatch.setattr(render_module, "plan_shot", lambda shot: seen.append(dict(shot.settings.options)) or plan(shot))
-    plan = registry.plan_shot
+
+    def plan(shot, folders):
+        seen.append(dict(shot.settings.options))
+        return registry.plan_shot(shot, folders)
+
+    monkeypatch.setattr(render_module, "plan_shot", plan)
     made = make_shot(frames=2)
     replace(made, settings=replace(made.settings, options={"look": "warm"})).save(shot)
     assert render(shot, "-o", out, "--steps", 1, "--device", "cpu", "--quiet", "--option", "grain=0.5") == 0
