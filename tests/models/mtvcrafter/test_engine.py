@@ -1,0 +1,218 @@
+"""From a shot to frames, at tiny sizes with weights by the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from shutil import copytree
+
+import numpy as np
+import pytest
+import torch
+from maquette.backend.models.engine import Cancelled, EngineError
+from maquette.backend.models.mtvcrafter.engine import MTVCrafterEngine
+from maquette.backend.models.registry import find_specs, load_engine, plan_shot, status
+from maquette.backend.shot import Settings, Shot
+
+from tests.builders import png
+
+from .builders import TINY_17B, dancing, tiny_spec, write_lora
+
+RED, BLUE = (220, 40, 30), (30, 60, 210)
+
+
+class Run:
+    """One generation, and what it reported."""
+
+    def __init__(self, engine: MTVCrafterEngine, shot: Shot, stop_at: tuple[str, int] | None = None) -> None:
+        self.reports: list = []
+        self.asked = 0
+
+        def stopped() -> bool:
+            self.asked += 1
+            last = self.reports[-1] if self.reports else None
+            return last is not None and (last.stage, last.step) == stop_at
+
+        self.result = engine.generate(shot, self.reports.append, stopped)
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_7b, tiny_17b) -> dict[str, MTVCrafterEngine]:
+    return {"7b": MTVCrafterEngine(tiny_7b, "cpu"), "17b": MTVCrafterEngine(tiny_17b, "cpu")}
+
+
+@pytest.fixture(params=["7b", "17b"])
+def engine(engines, request) -> MTVCrafterEngine:
+    return engines[request.param]
+
+
+def test_a_shot_becomes_a_film(engine):
+    shot = dancing(20, model=engine.spec.id)
+    run = Run(engine, shot)
+    result = run.result
+    assert result.frames.shape == (20, 32, 32, 3) and result.frames.dtype == np.uint8
+    assert result.frames.std() > 2 and result.fps == shot.clip.fps
+    stages = [report.stage for report in run.reports]
+    assert list(dict.fromkeys(stages)) == ["loading", "encoding", "denoising", "decoding"]
+    denoised = [report for report in run.reports if report.stage == "denoising"]
+    assert [(report.step, report.steps) for report in denoised] == [(0, 2), (1, 2), (2, 2)]
+    assert denoised[-1].preview.shape == (32, 32, 3) and denoised[-1].preview.dtype == np.uint8
+    assert result.metadata["model"] == engine.spec.id and result.metadata["steps"] == 2
+    assert result.metadata["token_loss"] > 0.1
+    assert any("token loss" in note for note in result.notes)
+    assert set(engine.plan(shot).notes) <= set(result.notes)
+
+
+def test_the_registry_finds_and_runs_it(tiny_models, tiny_7b):
+    shot = dancing(9, model="tiny-7b")
+    assert status(find_specs([tiny_models])["tiny-7b"]).available
+    assert plan_shot(shot, [tiny_models]).model_frames == 49
+    engine = load_engine("tiny-7b", "cpu", [tiny_models])
+    assert isinstance(engine, MTVCrafterEngine)
+    assert engine.generate(shot, lambda _: None, lambda: False).frames.shape == (9, 32, 32, 3)
+
+
+def test_seeds_decide(engine):
+    shot = dancing(9, model=engine.spec.id)
+    first, again = (Run(engine, shot).result.frames for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = replace(shot, settings=replace(shot.settings, seed=8))
+    assert np.abs(Run(engine, other).result.frames.astype(int) - first).max() > 8
+
+
+def test_motion_reference_and_steps_matter(engine):
+    shot = dancing(16, model=engine.spec.id)
+    frames = Run(engine, shot).result.frames.astype(int)
+    others = {
+        "motion": dancing(16, model=engine.spec.id, phase=2.0, sway=0.6),
+        "reference": dancing(16, model=engine.spec.id, reference=png(64, 64, BLUE)),
+        "steps": replace(shot, settings=replace(shot.settings, steps=3)),
+        "guidance": replace(shot, settings=replace(shot.settings, guidance=1.0)),
+    }
+    for name, other in others.items():
+        assert np.abs(Run(engine, other).result.frames - frames).max() > 2, name
+
+
+def test_only_17b_reads_the_prompt(engines):
+    for name, engine in engines.items():
+        shot = dancing(9, model=engine.spec.id)
+        texts = [
+            Run(engine, replace(shot, prompt=text)).result.frames for text in ("a person dances", "a person waves")
+        ]
+        assert np.array_equal(*texts) == (name == "7b")
+
+
+def test_joints_outside_the_rig_s_own_camera_do_not_matter(engine):
+    """World and camera move together: the same film."""
+    shot = dancing(9, model=engine.spec.id)
+    turn = np.eye(4, dtype=np.float32)
+    turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    turn[:3, 3] = [3, -2, 1]
+    character = shot.characters[0]
+    moved = replace(
+        shot,
+        clip=replace(shot.clip, viewmats=shot.clip.viewmats @ np.linalg.inv(turn)),
+        characters=(replace(character, joints=character.joints @ turn[:3, :3].T + turn[:3, 3]),),
+    )
+    ours, theirs = (Run(engine, one).result.frames.astype(int) for one in (shot, moved))
+    assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("stop_at", [("loading", 0), ("encoding", 0), ("denoising", 0), ("denoising", 1)])
+def test_cancelling_stops_at_the_next_report(engine, stop_at):
+    reports = []
+    with pytest.raises(Cancelled):
+        engine.generate(
+            dancing(9, model=engine.spec.id),
+            reports.append,
+            lambda: bool(reports) and (reports[-1].stage, reports[-1].step) == stop_at,
+        )
+    assert (reports[-1].stage, reports[-1].step) == stop_at
+
+
+def test_cancelling_stops_within_a_step(engine):
+    """Asked before each of the two evaluations of a guided step."""
+    calls = []
+    handle = engine.parts()["transformer"].register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(Cancelled):
+        engine.generate(dancing(9, model=engine.spec.id), lambda _: None, lambda: len(calls) == 1)
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_long_shots_go_in_windows(engines):
+    engine = engines["17b"]
+    shot = dancing(60, model=engine.spec.id)
+    run = Run(engine, shot)
+    assert run.result.frames.shape == (60, 32, 32, 3) and run.result.metadata["windows"] == 2
+    steps = [(report.step, report.steps) for report in run.reports if report.stage == "denoising"]
+    assert steps == [(i, 4) for i in range(5)]
+    assert [r.step for r in run.reports if r.stage == "decoding"] == [1, 2]
+    alone = Run(engine, dancing(49, model=engine.spec.id)).result.frames
+    np.testing.assert_array_equal(run.result.frames[:49], alone)
+    assert np.abs(np.diff(run.result.frames[48:].astype(int), axis=0)).max() > 0
+
+
+def test_7b_lays_its_square_in_the_middle(engines):
+    engine = engines["7b"]
+    frames = Run(engine, dancing(9, model=engine.spec.id, width=96, height=48)).result.frames
+    assert frames.shape == (9, 32, 64, 3)
+    assert frames[:, :, :16].max() == 0 and frames[:, :, 48:].max() == 0 and frames[:, :, 16:48].std() > 2
+
+
+def test_17b_takes_the_clip_s_shape(engines):
+    engine = engines["17b"]
+    shot = dancing(9, model=engine.spec.id, width=160, height=40)
+    result = Run(engine, shot).result
+    assert result.metadata["model_size"] == [64, 16] and result.frames.shape == (9, 16, 64, 3)
+
+
+def test_few_steps(tiny_17b, tmp_path):
+    copytree(tiny_17b.folder, tmp_path / "tiny-17b")
+    spec = tiny_spec(tmp_path, TINY_17B)
+    write_lora(spec)
+    engine = MTVCrafterEngine(spec, "cpu")
+    shot = dancing(9, model=spec.id)
+    plain = Run(engine, shot).result
+    fast = Run(engine, replace(shot, settings=Settings(options={"few_steps": True}))).result
+    assert (plain.metadata["few_steps"], fast.metadata["few_steps"]) == (False, True)
+    assert (fast.metadata["steps"], fast.metadata["guidance"]) == (1, 1.0)
+    unmerged = Run(engine, replace(shot, settings=Settings(steps=1, guidance=1.0))).result
+    assert np.abs(fast.frames.astype(int) - unmerged.frames).max() > 2
+    np.testing.assert_array_equal(Run(engine, shot).result.frames, plain.frames)
+    path = spec.folder / "lora" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(EngineError, match="not a LoRA for Tiny 17B"):
+        Run(MTVCrafterEngine(spec, "cpu"), replace(shot, settings=Settings(options={"few_steps": True})))
+
+
+def test_refusals_come_before_loading(tiny_7b, monkeypatch):
+    engine = MTVCrafterEngine(tiny_7b, "cpu")
+    monkeypatch.setattr(engine, "load", lambda *_: pytest.fail("weights were read"))
+    shot = dancing(9, model=tiny_7b.id)
+    character = shot.characters[0]
+    broken = replace(character.reference, image=replace(character.reference.image, data=b"no picture"))
+    for changes in ({"joints": None}, {"reference": None}, {"reference": broken}):
+        with pytest.raises(EngineError):
+            Run(engine, replace(shot, characters=(replace(character, **changes),)))
+    with pytest.raises(EngineError, match="at most 49"):
+        Run(engine, dancing(60, model=tiny_7b.id))
+
+
+def test_unreadable_weights_are_said(tiny_7b, tmp_path):
+    copytree(tiny_7b.folder, tmp_path / "tiny-7b")
+    spec = replace(tiny_7b, folder=tmp_path / "tiny-7b")
+    path = spec.folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(
+        EngineError, match="transformer: cannot be read .* run: maquette models check tiny-7b"
+    ) as caught:
+        Run(MTVCrafterEngine(spec, "cpu"), dancing(9, model=spec.id))
+    assert caught.value.field == "settings.model"
+
+
+def test_loading_happens_once(engine, monkeypatch):
+    Run(engine, dancing(9, model=engine.spec.id))
+    before = engine.parts()
+    Run(engine, dancing(12, model=engine.spec.id))
+    assert all(engine.parts()[name] is part for name, part in before.items())
+    assert all(p.dtype == torch.float32 for p in before["tokenizer"].parameters())
