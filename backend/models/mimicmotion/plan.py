@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from ...shot import Clip, Shot
@@ -18,9 +20,31 @@ _SEEN = 4
 """Body keypoints that a frame shows at least, or it is mentioned."""
 
 
+_SHORT_CHECKPOINT = "MimicMotion_1.pth"
+_SHORT_WINDOW = 16
+"""The first published weights, and the frames at once that they were trained on."""
+
+
+def window_of(spec: ModelSpec, shot: Shot) -> int:
+    """Frames that the model takes at once: the shot's choice, else what the weights were trained on."""
+    window = int(option(spec, shot, "window"))
+    if "window" not in shot.settings.options and _SHORT_CHECKPOINT in _made_of(spec):
+        return min(window, _SHORT_WINDOW)
+    return window
+
+
+def _made_of(spec: ModelSpec) -> list[str]:
+    """Names of the published files that the UNet was made of, as noted when they were added; none when unknown."""
+    try:
+        record = json.loads((spec.folder / "unet" / "maquette.json").read_text("utf-8"))
+        return [name for name, _ in record["made_of"]["files"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
 def tiles_of(spec: ModelSpec, shot: Shot) -> list[list[int]]:
     """Frames of each tile, frame 0 being the reference and the shot's first frame 1."""
-    window, overlap = (int(option(spec, shot, name)) for name in ("window", "overlap"))
+    window, overlap = window_of(spec, shot), int(option(spec, shot, "overlap"))
     if overlap > window - 2:
         raise EngineError(
             "settings.options.overlap",
