@@ -10,9 +10,10 @@ from .panels import preferences as view
 
 def _backend_changed(_self: MAQUETTE_AP_preferences, _context: Context) -> None:
     """What was known about another backend says nothing about this one."""
-    from .scene import backends
+    from .scene import backends, readiness
 
     backends.changed()
+    readiness.touch()
 
 
 class MAQUETTE_AP_preferences(AddonPreferences):

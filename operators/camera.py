@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import pi
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 from bpy.types import Operator
 
-from ..scene import camera_moves, camera_paths, rig
+from ..backend.shot import ShotError
+from ..scene import camera_lens, camera_moves, camera_paths, framing_view, rig
 
 _items: list[tuple[str, str, str]] = []
 """Items of the dynamic enum; Blender needs their strings kept alive."""
@@ -119,4 +120,62 @@ class MAQUETTE_OT_add_camera_move(Operator):
             layout.prop(self, name)
 
 
-CLASSES = (MAQUETTE_OT_add_camera_move,)
+class MAQUETTE_OT_frame_55(Operator):
+    """Give the shot's camera the lens that joint-driven models know: 55 degrees over the picture's larger side"""
+
+    bl_idname = "maquette.frame_55"
+    bl_label = "Set 55° Lens"
+    bl_options = {"REGISTER", "UNDO"}
+
+    keep_framing: BoolProperty(
+        name="Keep Framing",
+        description="Move the camera along its view, keys included, so that the characters keep their size",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+    replace_zoom: BoolProperty(
+        name="Replace Zoom",
+        description="Also where the lens is keyed to change: all its keys get the one value",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
+            return True
+        cls.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
+        return False
+
+    def execute(self, context):
+        try:
+            notes = camera_lens.set_trained_lens(
+                context.scene, keep_framing=self.keep_framing, replace_zoom=self.replace_zoom
+            )
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for note in notes:
+            self.report({"INFO"}, note)
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_check_framing(Operator):
+    """Look at the whole shot and say where the bodies lie outside what joint-driven models know"""
+
+    bl_idname = "maquette.check_framing"
+    bl_label = "Check Framing"
+    bl_options = {"REGISTER"}
+
+    def execute(self, context):
+        try:
+            found = framing_view.measure(context.scene)
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for line in found:
+            self.report({"INFO"} if line.level == "OK" else {"WARNING"}, line.message)
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_add_camera_move, MAQUETTE_OT_frame_55, MAQUETTE_OT_check_framing)

@@ -104,30 +104,6 @@ class MAQUETTE_OT_dismiss(Operator):
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_choose_model(Operator):
-    """Choose the model that makes the video"""
-
-    bl_idname = "maquette.choose_model"
-    bl_label = "Choose Model"
-    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
-
-    model: StringProperty(name="Model", options={"SKIP_SAVE"})
-
-    @classmethod
-    def description(cls, context: Context, properties: MAQUETTE_OT_choose_model) -> str:
-        """What the model is, and what it lacks."""
-        item = context.window_manager.maquette.backend.models.get(properties.model)
-        if item is None:
-            return "Choose the model that makes the video"
-        lacks = f"\n\n{item.missing}" if item.missing else ""
-        return (item.description or item.label).rstrip(".") + lacks
-
-    def execute(self, context: Context) -> set[str]:
-        """Note the model in the scene."""
-        context.scene.maquette.model = self.model
-        return {"FINISHED"}
-
-
 class MAQUETTE_OT_tell(Operator):
     """Show a message in the status bar"""
 
@@ -173,6 +149,5 @@ CLASSES = (
     MAQUETTE_OT_cancel,
     MAQUETTE_OT_resume_job,
     MAQUETTE_OT_dismiss,
-    MAQUETTE_OT_choose_model,
     MAQUETTE_OT_tell,
 )

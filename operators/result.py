@@ -10,7 +10,7 @@ from bpy.types import Operator
 from bpy_extras.io_utils import ImportHelper
 
 from ..backend.shot import ShotError
-from ..scene import screen, screen_views
+from ..scene import screen, screen_grid, screen_views
 from ..scene.capture_media import probe_film, resolve
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
@@ -130,4 +130,49 @@ class MAQUETTE_OT_unload_results(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_load_result, MAQUETTE_OT_unload_results)
+def beside(shot: bpy.types.PropertyGroup) -> list[bpy.types.PropertyGroup]:
+    """The results that belong side by side: those that are ticked, else those of the active one's comparison."""
+    picked = [record for record in shot.results if record.picked]
+    if len(picked) > 1 or not 0 <= shot.active_result < len(shot.results):
+        return picked
+    comparison = shot.results[shot.active_result].comparison
+    return [record for record in shot.results if comparison and record.comparison == comparison]
+
+
+class MAQUETTE_OT_show_side_by_side(Operator):
+    """Show the videos of this comparison, or those that are ticked in the list, beside each other and in step"""
+
+    bl_idname = "maquette.show_side_by_side"
+    bl_label = "Show Side by Side"
+    bl_options = {"REGISTER", "UNDO"}
+
+    mode: EnumProperty(
+        name="Show As",
+        description="How the videos appear",
+        items=(
+            ("PLANE", "Planes", "Planes that share the camera's view"),
+            ("STRIP", "Strips", "Strips in the video sequencer that share the picture"),
+        ),
+        default="PLANE",
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if len(beside(context.scene.maquette)) > 1:
+            return True
+        cls.poll_message_set("Tick two or more videos in the list, or choose one of a comparison")
+        return False
+
+    def execute(self, context):
+        try:
+            notices = screen_grid.show_side_by_side(context.scene, beside(context.scene.maquette), self.mode)
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        context.view_layer.update()
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_load_result, MAQUETTE_OT_show_side_by_side, MAQUETTE_OT_unload_results)

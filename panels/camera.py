@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bpy.types import Panel
 
-from .main import SidebarPanel, draw_hint
+from ..scene import models
+from .main import SidebarPanel, draw_hint, draw_text
 
 
 class MAQUETTE_PT_camera(SidebarPanel, Panel):
@@ -27,4 +28,35 @@ class MAQUETTE_PT_camera(SidebarPanel, Panel):
         layout.prop(camera.data, "lens")
 
 
-CLASSES = (MAQUETTE_PT_camera,)
+class MAQUETTE_PT_framing(SidebarPanel, Panel):
+    """How the shot lies in the camera that the chosen model knows"""
+
+    bl_idname = "MAQUETTE_PT_framing"
+    bl_parent_id = "MAQUETTE_PT_camera"
+    bl_label = "Framing"
+
+    @classmethod
+    def poll(cls, context):
+        return models.find(context.scene.maquette.model).needs("joints")
+
+    def draw(self, context):
+        layout, view = self.layout, context.window_manager.maquette
+        row = layout.row(align=True)
+        row.operator("maquette.frame_55", icon="CAMERA_DATA")
+        row.operator("maquette.frame_55", text="Keep Framing").keep_framing = True
+        layout.operator("maquette.check_framing", icon="VIEWZOOM")
+        if view.framed_scene != context.scene.name:
+            return
+        width = context.region.width - 40 if context.region else None  # a sub-panel is set in
+        column = layout.column()
+        column.active = not view.framing_old
+        if view.framing_old:
+            column.label(text="The scene has changed since then", icon="TIME")
+        for line in view.framing:
+            if line.level == "OK":
+                draw_text(column, context, line.message, "CHECKMARK", width)
+            else:
+                draw_hint(column, context, line.message, line.level, width)
+
+
+CLASSES = (MAQUETTE_PT_camera, MAQUETTE_PT_framing)

@@ -42,11 +42,11 @@ def draw_text(layout: UILayout, context: Context, text: str, icon: str = "NONE",
             column.label(text=line, icon="BLANK1" if icon != "NONE" else "NONE")
 
 
-def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO") -> None:
-    """A boxed hint. ``level`` is INFO, WARNING or ERROR."""
+def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO", width: float | None = None) -> None:
+    """A boxed hint. ``level`` is INFO, WARNING or ERROR; ``width`` as for ``draw_text``."""
     box = layout.box()
     box.alert = level == "ERROR"
-    draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level])
+    draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level], width)
 
 
 def duration(seconds: float) -> str:

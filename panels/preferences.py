@@ -96,7 +96,7 @@ def _draw_models(layout: UILayout, context: Context) -> None:
         row = body.split(factor=0.35)
         row.label(text=item.label, icon=icon)
         text = item.missing if item.state == "MISSING" else item.description
-        row.label(text=text)
+        draw_text(row, context, text, width=0.65 * context.region.width)
 
 
 CLASSES = ()

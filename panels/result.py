@@ -23,12 +23,16 @@ class MAQUETTE_UL_results(UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        """Its name, which can be changed here, and the time of day at which it was made."""
+        """A tick for side by side, its name, which can be changed here, and the model that made it."""
         row = layout.row(align=True)
-        row.prop(item, "name", text="", emboss=False, icon="FILE_MOVIE")
-        when = row.row()
-        when.alignment = "RIGHT"
-        when.label(text=item.created[11:])
+        tick = "CHECKBOX_HLT" if item.picked else "CHECKBOX_DEHLT"
+        row.prop(item, "picked", text="", emboss=False, icon=tick)
+        split = row.split(factor=0.5)
+        split.prop(item, "name", text="", emboss=False)
+        made = split.row()
+        made.alignment = "RIGHT"
+        made.active = False
+        made.label(text=item.model_label or item.model)
 
 
 class MAQUETTE_PT_result(SidebarPanel, Panel):
@@ -60,6 +64,10 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
         for mode, label in (("PLANE", "Plane"), ("BACKGROUND", "Background"), ("STRIP", "Strip")):
             load = row.operator("maquette.load_result", text=label)
             load.filepath, load.job, load.mode = bpy.path.abspath(item.filepath), item.job, mode
+        column = layout.column(align=True)
+        row = column.row(align=True)
+        row.operator("maquette.show_side_by_side", icon="IMGDISPLAY").mode = "PLANE"
+        row.operator("maquette.show_side_by_side", text="", icon="SEQUENCE").mode = "STRIP"
         layout.operator("maquette.unload_results", icon="X")
         header, body = layout.panel("maquette_result_details", default_closed=True)
         header.label(text="Details")
@@ -68,7 +76,7 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
             column = body.column(align=True)
             column.label(text=f"Frames {item.frame_start} to {last}, {item.fps:g} fps")
             column.label(text=f"Made {item.created}")
-            column.label(text=f"Model {item.model}, seed {item.seed}")
+            column.label(text=f"{item.model_label or item.model}, seed {item.seed}")
             column.prop(item, "filepath", text="")
 
 

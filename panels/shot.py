@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import bpy
-from bpy.types import Context, Menu, Panel, UILayout
+from bpy.types import Context, Panel, UILayout
 
+from ..scene import models
 from .body import active_character
-from .main import SidebarPanel, draw_hint, draw_text, duration
+from .job import draw_ended, draw_job
+from .main import SidebarPanel, draw_hint, draw_text
+from .models import draw_about, draw_compare, draw_model, draw_options
+from .tracks import draw_tracks
 
 _ICONS = {"OK": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
-_STAGES = {
-    "loading": "Loading the model",
-    "encoding": "Encoding",
-    "denoising": "Denoising",
-    "decoding": "Decoding",
-    "writing": "Writing the video",
-}
-
-
-class MAQUETTE_MT_models(Menu):
-    """The models that the backend knows."""
-
-    bl_idname = "MAQUETTE_MT_models"
-    bl_label = "Model"
-
-    def draw(self, context: Context) -> None:
-        """One entry a model, with whether the backend can run it."""
-        for item in context.window_manager.maquette.backend.models:
-            icon = {"READY": "CHECKMARK", "MISSING": "CANCEL"}.get(item.state, "BLANK1")
-            text = f"{item.label} (files missing)" if item.state == "MISSING" else item.label
-            self.layout.operator("maquette.choose_model", text=text, icon=icon).model = item.name
 
 
 class MAQUETTE_PT_shot(SidebarPanel, Panel):
@@ -42,7 +24,8 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         """Characters, camera, model, background; then the job or the button."""
         layout = self.layout
         scene, view = context.scene, context.window_manager.maquette
-        _draw_characters(layout, context)
+        model = models.find(scene.maquette.model)
+        _draw_characters(layout, context, model)
 
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -51,19 +34,27 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         row = column.row(align=True)
         row.prop(scene, "frame_start", text="Frames")
         row.prop(scene, "frame_end", text="")
-        _draw_model(layout, context)
-        _draw_background(layout, context)
-        _draw_advanced(layout, context)
+        draw_model(layout, context, model)
+        if model.uses("prompt"):
+            layout.prop(scene.maquette, "prompt")
+        layout.prop(scene.maquette, "seed")
+        _draw_background(layout, context, model)
+        draw_options(layout, context, model)
+        if model.uses("tracks"):
+            draw_tracks(layout, context, model)
+        draw_about(layout, context, model)
+        draw_compare(layout, context, model)
+        _draw_advanced(layout, context, model)
 
         layout.separator()
         if view.state not in ("idle", "done", "failed", "cancelled"):
-            _draw_job(layout, context)
+            draw_job(layout, context)
         else:
-            _draw_ended(layout, context)
+            draw_ended(layout, context)
             _draw_generate(layout, context)
 
 
-def _draw_characters(layout: UILayout, context: Context) -> None:
+def _draw_characters(layout: UILayout, context: Context, model: models.Model) -> None:
     view, scene = context.window_manager.maquette, context.scene
     checks = [check for check in view.checks if check.kind == "CHARACTER"] if _fresh(context) else []
     box = layout.box()
@@ -87,7 +78,7 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
             else:
                 draw_text(column, context, check.message, "BLANK1")
         row.prop(obj.maquette, "is_character", text="", icon="X", emboss=False, toggle=True, invert_checkbox=True)
-    if mesh is not None and mesh.maquette.is_character:
+    if mesh is not None and mesh.maquette.is_character and model.uses("reference"):
         marks = mesh.maquette
         header, body = box.panel("maquette_reference", default_closed=True)
         header.label(text=f"Looks of {mesh.name}")
@@ -101,31 +92,26 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
                 body.prop(marks, "reference_frame", text="At Frame")
 
 
-def _draw_model(layout: UILayout, context: Context) -> None:
-    shot, models = context.scene.maquette, context.window_manager.maquette.backend.models
-    chosen = models.get(shot.model)
-    split = layout.split(factor=0.4)
-    label = split.row()
-    label.alignment = "RIGHT"
-    label.label(text="Model")
-    icon = "ERROR" if chosen is not None and chosen.state == "MISSING" else "NONE"
-    split.menu("MAQUETTE_MT_models", text=chosen.label if chosen else shot.model, icon=icon)
-    if chosen is not None and chosen.state == "MISSING":
-        draw_hint(layout, context, chosen.missing, "WARNING")
-    layout.prop(shot, "prompt")
-    layout.prop(shot, "seed")
-
-
-def _draw_background(layout: UILayout, context: Context) -> None:
+def _draw_background(layout: UILayout, context: Context, model: models.Model) -> None:
     shot = context.scene.maquette
-    layout.prop(shot, "background")
-    if shot.background in ("PICTURE", "VIDEO"):
-        layout.prop(shot, "background_path")
-    if shot.background == "SCENE":
+    if model.uses("background"):
+        layout.prop(shot, "background")
+        if shot.background in ("PICTURE", "VIDEO"):
+            layout.prop(shot, "background_path")
+    behind = model.uses("background") and shot.background == "SCENE"
+    if behind or (model.uses("reference") and _renders_looks(context)):
         layout.prop(shot, "render_engine", text="Rendered By")
 
 
-def _draw_advanced(layout: UILayout, context: Context) -> None:
+def _renders_looks(context: Context) -> bool:
+    """Whether a character's reference is rendered from the scene."""
+    return any(
+        obj.type == "MESH" and obj.maquette.is_character and obj.maquette.reference_source == "RENDER"
+        for obj in context.scene.objects
+    )
+
+
+def _draw_advanced(layout: UILayout, context: Context, model: models.Model) -> None:
     scene = context.scene
     header, body = layout.panel("maquette_shot_advanced", default_closed=True)
     header.label(text="Advanced")
@@ -142,7 +128,8 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column = body.column(align=True)
     column.prop(shot, "steps", text="Steps" if shot.steps else "Steps (Auto)")
     column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
-    body.prop(shot, "points")
+    if not model.inputs or model.limit("points"):
+        body.prop(shot, "points")
     body.row(align=True).prop(shot, "show_as")
     body.operator("maquette.export_shot", icon="EXPORT")
 
@@ -156,11 +143,15 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     row = layout.row()
     row.scale_y = 1.8
     row.active = not missing
-    row.operator("maquette.generate", icon="RENDER_ANIMATION")
+    models_in_all = 1 + sum(entry.name != context.scene.maquette.model for entry in context.scene.maquette.compare)
+    text = "Generate" if models_in_all == 1 else f"Generate with {models_in_all} Models"
+    row.operator("maquette.generate", text=text, icon="RENDER_ANIMATION")
     for check in checks:
         draw_hint(layout, context, check.message, check.level)
         if check.kind == "BACKEND":
             _draw_backend(layout, context)
+        if check.kind == "MODEL" and "At Frame to" in check.message:
+            layout.operator("maquette.use_first_frame", icon="FRAME_PREV")
     if not any(check.kind == "BACKEND" for check in checks):
         _draw_local_state(layout, context)
 
@@ -193,69 +184,6 @@ def draw_install(layout: UILayout, context: Context) -> None:
         layout.label(text=backend.local_message)
 
 
-def _draw_job(layout: UILayout, context: Context) -> None:
-    """The job under way."""
-    view = context.window_manager.maquette
-    column = layout.column()
-    if view.scene_name and view.scene_name != context.scene.name:
-        column.label(text=f"For {view.scene_name}", icon="SCENE_DATA")
-    text, detail = _job_words(view)
-    row = column.row(align=True)
-    row.scale_y = 1.3
-    row.progress(factor=view.progress if view.state != "queued" else 0.0, text=text)
-    cancel = row.row(align=True)
-    cancel.enabled = view.state not in ("cancelling", "applying")
-    cancel.operator("maquette.cancel", text="", icon="CANCEL")
-    if detail:
-        draw_text(column, context, detail)
-    if view.preview:
-        column.template_icon(icon_value=view.preview, scale=8.0)
-
-
-def _job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
-    """What stands in the bar, and what beneath it."""
-    left = f"about {duration(view.eta_seconds)} left" if view.eta_seconds >= 0 else ""
-    if view.state == "capturing":
-        return (f"Capturing {view.step} of {view.steps}" if view.steps else "Capturing"), ""
-    if view.state == "queued":
-        ahead = view.queue_position
-        text = "Queued" if ahead < 0 else "Next in the Queue" if ahead == 0 else f"Queued Behind {ahead}"
-        return text, left
-    if view.state == "running":
-        stage = _STAGES.get(view.stage, view.stage.capitalize() or "Running")
-        step = f"step {view.step} of {view.steps}" if view.steps else ""
-        message = "" if view.message == "Generating" else view.message
-        detail = "\n".join(part for part in (", ".join(filter(None, (step, left))), message) if part)
-        return f"{stage} {view.progress:.0%}", detail
-    if view.state == "downloading":
-        return f"Fetching the Video {view.progress:.0%}", ""
-    if view.state == "submitting":
-        return ("Sending" if view.message == "Sending the shot" else "Preparing"), view.message
-    return view.message, ""
-
-
-def _draw_ended(layout: UILayout, context: Context) -> None:
-    """How the last job ended, until that is dismissed."""
-    view = context.window_manager.maquette
-    if view.state == "idle":
-        return
-    box = layout.box()
-    row = box.row()
-    icon = {"done": "CHECKMARK", "failed": "CANCEL", "cancelled": "INFO"}[view.state]
-    text = row.column()
-    text.alert = view.state == "failed"
-    draw_text(text, context, view.message, icon, width=context.region.width - 70)
-    row.operator("maquette.dismiss", text="", icon="X", emboss=False)
-    notes = view.notes.splitlines()
-    if notes:
-        header, body = box.panel("maquette_notes", default_closed=True)
-        header.label(text="1 Note" if len(notes) == 1 else f"{len(notes)} Notes")
-        for note in notes if body is not None else ():
-            draw_text(body, context, note, "DOT")
-    if view.can_resume:
-        box.operator("maquette.resume_job", icon="FILE_REFRESH")
-
-
 def _is_local(context: Context) -> bool:
     addon = context.preferences.addons.get(__name__.rsplit(".", 2)[0])
     return addon is not None and addon.preferences.mode == "LOCAL"
@@ -266,4 +194,4 @@ def _fresh(context: Context) -> bool:
     return context.window_manager.maquette.checked_scene == context.scene.name
 
 
-CLASSES = (MAQUETTE_MT_models, MAQUETTE_PT_shot)
+CLASSES = (MAQUETTE_PT_shot,)

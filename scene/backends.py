@@ -158,7 +158,9 @@ def start_test() -> None:
         _probe.stop()
     view = bpy.context.window_manager.maquette.backend
     try:
-        _probe = Probe.start(asked.address, asked.token, folders.client_id(), folders.user_folder("probe"))
+        _probe = Probe.start(
+            asked.address, asked.token, folders.client_id(), folders.user_folder("probe"), owed=str(owed_file())
+        )
     except OSError as error:
         raise BackendProblem(f"The connection cannot be tested: {error}") from error
     view.test_state, view.test_message = "BUSY", f"Asking {asked.address}"
@@ -262,14 +264,27 @@ def show_models(entries: list[dict[str, Any]]) -> None:
         item.state, item.missing = model.state, model.reason
 
 
+def owed_file() -> Path:
+    """The file of the cancels that the backend in use has not heard of.
+
+    Raises:
+        OSError: its folder cannot be made. BackendProblem: the preferences name no backend.
+    """
+    return folders.user_folder("owed") / f"{_key()}.json"
+
+
 def _cache() -> Path:
     """The file that holds what the backend in use last said of its models; each backend has its own.
 
     Raises:
         OSError: its folder cannot be made. BackendProblem: the preferences name no backend.
     """
-    name = "local" if is_local() else hashlib.sha256(server_address().encode()).hexdigest()[:16]
-    return folders.user_folder("models") / f"{name}.json"
+    return folders.user_folder("models") / f"{_key()}.json"
+
+
+def _key() -> str:
+    """A file name for the backend in use; the local one has another address each time it starts."""
+    return "local" if is_local() else hashlib.sha256(server_address().encode()).hexdigest()[:16]
 
 
 def _cached_models() -> list[dict[str, Any]]:

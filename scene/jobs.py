@@ -21,6 +21,7 @@ import bpy
 
 from ..backend.client import Follower, FollowSpec
 from ..backend.client import state as s
+from ..backend.client.owed import owe
 from ..backend.client.process import is_alive, read_json, write_json
 from . import backends, capture, folders, job_shots, job_view, library, readiness
 from .job_reports import events_of, reason
@@ -110,6 +111,8 @@ class Runner:
                 self._start_worker(first=True)
             case s.CancelJob(run):
                 if self._follower is None:
+                    if self._to_start is not None and self._to_start.job:
+                        owe(backends.owed_file(), self._to_start.job)
                     self._to_start = None
                     self.dispatch(s.BackendCancelled(run))
                 else:
@@ -211,6 +214,7 @@ class Runner:
             folder = self._folders.get(start.run)
             if folder is None:
                 folder = self._folders[start.run] = folders.user_folder("jobs", uuid.uuid4().hex)
+            stem = Path(start.shot).stem if start.shot else "shot"
             spec = FollowSpec(
                 address=target.address,
                 token=target.token,
@@ -218,8 +222,9 @@ class Runner:
                 results=str(folders.results_folder()),
                 shot=start.shot,
                 job=start.job,
-                name=Path(start.shot).stem if start.shot else "shot",
+                name="_".join(filter(None, (stem, self.state.model if self.state.several else ""))),
                 patience=PATIENCE,
+                owed=str(backends.owed_file()),
             )
             self._follower = Follower.start(spec, folder)
         except Exception as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bpy
 
-from . import backends, model_checks, models, options
+from . import backends, framing_view, model_checks, models, options
 from .checks import Check
 
 _SECONDS = 0.5
@@ -31,11 +31,13 @@ def publish(now: bool = False) -> bool:
     scene = bpy.context.scene
     if scene is None:
         return False
-    fresh = any([options.ensure(scene, model) for model in (scene.maquette.model, *scene.maquette.compare.keys())])
+    shown = (scene.maquette.model, *scene.maquette.compare.keys())
+    fresh = scene.library is None and any([options.ensure(scene, model) for model in shown])
     other = scene.name != _checked_scene
     if not now and not other and (not _dirty or time.monotonic() - _checked_at < _SECONDS):
         return fresh
     _dirty, _checked_at, _checked_scene = False, time.monotonic(), scene.name
+    fresh |= framing_view.publish(scene)
     found = check(scene)
     view = bpy.context.window_manager.maquette
     shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]

@@ -118,6 +118,10 @@ def _planes(
         raise ShotError("camera", "the scene has none to show the videos to; add a camera and make it active")
     depths = screen_depth.depths(scene, cameras, "FRONT", 0.0, start, duration)
     screen_views.remove_screens(scene, "PLANE")
+    for camera, spans in cameras.items():
+        behind = screen_plane.add_backdrop(scene, camera, playbacks[0], depths[camera])
+        if len(cameras) > 1:
+            screen_plane.show_between(behind, spans)
     for name, playback, place in zip(labels(records), playbacks, places, strict=True):
         image = load_image(playback)
         for camera, spans in cameras.items():

@@ -35,6 +35,8 @@ class Cell:
 
 
 WHOLE = Cell()
+_BEHIND = 1.01
+"""How much farther a backdrop stands than what is before it."""
 
 
 def add_plane(
@@ -81,7 +83,7 @@ def add_label(
     curve = bpy.data.curves.new(name, "FONT")
     curve.body = text
     curve.align_x, curve.align_y = "CENTER", "CENTER"
-    curve.materials.append(_paint(name, playback))
+    curve.materials.append(_paint(name, playback, 1.0))
     label = bpy.data.objects.new(name, curve)
     label.hide_select = True
     _hang(label, scene, camera, playback, depth)
@@ -180,8 +182,26 @@ def _material(name: str, playback: Playback, image: bpy.types.Image) -> bpy.type
     return material
 
 
-def _paint(name: str, playback: Playback) -> bpy.types.Material:
-    """White that no light of the scene changes."""
+def add_backdrop(
+    scene: bpy.types.Scene, camera: bpy.types.Object, playback: Playback, depth: float
+) -> bpy.types.Object:
+    """Add a dark plane that fills ``camera``'s view behind what stands at ``depth``."""
+    name = f"Maquette Backdrop {camera.name}"
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([(-0.5, -0.5, 0), (0.5, -0.5, 0), (0.5, 0.5, 0), (-0.5, 0.5, 0)], [], [(0, 1, 2, 3)])
+    mesh.materials.append(_paint(name, playback, 0.01))
+    plane = bpy.data.objects.new(name, mesh)
+    plane.hide_select = True
+    _hang(plane, scene, camera, playback, depth * _BEHIND)
+    _drive(plane, "scale", 0, f"{_UNIT}*(1 if {_WIDE} else {_ASPECT})", scene, camera)
+    _drive(plane, "scale", 1, f"{_UNIT}/({_ASPECT} if {_WIDE} else 1)", scene, camera)
+    _drive(plane, "location", 0, f"{_UNIT}*s", scene, camera, s="shift_x")
+    _drive(plane, "location", 1, f"{_UNIT}*s", scene, camera, s="shift_y")
+    return plane
+
+
+def _paint(name: str, playback: Playback, grey: float) -> bpy.types.Material:
+    """A grey that no light of the scene changes."""
     material = bpy.data.materials.new(name)
     material[TAG] = playback.key
     if material.node_tree is None:
@@ -191,8 +211,9 @@ def _paint(name: str, playback: Playback) -> bpy.types.Material:
     tree.nodes.clear()
     emission = tree.nodes.new("ShaderNodeEmission")
     output = tree.nodes.new("ShaderNodeOutputMaterial")
+    emission.inputs["Color"].default_value = (grey, grey, grey, 1.0)
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
-    material.diffuse_color = (1.0, 1.0, 1.0, 1.0)
+    material.diffuse_color = (grey, grey, grey, 1.0)
     return material
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import threading
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +50,9 @@ class FakeBackend:
         obeys: whether a cancel is obeyed at once.
         jobs, shots: what has been sent, by job id.
         cancels: ids of the jobs that were to be cancelled.
+        models: what it says of its models.
+        film: the video of every job; films: those of jobs for certain models.
+        scripts: like ``script``, by the model that the shot asks for; those of other models go through ``script``.
     """
 
     def __init__(self) -> None:
@@ -60,6 +65,10 @@ class FakeBackend:
         self.shots: dict[str, bytes] = {}
         self.clients: set[str] = set()
         self.cancels: list[str] = []
+        self.models: list[dict[str, Any]] = MODELS
+        self.film = FILM
+        self.films: dict[str, bytes] = {}
+        self.scripts: dict[str, list[dict[str, Any]]] = {}
         self.changed = threading.Condition()
         self.closed = False
         backend = self
@@ -114,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return None
         if path == "/v1/models":
-            return self._json(200, {"data": MODELS})
+            return self._json(200, {"data": self.fake.models})
         parts = path.strip("/").split("/")
         job = self.fake.jobs.get(parts[2]) if len(parts) > 2 else None
         if job is None:
@@ -124,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[3] == "preview":
             return self._bytes(200, PICTURE, "image/png")
         if parts[3] == "content":
-            return self._bytes(200, FILM, "video/mp4")
+            return self._bytes(200, self.fake.films.get(job["model"], self.fake.film), "video/mp4")
         return self._events(job)
 
     def do_POST(self) -> None:
@@ -133,17 +142,19 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if self.fake.refuse:
             return self._error(*self.fake.refuse)
+        shot = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+        model = _model_of(shot)
         with self.fake.changed:
             name = f"vid_{len(self.fake.jobs):08d}"
             job: dict[str, Any] = {
-                "id": name, "object": "video", "status": "queued", "name": "shot", "model": "isa-nano",
+                "id": name, "object": "video", "status": "queued", "name": "shot", "model": model,
                 "queue_position": 0, "stage": None, "step": None, "steps": None, "progress": 0, "eta_seconds": None,
                 "notes": [], "plan": None, "error": None,
             }  # fmt: skip
-            for values in self.fake.script:
+            for values in self.fake.scripts.get(model, self.fake.script):
                 job.update(values)
             self.fake.jobs[name] = job
-            self.fake.shots[name] = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+            self.fake.shots[name] = shot
         return self._json(201, job)
 
     def do_DELETE(self) -> None:
@@ -198,6 +209,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _model_of(shot: bytes) -> str:
+    """The model that a .shot file asks for."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(shot)) as archive:
+            return str(json.loads(archive.read("shot.json"))["settings"]["model"])
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        return "isa-nano"
 
 
 MODELS = [

@@ -15,11 +15,13 @@ class Layout:
         texts: every label, in order.
         operators: every operator's id, in order.
         properties: every property's name, in order.
+        greyed: every operator's text that cannot be pressed.
     """
 
-    _OWN = ("texts", "operators", "properties")
+    _OWN = ("texts", "operators", "properties", "greyed")
 
     def __init__(self, of: Layout | None = None) -> None:
+        self.enabled = of.enabled if of is not None else True
         for name in self._OWN:
             setattr(self, name, getattr(of, name) if of is not None else [])
 
@@ -45,6 +47,8 @@ class Layout:
         self.operators.append(idname)
         if text:
             self.texts.append(text)
+        if not self.enabled:
+            self.greyed.append(text)
         return _Properties(getattr(getattr(bpy.ops, module), name).get_rna_type())
 
     def operator_menu_enum(self, idname: str, prop: str, text: str = "", icon: str = "NONE") -> Any:

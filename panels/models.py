@@ -1,0 +1,103 @@
+"""The Shot panel's part about models: which one, what it takes, its options, and what it is compared with."""
+
+from __future__ import annotations
+
+from bpy.types import Context, Menu, UILayout
+
+from ..scene import models, options
+from .main import draw_hint, draw_text
+
+_ICONS = {"READY": "CHECKMARK", "MISSING": "CANCEL", "UNKNOWN": "BLANK1"}
+
+
+class MAQUETTE_MT_models(Menu):
+    """The models that the backend knows."""
+
+    bl_idname = "MAQUETTE_MT_models"
+    bl_label = "Model"
+
+    def draw(self, context: Context) -> None:
+        """One entry a model, with whether the backend can run it; the tooltip says the rest."""
+        for model in models.everyone():
+            row = self.layout.row()
+            row.enabled = model.state != "MISSING"
+            text = f"{model.label} (cannot run)" if model.state == "MISSING" else model.label
+            row.operator("maquette.choose_model", text=text, icon=_ICONS[model.state]).model = model.id
+        self.layout.separator()
+        self.layout.operator("maquette.test_connection", text="Ask the Backend Again", icon="FILE_REFRESH")
+
+
+def draw_model(layout: UILayout, context: Context, model: models.Model) -> None:
+    """The model, and why it cannot run."""
+    split = layout.split(factor=0.4)
+    label = split.row()
+    label.alignment = "RIGHT"
+    label.label(text="Model")
+    missing = model.state == "MISSING"
+    split.menu("MAQUETTE_MT_models", text=model.label, icon="ERROR" if missing else "NONE")
+
+
+def draw_about(layout: UILayout, context: Context, model: models.Model) -> None:
+    """What the model takes, its limits and its licence."""
+    if not model.inputs:
+        return
+    header, body = layout.panel("maquette_model_about", default_closed=True)
+    header.label(text=f"About {model.label}")
+    if body is None:
+        return
+    if model.description:
+        draw_text(body, context, model.description)
+    for line in model.takes():
+        draw_text(body, context, line, "FORWARD")
+    if bounds := model.bounds():
+        draw_text(body, context, ". ".join(bounds), "DRIVER_DISTANCE")
+    if model.license:
+        draw_text(body, context, f"Licence: {model.license}", "INFO")
+
+
+def draw_options(layout: UILayout, context: Context, model: models.Model) -> None:
+    """What this model alone lets the animator choose."""
+    found = options.entries(context.scene, model.id)
+    if not found:
+        return
+    header, body = layout.panel("maquette_model_options", default_closed=True)
+    changed = sum(bool(entry.stored) for entry, _ in found)
+    header.label(text="Options" if not changed else f"Options ({changed} set)")
+    if body is None:
+        return
+    body.use_property_split = True
+    body.use_property_decorate = False
+    for entry, described in found:
+        row = body.row(align=True)
+        row.prop(entry, f"as_{described.kind}", text=described.label)
+        icon = "LOOP_BACK" if entry.stored else "DOT"
+        reset = row.operator("maquette.reset_option", text="", icon=icon, emboss=False)
+        reset.model, reset.option = model.id, described.name
+
+
+def draw_compare(layout: UILayout, context: Context, model: models.Model) -> None:
+    """Further models that make the same shot."""
+    others = [other for other in models.everyone() if other.id != model.id]
+    compare = context.scene.maquette.compare
+    ticked = [other for other in others if other.id in compare]
+    if not others:
+        return
+    header, body = layout.panel("maquette_compare", default_closed=True)
+    header.label(text=f"Compare With ({len(ticked)})" if ticked else "Compare With")
+    if body is None:
+        return
+    column = body.column(align=True)
+    for other in sorted(others, key=lambda each: each.state == "MISSING"):
+        row = column.row(align=True)
+        row.alignment = "LEFT"
+        on = other.id in compare
+        row.enabled = on or other.state != "MISSING"
+        text = f"{other.label} (cannot run)" if other.state == "MISSING" else other.label
+        icon = "CHECKBOX_HLT" if on else "CHECKBOX_DEHLT"
+        row.operator("maquette.compare_model", text=text, icon=icon, emboss=False).model = other.id
+    for check in context.window_manager.maquette.checks:
+        if check.kind == "COMPARE" and context.window_manager.maquette.checked_scene == context.scene.name:
+            draw_hint(body, context, check.message, check.level)
+
+
+CLASSES = (MAQUETTE_MT_models,)
