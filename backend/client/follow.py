@@ -29,6 +29,7 @@ class FollowSpec:
         frames: also fetch the zip of PNGs.
         timeout: seconds for each answer.
         patience: seconds to keep trying while the backend does not answer.
+        owed: file in which cancels are kept that this backend has not heard of; empty to keep none.
     """
 
     address: str
@@ -41,6 +42,7 @@ class FollowSpec:
     frames: bool = False
     timeout: float = 10.0
     patience: float = 300.0
+    owed: str = ""
 
 
 class Follower:

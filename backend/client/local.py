@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -23,6 +24,8 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 _CHECK = ("-c", "import torch, diffusers, fastapi, uvicorn, sse_starlette, maquette.backend.cli")
 _STOP_SECONDS = 15.0
+_ABSENT = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|(?<=No module named )([\w.]+)$", re.MULTILINE)
+"""A package that a Python lacks, by its last words."""
 
 
 @dataclass(frozen=True)
@@ -271,10 +274,17 @@ class LocalBackend:
             how = f" (signal {-code})" if code is not None and code < 0 else f" (exit {code})" if code else ""
             last = tail(self.log, 4)
             self._forget_server()
-            self._status = LocalStatus(
-                "dead",
-                message=f"The local backend has ended{how}. Start it again; its jobs are kept. Its last words:\n{last}",
-            )
+            message = f"The local backend has ended{how}. Start it again; its jobs are kept. Its last words:\n{last}"
+            absent = _ABSENT.search(last)
+            if absent is not None and self._given:
+                message = (
+                    f"The Python at {self.python} lacks the backend's package {absent[1]!r}. Install them there with: "
+                    f"{self.python} -m pip install 'maquette[backend]'. Or clear Existing Python in the preferences, "
+                    "and Maquette installs a backend of its own."
+                )
+            elif absent is not None:
+                message = f"The installed backend is incomplete: it lacks {absent[1]!r}. Install it again."
+            self._status = LocalStatus("dead", message=message)
             return
         if self._status.state == "starting":
             info = read_json(self.folder / "server.json")

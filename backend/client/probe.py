@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING or __package__:
     from .api import BackendClient
     from .errors import BackendError
+    from .owed import settle
     from .process import kill_group, read_json, spawn, tail, write_json
 else:
 
@@ -33,6 +34,7 @@ else:
     _load_siblings()
     from maquette_client.api import BackendClient
     from maquette_client.errors import BackendError
+    from maquette_client.owed import settle
     from maquette_client.process import kill_group, read_json, spawn, tail, write_json
 
 
@@ -45,13 +47,20 @@ class Probe:
 
     @classmethod
     def start(
-        cls, address: str, token: str, client_id: str, folder: str | os.PathLike[str], timeout: float = 10.0
+        cls,
+        address: str,
+        token: str,
+        client_id: str,
+        folder: str | os.PathLike[str],
+        timeout: float = 10.0,
+        owed: str = "",
     ) -> Probe:
         """Start asking.
 
         Args:
             folder: scratch folder of this probe alone; made if missing.
             timeout: seconds to wait for each answer.
+            owed: file of cancels that this backend has not heard of; they are said when it answers.
 
         Raises:
             OSError: the folder cannot be written or the interpreter not started.
@@ -61,7 +70,10 @@ class Probe:
         for name in ("probe.json", "probe.log"):
             (folder / name).unlink(missing_ok=True)
         spec_path = folder / "probe.spec.json"
-        spec = {"address": address, "token": token, "client_id": client_id, "timeout": timeout, "folder": str(folder)}
+        spec = {
+            "address": address, "token": token, "client_id": client_id, "timeout": timeout, "folder": str(folder),
+            "owed": owed,
+        }  # fmt: skip
         write_json(spec_path, spec, private=True)
         try:
             process = spawn(
@@ -97,6 +109,8 @@ def ask(spec: dict[str, Any]) -> dict[str, Any]:
         with BackendClient(spec["address"], spec["token"], spec["client_id"], spec["timeout"]) as client:
             answer["health"] = client.health()
             answer["models"] = client.models()
+            if spec.get("owed"):
+                settle(spec["owed"], client)
     except BackendError as error:
         answer["error"] = error.message
     except Exception as error:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING or __package__:
     from .api import BackendClient
     from .errors import BackendError
     from .follow import ENDED, initial_state
+    from .owed import owe, settle, settled
     from .process import parent_is, replace, write_json
 else:
 
@@ -39,6 +41,7 @@ else:
     from maquette_client.api import BackendClient
     from maquette_client.errors import BackendError
     from maquette_client.follow import ENDED, initial_state
+    from maquette_client.owed import owe, settle, settled
     from maquette_client.process import parent_is, replace, write_json
 
 _PREVIEW_SECONDS = 0.7
@@ -81,6 +84,8 @@ class Worker:
     def _run(self, client: BackendClient) -> None:
         self._tell(message=f"Connecting to {client.address}")
         client.health()
+        if self.spec["owed"]:
+            settle(self.spec["owed"], client, but="" if self.cancelled.is_set() else self.report["job"])
         if self.report["job"] and self.spec["shot"]:
             try:
                 client.job(self.report["job"])
@@ -157,8 +162,8 @@ class Worker:
             if self.cancelled.is_set():
                 raise BackendError(
                     "unreachable",
-                    f"Cancelled here, but the backend at {client.address} does not answer and could not be told: when "
-                    "it is back the job may still run there.",
+                    f"Cancelled here, but the backend at {client.address} does not answer: it is told when it is "
+                    "asked for the next time, and may work on the job until then.",
                 )
             try:
                 client.job(job_id)
@@ -301,20 +306,34 @@ class Worker:
 
     def _watch(self) -> None:
         """Beside the requests, which may wait for the network for long."""
-        told = False
+        told = noted = False
         while True:
             if not parent_is(self.spec["parent_pid"]):
                 os._exit(3)
             if not self.cancelled.is_set() and (self.folder / "cancel").exists():
                 self.cancelled.set()
             if self.cancelled.is_set() and self.report["job"] and not told:
+                if not noted:
+                    # Before it is tried: this process may be ended while it waits for an answer.
+                    self._note(owe)
+                    noted = True
                 try:
                     with self._client() as client:
                         client.cancel(self.report["job"])
                     told = True
                 except BackendError as error:
                     told = not error.transient
+                if told:
+                    self._note(settled)
             time.sleep(0.2)
+
+    def _note(self, how: Callable[[str, str], None]) -> None:
+        """Write down whether the backend is owed this job's cancel."""
+        try:
+            if self.spec["owed"]:
+                how(self.spec["owed"], self.report["job"])
+        except OSError as error:
+            print(f"{self.spec['owed']}: {error}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -32,6 +32,9 @@ PELVIS_REST: dict[str, tuple[float, float, float]] = {
 """About where the pelvis lies in the mean body of each family, metres, canonical frame. Stands in where the licensed
 body is not at hand; an error here moves a whole clip by a constant few centimetres, before it is put on the floor."""
 
+_WORTH_TELLING = 5e-4
+"""Of a path's length: what rounds to no change at all is not told."""
+
 
 def to_family(motion: BodyMotion, family: str) -> BodyMotion:
     """The same motion with the joints of another family; body, fingers and face go to their counterparts.
@@ -109,7 +112,8 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
     if told:
         start = pelvis[:1] * (1, 1, 0)
         moved = replace(moved, trans=((pelvis - start) * scale + start - rest).astype(np.float32))
-        moved = moved.noting(f"path scaled by {scale:.3f} so that standing feet do not slide")
+        if abs(scale - 1) >= _WORTH_TELLING:
+            moved = moved.noting(f"path scaled by {scale:.3f} so that standing feet do not slide")
     return floor(moved, body, follow=follow)
 
 
