@@ -54,7 +54,7 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
     picture is kept and squeezed by a few percent, so that the result still lies over the Blender render.
 
     Raises:
-        EngineError: a size that no model takes.
+        EngineError: a size or a shape that the model cannot take.
     """
     settings, clip = shot.settings, shot.clip
     for name in ("width", "height"):
@@ -67,7 +67,12 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
     heights = [side for side in sides if side]
     short = min(heights) * min(aspect, 1.0) if heights else min(spec.defaults.width, spec.defaults.height)
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
-    short = max(least, min(short, most, most / wide))
+    if wide > most / least:
+        raise EngineError(
+            "clip",
+            f"{clip.width} x {clip.height} is too long and narrow: {spec.label} makes {least} to {most} pixels a side",
+        )
+    short = max(least, min(short, most / wide))
     short = max(multiple, int(short + 0.5) // multiple * multiple)
     long = short * wide
     if option(spec, shot, "parity"):
@@ -75,7 +80,7 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
         size = (max(multiple, scaled[0] // multiple * multiple), short)
         result = size
     else:
-        size = scaled = (max(multiple, multiple * round(long / multiple)), short)
+        size = scaled = (min(max(multiple, multiple * round(long / multiple)), most), short)
         scale = sqrt(size[0] * size[1] / wide)
         exact = size[0] * min(clip.width, clip.height) == size[1] * max(clip.width, clip.height)
         result = size if exact else (_even(scale * wide), _even(scale))
