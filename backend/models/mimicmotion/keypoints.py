@@ -16,6 +16,8 @@ from ...shot import (
     BODY_KEYPOINTS,
     FACE_KEYPOINTS,
     KEYPOINT_NAMES,
+    LEFT_HAND_KEYPOINTS,
+    RIGHT_HAND_KEYPOINTS,
     SMPL_JOINT_NAMES,
     Character,
     Keypoints,
@@ -35,6 +37,12 @@ _CONFIDENCE[KeypointState.VISIBLE] = 1.0
 _NECK = KEYPOINT_NAMES.index("neck")
 _SHOULDERS = [KEYPOINT_NAMES.index(f"{side}_shoulder") for side in ("right", "left")]
 _FRONT = [KEYPOINT_NAMES.index(name) for name in ("nose", "right_eye", "left_eye")]
+_HAND_ROOTS = tuple(
+    (KEYPOINT_NAMES.index(f"{side}_wrist"), KEYPOINT_NAMES.index(f"{side}_hand_wrist"), hand)
+    for side, hand in (("left", LEFT_HAND_KEYPOINTS), ("right", RIGHT_HAND_KEYPOINTS))
+)
+"""Wrist of the body, wrist of the hand, all of the hand."""
+
 _FACIAL = np.isin(np.arange(len(KEYPOINT_NAMES)), _FRONT)
 _FACIAL[FACE_KEYPOINTS] = True
 """Nose, eyes and face."""
@@ -85,6 +93,7 @@ def project_pose(
         viewmats: (T,4,4) world to OpenCV camera. Ks: (T,3,3) pixels.
         box: left, top, width and height in those pixels of what the map shows.
     """
+    keypoints = _with_hand_roots(keypoints)
     uv, _ = project(keypoints.points.astype(np.float64), viewmats.astype(np.float64), Ks.astype(np.float64))
     left, top, width, height = box
     points = (uv - (left, top)) / (width, height)
@@ -161,6 +170,15 @@ def reference_keypoints(character: Character, keypoints: Keypoints, field: str) 
     return Keypoints(points, state), [
         f"The reference of {character.name} holds no keypoints: its pose was carried over with the skin"
     ]
+
+
+def _with_hand_roots(keypoints: Keypoints) -> Keypoints:
+    """Hands that have fingers but no wrist of their own begin at the body's wrist."""
+    points, state = keypoints.points.copy(), keypoints.state.copy()
+    for wrist, root, fingers in _HAND_ROOTS:
+        lone = (state[:, root] == KeypointState.ABSENT) & (state[:, fingers] != KeypointState.ABSENT).any(axis=1)
+        points[lone, root], state[lone, root] = points[lone, wrist], state[lone, wrist]
+    return Keypoints(points, state)
 
 
 def _nearest(points: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -162,9 +162,7 @@ def make_shot(
         rest_points=np.zeros(points.shape[1:], np.float32),
         visibility=np.ones(points.shape[:2], bool),
         joints=joints,
-        body=BodyPose(
-            "maquette_neutral", np.zeros(10, np.float32), poses.astype(np.float32), np.zeros((frames, 3), np.float32)
-        ),
+        body=BodyPose("maquette_neutral", np.zeros(10, np.float32), poses.astype(np.float32), still.astype(np.float32)),
         reference=looks,
         keypoints=keypoints,
     )

@@ -82,6 +82,14 @@ def test_a_face_that_looks_away_is_left_out():
     assert (profile.confidence[:, INDEX["right_eye"]] == SELF_OCCLUDED_CONFIDENCE).all()
 
 
+def test_hands_without_a_wrist_begin_at_the_bodys():
+    pose = pose_of(make_shot(), {"left_hand_wrist": KeypointState.ABSENT})
+    np.testing.assert_array_equal(pose.points[:, INDEX["left_hand_wrist"]], pose.points[:, INDEX["left_wrist"]])
+    assert (pose.confidence[:, INDEX["left_hand_wrist"]] == 1).all()
+    fingers = {name: KeypointState.ABSENT for name in KEYPOINT_NAMES if name.startswith("left_hand")}
+    assert not pose_of(make_shot(), fingers).confidence[:, INDEX["left_hand_wrist"]].any()
+
+
 def test_what_is_outside_of_the_picture_or_behind_the_camera_is_not_drawn():
     shot = make_shot()
     turned = shot.clip.viewmats.copy()
