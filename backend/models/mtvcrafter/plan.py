@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import ceil, log, sqrt
 from typing import Any
 
-from ...shot import Shot
+import numpy as np
+
+from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..engine import EngineError, Plan
 from ..settings import check_settings, option
@@ -18,6 +20,9 @@ _GROUP = 4
 """Frames of a latent frame; latent 0 holds one."""
 
 _MOSTLY = 0.5
+
+_ANOTHER_POSE = 0.15
+"""Metres that a spot of the body may lie elsewhere in the reference's camera than in the shot's first one."""
 
 
 def sampling(spec: ModelSpec) -> dict[str, Any]:
@@ -39,15 +44,12 @@ def few_steps(spec: ModelSpec, shot: Shot) -> bool:
 
 
 def steps_and_guidance(spec: ModelSpec, shot: Shot) -> tuple[int, float]:
-    """Denoising steps and guidance of a shot; the few-step LoRA has its own number and takes no guidance."""
-    settings, fast = shot.settings, few_steps(spec, shot)
-    steps = int(sampling(spec)["few_steps"]) if fast else spec.defaults.steps
-    guidance = 1.0 if fast else spec.defaults.guidance
-    if settings.steps is not None:
-        steps = settings.steps
-    if settings.guidance is not None and not fast:
-        guidance = float(settings.guidance)
-    return steps, guidance
+    """Denoising steps and guidance of a shot; the few-step LoRA has its own number at most and takes no guidance."""
+    settings, defaults = shot.settings, spec.defaults
+    steps = defaults.steps if settings.steps is None else settings.steps
+    if few_steps(spec, shot):
+        return min(steps, int(sampling(spec)["few_steps"])), 1.0
+    return steps, float(defaults.guidance if settings.guidance is None else settings.guidance)
 
 
 def sizes(spec: ModelSpec) -> list[tuple[int, int]]:
@@ -132,6 +134,19 @@ def _fit_frames(spec: ModelSpec, frames: int) -> tuple[tuple[tuple[int, int], ..
     return windows, notes
 
 
+def _is_another_moment(character: Character, viewmat: np.ndarray) -> bool:
+    """Whether a reference shows its character otherwise than the shot's first frame does."""
+    reference, first = character.reference, character.points[0]
+    if reference is None or reference.points.shape != first.shape:
+        return False
+
+    def seen(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+        return points @ camera[:3, :3].T + camera[:3, 3]
+
+    apart = seen(reference.points, reference.viewmat) - seen(first, viewmat)
+    return bool(np.linalg.norm(apart, axis=-1).max() > _ANOTHER_POSE)
+
+
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     """What MTVCrafter will make of a shot.
 
@@ -162,12 +177,17 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     (width, height), model_size, about = _fit_size(spec, shot)
     windows, about_frames = _fit_frames(spec, clip.frames)
     notes += [*about, *about_frames]
-    if few_steps(spec, shot) and (shot.settings.guidance or 1.0) != 1.0:
-        notes.append("The few-step LoRA runs without guidance: the guidance that was set is left out")
+    if few_steps(spec, shot):
+        notes.append(f"Few steps: {steps_and_guidance(spec, shot)[0]} denoising steps without guidance")
     if spec.inputs.get("prompt") == "ignored":
         if shot.prompt:
             notes.append(f"{spec.label} takes no text: the prompt is left out")
     elif not shot.prompt.strip():
         notes.append(f'No prompt: the model is told "{sampling(spec)["prompt"]}"')
+    if spec.limits.get("first_frame_reference") and _is_another_moment(character, clip.viewmats[0]):
+        notes.append(
+            f"The film begins with the reference picture itself, and {character.name} was taken in another pose or by "
+            "another camera there: expect a jump at the start, or set the reference to the shot's first frame"
+        )
     notes += measured.warnings(character.name)
     return Plan(width, height, clip.frames, windows, tuple(notes), model_size, windows[-1][1])

@@ -8,7 +8,9 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
+from maquette.backend.models import placement
 from maquette.backend.models.engine import Cancelled, EngineError
+from maquette.backend.models.memory import Mode, Strategy
 from maquette.backend.models.mtvcrafter.engine import MTVCrafterEngine
 from maquette.backend.models.registry import find_specs, load_engine, plan_shot, status
 from maquette.backend.shot import Settings, Shot
@@ -40,20 +42,25 @@ def engines(tiny_7b, tiny_17b) -> dict[str, MTVCrafterEngine]:
     return {"7b": MTVCrafterEngine(tiny_7b, "cpu"), "17b": MTVCrafterEngine(tiny_17b, "cpu")}
 
 
-@pytest.fixture(params=["7b", "17b"])
+@pytest.fixture(params=["7b", "17b"], scope="module")
 def engine(engines, request) -> MTVCrafterEngine:
     return engines[request.param]
 
 
-def test_a_shot_becomes_a_film(engine):
-    shot = dancing(20, model=engine.spec.id)
-    run = Run(engine, shot)
-    result = run.result
-    assert result.frames.shape == (20, 32, 32, 3) and result.frames.dtype == np.uint8
+@pytest.fixture(scope="module")
+def plain(engine) -> Run:
+    """Sixteen frames of a dance."""
+    return Run(engine, dancing(16, model=engine.spec.id))
+
+
+def test_a_shot_becomes_a_film(engine, plain):
+    shot = dancing(16, model=engine.spec.id)
+    result = plain.result
+    assert result.frames.shape == (16, 32, 32, 3) and result.frames.dtype == np.uint8
     assert result.frames.std() > 2 and result.fps == shot.clip.fps
-    stages = [report.stage for report in run.reports]
+    stages = [report.stage for report in plain.reports]
     assert list(dict.fromkeys(stages)) == ["loading", "encoding", "denoising", "decoding"]
-    denoised = [report for report in run.reports if report.stage == "denoising"]
+    denoised = [report for report in plain.reports if report.stage == "denoising"]
     assert [(report.step, report.steps) for report in denoised] == [(0, 2), (1, 2), (2, 2)]
     assert denoised[-1].preview.shape == (32, 32, 3) and denoised[-1].preview.dtype == np.uint8
     assert result.metadata["model"] == engine.spec.id and result.metadata["steps"] == 2
@@ -71,17 +78,17 @@ def test_the_registry_finds_and_runs_it(tiny_models, tiny_7b):
     assert engine.generate(shot, lambda _: None, lambda: False).frames.shape == (9, 32, 32, 3)
 
 
-def test_seeds_decide(engine):
-    shot = dancing(9, model=engine.spec.id)
-    first, again = (Run(engine, shot).result.frames for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    other = replace(shot, settings=replace(shot.settings, seed=8))
-    assert np.abs(Run(engine, other).result.frames.astype(int) - first).max() > 8
-
-
-def test_motion_reference_and_steps_matter(engine):
+def test_seeds_decide(engine, plain):
     shot = dancing(16, model=engine.spec.id)
-    frames = Run(engine, shot).result.frames.astype(int)
+    frames = plain.result.frames
+    np.testing.assert_array_equal(Run(engine, shot).result.frames, frames)
+    other = replace(shot, settings=replace(shot.settings, seed=8))
+    assert np.abs(Run(engine, other).result.frames.astype(int) - frames).max() > 8
+
+
+def test_motion_reference_and_steps_matter(engine, plain):
+    shot = dancing(16, model=engine.spec.id)
+    frames = plain.result.frames.astype(int)
     others = {
         "motion": dancing(16, model=engine.spec.id, phase=2.0, sway=0.6),
         "reference": dancing(16, model=engine.spec.id, reference=png(64, 64, BLUE)),
@@ -101,9 +108,9 @@ def test_only_17b_reads_the_prompt(engines):
         assert np.array_equal(*texts) == (name == "7b")
 
 
-def test_joints_outside_the_rig_s_own_camera_do_not_matter(engine):
-    """World and camera move together: the same film."""
-    shot = dancing(9, model=engine.spec.id)
+def test_where_the_set_stands_does_not_matter(engine, plain):
+    """Bodies and camera move together: the same film."""
+    shot = dancing(16, model=engine.spec.id)
     turn = np.eye(4, dtype=np.float32)
     turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     turn[:3, 3] = [3, -2, 1]
@@ -113,8 +120,7 @@ def test_joints_outside_the_rig_s_own_camera_do_not_matter(engine):
         clip=replace(shot.clip, viewmats=shot.clip.viewmats @ np.linalg.inv(turn)),
         characters=(replace(character, joints=character.joints @ turn[:3, :3].T + turn[:3, 3]),),
     )
-    ours, theirs = (Run(engine, one).result.frames.astype(int) for one in (shot, moved))
-    assert np.abs(ours - theirs).max() <= 1
+    assert np.abs(Run(engine, moved).result.frames.astype(int) - plain.result.frames).max() <= 1
 
 
 @pytest.mark.parametrize("stop_at", [("loading", 0), ("encoding", 0), ("denoising", 0), ("denoising", 1)])
@@ -210,8 +216,23 @@ def test_unreadable_weights_are_said(tiny_7b, tmp_path):
     assert caught.value.field == "settings.model"
 
 
-def test_loading_happens_once(engine, monkeypatch):
-    Run(engine, dancing(9, model=engine.spec.id))
+@pytest.mark.parametrize("arrangement", [Strategy(), Strategy(Mode.RESIDENT, tiling=True, casting=True)], ids=str)
+def test_other_arrangements_and_types_make_about_the_same(engine, plain, monkeypatch, arrangement):
+    """bfloat16, and weights stored in 8 bits: nothing reads weights where they do not lie."""
+    shot = dancing(16, model=engine.spec.id)
+    wanted = plain.result.frames.astype(float)
+    monkeypatch.setattr(placement, "check_fits", lambda *_: arrangement)
+    monkeypatch.setattr(placement, "cast", lambda part: part.name == "transformer")
+    other = MTVCrafterEngine(engine.spec, "cpu")
+    other.dtype = torch.bfloat16
+    run = Run(other, shot)
+    dtypes = {parameter.dtype for parameter in other.parts()["transformer"].parameters()}
+    assert (torch.float8_e4m3fn in dtypes) == arrangement.casting and torch.bfloat16 in dtypes
+    assert run.result.metadata["placement"] == str(arrangement) and run.result.metadata["dtype"] == "bfloat16"
+    assert np.abs(run.result.frames - wanted).mean() < 0.2 * wanted.std()
+
+
+def test_loading_happens_once(engine, plain):
     before = engine.parts()
     Run(engine, dancing(12, model=engine.spec.id))
     assert all(engine.parts()[name] is part for name, part in before.items())

@@ -163,13 +163,34 @@ def test_few_steps_need_their_file(tmp_path):
         make_plan(spec, asked)
     assert caught.value.field == "settings.options.few_steps"
     write_lora(spec)
-    assert not any("guidance" in note for note in make_plan(spec, asked).notes)
+    assert "Few steps: 1 denoising steps without guidance" in make_plan(spec, asked).notes
     assert steps_and_guidance(spec, asked) == (1, 1.0)
-    wanted = replace(shot, settings=Settings(steps=7, guidance=4.0, options={"few_steps": True}))
-    assert steps_and_guidance(spec, wanted) == (7, 1.0)
-    assert any("runs without guidance" in note for note in make_plan(spec, wanted).notes)
     with pytest.raises(EngineError, match="choose true or false"):
         make_plan(spec, replace(shot, settings=Settings(options={"few_steps": 3})))
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(None, 10), (50, 10), (7, 7)])
+def test_few_steps_are_the_most(tmp_path, steps, runs):
+    """A quality level fills in the model's usual number, which is not what the LoRA was made for."""
+    spec = replace(B17, folder=tmp_path)
+    write_lora(spec)
+    shot = dancing(49, model=spec.id)
+    shot = replace(shot, settings=Settings(steps=steps, guidance=4.0, options={"few_steps": True}))
+    assert steps_and_guidance(spec, shot) == (runs, 1.0)
+    assert f"Few steps: {runs} denoising steps without guidance" in make_plan(spec, shot).notes
+
+
+@pytest.mark.parametrize(("metres", "said"), [(0.0, False), (0.1, False), (0.4, True)])
+def test_17b_begins_with_the_reference(metres, said):
+    shot = dancing(49, model=B17.id)
+    reference = shot.characters[0].reference
+    points = reference.points.copy()
+    points[3, 2] += metres
+    moved = with_character(shot, reference=replace(reference, points=points))
+    assert any("expect a jump" in note for note in make_plan(B17, moved).notes) == said
+    assert not any("expect a jump" in note for note in make_plan(B7, moved).notes)
+    other = with_character(shot, reference=replace(reference, viewmat=np.diag([1, 1, 1, 1]).astype(np.float32)))
+    assert any("expect a jump" in note for note in make_plan(B17, other).notes)
 
 
 def test_published_defaults():
