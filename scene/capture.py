@@ -6,7 +6,7 @@ Shape letters: C characters, T frames, N points, R = C N points of all character
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import bpy
@@ -17,13 +17,15 @@ from ..backend.shot import Background, Character, Clip, Reference, Settings, Sho
 from ..backend.shot.validate import MAX_CHARACTERS, MAX_FRAMES
 from . import background as backgrounds
 from . import reference as references
-from .camera import CameraView, clip_fps, read_camera, render_size
+from .camera import CameraView, clip_fps, render_size
 from .capture_characters import GEOMETRY, Performer, find_characters, prepare
-from .capture_mesh import MeshReading
+from .capture_frames import perform, wardrobe_of
+from .capture_geometry import GeometryReader
+from .capture_keypoints import as_keypoints
+from .capture_tracks import find_spots
 from .capture_wants import Wants, preset_wants
 from .screen_playback import is_screen
-from .state import Keeper, Stage, open_stage, scene_kept, shown_layer
-from .visibility import Occluders, Targets
+from .state import Keeper, open_stage, scene_kept, shown_layer
 
 Progress = Callable[[int, int], None]
 
@@ -119,6 +121,7 @@ def capture_steps(
         notes.append("The render border is ignored: a shot is the whole picture")
     behind = _file_background(scene, frames, notes) if options.background in ("PICTURE", "VIDEO") else Background()
     fps = clip_fps(scene)
+    spots = find_spots(scene) if wants.tracks else []
 
     renders = len(frames) if options.background == "SCENE" else 0
     total = len(frames) + len(characters) + renders
@@ -138,18 +141,25 @@ def capture_steps(
                 obj.update_from_editmode()
             if obj.hide_viewport and (obj in characters or not obj.hide_render):
                 keeper.changes.set(obj, "hide_viewport", False)
-        stage = open_stage(scene, layer, keeper.changes, seen)
+        # What only carries a track is evaluated too, but is no more part of the picture than before.
+        unseen = list(dict.fromkeys(spot.object for spot in spots if spot.object not in seen))
+        stage = open_stage(scene, layer, keeper.changes, [*seen, *unseen])
         try:
-            performers = prepare(stage, characters, options.points, frames[0])
+            performers = prepare(stage, characters, options.points, frames[0], wants.keypoints, notes)
         except BodyError as error:
             raise ShotError("characters", str(error)) from error
 
+        def never(obj: bpy.types.Object) -> bool:
+            return is_screen(obj) or obj in unseen
+
+        geometry = GeometryReader(characters, wardrobe_of(performers), never) if wants.meshes else None
         views: list[CameraView] = []
-        for view in _perform(stage, performers, frames):
+        for view in perform(stage, performers, frames, never, spots, geometry):
             views.append(view)
             yield step()
             keeper.resume()
         _check(performers, views, frames, notes)
+        meshes = geometry.meshes(notes) if geometry is not None else ()
         looks = []
         for performer in performers:
             looks.append(_look(keeper, performer, frames, options.render_engine, Path(folder), notes))
@@ -186,6 +196,8 @@ def capture_steps(
             options=dict(wants.options),
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
+        meshes=meshes,
+        tracks=tuple(spot.track() for spot in spots),
     )
     validate(shot)
     return shot
@@ -208,58 +220,6 @@ def _seen_objects(
 
     walk(view_layer.layer_collection)
     return list(found)
-
-
-def _perform(stage: Stage, performers: list[Performer], frames: range) -> Iterator[CameraView]:
-    """Step through the frames: fill what the performers read, and yield the cameras."""
-    wardrobe = {obj: index for index, performer in enumerate(performers) for obj in performer.worn}
-    occluders = Occluders(wardrobe, is_screen)
-    counts = [len(p.rest_points) for p in performers]
-    height = np.repeat([p.height for p in performers], counts)
-    owner = np.repeat(np.arange(len(performers)), counts)
-    for frame in frames:
-        depsgraph = stage.at(frame)
-        view = read_camera(stage.scene, depsgraph)
-        points, readings = [], {}
-        for performer in performers:
-            placed, reading = performer.read(depsgraph)
-            points.append(placed)
-            readings[performer.object] = reading
-            performer.points_T.append(placed.astype(np.float32))
-            _check_outside(performer, reading, view, frame)
-            if performer.joints is not None:
-                performer.joints_T.append(performer.joints.read(depsgraph).astype(np.float32))
-            if performer.body is not None:
-                performer.body_T.append(performer.body.read(depsgraph))
-        seen = occluders.visible(depsgraph, view, Targets(np.concatenate(points), height, owner), readings)
-        for performer, part in zip(performers, np.split(seen, np.cumsum(counts)[:-1]), strict=True):
-            performer.visibility_T.append(part)
-        yield view
-
-
-def _check_outside(performer: Performer, reading: MeshReading, view: CameraView, frame: int) -> None:
-    """Raise ShotError when the camera stands inside the character's body."""
-    eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
-    local = np.linalg.solve(reading.matrix, np.append(eye, 1.0))[:3]
-    if (local < reading.bounds[0]).any() or (local > reading.bounds[1]).any():
-        return
-    if abs(winding_number(reading.vertices, reading.topology.triangles, local)) > 0.5:
-        raise ShotError(
-            "camera",
-            f"'{view.name}' stands inside '{performer.object.name}' at frame {frame}; move the camera out of the body",
-        )
-
-
-def winding_number(vertices: np.ndarray, triangles: np.ndarray, point: np.ndarray) -> float:
-    """How often a mesh, vertices (V,3) and triangles (F,3), wraps around a point (3,): 0 outside, 1 or -1 inside.
-
-    Solid angles of the triangles (van Oosterom and Strackee 1983); holes in the mesh only blur it.
-    """
-    a, b, c = np.moveaxis(vertices.astype(np.float64)[triangles] - point, 1, 0)
-    la, lb, lc = (np.linalg.norm(x, axis=1) for x in (a, b, c))
-    above = np.einsum("fi,fi->f", a, np.cross(b, c))
-    below = la * lb * lc + (a * b).sum(1) * lc + (b * c).sum(1) * la + (c * a).sum(1) * lb
-    return float(np.arctan2(above, below).sum() / (2 * np.pi))
 
 
 def _check(performers: list[Performer], views: list[CameraView], frames: range, notes: list[str]) -> None:
@@ -334,4 +294,5 @@ def _character(performer: Performer, look: Reference | None, notes: list[str]) -
         joints=np.stack(performer.joints_T) if performer.joints_T else None,
         body=performer.body_pose(notes),
         reference=look,
+        keypoints=as_keypoints(performer.keypoints_T, performer.states_T) if performer.keypoints_T else None,
     )

@@ -17,6 +17,7 @@ from ..backend.bodies.sampling import SurfaceSamples, sample_surface
 from ..backend.shot import SMPL_JOINT_NAMES, BodyPose, ShotError
 from . import rig
 from .capture_joints import JointReader, joint_reader
+from .capture_keypoints import KeypointReader, keypoint_reader
 from .capture_mesh import MeshReader, MeshReading
 from .rig_pose import BodyReader
 from .state import Stage
@@ -90,6 +91,7 @@ class Performer:
         height: metres, the longest side of the rest pose.
         joints: reads its joints, or None.
         body: reads its body parameters, or None.
+        keypoints: reads its keypoints, or None.
     """
 
     object: bpy.types.Object
@@ -100,10 +102,13 @@ class Performer:
     height: float
     joints: JointReader | None
     body: BodyReader | None
+    keypoints: KeypointReader | None = None
     points_T: list[np.ndarray] = field(default_factory=list)
     visibility_T: list[np.ndarray] = field(default_factory=list)
     joints_T: list[np.ndarray] = field(default_factory=list)
     body_T: list = field(default_factory=list)
+    keypoints_T: list[np.ndarray] = field(default_factory=list)
+    states_T: list[np.ndarray] = field(default_factory=list)
 
     def read(self, depsgraph: bpy.types.Depsgraph) -> tuple[np.ndarray, MeshReading]:
         """The spots in the world (N,3) float64, and the mesh they are on."""
@@ -137,13 +142,22 @@ class Performer:
         )
 
 
-def prepare(stage: Stage, characters: list[bpy.types.Object], count: int, frame: int) -> list[Performer]:
+def prepare(
+    stage: Stage,
+    characters: list[bpy.types.Object],
+    count: int,
+    frame: int,
+    keypoints: bool = False,
+    notices: list[str] | None = None,
+) -> list[Performer]:
     """Put all characters in their rest pose, choose N spots on each, and measure them there.
 
     Args:
         stage: holds the characters.
         count: N.
         frame: where to evaluate what no armature can put at rest.
+        keypoints: whether to find those too, on characters with the joints of a human.
+        notices: sentences for the animator are appended.
 
     Raises:
         ShotError: a character in Edit Mode, without a surface, or with NaN.
@@ -161,7 +175,8 @@ def prepare(stage: Stage, characters: list[bpy.types.Object], count: int, frame:
             rest.set(armature.data, "pose_position", "REST")
         depsgraph = stage.at(frame)
         stage.update()
-        return [_prepare(stage, obj, armatures[obj], count, depsgraph) for obj in characters]
+        notes = notices if notices is not None else []
+        return [_prepare(stage, obj, armatures[obj], count, depsgraph, keypoints, notes) for obj in characters]
     finally:
         rest.undo()
         stage.update()
@@ -173,6 +188,8 @@ def _prepare(
     armatures: list[bpy.types.Object],
     count: int,
     depsgraph: bpy.types.Depsgraph,
+    keypoints: bool,
+    notices: list[str],
 ) -> Performer:
     reader = MeshReader(obj)
     reading = reader.read(depsgraph)
@@ -197,15 +214,25 @@ def _prepare(
     origin = (
         points.mean(axis=0) if joints_rest is None else to_canonical @ joints_rest[SMPL_JOINT_NAMES.index("pelvis")]
     )
+    height = float(np.ptp(placed, axis=0).max())
+    spots = None
+    if keypoints and joints is not None:
+        spots = keypoint_reader(obj, joints, depsgraph, reading, to_canonical, height, notices)
+    elif keypoints:
+        notices.append(
+            f"'{obj.name}' has no skeleton whose joints are known: no pose can be drawn of it. Name its bones as one "
+            "of presets/skeletons does"
+        )
     return Performer(
         object=obj,
         worn=worn_by(obj, stage.scene),
         mesh=reader,
         samples=samples,
         rest_points=points - origin,
-        height=float(np.ptp(placed, axis=0).max()),
+        height=height,
         joints=joints,
         body=BodyReader(obj) if rig.is_body(obj) else None,
+        keypoints=spots,
     )
 
 

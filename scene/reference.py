@@ -5,18 +5,19 @@ Shape letters: N points, H W image.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..backend.shot import Media, Reference, ShotError
+from ..backend.shot import Keypoints, Media, Reference, ShotError
 from . import capture_render
 from .camera import CameraView, read_camera
 from .capture_characters import GEOMETRY, Performer
+from .capture_keypoints import as_keypoints
 from .capture_media import picture_from_image
-from .capture_mesh import MeshReading
 from .state import Keeper, Stage, open_stage
-from .visibility import Occluders, Targets
+from .visibility import SELF_MARGIN, Occluders, Sight, Targets
 
 _SAME_ASPECT = 0.01
 
@@ -29,14 +30,41 @@ def alone(keeper: Keeper, performer: Performer, lit: bool) -> Stage:
     return open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Reference")
 
 
-def visible_alone(
-    performer: Performer, stage: Stage, view: CameraView, points: np.ndarray, reading: MeshReading
-) -> np.ndarray:
-    """(N,) bool: which of the points (N,3) the camera sees when nothing else is in the scene."""
-    occluders = Occluders(dict.fromkeys(performer.worn, 0), lambda obj: False)
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A character at the moment of its picture, with nothing else in the scene.
+
+    Attributes:
+        view: the camera.
+        points: (N,3) float64 world, the spots on its skin.
+        visibility: (N,) bool.
+        keypoints: with one frame, or None.
+    """
+
+    view: CameraView
+    points: np.ndarray
+    visibility: np.ndarray
+    keypoints: Keypoints | None
+
+
+def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
+    """Read a character that is ``alone`` on a stage."""
+    depsgraph = stage.at(frame)
+    view = read_camera(stage.scene, depsgraph)
+    points, reading = performer.read(depsgraph)
+    targets = [Targets.on_skin(points, performer.height, 0)]
+    places = None
+    if performer.keypoints is not None:
+        places = performer.keypoints.read(depsgraph, reading)
+        targets.append(performer.keypoints.targets(places, 0, SELF_MARGIN * performer.height))
+    occluders = Occluders({performer.object: 0}, dict.fromkeys(performer.worn, 0), lambda obj: False)
+    sight = occluders.look(depsgraph, view, Targets.joined(targets), {performer.object: reading})
     count = len(points)
-    targets = Targets(points, np.full(count, performer.height), np.zeros(count, dtype=np.int32))
-    return occluders.visible(stage.depsgraph, view, targets, {performer.object: reading})
+    keypoints = None
+    if performer.keypoints is not None and places is not None:
+        states = performer.keypoints.states(Sight(sight.seen[count:], sight.hidden[count:]))
+        keypoints = as_keypoints([places], [states])
+    return Moment(view, points, sight.seen[:count], keypoints)
 
 
 def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: str, folder: Path) -> Reference:
@@ -52,12 +80,9 @@ def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: s
     capture_render.set_up(stage, engine, transparent=True, side=side)
     if engine == "WORKBENCH":
         capture_render.show_base_colours(stage.scene.objects, keeper.changes)
-    depsgraph = stage.at(frame)
-    view = read_camera(stage.scene, depsgraph)
-    points, reading = performer.read(depsgraph)
-    visibility = visible_alone(performer, stage, view, points, reading)
+    moment = read_moment(performer, stage, frame)
     picture = capture_render.render(stage, folder, f"characters.{performer.object.name}.reference")
-    return _reference(Media(picture, "image/png"), points, view.viewmat, view.K, visibility)
+    return _reference(Media(picture, "image/png"), moment, moment.view.K)
 
 
 def picture_reference(keeper: Keeper, performer: Performer, frame: int, notices: list[str]) -> Reference:
@@ -76,11 +101,9 @@ def picture_reference(keeper: Keeper, performer: Performer, frame: int, notices:
         raise ShotError(field, f"'{obj.name}' has no reference picture; choose one, or set its reference to Render")
     media, width, height = picture_from_image(image, field)
     stage = alone(keeper, performer, lit=False)
-    depsgraph = stage.at(frame)
-    view = read_camera(stage.scene, depsgraph)
-    points, reading = performer.read(depsgraph)
-    visibility = visible_alone(performer, stage, view, points, reading)
-    if not visibility.any():
+    moment = read_moment(performer, stage, frame)
+    view = moment.view
+    if not moment.visibility.any():
         raise ShotError(
             field,
             f"the camera does not see '{obj.name}' at its reference frame {frame}; set the picture's own frame",
@@ -93,7 +116,7 @@ def picture_reference(keeper: Keeper, performer: Performer, frame: int, notices:
             f"'{obj.name}': its reference picture is {width}x{height} but the render {view.width}x{view.height}; "
             "the picture is taken to lie centred within the render (Fit)"
         )
-    return _reference(media, points, view.viewmat, K, visibility)
+    return _reference(media, moment, K)
 
 
 def fit_intrinsics(
@@ -121,13 +144,12 @@ def fit_intrinsics(
     return fitted, bool(same)
 
 
-def _reference(
-    image: Media, points: np.ndarray, viewmat: np.ndarray, K: np.ndarray, visibility: np.ndarray
-) -> Reference:
+def _reference(image: Media, moment: Moment, K: np.ndarray) -> Reference:
     return Reference(
         image=image,
-        points=points.astype(np.float32),
-        viewmat=viewmat.astype(np.float32),
+        points=moment.points.astype(np.float32),
+        viewmat=moment.view.viewmat.astype(np.float32),
         K=K.astype(np.float32),
-        visibility=visibility,
+        visibility=moment.visibility,
+        keypoints=moment.keypoints,
     )

@@ -329,7 +329,7 @@ def test_steps_can_be_left_at_any_time(capture, dancer):
 
 
 def test_a_camera_in_a_box_is_no_camera_in_a_body(addon):
-    winding = module(addon, "scene.capture").winding_number
+    winding = module(addon, "scene.capture_frames").winding_number
     vertices, faces = cylinder()
     mesh = add_mesh("Tube", vertices, faces)
     triangles = module(addon, "scene.capture_mesh").topology(mesh.data).triangles

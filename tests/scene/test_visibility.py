@@ -21,9 +21,9 @@ def visibility(addon):
 @pytest.fixture(scope="module")
 def occluded():
     """The pure part needs no add-on."""
-    from maquette.scene import visibility
+    from maquette.scene import occlusion
 
-    return visibility
+    return occlusion
 
 
 @settings(max_examples=30)
@@ -99,7 +99,7 @@ def test_a_moving_scene_agrees_with_ray_casts(addon, visibility, force_rays):
     with state.scene_kept(scene, layer) as keeper:
         stage = state.open_stage(scene, layer, keeper.changes, list(scene.objects))
         crew = characters.prepare(stage, performers, 300, 1)
-        occluders = visibility.Occluders({}, lambda obj: False)
+        occluders = visibility.Occluders({p.object: i for i, p in enumerate(crew)}, {}, lambda obj: False)
         occluders.force_rays = force_rays
         for frame in range(1, 11):
             depsgraph = stage.at(frame)
@@ -107,9 +107,9 @@ def test_a_moving_scene_agrees_with_ray_casts(addon, visibility, force_rays):
             read = [p.read(depsgraph) for p in crew]
             points = np.concatenate([r[0] for r in read])
             height = np.repeat([p.height for p in crew], 300)
-            targets = visibility.Targets(points, height, np.repeat([0, 1], 300))
+            targets = visibility.Targets.on_skin(points, height, np.repeat([0, 1], 300))
             known = {p.object: r[1] for p, r in zip(crew, read, strict=True)}
-            found = occluders.visible(depsgraph, view, targets, known)
+            found = occluders.look(depsgraph, view, targets, known).seen
             expected = brute_force(stage.scene, depsgraph, view, points, visibility.SELF_MARGIN * height[0])
             different += (found != expected).sum()
             total += len(found)
