@@ -65,7 +65,7 @@ class MotionPropagation(ModelMixin, ConfigMixin):
         logits_B2Khw = self.bin_logits(picture, sparse, mask).unflatten(1, (2, -1)).float()
         bins, most = int(self.config["bins"]), float(self.config["max_flow"])
         width = 2 * most / bins
-        centres_K = torch.arange(bins, device=picture.device) * width + (width / 2 - most)
+        centres_K = torch.arange(bins, device=logits_B2Khw.device) * width + (width / 2 - most)
         flow_B2hw = torch.einsum("bakhw,k->bahw", logits_B2Khw.softmax(2), centres_K)
         # The values stay as they are: they already count pixels of the full picture.
         return F.interpolate(flow_B2hw, size=picture.shape[-2:], mode="bilinear", align_corners=True)

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.hooks.group_offloading import apply_group_offloading
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.mofa import pipeline as module
 from maquette.backend.models.mofa.build import new_scheduler
-from maquette.backend.models.mofa.pipeline import MOFAPipeline, Steering, periodic_windows
+from maquette.backend.models.mofa.pipeline import MOFAPipeline, Steering
 from maquette.backend.models.mofa.splat import Motion
+from maquette.backend.models.mofa.windows import periodic_windows
 from torch import Tensor
 
 from .networks import noise, tiny_parts, tiny_spec, without_hooks
@@ -304,6 +306,17 @@ def test_stopping_within_one_evaluation_of_a_network(pipeline):
         with pytest.raises(Stop):
             sample(pipeline, hybrid(7), window=5, stride=2, num_inference_steps=2, check=stop)
         assert next(countdown, None) is None
+
+
+@pytest.mark.parametrize("kind", ["leaf_level", "block_level"])
+def test_offloaded_networks_give_the_same(spec, pipeline, kind):
+    """Residuals are added by hooks, and so are weights fetched: neither gets in the other's way."""
+    offloaded = MOFAPipeline(**tiny_parts(spec), scheduler=new_scheduler(spec))
+    cpu, blocks = torch.device("cpu"), 1 if kind == "block_level" else None
+    for net in (offloaded.unet, offloaded.controlnet, offloaded.landmark_controlnet):
+        assert net is not None
+        apply_group_offloading(net, cpu, cpu, kind, num_blocks_per_group=blocks)
+    assert torch.allclose(sample(offloaded, hybrid()), sample(pipeline, hybrid()), atol=1e-4)
 
 
 def test_decoding_in_chunks(pipeline):
