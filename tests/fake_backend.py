@@ -46,7 +46,8 @@ class FakeBackend:
             job on from there with ``change``.
         token: when not empty, every request but health must bring it.
         wire: the version it claims to speak.
-        refuse: (status, code, message) for uploads, when they are to be refused.
+        refuse: (status, code, message) and perhaps the field at fault, for uploads that are to be refused.
+        deaf: whether cancels are not heard, as by a backend that is down.
         obeys: whether a cancel is obeyed at once.
         jobs, shots: what has been sent, by job id.
         cancels: ids of the jobs that were to be cancelled.
@@ -59,7 +60,8 @@ class FakeBackend:
         self.script: list[dict[str, Any]] = [{"status": "completed", "progress": 100}]
         self.token = ""
         self.wire = 1
-        self.refuse: tuple[int, str, str] | None = None
+        self.refuse: tuple[int, str, str] | tuple[int, str, str, str] | None = None
+        self.deaf = False
         self.obeys = True
         self.jobs: dict[str, dict[str, Any]] = {}
         self.shots: dict[str, bytes] = {}
@@ -158,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(201, job)
 
     def do_DELETE(self) -> None:
+        if self.fake.deaf:
+            self.close_connection = True
+            return None
         if not self._allowed():
             return None
         job = self.fake.jobs.get(self.path.partition("?")[0].rsplit("/", 1)[-1])
@@ -197,8 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _error(self, status: int, code: str, message: str) -> None:
-        self._json(status, {"error": {"code": code, "message": message}})
+    def _error(self, status: int, code: str, message: str, field: str | None = None) -> None:
+        self._json(status, {"error": {"code": code, "message": message, "field": field}})
 
     def _json(self, status: int, data: Any) -> None:
         self._bytes(status, json.dumps(data).encode(), "application/json")

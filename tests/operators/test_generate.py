@@ -90,12 +90,6 @@ def test_a_second_job_after_the_first(bench: Bench) -> None:
     assert len(planes) == 1  # the newer takes the older one's place
 
 
-def test_choose_model(bench: Bench) -> None:
-    scene = bpy.context.scene
-    assert bpy.ops.maquette.choose_model(model="isa-4b") == {"FINISHED"}
-    assert scene.maquette.model == "isa-4b"
-
-
 def test_remove_result(bench: Bench) -> None:
     scene = bench.build()
     bpy.ops.maquette.generate(wait=True)

@@ -113,30 +113,8 @@ def test_every_state_of_a_job(bench: Bench, changes: dict, words: str) -> None:
     assert ("maquette.resume_job" in drawn.operators) == (phase.value == "failed")
 
 
-def test_the_models_menu(bench: Bench) -> None:
-    bench.backends.show_models(
-        [
-            {"id": "isa-nano", "label": "ISA Nano", "available": True},
-            {"id": "isa-4b", "label": "ISA 4B", "available": False, "missing": ["dit.safetensors"]},
-            {
-                "id": "isa-base",
-                "label": "ISA Base",
-                "available": False,
-                "missing": ["vae.safetensors"],
-                "reason": "ISA Base cannot run: no weights have been published",
-            },
-        ]
-    )
-    texts = ["ISA Nano", "ISA 4B (files missing)", "ISA Base (files missing)"]
-    assert draw("MAQUETTE_MT_models").texts == texts
-    bpy.context.scene.maquette.model = "isa-base"
-    assert "ISA Base cannot run: no weights have been published" in draw("MAQUETTE_PT_shot").text
-    bpy.context.scene.maquette.model = "isa-4b"
-    assert "lacks files of this model: dit.safetensors" in draw("MAQUETTE_PT_shot").text
-
-
 def test_the_model_is_known_without_any_backend(bench: Bench) -> None:
-    (bench.folders.user_folder() / "models.json").unlink(missing_ok=True)
+    bench.backends._cache().unlink(missing_ok=True)
     bench.backends.republish()
     assert bench.view.backend.models[0].name == bpy.context.scene.maquette.model == "isa-nano"
     assert bench.view.backend.models[0].state == "UNKNOWN"
