@@ -20,7 +20,7 @@ from ...shot import Shot
 from ...shot.cameras import camera_centers
 from ..raster import draw_depth, project_torch, rasterise
 from .splat import Motion
-from .surfaces import Cloud, Scene
+from .surfaces import SET_LABEL, Cloud, Scene
 
 _NEAR = 0.01
 """Metres from the camera's plane that still count as in front of it."""
@@ -45,13 +45,13 @@ class ExactMotion:
     Attributes:
         motion: flow (1,N,2,H,W), depth (1,N,H,W) and labels (1,H,W), see ``Motion``.
         seen: by label, (N,) share of what frame 0 shows of a body that is still seen in each later frame.
-        assumed_backdrop: whether the camera travels past something that has no geometry, so that its distance was
-            assumed.
+        assumed_backdrop: metres at which something without geometry was taken to stand, where the camera travels so
+            that this matters; else None.
     """
 
     motion: Motion
     seen: dict[int, np.ndarray]
-    assumed_backdrop: bool
+    assumed_backdrop: float | None
 
 
 def backdrop_depth(shot: Shot) -> float:
@@ -88,7 +88,7 @@ def exact_motion(
 
     Args:
         viewmats: (T,4,4) world to OpenCV camera; Ks: (T,3,3) pixels of the ``width`` x ``height`` picture.
-        backdrop: metres from the first camera to that plane.
+        backdrop: metres from the first camera to that plane, or more where the still set is seen farther away.
         occlusion: set the flow to NaN where the surface is hidden in the later frame: behind something nearer, or
             turned away. What leaves the picture keeps its flow, so that blocks at the border move as a whole; a
             splat drops it. What passes behind the camera is NaN in any case.
@@ -107,6 +107,10 @@ def exact_motion(
     labels_P[shown_Q] = scene.labels[first.face]
     known_P = torch.zeros(pixels, dtype=torch.bool, device=device)
     known_P[shown_Q] = True
+    still_Q = scene.labels[first.face] == SET_LABEL
+    if still_Q.any():
+        # What shows no surface lies beyond the set, as the sky does beyond the floor.
+        backdrop = max(backdrop, float(first.depth.flatten()[shown_Q[still_Q]].amax()))
     place_P3 = _plane(views[0], intrinsics[0], height, width, backdrop)
     place_P3[shown_Q] = _interpolate(vertices, corners_Q3, first.barycentric)
     start_P3 = project_torch(place_P3[None], views[:1], intrinsics[:1])[0]
@@ -158,7 +162,8 @@ def exact_motion(
         depth_NP.view(1, frames - 1, height, width),
         labels_P.view(1, height, width),
     )
-    return ExactMotion(motion, seen, camera_travels(viewmats, backdrop) and not bool(known_P.all()))
+    assumed = camera_travels(viewmats, backdrop) and not bool(known_P.all())
+    return ExactMotion(motion, seen, backdrop if assumed else None)
 
 
 def _interpolate(vertices: Tensor, corners_Q3: Tensor, barycentric_Q3: Tensor) -> Tensor:

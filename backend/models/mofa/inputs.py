@@ -148,10 +148,10 @@ def _exact(
     backdrop = backdrop_depth(shot)
     scene = Scene(surfaces, clouds, device)
     found = exact_motion(scene, view.viewmats, view.Ks, view.height, view.width, backdrop, occlusion, on_part)
-    if found.assumed_backdrop:
+    if found.assumed_backdrop is not None:
         notes.append(
-            f"The camera travels and parts of the picture have no geometry: they are taken to stand {backdrop:.1f} m "
-            "away, as far as the characters; model the set, if only by planes, for true parallax"
+            "The camera travels and parts of the picture have no geometry: they are taken to stand "
+            f"{found.assumed_backdrop:.1f} m away; model the set, if only by planes, for true parallax"
         )
     for i, character in enumerate(shot.characters):
         if 1 + i not in found.seen:

@@ -179,14 +179,14 @@ def test_nothing_moves_when_nothing_moves() -> None:
     still = Surface(box()[None].astype(np.float32), BOX_TRIANGLES, 0)
     found = exact_motion(Scene([still]), views, Ks, HEIGHT, WIDTH)
     assert (found.motion.flow == 0).all()
-    assert not found.assumed_backdrop
+    assert found.assumed_backdrop is None
     assert (exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH).motion.flow == 0).all()
 
 
 def test_a_turning_camera_moves_the_background_by_its_homography() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.0)] * 2, [(0.0, 0.0, 0.0), (0.3, 0.0, 0.1)])
     flows = [exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH, backdrop=d) for d in (1.0, 50.0)]
-    assert not flows[0].assumed_backdrop
+    assert flows[0].assumed_backdrop is None
     np.testing.assert_allclose(flows[0].motion.flow, flows[1].motion.flow, atol=2e-2)
     between = K @ views[1, :3, :3].astype(float) @ views[0, :3, :3].astype(float).T @ np.linalg.inv(K)
     target = between @ np.array([10.5, 20.5, 1.0])
@@ -197,11 +197,16 @@ def test_a_turning_camera_moves_the_background_by_its_homography() -> None:
 def test_a_travelling_camera_assumes_a_backdrop_where_there_is_no_set() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.0), (0.3, -3.0, 0.0)], [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0)])
     near = exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
-    assert near.assumed_backdrop
+    assert near.assumed_backdrop == 3.0
     np.testing.assert_allclose(near.motion.flow[0, 0, 0], -0.3 / 3.0 * 80, atol=1e-3)
     ground = np.array([[[-90, 20, -90], [90, 20, -90], [90, 20, 90], [-90, 20, 90]]], np.float32)
     whole = exact_motion(Scene([Surface(ground, np.array([[0, 1, 2], [0, 2, 3]]), 0)]), views, Ks, HEIGHT, WIDTH)
-    assert not whole.assumed_backdrop
+    assert whole.assumed_backdrop is None
+    # Beside a set that reaches farther, what shows nothing lies beyond the set.
+    half = Surface(np.minimum(ground, np.float32([0, 20, 90])), np.array([[0, 1, 2], [0, 2, 3]]), 0)
+    beside = exact_motion(Scene([half]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
+    assert beside.assumed_backdrop == pytest.approx(23.0, rel=1e-3)
+    np.testing.assert_allclose(beside.motion.flow[0, 0, 0], -0.3 / 23 * 80, atol=1e-2)
 
 
 def test_turned_away_and_behind_the_camera_are_marked() -> None:
