@@ -72,6 +72,10 @@ def add(
     if not todo:
         return []
     _check_room(spec.folder, sum(path.stat().st_size for path in {path for one in todo for path in one.weights}))
+    for one in todo:
+        # All of it before the first byte is written; the tensors are only mapped, so that this is quick.
+        if one.weights:
+            verified(spec, one)
     with _beside(spec.folder) as new:
         for one in todo:
             _write_part(spec, one, new / one.component.name, dtype, log, most_bytes)

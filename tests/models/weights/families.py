@@ -1,0 +1,223 @@
+"""The families of published models at tiny sizes, their files laid out as they are published.
+
+A tiny model is the shipped description with other tables for its networks, pictures and windows; its files are made of
+recipe weights, named, nested, split and cut into files as each publisher does it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from maquette.backend.models.mtvcrafter.convert import clip_vision_to_published, vae_names
+from maquette.backend.models.mtvcrafter.names import UMT5_ENCODER, WAN_TRANSFORMER
+from maquette.backend.models.registry import PRESETS, ModelSpec, read_spec
+from maquette.backend.models.weights.component import components
+from maquette.backend.shot import Mesh, Settings, Shot
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...builders import BOX_TRIANGLES
+from ...parity.recipe import fill
+from ..mimicmotion.conftest import TINY_PARTS
+from ..mimicmotion.conftest import make_shot as figure
+from ..mofa.networks import TABLES as MOFA_TABLES
+from ..mtvcrafter.builders import SCHEDULER, TINY_7B, TINY_17B, tiny_lora, write_text_tokenizer
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A published model made small.
+
+    Attributes:
+        preset: id of the shipped description.
+        tables: what takes the place of its networks' tables.
+        changes: entries of other tables, by ``table.entry``.
+        publish: writes all parts (name -> our state dict) into a folder.
+        frames: of a shot for it.
+    """
+
+    preset: str
+    tables: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    publish: Callable[[ModelSpec, Mapping[str, State], Path], None]
+    frames: int = 4
+
+    def describe(self, folder: Path) -> ModelSpec:
+        """Write the tiny description; the weights' place is the home of all weights."""
+        data = tomllib.loads((PRESETS / f"{self.preset}.toml").read_text("utf-8"))
+        data.update(self.tables)
+        for name, value in self.changes.items():
+            table, _, entry = name.rpartition(".")
+            inner = data
+            for key in table.split("."):
+                inner = inner[key]
+            assert entry in inner, name
+            inner[entry] = value
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.preset}.toml"
+        path.write_text(as_toml(data), "utf-8")
+        return read_spec(path)
+
+    def states(self, spec: ModelSpec) -> dict[str, State]:
+        """Recipe weights of every network, in our names."""
+        return {
+            name: dict(fill(part.build(spec), seed).state_dict())
+            for seed, (name, part) in enumerate(components(spec).items(), 1)
+            if part.build is not None
+        }
+
+    def shot(self, frames: int | None = None) -> Shot:
+        """A figure with all that any of the models takes."""
+        shot = figure(frames or self.frames)
+        corners = np.array([[x, y, z] for x in (-0.3, 0.3) for y in (-0.2, 0.2) for z in (0.0, 1.7)])
+        drift = np.linspace(0, 0.1, len(shot.clip.viewmats))[:, None, None]
+        box = Mesh("Anna", 0, (corners[None] + drift).astype(np.float32), BOX_TRIANGLES)
+        return replace(shot, meshes=(box,), settings=Settings(model=self.preset, seed=3, steps=1))
+
+
+def as_toml(data: Mapping[str, Any], path: str = "") -> str:
+    """Tables and arrays of tables after plain entries."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not _is_table(value)]
+    for key, value in data.items():
+        name = f"{path}{key}"
+        if isinstance(value, Mapping):
+            lines += [f"\n[{name}]", as_toml(value, f"{name}.")]
+        elif _is_table(value):
+            lines += [f"\n[[{name}]]\n{as_toml(entry, f'{name}.')}" for entry in value]
+    return "\n".join(lines)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+
+
+def save(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
+    """As safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cast = lambda t: t.to(dtype) if dtype is not None and t.is_floating_point() else t  # noqa: E731
+    save_file({key: cast(value).contiguous() for key, value in state.items()}, path)
+
+
+def save_shards(state: State, folder: Path, count: int, dtype: torch.dtype) -> None:
+    """As safetensors in ``count`` files with an index."""
+    names = [f"diffusion_pytorch_model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+    keys = sorted(state)
+    for i, name in enumerate(names):
+        save({key: state[key] for key in keys[i::count]}, folder / name, dtype)
+    index = {"metadata": {}, "weight_map": {key: names[i % count] for i, key in enumerate(keys)}}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    (folder / "config.json").write_text("{}", "utf-8")
+
+
+def save_pickle(data: Any, path: Path) -> None:
+    """As ``torch.save`` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(data, path)
+
+
+def _publish_svd(states: Mapping[str, State], folder: Path, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        stem = "model" if part == "image_encoder" else "diffusion_pytorch_model"
+        save(states[part], folder / part / f"{stem}.fp16.safetensors", torch.float16)
+
+
+def _publish_mimicmotion(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    own = {f"{part}.{key}": value.half() for part in ("unet", "pose_net") for key, value in states[part].items()}
+    save_pickle(own, folder / "MimicMotion" / "MimicMotion_1-1.pth")
+    _publish_svd(states, folder / "svd", ("vae", "image_encoder"))
+
+
+def _publish_mofa(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    hybrid = "landmark_controlnet" in states
+    _publish_svd(states, folder / "svd", ("vae", "image_encoder", "unet"))
+    name = "diffusion_pytorch_model.safetensors"
+    adapter = folder / "mofa" / "ckpts" / ("mofa/traj_controlnet" if hybrid else "controlnet")
+    save(states["controlnet"], adapter / name)
+    (adapter / "config.json").write_text(json.dumps({"num_attention_heads": [5, 10, 20, 20]}), "utf-8")
+    if hybrid:
+        save(states["landmark_controlnet"], folder / "mofa" / "ckpts" / "mofa" / "ldmk_controlnet" / name)
+    cmp = {f"module.{key}": value for key, value in states["cmp"].items() if "num_batches_tracked" not in key}
+    path = "cmp/experiments/semiauto_annot/resnet50_vip+mpii_liteflow/checkpoints/ckpt_iter_42000.pth.tar"
+    save_pickle({"step": 42000, "state_dict": cmp}, folder / path)
+
+
+def _publish_tokenizer(states: Mapping[str, State], folder: Path) -> None:
+    # As DeepSpeed writes it.
+    notes = {"global_steps": 500000, "optimizer": None, "mp_world_size": 1}
+    save_pickle({"module": states["tokenizer"], **notes}, folder / "4DMoT" / "mp_rank_00_model_states.pt")
+
+
+def _publish_7b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    own, base = folder / "MTVCrafter", folder / "CogVideoX-5b"
+    _publish_tokenizer(states, own)
+    save_shards(states["transformer"], own / "MV-DiT" / "CogVideoX", 3, torch.bfloat16)
+    save(states["vae"], base / "vae" / "diffusion_pytorch_model.safetensors", torch.bfloat16)
+    (base / "scheduler").mkdir()
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER), "utf-8")
+
+
+def _publish_17b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    own, base = folder / "MTVCrafter", folder / "Wan2.1-I2V-14B-480P"
+    _publish_tokenizer(states, own)
+    save_shards(WAN_TRANSFORMER.to_published(states["transformer"]), own / "MV-DiT" / "Wan-2-1", 6, torch.bfloat16)
+    save_pickle(vae_names(spec).to_published(states["vae"]), base / "Wan2.1_VAE.pth")
+    text = {k: v.bfloat16() for k, v in states["text_encoder"].items() if k != "encoder.embed_tokens.weight"}
+    save_pickle(UMT5_ENCODER.to_published(text), base / "models_t5_umt5-xxl-enc-bf16.pth")
+    vision = {key: value.half() for key, value in clip_vision_to_published(states["image_encoder"]).items()}
+    more = {
+        "textual.token_embedding.weight": torch.ones(3, 2),
+        "log_scale": torch.ones(()),
+        "visual.head": torch.ones(2),
+    }
+    save_pickle({**vision, **more}, base / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth")
+    write_text_tokenizer(base / "google" / "umt5-xxl")
+    save(tiny_lora(), folder / "lora" / "Wan2.1_I2V_14B_FusionX_LoRA.safetensors")
+
+
+_SMALL = {"defaults.steps": 2, "defaults.width": 64, "defaults.height": 64}
+_MOFA = {**_SMALL, "limits.window_frames": 4, "limits.window_stride": 2, "limits.max_frames": 20,
+         "limits.min_size": 64, "limits.max_size": 192}  # fmt: skip
+
+
+def _tables(text: str) -> dict[str, Any]:
+    keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
+    return {key: value for key, value in tomllib.loads(text).items() if key in keep}
+
+
+def _mtv(text: str, publish: Callable[..., None], preset: str, frames: int) -> Tiny:
+    limits = tomllib.loads(text)["limits"]
+    sizes = {f"limits.{key}": limits[key] for key in ("min_size", "max_size", "size_multiple")}
+    changes = {**sizes, "defaults.steps": 2, "defaults.width": 32, "defaults.height": 32}
+    return Tiny(preset, _tables(text), changes, publish, frames)
+
+
+FAMILIES = {
+    tiny.preset: tiny
+    for tiny in (
+        Tiny(
+            "mimicmotion",
+            tomllib.loads(TINY_PARTS),
+            {**_SMALL, "limits.min_size": 64, "limits.max_size": 128, "options.window.default": 6,
+             "options.overlap.default": 2},
+            _publish_mimicmotion,
+        ),
+        Tiny(
+            "mofa-trajectory",
+            {key: value for key, value in MOFA_TABLES.items() if key != "landmark_controlnet"},
+            _MOFA,
+            _publish_mofa,
+        ),
+        Tiny("mofa-hybrid", MOFA_TABLES, _MOFA, _publish_mofa),
+        _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
+        _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
+    )
+}  # fmt: skip
