@@ -276,14 +276,15 @@ class LocalBackend:
             self._forget_server()
             message = f"The local backend has ended{how}. Start it again; its jobs are kept. Its last words:\n{last}"
             absent = _ABSENT.search(last)
-            if absent is not None and self._given:
+            package = (absent[1] or absent[2]) if absent is not None else ""
+            if package and self._given:
                 message = (
-                    f"The Python at {self.python} lacks the backend's package {absent[1]!r}. Install them there with: "
+                    f"The Python at {self.python} lacks the backend's package {package!r}. Install them there with: "
                     f"{self.python} -m pip install 'maquette[backend]'. Or clear Existing Python in the preferences, "
                     "and Maquette installs a backend of its own."
                 )
-            elif absent is not None:
-                message = f"The installed backend is incomplete: it lacks {absent[1]!r}. Install it again."
+            elif package:
+                message = f"The installed backend is incomplete: it lacks {package!r}. Install it again."
             self._status = LocalStatus("dead", message=message)
             return
         if self._status.state == "starting":

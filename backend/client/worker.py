@@ -162,8 +162,8 @@ class Worker:
             if self.cancelled.is_set():
                 raise BackendError(
                     "unreachable",
-                    f"Cancelled here, but the backend at {client.address} does not answer: it is told when it is "
-                    "asked for the next time, and may work on the job until then.",
+                    f"Cancelled here, but the backend at {client.address} does not answer and could not be told: "
+                    "it is told at the next contact, and may work on the job until then.",
                 )
             try:
                 client.job(job_id)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.client import Follower, FollowSpec
+from maquette.backend.client import BackendClient, Follower, FollowSpec
+from maquette.backend.client.owed import owe, owed, settle
 from maquette.backend.client.process import read_json, write_json
 
 from .double import JOB, TOKEN, Double, job, say, stream
@@ -123,6 +124,68 @@ def test_cancel_when_nobody_answers_any_more(ready: Double, tmp_path: Path):
     follower.cancel()
     report = ended(follower)
     assert report["state"] == "failed" and "could not be told" in report["message"]
+
+
+def test_a_cancel_that_was_not_heard_is_said_at_the_next_contact(ready: Double, tmp_path: Path):
+    """Before another job is sent, and so before a restarted backend takes the old one up for long."""
+    path = str(tmp_path / "owed.json")
+    healthy = dict(ready.answers)
+    for rest in ("", "/events"):
+        ready.answers[f"GET /v1/videos/{JOB}{rest}"] = lambda h: None
+    ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: None
+    follower = follow(ready, tmp_path, owed=path)
+    until(lambda: follower.state()["state"] == "reconnecting")
+    follower.cancel()
+    ended(follower)
+    assert owed(path) == [JOB]
+    ready.answers = healthy
+    ready.answer(f"DELETE /v1/videos/{JOB}", job("cancelled"))
+    before = len(ready.requests)
+    assert ended(follow(ready, tmp_path, owed=path))["state"] == "completed"
+    asked = [line.split("?")[0] for line, _, _ in ready.requests[before:]]
+    assert asked.index(f"DELETE /v1/videos/{JOB}") < asked.index("POST /v1/videos")
+    assert owed(path) == [] and not Path(path).exists()
+
+
+def test_a_cancel_that_is_heard_is_not_owed(ready: Double, tmp_path: Path):
+    path = str(tmp_path / "owed.json")
+    release = threading.Event()
+    ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: (release.wait(60), stream(h, [job("cancelled")]))
+    ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: (say(h, 200, job("cancelled")), release.set())
+    follower = follow(ready, tmp_path, owed=path)
+    until(lambda: follower.state()["job"])
+    follower.cancel()
+    assert ended(follower)["state"] == "cancelled" and owed(path) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [((200, "cancelled"), []), ((404, "not_found"), []), ((503, "stopping"), [JOB])],
+    ids=["heard", "unknown there", "not ready yet"],
+)
+def test_what_is_owed_is_settled(double: Double, tmp_path: Path, answer: tuple[int, str], left: list[str]):
+    status, code = answer
+    if status == 200:
+        double.answer(f"DELETE /v1/videos/{JOB}", job(code))
+    else:
+        double.refuse(f"DELETE /v1/videos/{JOB}", status, code)
+    path = tmp_path / "owed.json"
+    for _ in range(2):
+        owe(path, JOB)
+    assert owed(path) == [JOB]
+    with BackendClient(double.address, TOKEN) as client:
+        settle(path, client)
+    assert owed(path) == left
+
+
+def test_a_job_that_is_wanted_again_is_not_cancelled(double: Double, tmp_path: Path):
+    path = tmp_path / "owed.json"
+    owe(path, JOB)
+    with BackendClient(double.address, TOKEN) as client:
+        assert settle(path, client, but=JOB) == 0
+    assert owed(path) == [] and not double.asked(f"DELETE /v1/videos/{JOB}")
+    path.write_text('{"jobs": "nonsense"}')
+    assert owed(path) == []
 
 
 def test_a_film_that_is_done_before_the_cancel_is_fetched(ready: Double, tmp_path: Path):

@@ -225,6 +225,18 @@ def test_an_environment_of_ones_own(place: Path, tmp_path: Path):
     assert gone.poll().state == "absent" and "There is no Python at /nowhere/python" in gone.poll().message
 
 
+def test_a_python_without_the_backend_says_how_to_add_it(tmp_path: Path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    python = installer_module.venv_python(bare)
+    local = LocalBackend(tmp_path / "own", source=tmp_path, python=str(python))
+    assert local.start().state == "starting"
+    message = poll(local, "dead").message
+    assert f"The Python at {python} lacks the backend's package 'maquette'" in message
+    assert f"{python} -m pip install 'maquette[backend]'" in message and "clear Existing Python" in message
+    assert "Traceback" not in message and "last words" not in message
+
+
 def test_an_extension_without_its_source(tmp_path: Path):
     (tmp_path / "extension").mkdir()
     local = LocalBackend(tmp_path / "own", source=tmp_path / "extension")
