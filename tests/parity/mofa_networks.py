@@ -39,8 +39,8 @@ def _built(fixture: Fixture, build: Callable[[], FlowControlNet]) -> FlowControl
     return fill(net.to_empty(device="cpu"), fixture.seed(), fixture.factors())
 
 
-def _residuals(net: FlowControlNet, fixture: Fixture, **changes: Tensor) -> list[Tensor]:
-    given = {**fixture.inputs, **changes}
+def _residuals(net: FlowControlNet, fixture: Fixture) -> list[Tensor]:
+    given = fixture.inputs
     residuals = net(
         given["sample"],
         given["timestep"],
@@ -72,14 +72,7 @@ def _adapter(fixture: Fixture, net: FlowControlNet) -> Iterator[Measured]:
     for index, residual in enumerate(ours[:-1]):
         yield fixture.close(f"down.{index:02d}", residual)
     yield fixture.close("mid", ours[-1])
-    notes, flow = fixture.sidecar["notes"], fixture.inputs["flow"]
-    changed = _residuals(net, fixture, flow=torch.zeros_like(flow))
-    yield _as_noted(fixture, changed, "zero flow", notes["control_zero_flow_relative_diff_per_output"])
-    changed = _residuals(net, fixture, flow=flow.flip(2))
-    yield _as_noted(fixture, changed, "exchanged axes", notes["control_x_and_y_flow_swapped_relative_diff_per_output"])
-    if "landmarks" in fixture.inputs:
-        changed = _residuals(net, fixture, landmarks=torch.zeros_like(fixture.inputs["landmarks"]))
-        yield _as_noted(fixture, changed, "no landmarks", notes["control_zero_landmarks_relative_diff_per_output"])
+    notes = fixture.sidecar["notes"]
     heads = notes["control_20_heads_in_down_block_2"]
     attentions = [module for module in net.down_blocks[2].modules() if hasattr(module, "heads")]
     yield Measured(
