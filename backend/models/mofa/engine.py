@@ -22,7 +22,7 @@ from .build import load_network, network_names, new_scheduler
 from .cmp import MotionPropagation
 from .inputs import first_picture, make_steering, to_tensor
 from .pipeline import MOFAPipeline
-from .plan import fit_picture, make_plan, needs_propagation
+from .plan import fit_picture, make_plan
 
 _PREVIEW_SIDE = 384
 """Pixels of a preview's longer side at most."""
@@ -41,42 +41,50 @@ class MOFAEngine:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # The published code runs in half precision; a CPU has no fast one that keeps SVD's range.
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        self._loaded: tuple[MOFAPipeline, Placement, MotionPropagation | None] | None = None
+        self._loaded: tuple[MOFAPipeline, Placement] | None = None
+        self._cmp: MotionPropagation | None = None
 
     def plan(self, shot: Shot) -> Plan:
         """See ``Engine.plan``."""
         return make_plan(self.spec, shot)
 
     def load(
-        self, plan: Plan, propagation: bool = False, report: Callable[[int, int], None] = lambda step, steps: None
-    ) -> tuple[MOFAPipeline, Placement, MotionPropagation | None]:
+        self, plan: Plan, report: Callable[[int, int], None] = lambda step, steps: None
+    ) -> tuple[MOFAPipeline, Placement]:
         """Read the weights, unless those of the last job lie so that this one can run.
 
         Args:
-            propagation: whether CMP is needed, which exact motion does without.
             report: called with the number of parts read and their count.
 
         Raises:
             EngineError: weights that cannot be read, or a job that does not fit into memory.
         """
-        if self._loaded is not None and not (
-            self._loaded[1].serves(plan) and (self._loaded[2] is not None or not propagation)
-        ):
+        names = [name for name in network_names(self.spec) if name != "cmp"]
+        if self._loaded is not None and not self._loaded[1].serves(plan):
             self._loaded = None
-        names = [name for name in network_names(self.spec) if name != "cmp" or propagation]
         if self._loaded is None:
             parts: dict[str, Any] = {}
             for i, name in enumerate(names):
                 report(i, len(names))
                 parts[name] = load_network(self.spec, name, self.dtype)
-            placement = place(parts, self.spec, plan, self.device, self.dtype, {"cmp": ("encoding",)})
-            cmp = parts.pop("cmp", None)
+            placement = place(parts, self.spec, plan, self.device, self.dtype)
             pipeline = MOFAPipeline(
                 **parts, scheduler=new_scheduler(self.spec), device=placement.device, dtype=self.dtype
             )
-            self._loaded = pipeline, placement, cmp
+            self._loaded = pipeline, placement
         report(len(names), len(names))
         return self._loaded
+
+    def propagation(self) -> MotionPropagation:
+        """CMP, read when it is first needed: exact motion does without. Small enough to stay where it runs.
+
+        Raises:
+            EngineError: weights that cannot be read.
+        """
+        cmp = self._cmp
+        if cmp is None:
+            cmp = self._cmp = load_network(self.spec, "cmp", torch.float32).to(self.device)
+        return cmp
 
     @torch.no_grad()
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
@@ -90,22 +98,15 @@ class MOFAEngine:
         chosen = {name: option(self.spec, shot, name) for name in self.spec.options}
 
         first, picture_notes = first_picture(shot, fit_picture(self.spec, shot))
-        pipeline, placement, cmp = self.load(
-            plan, needs_propagation(self.spec, shot), lambda step, count: reporter.report("loading", step, count)
-        )
-
-        def propagation() -> MotionPropagation:
-            assert cmp is not None
-            return cmp
-
+        pipeline, placement = self.load(plan, lambda step, count: reporter.report("loading", step, count))
         picture = to_tensor(first)
         steering, notes = make_steering(
             self.spec,
             shot,
             plan.model_frames,
             picture,
-            propagation,
-            placement.device,
+            self.propagation,
+            placement.device if placement.device.type == "cuda" else "cpu",
             lambda step, count: reporter.report("encoding", step, count),
         )
 

@@ -115,7 +115,7 @@ def test_cancelling_stops_in_every_stage(trajectory: MOFAEngine, stage: str) -> 
 
 def test_cancelling_stops_between_windows(trajectory: MOFAEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within one step there are two windows: the second is not begun."""
-    pipeline = trajectory.load(trajectory.plan(shot_of(trajectory.spec, 5)), True)[0]
+    pipeline = trajectory.load(trajectory.plan(shot_of(trajectory.spec, 5)))[0]
     calls = []
     forward = pipeline.unet.forward
     monkeypatch.setattr(pipeline.unet, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
@@ -137,8 +137,7 @@ def test_where_the_motion_comes_from(trajectory: MOFAEngine) -> None:
 
     def flow_of(motion: str) -> tuple[torch.Tensor, tuple[str, ...]]:
         chosen = replace(shot, settings=replace(shot.settings, options={"motion": motion}))
-        _, _, cmp = trajectory.load(trajectory.plan(chosen), True)
-        steering, notes = steer(spec, chosen, cmp=lambda: cmp)
+        steering, notes = steer(spec, chosen, cmp=trajectory.propagation)
         return steering.motion.flow, notes
 
     dense, _ = flow_of("dense")
@@ -154,8 +153,7 @@ def test_where_the_motion_comes_from(trajectory: MOFAEngine) -> None:
     tracks, _ = flow_of("tracks")
     assert (tracks[0, -1, :, body] != 0).any()
     bare = replace(shot, tracks=(), settings=replace(shot.settings, options={"motion": "tracks"}))
-    _, _, cmp = trajectory.load(trajectory.plan(bare), True)
-    _, notes = steer(spec, bare, cmp=lambda: cmp)
+    _, notes = steer(spec, bare, cmp=trajectory.propagation)
     assert any("points of the characters are followed" in note for note in notes)
 
 
