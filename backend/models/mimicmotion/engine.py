@@ -11,7 +11,8 @@ import torch
 from ...media import resize_frames
 from ...shot import Shot
 from ..engine import Plan, Progress, Result
-from ..memory import place
+from ..footprint import free_memory
+from ..memory import GB, MARGIN, place
 from ..pictures import reference_picture
 from ..placement import Placement
 from ..settings import option
@@ -112,11 +113,15 @@ class MimicMotionEngine:
             check=reporter.check,
         )
         reporter.report("decoding", 0, len(maps))
+        chunk = fitting_chunk(
+            self.spec, plan, int(chosen["decode_chunk"]), free_memory(self.device), self.dtype.itemsize
+        )
         frames = []
-        for part in pipeline.decode(latents, int(chosen["decode_chunk"])):
+        for part in pipeline.decode(latents, chunk):
             frames.append(part)
             reporter.report("decoding", sum(map(len, frames)), len(maps))
         video = resize_frames(np.concatenate(frames)[1:], plan.width, plan.height)
+        fewer = () if chunk == wanted else (f"Decoded {chunk} frames at once, for want of memory",)
         metadata = {
             "model": self.spec.id,
             "seed": settings.seed,
@@ -132,7 +137,7 @@ class MimicMotionEngine:
             "placement": str(placement.strategy),
             "seconds": round(time.monotonic() - started, 2),
         }
-        return Result(video, shot.clip.fps, (*plan.notes, *picture.notes, *placement.notes), metadata)
+        return Result(video, shot.clip.fps, (*plan.notes, *picture.notes, *placement.notes, *fewer), metadata)
 
 
 def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], None]) -> np.ndarray:
@@ -144,6 +149,26 @@ def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], 
         report(i, len(points))
         maps[i] = draw_pose(points[i], confidence[i], *size)
     return maps
+
+
+def fitting_chunk(spec: ModelSpec, plan: Plan, wanted: int, room: int, itemsize: int) -> int:
+    """Frames that the VAE can decode at once, ``wanted`` at most and one at least.
+
+    Args:
+        room: free bytes.
+        itemsize: bytes a value.
+    """
+    width, height = plan.model_size
+    frame = spec.memory.get("decoding_gb_per_mpf", 0.0) * GB * itemsize / 2 * width * height / 1e6
+    return max(1, min(wanted, int(room // frame))) if frame else wanted
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that can be had on the device beside the weights that are there."""
+    free = free_memory(device)
+    if free.gpu is None:
+        return int(free.ram * (1 - MARGIN))
+    return int((free.gpu - torch.cuda.memory_allocated(device)) * (1 - MARGIN))
 
 
 def _preview_size(plan: Plan) -> tuple[int, int]:

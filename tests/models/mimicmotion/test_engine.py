@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Cancelled, EngineError, Progress
-from maquette.backend.models.mimicmotion.engine import MimicMotionEngine
-from maquette.backend.models.registry import load_engine
+from maquette.backend.models.memory import GB
+from maquette.backend.models.mimicmotion.engine import MimicMotionEngine, fitting_chunk
+from maquette.backend.models.mimicmotion.plan import make_plan
+from maquette.backend.models.registry import load_engine, model_spec
 from maquette.backend.models.spec import read_spec
 from maquette.backend.shot import Settings, Shot
 
@@ -135,6 +137,15 @@ def test_notes_of_the_picture_reach_the_animator(engine):
     shot = make_shot(2)
     looks = replace(shot.characters[0].reference, image=Media(stream.getvalue(), "image/png"))
     assert any("plain grey" in note for note in generate(engine, with_character(shot, reference=looks)).notes)
+
+
+def test_fewer_frames_are_decoded_at_once_where_memory_is_short():
+    """A frame of 1024 x 576 takes 1.9 GB at half precision."""
+    spec = model_spec("mimicmotion")
+    plan = make_plan(spec, make_shot(2, 1920, 1080))
+    for gigabytes, chunk in ((1, 1), (5, 2), (10, 5), (40, 8)):
+        assert fitting_chunk(spec, plan, 8, gigabytes * GB, 2) == chunk
+    assert fitting_chunk(spec, plan, 8, 10 * GB, 4) == 2
 
 
 def test_weights_that_cannot_be_read_are_explained(tmp_path):
