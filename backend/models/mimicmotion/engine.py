@@ -113,9 +113,8 @@ class MimicMotionEngine:
             check=reporter.check,
         )
         reporter.report("decoding", 0, len(maps))
-        chunk = fitting_chunk(
-            self.spec, plan, int(chosen["decode_chunk"]), free_memory(self.device), self.dtype.itemsize
-        )
+        wanted = int(chosen["decode_chunk"])
+        chunk = fitting_chunk(self.spec, plan, wanted, _room(self.device), self.dtype.itemsize)
         frames = []
         for part in pipeline.decode(latents, chunk):
             frames.append(part)
