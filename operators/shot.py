@@ -10,6 +10,7 @@ from bpy.types import Operator
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shot import ShotError
+from ..scene import job_shots, models
 from ..scene.capture import capture_shot
 
 
@@ -33,7 +34,10 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
         manager.progress_begin(0, 100)
         try:
             shot = capture_shot(
-                context, on_progress=lambda done, total: manager.progress_update(100 * done // total), notices=notices
+                context,
+                on_progress=lambda done, total: manager.progress_update(100 * done // total),
+                notices=notices,
+                wants=job_shots.wants(context.scene, [models.find(context.scene.maquette.model)]),
             )
             shot.save(self.filepath)
         except ShotError as error:

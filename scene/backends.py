@@ -5,6 +5,7 @@ Nothing here waits: ``poll()`` looks at files and processes and shows what it fi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tomllib
@@ -40,6 +41,7 @@ _local: LocalBackend | None = None
 _local_python = ""
 _probe: Probe | None = None
 _shown: LocalStatus | None = None
+_asked = False
 
 
 def local() -> LocalBackend:
@@ -166,6 +168,24 @@ def start_test() -> None:
     view.test_state, view.test_message = "BUSY", f"Asking {asked.address}"
 
 
+def ask_once() -> None:
+    """Ask a server that nobody has asked since it was named, so that the models menu knows what it can run.
+
+    Only in a window: a script asks when it wants to know.
+    """
+    global _asked
+    if not _has_window() or is_local() or _probe is not None or _asked:
+        return
+    _asked = True
+    if bpy.context.window_manager.maquette.backend.test_state == "NONE":
+        with contextlib.suppress(BackendProblem):
+            start_test()
+
+
+def _has_window() -> bool:
+    return not bpy.app.background
+
+
 def testing() -> bool:
     """Whether a test is under way."""
     return _probe is not None
@@ -173,10 +193,11 @@ def testing() -> bool:
 
 def changed() -> None:
     """The preferences name another backend: what the old one said counts no more."""
-    global _probe
+    global _probe, _asked
     if _probe is not None:
         _probe.stop()
         _probe = None
+    _asked = False
     view = bpy.context.window_manager.maquette.backend
     view.test_state, view.test_message = "NONE", ""
     show_models(_cached_models())

@@ -38,6 +38,9 @@ def publish(now: bool = False) -> bool:
         return fresh
     _dirty, _checked_at, _checked_scene = False, time.monotonic(), scene.name
     fresh |= framing_view.publish(scene)
+    if any(obj.maquette.is_character for obj in scene.objects):
+        # Nobody is asked for whom Maquette only lies there.
+        backends.ask_once()
     found = check(scene)
     view = bpy.context.window_manager.maquette
     shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -317,3 +318,10 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         load_motion(tmp_path / "none.npz")
     with pytest.raises(MotionError, match="folder"):
         load_motion(tmp_path)
+
+
+def test_a_path_that_keeps_its_length_is_not_told_of(body) -> None:
+    from maquette.backend.motions import generate_walk
+
+    motion = to_body(replace(generate_walk(2.0, 30, body=body, seed=2), body=""), body, keep_shape=False)
+    assert not any("scaled" in note for note in motion.notes)

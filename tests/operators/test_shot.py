@@ -27,6 +27,18 @@ def test_writes_a_shot_that_loads(shots, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_models_own_options_go_along(addon, shots, tmp_path):
+    scene = bpy.context.scene
+    option = {"type": "float", "default": 0.5, "min": 0, "max": 1}
+    backends = importlib.import_module(addon.__name__ + ".scene.backends")
+    backends.show_models([{"id": "m", "available": True, "options": {"strength": option, "other": option}}])
+    bpy.ops.maquette.choose_model(model="m")
+    scene.maquette.options[0].as_float = 0.75
+    bpy.ops.maquette.export_shot(filepath=str(tmp_path / "dance.shot"))
+    settings = shots.Shot.load(tmp_path / "dance.shot").settings
+    assert settings.model == "m" and dict(settings.options) == {"strength": 0.75}
+
+
 def test_says_what_is_missing_and_writes_nothing(shots, tmp_path):
     bpy.context.scene.camera = None
     with pytest.raises(RuntimeError, match="camera: the scene has none; add a camera"):

@@ -215,3 +215,23 @@ def test_a_cancel_that_was_not_heard_is_said_later(bench: Bench, backend: FakeBa
     bpy.ops.maquette.test_connection()
     bench.until(lambda: bench.view.backend.test_state == "OK")
     assert backend.jobs["vid_00000000"]["status"] == "cancelled" and not owed(bench.backends.owed_file())
+
+
+def test_in_a_window_a_server_is_asked_by_itself(
+    bench: Bench, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.preferences.address = backend.address + " "  # named anew: nobody has asked it
+    bench.readiness.publish(now=True)
+    assert bench.view.backend.test_state == "NONE"
+    monkeypatch.setattr(bench.backends, "_has_window", lambda: True)
+    bpy.data.objects["Performer"].maquette.is_character = False
+    bench.readiness.publish(now=True)
+    assert bench.view.backend.test_state == "NONE"  # Maquette is not in use in this scene
+    bpy.data.objects["Performer"].maquette.is_character = True
+    bench.readiness.publish(now=True)
+    bench.until(lambda: bench.view.backend.test_state == "OK")
+    assert bench.view.backend.models["b"].state == "READY"
+    # Once is enough, also where it does not answer.
+    bench.view.backend.test_state = "NONE"
+    bench.readiness.publish(now=True)
+    assert bench.view.backend.test_state == "NONE"
