@@ -9,7 +9,7 @@ MOTION ?=
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity extension body train clean
+.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table extension body train clean
 
 setup:
 	@tools/setup.sh
@@ -43,6 +43,9 @@ bench: setup
 	$(BLENDER) bench/key_import.py
 	$(BLENDER) bench/capture.py
 	$(BACKEND) bench/nano_generation.py
+
+models-table: setup
+	$(BACKEND) tools/models_table.py
 
 parity: setup
 	$(BACKEND) tools/parity_table.py

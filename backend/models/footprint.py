@@ -6,6 +6,8 @@ value, and an mpf is a megapixel of one frame:
 
 ``weights_gb``
     all weights as they run, said while no files are there
+``least_gb``
+    GPU memory of the default job at the least, said while no files are there
 ``base_gb``
     what the runtime takes beside weights and activations (context, workspaces); 0.8 where not given
 ``STAGE_gb``

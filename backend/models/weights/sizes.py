@@ -44,6 +44,8 @@ def parts_of_components(spec: ModelSpec, itemsize: int = 2) -> tuple[Part, ...]:
         tensors = [
             (key, tuple(value.shape), itemsize if value.is_floating_point() else value.element_size())
             for key, value in state.items()
+            # What need not be published is there already under another key.
+            if not component.lacks(key)
         ]
         parts.append(part_of(name, tensors, tiles="tile_megapixels" in spec.memory and name.startswith("vae")))
     return tuple(parts)

@@ -1,0 +1,36 @@
+"""docs/models.md, and the figures of memory in the descriptions, are what the networks say."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+import pytest
+from maquette.backend.models.footprint import GB
+from maquette.backend.models.registry import find_specs
+from maquette.backend.models.weights.sizes import gpu_gigabytes, parts_of_components
+
+from ...conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("models_table", ROOT / "tools" / "models_table.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_document_is_current(tool):
+    written = (ROOT / "docs" / "models.md").read_text("utf-8")
+    assert written == tool.document(), "run: make models-table"
+
+
+@pytest.mark.parametrize("spec", [spec for spec in find_specs().values() if spec.sources], ids=lambda spec: spec.id)
+def test_figures_said_without_files_agree_with_the_networks(spec):
+    parts = parts_of_components(spec)
+    assert spec.memory["weights_gb"] == pytest.approx(sum(part.weights for part in parts) / GB, rel=0.05)
+    sizes = gpu_gigabytes(spec, parts)
+    assert sizes is not None
+    assert spec.memory.get("least_gb", sizes[0]) == pytest.approx(sizes[1], rel=0.1)
