@@ -37,8 +37,8 @@ What each model takes, makes and needs. Written by `make models-table` from `pre
 _MEMORY = """Estimates in GB for a job of the default size at two bytes a weight: weights are counted from the networks,
 activations come from each description's `[memory]` table. The columns to the right say how the job runs on a GPU of
 that size with {ram} GB of main memory beside it: *full speed*, everything on the GPU; *models*, one network at a time;
-*blocks* and *layers*, the network in pieces; *8 bit*, weights stored in 8 bits; *tiles*, the VAE in tiles; *no*, refused
-with advice.
+*blocks* and *layers*, the network in pieces; *8 bit*, weights stored in 8 bits; *tiles*, the VAE in tiles; *no*,
+refused with advice.
 """
 
 

@@ -12,6 +12,7 @@ from .add import read_record
 from .component import Component, WeightsError, components
 from .reading import header, headers, missing_shards
 from .recognising import differences, few
+from .sizes import disk_bytes
 
 _SAMPLE = 4096
 """Values of each tensor that are looked at."""
@@ -102,11 +103,6 @@ def _not_finite(path: Path) -> list[str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def disk_bytes(spec: ModelSpec) -> int:
-    """Room that a model's folder takes."""
-    return sum(path.stat().st_size for path in spec.folder.rglob("*") if path.is_file())
 
 
 def removable(spec: ModelSpec) -> list[Path]:

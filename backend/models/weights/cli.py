@@ -70,8 +70,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _about(status: ModelStatus) -> list[str]:
-    from .check import disk_bytes
     from .report import memory_words
+    from .sizes import disk_bytes
 
     spec = status.spec
     lines = [] if status.available else [status.reason]
@@ -127,7 +127,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
-    from .check import disk_bytes, removable, remove
+    from .check import removable, remove
+    from .sizes import disk_bytes
 
     spec = model_spec(args.model, args.models)
     files = removable(spec)

@@ -51,11 +51,16 @@ def parts_of_components(spec: ModelSpec, itemsize: int = 2) -> tuple[Part, ...]:
     return tuple(parts)
 
 
+def disk_bytes(spec: ModelSpec) -> int:
+    """Room that a model's folder takes."""
+    return sum(path.stat().st_size for path in spec.folder.rglob("*") if path.is_file())
+
+
 def memory_json(spec: ModelSpec) -> dict[str, float]:
     """Of ``GET /v1/models``: GB of GPU memory at the default size and on disk, as far as they are known."""
     said: dict[str, float] = {}
     if (sizes := gpu_gigabytes(spec)) is not None:
         said = {"gpu_gb": round(sizes[0], 1), "gpu_gb_least": round(sizes[1], 1)}
-    disk = sum(path.stat().st_size for path in spec.folder.rglob("*") if path.is_file()) / GB
+    disk = disk_bytes(spec) / GB
     fetch = sum(source.gigabytes for source in spec.sources if not source.optional)
     return {**said, "disk_gb": round(disk or fetch, 2)}

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -168,3 +170,18 @@ def test_add_on_the_command_line(run, spec, tree, tmp_path):
     assert code == 0 and f"Paper is in {spec.folder}" in out and status(spec).available
     code, out, _ = run("add", "paper", "--from", str(tree))
     assert code == 0 and "nothing was written" in out
+
+
+@pytest.mark.parametrize("words", [["models", "list"], ["models", "list", "--json"], ["models", "add", "--help"]])
+def test_what_needs_no_torch_does_not_wait_for_it(words):
+    code = f"""
+import sys
+from maquette.backend.cli import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+assert "torch" not in sys.modules and "diffusers" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
