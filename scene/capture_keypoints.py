@@ -41,12 +41,14 @@ EYEBALL = 0.08
 FINGERTIP = 0.9
 """Length of a finger's last segment over the one before, where no bone tells."""
 
-LIMB_MARGIN = 1.75
-"""The skin before a joint is the limb's own up to so many times the joint's least distance from the skin: a limb that
-is seen at a slant is thicker than across."""
+LIMB_SHARE = 0.7
+"""The skin before a joint is the limb's own as far as this share of all directions leads out of the rest pose."""
+FINGER_MARGIN = 1.3
+"""How thick a finger may be, from its outer joints to the tip, over what is measured at its joints."""
 SKIN_MARGIN = 3e-3
 """Of the character's height, that keypoints may lie deeper than measured (5 mm for a grown-up)."""
 _MOST_MARGIN = 0.09
+_ON_SKIN = 1e-3
 
 
 @dataclass(eq=False)
@@ -172,11 +174,15 @@ def keypoint_reader(
         np.zeros(COUNT),
     )
     points = reader.read(depsgraph, reading)
-    own = _depth_in_skin(obj, depsgraph, reading, points, present)
-    own = np.minimum(LIMB_MARGIN * own, _MOST_MARGIN * height) + SKIN_MARGIN * height
+    own = _depth_in_skin(obj, depsgraph, reading, points, present, height)
+    for first in (_NUMBER["left_hand_thumb_1"], _NUMBER["right_hand_thumb_1"]):
+        # A tip lies on the pad of its finger: it is seen from the nail's side as well.
+        finger = own[first : first + 20].reshape(5, 4)
+        finger[:, 1:] = FINGER_MARGIN * finger[:, 1:3].max(axis=1, keepdims=True)
+    own = np.minimum(own, _MOST_MARGIN * height) + SKIN_MARGIN * height
     # Seen from the side, the middle between the shoulders lies behind the nearer one, and is the neck all the same.
     shoulders = points[_NUMBER["left_shoulder"]] - points[_NUMBER["right_shoulder"]]
-    own[_NUMBER["neck"]] += 0.6 * np.linalg.norm(shoulders)
+    own[_NUMBER["neck"]] = max(own[_NUMBER["neck"]], 0.65 * float(np.linalg.norm(shoulders)))
     reader.own, reader.worn = own, own + WORN_MARGIN * height
     return reader
 
@@ -305,14 +311,37 @@ def _depth_in_skin(
     reading: MeshReading,
     points: np.ndarray,
     present: np.ndarray,
+    height: float,
 ) -> np.ndarray:
-    """(K,) metres from each keypoint to the nearest skin; 0 for those that are absent."""
+    """(K,) metres of the limb's own skin that may lie before each keypoint; 0 for those on the skin.
+
+    A joint's limb is thicker to some sides than to others, and endless along itself: of the ways out in all directions,
+    most are across.
+    """
     evaluated = obj.evaluated_get(depsgraph)
-    inverse = np.linalg.inv(reading.matrix)
+    inverse, turn = np.linalg.inv(reading.matrix), reading.matrix[:3, :3]
+    local = points @ inverse[:3, :3].T + inverse[:3, 3]
+    directions = (_DIRECTIONS @ inverse[:3, :3].T).tolist()
     depth = np.zeros(COUNT)
-    for index in np.flatnonzero(present):
-        local = inverse[:3, :3] @ points[index] + inverse[:3, 3]
-        found, near, _, _ = evaluated.closest_point_on_mesh(local)
-        if found:
-            depth[index] = np.linalg.norm(reading.matrix[:3, :3] @ (np.array(near) - local))
+    # The face, and what else hangs on the skin, needs no rays.
+    for index in np.flatnonzero(present[:BONES]):
+        start = local[index].tolist()
+        near = evaluated.closest_point_on_mesh(start)
+        if near[0] and np.linalg.norm(turn @ (np.array(near[1]) - local[index])) < _ON_SKIN * height:
+            continue
+        hits = [evaluated.ray_cast(start, direction)[:2] for direction in directions]
+        places = np.array([place for hit, place in hits if hit]).reshape(-1, 3)
+        # From outside, half of all ways or more lead nowhere.
+        if len(places) > 0.8 * len(directions):
+            depth[index] = np.quantile(np.linalg.norm((places - local[index]) @ turn.T, axis=1), LIMB_SHARE)
     return depth
+
+
+def _sphere(count: int) -> np.ndarray:
+    """(count,3) unit directions, evenly spread (a Fibonacci sphere)."""
+    i = np.arange(count)
+    z, angle = 1 - 2 * (i + 0.5) / count, np.pi * (1 + 5**0.5) * i
+    return np.stack([np.sqrt(1 - z * z) * np.cos(angle), np.sqrt(1 - z * z) * np.sin(angle), z], axis=1)
+
+
+_DIRECTIONS = _sphere(24)
