@@ -99,7 +99,8 @@ def project_pose(
     points = (uv - (left, top)) / (width, height)
     inside = ((points >= 0) & (points < 1)).all(axis=-1)  # false for NaN, behind the camera
     confidence = np.where(inside, _CONFIDENCE[keypoints.state], 0.0)
-    away = (confidence[:, _FRONT] < 1).all(axis=1, keepdims=True)
+    present = (keypoints.state[:, _FRONT] != KeypointState.ABSENT).any(axis=1, keepdims=True)
+    away = present & (confidence[:, _FRONT] < 1).all(axis=1, keepdims=True)
     confidence = np.where(away & _FACIAL, 0.0, confidence)
     shoulders = (confidence[:, _SHOULDERS] > THRESHOLD).all(axis=1)
     points[:, _NECK] = points[:, _SHOULDERS].mean(axis=1)

@@ -77,6 +77,8 @@ def test_a_face_that_looks_away_is_left_out():
     assert not away.confidence[:, FACE_KEYPOINTS].any()
     assert not away.confidence[:, [INDEX[name] for name in hidden]].any()
     assert (away.confidence[:, INDEX["left_ear"]] == 1).all()
+    bare = pose_of(make_shot(), dict.fromkeys(hidden, KeypointState.ABSENT))
+    assert bare.confidence[:, FACE_KEYPOINTS].all()
     profile = pose_of(make_shot(), {"right_eye": KeypointState.SELF_OCCLUDED})
     assert profile.confidence[:, FACE_KEYPOINTS].all()
     assert (profile.confidence[:, INDEX["right_eye"]] == SELF_OCCLUDED_CONFIDENCE).all()
