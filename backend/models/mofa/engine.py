@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...media import resize_frames
 from ...shot import Shot
 from ..engine import Plan, Progress, Result
 from ..memory import place
@@ -20,7 +19,7 @@ from ..spec import ModelSpec
 from ..steps import Reporter
 from .build import load_network, network_names, new_scheduler
 from .cmp import MotionPropagation
-from .inputs import first_picture, make_steering, to_tensor
+from .inputs import first_picture, make_steering, squeeze, to_tensor
 from .pipeline import MOFAPipeline
 from .plan import fit_picture, make_plan
 
@@ -138,7 +137,7 @@ class MOFAEngine:
             int(chosen["decode_chunk"]),
             lambda step, count: reporter.report("decoding", step, count),
         )
-        frames = resize_frames(_to_frames(video), plan.width, plan.height)
+        frames = squeeze(_to_frames(video), plan.width, plan.height)
         metadata = {
             "model": self.spec.id,
             "seed": settings.seed,
@@ -161,7 +160,7 @@ class MOFAEngine:
         middle = plan.frames // 2
         frame = _to_frames(pipeline.decode(clean[:, middle : middle + 1], 1))
         scale = min(1.0, _PREVIEW_SIDE / max(plan.width, plan.height))
-        return resize_frames(frame, max(1, round(plan.width * scale)), max(1, round(plan.height * scale)))[0]
+        return squeeze(frame, max(1, round(plan.width * scale)), max(1, round(plan.height * scale)))[0]
 
 
 def _to_frames(video: Tensor) -> np.ndarray:

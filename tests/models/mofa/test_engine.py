@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Cancelled, EngineError, Progress
 from maquette.backend.models.mofa import inputs
 from maquette.backend.models.mofa.engine import MOFAEngine
-from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
+from maquette.backend.models.mofa.inputs import first_picture, make_steering, squeeze, to_tensor
 from maquette.backend.models.mofa.plan import fit_picture
 from maquette.backend.models.spec import ModelSpec
 from maquette.backend.shot import Background, Shot
@@ -195,7 +196,7 @@ def test_cut_outs_are_laid_over_the_background(trajectory: MOFAEngine) -> None:
     picture, _ = first_picture(shot, fit)
     assert picture.shape == (64, 128, 3)
     assert (picture[:, :36] == (255, 0, 0)).all()
-    assert (picture[:, 84:] == (0, 0, 255)).all()
+    assert (picture[:, 85:] == (0, 0, 255)).all()
     middle = picture[:, 50:70].reshape(-1, 3)
     assert middle.std() > 10
     parity = replace(shot, settings=replace(shot.settings, options={"parity": True}))
@@ -204,6 +205,25 @@ def test_cut_outs_are_laid_over_the_background(trajectory: MOFAEngine) -> None:
     # 16 of 96 columns are cut off on either side.
     assert (cropped[:, :13] == (255, 0, 0)).all()
     assert (cropped[:, 46:] == (0, 0, 255)).all()
+
+
+def test_the_whole_picture_is_kept(trajectory: MOFAEngine) -> None:
+    """96 x 64 becomes 128 x 64 without losing a row, and the result has the clip's shape again."""
+    shot = shot_of(trajectory.spec, 2)
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:5], pixels[-5:], pixels[:, :9] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    looks = shot.characters[0].reference
+    assert looks is not None
+    shot = with_person(shot, reference=replace(looks, image=encode_png(pixels)))
+    picture, _ = first_picture(shot, fit_picture(trajectory.spec, shot))
+    assert (picture[:3, 20:] == (255, 0, 0)).all()
+    assert (picture[-3:, 20:] == (0, 255, 0)).all()
+    assert (picture[:, :9] == (0, 0, 255)).all()
+    assert not picture[10:-10, 16:].any()
+    back = squeeze(picture[None], 96, 64)[0]
+    assert np.abs(back.astype(int) - pixels)[8:-8, 14:].max() < 30
+    plan = trajectory.plan(shot)
+    assert plan.width / plan.height == pytest.approx(1.5, rel=0.01)
 
 
 def test_the_background_alone_is_a_first_picture(trajectory: MOFAEngine) -> None:
