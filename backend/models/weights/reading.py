@@ -165,7 +165,8 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(_harmless()):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         if wanted := _unsafe_name(error):
             raise WeightsError(
@@ -179,6 +180,18 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict; take another file")
     state = unwrap(loaded)
     return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
+def _harmless() -> list[Any]:
+    """What training programs keep beside the weights and that holds values alone: their arguments, numpy's numbers."""
+    import argparse
+
+    import numpy as np
+
+    numbers = [np.dtype, *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    # Under both names that numpy has had for it.
+    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), *numbers]
 
 
 def _unsafe_name(error: Exception) -> str:

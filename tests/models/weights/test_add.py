@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,6 +230,22 @@ def test_a_pickle_with_code_is_not_run(spec, tree, capsys, zipped):
         add(spec, [tree], log=quiet)
     assert "RUN BY" not in capsys.readouterr().out
     assert nothing_left(spec)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_programs_keep_beside_the_weights(spec, tree, zipped):
+    """As DeepSpeed and the usual scripts write it: values of many kinds, none of them a program."""
+    path = tree / "ckpt" / "Paper.pth"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    beside = {
+        "module": OrderedDict(state), "optimizer": None, "lr_scheduler": {"last_epoch": 3, "base_lrs": [2e-4]},
+        "sparse_tensor_module_names": set(), "skipped_steps": 0, "ds_version": "0.14.0", "loss": np.float64(0.25),
+        "param_shapes": [OrderedDict((key, value.shape) for key, value in state.items())], "dtype": torch.bfloat16,
+        "args": argparse.Namespace(lr=1e-4, name="run"), "steps": np.int64(7),
+    }  # fmt: skip
+    torch.save(beside, path, _use_new_zipfile_serialization=zipped)
+    add(spec, [tree], log=quiet)
+    assert check(spec) == []
 
 
 def test_other_things_in_its_place(spec, tree):
