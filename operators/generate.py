@@ -135,7 +135,9 @@ def _said(operator: Operator) -> set[str]:
     state = jobs.runner.state
     jobs.runner.notices.clear()
     if state.phase is s.Phase.DONE:
-        operator.report({"INFO"}, state.message)
+        # Of several models some may have failed.
+        whole = all(outcome.phase is s.Phase.DONE for outcome in state.outcomes)
+        operator.report({"INFO"} if whole else {"WARNING"}, state.message)
         return {"FINISHED"}
     if state.phase is s.Phase.CANCELLED:
         operator.report({"WARNING"}, state.message)

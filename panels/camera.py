@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpy.types import Panel
 
-from ..scene import models
+from ..scene.model_checks import makers
 from .main import SidebarPanel, draw_hint, draw_text
 
 
@@ -37,7 +37,7 @@ class MAQUETTE_PT_framing(SidebarPanel, Panel):
 
     @classmethod
     def poll(cls, context):
-        return models.find(context.scene.maquette.model).needs("joints")
+        return any(model.needs("joints") for model in makers(context.scene))
 
     def draw(self, context):
         layout, view = self.layout, context.window_manager.maquette

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bpy.types import Context, Menu, UILayout
 
 from ..scene import models, options
-from .main import draw_hint, draw_text
+from ..scene.model_checks import compared
+from .main import draw_text
 
 _ICONS = {"READY": "CHECKMARK", "MISSING": "CANCEL", "UNKNOWN": "BLANK1"}
 
@@ -55,14 +56,19 @@ def draw_about(layout: UILayout, context: Context, model: models.Model) -> None:
         draw_text(body, context, f"Licence: {model.license}", "INFO")
 
 
-def draw_options(layout: UILayout, context: Context, model: models.Model) -> None:
-    """What this model alone lets the animator choose."""
+def draw_options(layout: UILayout, context: Context, model: models.Model, beside: bool = False) -> None:
+    """What this model alone lets the animator choose.
+
+    Args:
+        beside: whether it is one that the shot's own model is compared with.
+    """
     found = options.entries(context.scene, model.id)
     if not found:
         return
-    header, body = layout.panel("maquette_model_options", default_closed=True)
+    header, body = layout.panel(f"maquette_options_{model.id}" if beside else "maquette_options", default_closed=True)
     changed = sum(bool(entry.stored) for entry, _ in found)
-    header.label(text="Options" if not changed else f"Options ({changed} set)")
+    text = f"{model.label} Options" if beside else "Options"
+    header.label(text=text if not changed else f"{text} ({changed} set)")
     if body is None:
         return
     body.use_property_split = True
@@ -77,11 +83,13 @@ def draw_options(layout: UILayout, context: Context, model: models.Model) -> Non
 
 def draw_compare(layout: UILayout, context: Context, model: models.Model) -> None:
     """Further models that make the same shot."""
+    ticked = compared(context.scene)
+    # One that this backend does not name can be unticked all the same.
     others = [other for other in models.everyone() if other.id != model.id]
-    compare = context.scene.maquette.compare
-    ticked = [other for other in others if other.id in compare]
+    others += [other for other in ticked if not models.known(other.id)]
     if not others:
         return
+    compare = context.scene.maquette.compare
     header, body = layout.panel("maquette_compare", default_closed=True)
     header.label(text=f"Compare With ({len(ticked)})" if ticked else "Compare With")
     if body is None:
@@ -95,9 +103,8 @@ def draw_compare(layout: UILayout, context: Context, model: models.Model) -> Non
         text = f"{other.label} (cannot run)" if other.state == "MISSING" else other.label
         icon = "CHECKBOX_HLT" if on else "CHECKBOX_DEHLT"
         row.operator("maquette.compare_model", text=text, icon=icon, emboss=False).model = other.id
-    for check in context.window_manager.maquette.checks:
-        if check.kind == "COMPARE" and context.window_manager.maquette.checked_scene == context.scene.name:
-            draw_hint(body, context, check.message, check.level)
+    for other in ticked:
+        draw_options(body, context, other, beside=True)
 
 
 CLASSES = (MAQUETTE_MT_models,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpy.types import Context, Panel, UILayout
 
 from ..scene import models
+from ..scene.model_checks import late_references, makers, used
 from .body import active_character
 from .job import draw_ended, draw_job
 from .main import SidebarPanel, draw_hint, draw_text
@@ -25,7 +26,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         layout = self.layout
         scene, view = context.scene, context.window_manager.maquette
         model = models.find(scene.maquette.model)
-        _draw_characters(layout, context, model)
+        _draw_characters(layout, context)
 
         layout.use_property_split = True
         layout.use_property_decorate = False
@@ -35,16 +36,16 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         row.prop(scene, "frame_start", text="Frames")
         row.prop(scene, "frame_end", text="")
         draw_model(layout, context, model)
-        if model.uses("prompt"):
+        if used(scene, "prompt"):
             layout.prop(scene.maquette, "prompt")
         layout.prop(scene.maquette, "seed")
-        _draw_background(layout, context, model)
+        _draw_background(layout, context)
         draw_options(layout, context, model)
-        if model.uses("tracks"):
-            draw_tracks(layout, context, model)
+        if used(scene, "tracks"):
+            draw_tracks(layout, context)
         draw_about(layout, context, model)
         draw_compare(layout, context, model)
-        _draw_advanced(layout, context, model)
+        _draw_advanced(layout, context)
 
         layout.separator()
         if view.state not in ("idle", "done", "failed", "cancelled"):
@@ -54,7 +55,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
             _draw_generate(layout, context)
 
 
-def _draw_characters(layout: UILayout, context: Context, model: models.Model) -> None:
+def _draw_characters(layout: UILayout, context: Context) -> None:
     view, scene = context.window_manager.maquette, context.scene
     checks = [check for check in view.checks if check.kind == "CHARACTER"] if _fresh(context) else []
     box = layout.box()
@@ -78,7 +79,7 @@ def _draw_characters(layout: UILayout, context: Context, model: models.Model) ->
             else:
                 draw_text(column, context, check.message, "BLANK1")
         row.prop(obj.maquette, "is_character", text="", icon="X", emboss=False, toggle=True, invert_checkbox=True)
-    if mesh is not None and mesh.maquette.is_character and model.uses("reference"):
+    if mesh is not None and mesh.maquette.is_character and used(scene, "reference"):
         marks = mesh.maquette
         header, body = box.panel("maquette_reference", default_closed=True)
         header.label(text=f"Looks of {mesh.name}")
@@ -92,14 +93,14 @@ def _draw_characters(layout: UILayout, context: Context, model: models.Model) ->
                 body.prop(marks, "reference_frame", text="At Frame")
 
 
-def _draw_background(layout: UILayout, context: Context, model: models.Model) -> None:
-    shot = context.scene.maquette
-    if model.uses("background"):
+def _draw_background(layout: UILayout, context: Context) -> None:
+    scene, shot = context.scene, context.scene.maquette
+    if used(scene, "background"):
         layout.prop(shot, "background")
         if shot.background in ("PICTURE", "VIDEO"):
             layout.prop(shot, "background_path")
-    behind = model.uses("background") and shot.background == "SCENE"
-    if behind or (model.uses("reference") and _renders_looks(context)):
+    behind = used(scene, "background") and shot.background == "SCENE"
+    if behind or (used(scene, "reference") and _renders_looks(context)):
         layout.prop(shot, "render_engine", text="Rendered By")
 
 
@@ -111,7 +112,7 @@ def _renders_looks(context: Context) -> bool:
     )
 
 
-def _draw_advanced(layout: UILayout, context: Context, model: models.Model) -> None:
+def _draw_advanced(layout: UILayout, context: Context) -> None:
     scene = context.scene
     header, body = layout.panel("maquette_shot_advanced", default_closed=True)
     header.label(text="Advanced")
@@ -128,7 +129,7 @@ def _draw_advanced(layout: UILayout, context: Context, model: models.Model) -> N
     column = body.column(align=True)
     column.prop(shot, "steps", text="Steps" if shot.steps else "Steps (Auto)")
     column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
-    if not model.inputs or model.limit("points"):
+    if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
     body.row(align=True).prop(shot, "show_as")
     body.operator("maquette.export_shot", icon="EXPORT")
@@ -143,15 +144,15 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     row = layout.row()
     row.scale_y = 1.8
     row.active = not missing
-    models_in_all = 1 + sum(entry.name != context.scene.maquette.model for entry in context.scene.maquette.compare)
-    text = "Generate" if models_in_all == 1 else f"Generate with {models_in_all} Models"
+    count = len(makers(context.scene))
+    text = "Generate" if count == 1 else f"Generate with {count} Models"
     row.operator("maquette.generate", text=text, icon="RENDER_ANIMATION")
     for check in checks:
         draw_hint(layout, context, check.message, check.level)
         if check.kind == "BACKEND":
             _draw_backend(layout, context)
-        if check.kind == "MODEL" and "At Frame to" in check.message:
-            layout.operator("maquette.use_first_frame", icon="FRAME_PREV")
+    if late_references(context.scene):
+        layout.operator("maquette.use_first_frame", icon="FRAME_PREV")
     if not any(check.kind == "BACKEND" for check in checks):
         _draw_local_state(layout, context)
 

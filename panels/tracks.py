@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bpy.types import Context, PropertyGroup, UILayout, UIList
 
-from ..scene import models
 from ..scene.model_checks import carries
 from .main import draw_hint
 
@@ -32,7 +31,7 @@ class MAQUETTE_UL_tracks(UIList):
         row.prop(item, "name", text="", emboss=False, icon=kind if there else "ERROR")
 
 
-def draw_tracks(layout: UILayout, context: Context, model: models.Model) -> None:
+def draw_tracks(layout: UILayout, context: Context) -> None:
     """The list, and what fills it."""
     shot = context.scene.maquette
     header, body = layout.panel("maquette_tracks", default_closed=True)

@@ -43,7 +43,7 @@ def plan(scene: bpy.types.Scene) -> Plan:
         BackendProblem: none of them can; says what to change.
     """
     able, refused = [], []
-    for model in (models.find(scene.maquette.model), *model_checks.compared(scene)):
+    for model in model_checks.makers(scene):
         found = model_checks.problems(scene, replace(model, available=None))
         if found:
             refused.append(s.Part(model.id, model.label, problem=". ".join(found)))

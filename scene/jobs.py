@@ -165,6 +165,8 @@ class Runner:
         shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, plan.able))
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
+        if scene.use_preview_range:
+            notes.append(f"The preview range was left out: the shot is frames {scene.frame_start} to {scene.frame_end}")
         first, *others = job_shots.save(shot, scene, plan.able, path)
         if others and (scene.maquette.steps or scene.maquette.guidance):
             notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
@@ -251,7 +253,7 @@ class Runner:
         whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
         record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now(), **whose)
         where, notes = library.put_away(video, record, load)
-        return (where if load else self.state.message), notes
+        return (self.state.message if self.state.stopped else where), notes
 
     # -- what outlives Blender -----------------------------------------------------------------------------------
 

@@ -31,6 +31,25 @@ def compared(scene: bpy.types.Scene) -> list[models.Model]:
     return [models.find(entry.name) for entry in shot.compare if entry.name != shot.model]
 
 
+def makers(scene: bpy.types.Scene) -> list[models.Model]:
+    """All models that the scene's shot is for, its own first."""
+    return [models.find(scene.maquette.model), *compared(scene)]
+
+
+def used(scene: bpy.types.Scene, name: str) -> bool:
+    """Whether any of the models that the shot is for takes an input."""
+    return any(model.uses(name) for model in makers(scene))
+
+
+def late_references(scene: bpy.types.Scene) -> bool:
+    """Whether a reference shows another frame than the shot's first, where a model needs that one."""
+    return any(
+        obj.maquette.reference_frame != scene.frame_start
+        for obj in scene.objects
+        if obj.type == "MESH" and obj.maquette.is_character and obj.maquette.reference_source != "NONE"
+    ) and any(model.uses("reference") and model.limit("first_frame_reference") for model in makers(scene))
+
+
 def problems(
     scene: bpy.types.Scene, model: models.Model, characters: list[bpy.types.Object] | None = None
 ) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bpy
 
-from . import backends, framing_view, model_checks, models, options
+from . import backends, framing_view, model_checks, options
 from .checks import Check
 
 _SECONDS = 0.5
@@ -73,7 +73,7 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
     marks = obj.maquette
     if obj.hide_viewport and obj.hide_render:
         return Check("CHARACTER", "ERROR", "Switched off in viewport and renders: switch it on", obj.name)
-    looks = models.find(scene.maquette.model).uses("reference")
+    looks = model_checks.used(scene, "reference")
     if looks and marks.reference_source == "IMAGE" and marks.reference_image is None:
         return Check("CHARACTER", "ERROR", "No reference picture: choose one, or take Render", obj.name)
     if not any(_is_keyed(owner) for owner in _movers(obj)):
@@ -110,7 +110,7 @@ def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Itera
 
 def _background(scene: bpy.types.Scene) -> Iterator[Check]:
     shot = scene.maquette
-    if shot.background not in ("PICTURE", "VIDEO") or not models.find(shot.model).uses("background"):
+    if shot.background not in ("PICTURE", "VIDEO") or not model_checks.used(scene, "background"):
         return
     kind = "picture" if shot.background == "PICTURE" else "film"
     if not shot.background_path:

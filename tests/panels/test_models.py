@@ -152,6 +152,41 @@ def test_compare_with(bench: Bench) -> None:
     assert "Generate" in draw("MAQUETTE_PT_shot").texts
 
 
+def test_what_any_of_the_compared_models_uses_is_shown(bench: Bench) -> None:
+    scene = bpy.context.scene
+    assert "prompt" not in draw("MAQUETTE_PT_shot").properties
+    bpy.ops.maquette.compare_model(model="bones")
+    drawn = draw("MAQUETTE_PT_shot")
+    assert {"prompt", "as_float", "background"} <= set(drawn.properties) and "Bones Options" in drawn.texts
+    assert bpy.types.MAQUETTE_PT_framing.poll(a_context())
+    scene.maquette.compare.add().name = "paths"
+    assert "maquette.add_tracks" in draw("MAQUETTE_PT_shot").operators
+
+
+def test_a_compared_model_that_this_backend_does_not_name_can_be_unticked(bench: Bench) -> None:
+    bpy.context.scene.maquette.compare.add().name = "elsewhere"
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "elsewhere" in drawn.texts and "Generate with 2 Models" in drawn.texts
+    bpy.ops.maquette.compare_model(model="elsewhere")
+    assert "elsewhere" not in draw("MAQUETTE_PT_shot").texts
+
+
+def test_references_of_another_frame_are_cured_by_a_button(bench: Bench) -> None:
+    scene, marks = bpy.context.scene, bpy.data.objects["Performer"].maquette
+    inputs = {"characters": "required", "reference": "required"}
+    limits = {"first_frame_reference": 1}
+    bench.backends.show_models([{"id": "isa-nano", "available": True, "inputs": inputs, "limits": limits}])
+    marks.reference_source, marks.reference_frame = "RENDER", 3
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "must show frame 1, not 3" in drawn.text and "maquette.use_first_frame" in drawn.operators
+    bpy.ops.maquette.use_first_frame()
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "must show frame" not in drawn.text and "maquette.use_first_frame" not in drawn.operators
+    assert marks.reference_frame == scene.frame_start
+
+
 def test_a_comparison_under_way(bench: Bench) -> None:
     s = bench.events
     bench.jobs.runner.state = replace(
