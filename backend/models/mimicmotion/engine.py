@@ -97,6 +97,17 @@ class MimicMotionEngine:
 
         width, height = _preview_size(plan)
         reporter.report("denoising", 0, steps)
+
+        def on_step(step: int, count: int, clean: torch.Tensor) -> None:
+            if not placement.previews:
+                reporter.report("denoising", step, count)
+                return
+            reporter.denoised(
+                step,
+                count,
+                lambda: resize_frames(pipeline.preview(condition, clean[len(clean) // 2])[None], width, height)[0],
+            )
+
         latents = pipeline.sample(
             condition,
             maps,
@@ -105,11 +116,7 @@ class MimicMotionEngine:
             guidance,
             (int(chosen["fps"]) - 1, int(chosen["motion_bucket"]), noise_augmentation),
             generator,
-            on_step=lambda step, count, clean: reporter.denoised(
-                step,
-                count,
-                lambda: resize_frames(pipeline.preview(condition, clean[len(clean) // 2])[None], width, height)[0],
-            ),
+            on_step=on_step,
             check=reporter.check,
         )
         reporter.report("decoding", 0, len(maps))
