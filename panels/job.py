@@ -81,7 +81,8 @@ def draw_ended(layout: UILayout, context: Context) -> None:
         for note in notes if body is not None else ():
             draw_text(body, context, note, "DOT")
     if view.can_resume:
-        box.operator("maquette.resume_job", icon="FILE_REFRESH")
+        text = "Try the Failed Again" if any(part.state == "DONE" for part in view.parts) else "Try Again"
+        box.operator("maquette.resume_job", text=text, icon="FILE_REFRESH")
     if sum(part.state == "DONE" for part in view.parts) > 1:
         box.operator("maquette.show_side_by_side", icon="IMGDISPLAY")
 

@@ -1,8 +1,8 @@
 """Choosing models and comparing them, against a fake backend inside the window.
 
 Pictured, as the word after ``--`` says: the panels for MTVCrafter with its framing (``panel``), for MOFA-Video with
-tracks (``tracks``), a comparison under way (``job``), one of which a model has failed (``failed``), or its videos side
-by side (``done``, the default).
+tracks (``tracks``), the menu of models (``menu``), a comparison under way (``job``), one of which a model has failed
+(``failed``), or its videos side by side (``done``, the default).
 """
 
 import importlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 
-STATE = next((word for word in ("panel", "tracks", "job", "failed") if word in sys.argv), "done")
+STATE = next((word for word in ("panel", "tracks", "menu", "job", "failed") if word in sys.argv), "done")
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
 READY = ("isa-nano", "mtvcrafter-7b", "mimicmotion", "mofa-trajectory")
 RUNNING = {"status": "in_progress", "stage": "denoising", "step": 12, "steps": 50, "progress": 24, "eta_seconds": 90.0}
@@ -90,7 +90,7 @@ def choose():
             bpy.ops.object.empty_add(location=(x, 0.0, 1.0))
         bpy.ops.object.select_by_type(type="EMPTY")
         bpy.ops.maquette.add_tracks()
-    if STATE in ("panel", "tracks"):
+    if STATE in ("panel", "tracks", "menu"):
         return "wait"
     bpy.ops.maquette.compare_model(model="mimicmotion")
     bpy.ops.maquette.compare_model(model="isa-nano")
@@ -112,6 +112,12 @@ def ready():
         if seen if STATE == "job" else view.state in ("done", "failed", "cancelled"):
             stage = "wait"
     waits += stage == "wait"
+    if waits == 10 and STATE == "menu":
+        window = bpy.context.window_manager.windows[0]
+        area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+        region = next(region for region in area.regions if region.type == "WINDOW")
+        with bpy.context.temp_override(window=window, area=area, region=region):
+            bpy.ops.wm.call_menu(name="MAQUETTE_MT_models")
     return waits > 10
 
 
