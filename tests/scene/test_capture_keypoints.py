@@ -381,3 +381,65 @@ def test_a_box_that_touches_the_hand_does_not_count_as_the_hand(addon, names, bo
     wrist = captured(addon).points[0, names.at["left_wrist"]]
     add_box("Crate", 0.3, wrist + (0, -0.25, 0))
     assert captured(addon).state[0][names.at["left_wrist"]] == names.state.HIDDEN
+
+
+def test_a_body_file_with_fingers_and_face(addon, names, tmp_path):
+    """SMPL-X's layout on the embedded body's skin: fingers by bones, the face by the file's landmarks."""
+    bodies = module(addon, "backend.bodies")
+    model, family = bodies.embedded(), bodies.JOINT_NAMES["smplx"]
+    spots = model.landmarks.apply(model.v_template)
+    smpl = dict(zip(model.joint_names, model.joints_rest(), strict=True))
+    places, parents = [], []
+    for name in family:
+        side, _, part = name.partition("_")
+        if name in smpl:
+            parent = module(addon, "backend.shot").SMPL_PARENTS[model.joint_names.index(name)]
+            places.append(smpl[name])
+            parents.append(parent)
+        elif part[:-1] in ("thumb", "index", "middle", "ring", "pinky"):
+            number = int(part[-1])
+            finger = "little" if part[:-1] == "pinky" else part[:-1]
+            places.append(spots[names.at[f"{side}_hand_{finger}_{number}"]])
+            parents.append(family.index(f"{side}_wrist") if number == 1 else len(parents) - 1)
+        else:  # jaw and eyes
+            places.append(spots[names.at["nose" if name == "jaw" else name]])
+            parents.append(family.index("head"))
+    # Each joint is that affine mean of its 30 nearest vertices that lies just there.
+    regressor = np.zeros((len(family), len(model.v_template)))
+    for row, place in enumerate(places):
+        near = np.argsort(np.linalg.norm(model.v_template - place, axis=1))[:30]
+        system = np.vstack([model.v_template[near].T.astype(np.float64), np.ones(30)])
+        regressor[row, near] = np.linalg.lstsq(system, np.append(place, 1.0), rcond=None)[0]
+    weights = np.zeros((len(model.v_template), len(family)))
+    weights[:, :22] = np.asarray(model.weights)[:, :22]
+    for side, hand in (("left", 22), ("right", 23)):
+        weights[:, family.index(f"{side}_wrist")] += np.asarray(model.weights)[:, hand]
+    path = tmp_path / "SMPLX_NEUTRAL.npz"
+    rng = np.random.default_rng(1)
+    triangles = rng.integers(0, len(model.faces), 51)
+    np.savez(
+        path, v_template=model.v_template, f=model.faces, weights=weights, J_regressor=regressor,
+        shapedirs=np.zeros((len(model.v_template), 3, 20)), kintree_table=np.array([parents, range(len(family))]),
+        lmk_faces_idx=triangles, lmk_bary_coords=np.full((51, 3), 1 / 3),
+    )  # fmt: skip
+    scene = small_scene(frames=1, size=(256, 256))
+    scene.maquette.points = 16
+    rig = module(addon, "scene.rig").build_body(bpy.context, bodies.load_body(path), source=str(path))
+    rig.mesh.maquette.reference_source = "NONE"
+    add_camera((0, -5, 1), (0, 0, 0.9))
+    bpy.context.view_layer.update()
+    keypoints = captured(addon)
+    world = np.array(rig.mesh.matrix_world)
+    expected = spots @ world[:3, :3].T + world[:3, 3]
+    for side in ("left", "right"):
+        hand = slice(names.at[f"{side}_hand_wrist"] + 1, names.at[f"{side}_hand_wrist"] + 21)
+        error = np.linalg.norm(keypoints.points[0, hand] - expected[hand], axis=1).reshape(5, 4)
+        assert error[:, :3].max() < 1e-3 and error[:, 3].max() < 0.015
+        assert np.linalg.norm(keypoints.points[0, names.at[f"{side}_eye"]] - expected[names.at[f"{side}_eye"]]) < 0.02
+    face = model.v_template[model.faces[triangles]].mean(axis=1) @ world[:3, :3].T + world[:3, 3]
+    np.testing.assert_allclose(keypoints.points[0, names.face][17:], face, atol=1e-4)
+    assert (keypoints.state[0, names.face][:17] == names.state.ABSENT).all()  # This file tells nothing of the jaw.
+    path.unlink()
+    notices = []
+    assert captured(addon, notices).state[0, 20] != names.state.ABSENT
+    assert any("cannot be read" in note for note in notices)
