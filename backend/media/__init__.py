@@ -11,7 +11,7 @@ from .codec import (
     write_mp4,
     write_png_sequence,
 )
-from .sheet import contact_sheet, overlay, resize_frames
+from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
 
 __all__ = [
     "MediaError",
@@ -24,6 +24,7 @@ __all__ = [
     "overlay",
     "read_mp4_metadata",
     "resize_frames",
+    "squeeze_frames",
     "write_mp4",
     "write_png_sequence",
 ]

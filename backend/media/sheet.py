@@ -13,13 +13,23 @@ _PAPER = (24, 24, 26)
 _INK = (230, 230, 230)
 
 
-def resize_frames(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Scale (T,H,W,3) uint8 to cover ``width`` x ``height`` and crop in the middle."""
+def squeeze_frames(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The whole of each frame (T,H,W,3) uint8 at another size, whatever its shape."""
+    return resize_frames(frames, width, height, frames.shape[2] / frames.shape[1])
+
+
+def resize_frames(frames: np.ndarray, width: int, height: int, aspect: float | None = None) -> np.ndarray:
+    """The middle of each frame (T,H,W,3) uint8, as large as its shape allows, at ``width`` x ``height``.
+
+    Args:
+        aspect: width over height of what is kept; that of ``width`` x ``height`` by default, so that nothing is
+            squeezed.
+    """
     source_height, source_width = frames.shape[1:3]
     if (source_width, source_height) == (width, height):
         return frames
-    scale = max(width / source_width, height / source_height)
-    crop_width, crop_height = width / scale, height / scale
+    aspect = width / height if aspect is None else aspect
+    crop_width, crop_height = min(source_width, source_height * aspect), min(source_height, source_width / aspect)
     left, top = (source_width - crop_width) / 2, (source_height - crop_height) / 2
     box = (left, top, left + crop_width, top + crop_height)
     method = Image.Resampling.LANCZOS

@@ -73,7 +73,7 @@ def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> Picture:
             )
     notes = []
     try:
-        behind = background_frames(shot, width, height)
+        behind = background_frames(shot, width, height, count=1)
     except MediaError as error:
         raise EngineError("background.media", str(error)) from error
     if behind is None:

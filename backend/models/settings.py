@@ -53,7 +53,8 @@ def option(spec: ModelSpec, shot: Shot, name: str) -> bool | int | float | str:
     return {"int": int, "float": float}.get(found.type, lambda x: x)(value)
 
 
-def _even(x: float) -> int:
+def even(x: float) -> int:
+    """The even number nearest to ``x``, at least 2: films have even sides."""
     return max(2, 2 * round(x / 2))
 
 
@@ -86,7 +87,7 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
     model = (snapped[0], snapped[1])
     # Of the sizes at the clip's aspect, the one with as many pixels as the model makes.
     scale = sqrt(model[0] * model[1] / aspect)
-    result = model if model[0] * clip.height == model[1] * clip.width else (_even(scale * aspect), _even(scale))
+    result = model if model[0] * clip.height == model[1] * clip.width else (even(scale * aspect), even(scale))
     notes = []
     if any(want is not None and want != got for want, got in zip(asked, result, strict=True)):
         wanted = " x ".join("auto" if side is None else str(side) for side in asked)

@@ -124,3 +124,31 @@ def test_overlay_draws_only_the_outline():
     masks[0, 5:15, 5:15] = True
     drawn = media.overlay(frames, masks, (255, 0, 0))
     assert (drawn[0, 5, 5:15] == (255, 0, 0)).all() and not drawn[0, 8, 8].any() and not drawn[0, 2].any()
+
+
+@pytest.mark.parametrize("size", [(100, 40), (40, 100), (60, 60), (30, 20)])
+@pytest.mark.parametrize("target", [(32, 32), (48, 16), (16, 64)])
+def test_resizing_keeps_proportions_and_squeezing_keeps_everything(size, target):
+    """A disc in the middle stays a disc, wherever it still fits; squeezed it covers the same share."""
+    wide, high = size
+    y, x = np.mgrid[:high, :wide] + 0.5
+    radius = min(size) / 4
+    disc = ((np.hypot(x - wide / 2, y - high / 2) < radius)[..., None] * np.full(3, 255)).astype(np.uint8)[None]
+    picture = media.resize_frames(disc, *target)[0]
+    assert picture.shape == (target[1], target[0], 3)
+    scale = max(target[0] / wide, target[1] / high)
+    if radius * scale < min(target) / 2:
+        filled = (picture[..., 0] > 127).sum()
+        assert filled == pytest.approx(np.pi * (radius * scale) ** 2, rel=0.15)
+    squeezed = media.squeeze_frames(disc, *target)[0]
+    assert (squeezed[..., 0] / 255).mean() == pytest.approx((disc[..., 0] / 255).mean(), rel=0.1)
+
+
+def test_a_background_covers_the_clip_and_is_then_squeezed_with_it():
+    stripes = np.zeros((20, 80, 3), np.uint8)
+    stripes[:, 30:50] = 255
+    shot = make_shot(3, width=32, height=32, background=Background("still", (media.encode_png(stripes),)))
+    frames = media.background_frames(shot, 64, 16)
+    # The clip shows the middle square of the picture, all of it white.
+    assert frames.shape == (3, 16, 64, 3) and frames[..., 2:-2, :].min() > 200
+    assert media.background_frames(shot, 64, 16, count=1).shape[0] == 1

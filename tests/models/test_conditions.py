@@ -7,16 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.isa.conditions import (
     crop_picture,
-    frames_to_tensor,
     pad_frames,
     point_subset,
     random_drops,
     reference_view,
     shot_geometry,
     stack_points,
-    tensor_to_frames,
 )
 from maquette.backend.models.isa.plan import snap_frames
 from maquette.backend.shot.cameras import look_at

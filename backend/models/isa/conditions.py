@@ -215,17 +215,6 @@ def crop_picture(picture: np.ndarray, box: tuple[float, float, float, float], wi
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def frames_to_tensor(frames: np.ndarray) -> Tensor:
-    """(T,H,W,3) uint8 -> (1,3,T,H,W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-
-
-def tensor_to_frames(x: Tensor) -> np.ndarray:
-    """(1,3,T,H,W) about [-1, 1] -> (T,H,W,3) uint8."""
-    x = ((x[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return x.permute(1, 2, 3, 0).cpu().numpy()
-
-
 def make_inputs(
     geometry: ShotGeometry,
     references: Sequence[tuple[Tensor, np.ndarray | Tensor, np.ndarray | Tensor] | None],
@@ -295,7 +284,6 @@ __all__ = [
     "ReferenceView",
     "ShotGeometry",
     "crop_picture",
-    "frames_to_tensor",
     "make_inputs",
     "pad_frames",
     "point_subset",
@@ -304,5 +292,4 @@ __all__ = [
     "shot_geometry",
     "shot_origin",
     "stack_points",
-    "tensor_to_frames",
 ]

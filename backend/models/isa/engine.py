@@ -11,22 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...media import MediaError, background_frames, decode_image, resize_frames
+from ...media import MediaError, background_frames, decode_image, squeeze_frames
 from ...shot import Reference, Shot
+from ..device import choose_device, choose_dtype
 from ..engine import EngineError, Plan, Progress, Result
+from ..frames import frames_to_tensor, tensor_to_frames
 from ..spec import ModelSpec
 from ..steps import Reporter
 from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     crop_picture,
-    frames_to_tensor,
     make_inputs,
     pad_frames,
     point_subset,
     reference_view,
     shot_geometry,
     stack_points,
-    tensor_to_frames,
 )
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
@@ -38,19 +38,6 @@ _CHUNK = 8
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """What CLIP's image encoders were trained with."""
-
-
-def choose_device(wanted: str | None) -> torch.device:
-    """The device asked for, or a GPU where there is one."""
-    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs and on CPUs that compute in it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and native() else torch.float32
 
 
 class ISAEngine:
@@ -114,7 +101,7 @@ class ISAEngine:
             frames = self._decode(output.latents, lambda step, steps: reporter.report("decoding", step, steps))
         frames = frames[: plan.frames]
         if frames.shape[1:3] != (plan.height, plan.width):
-            frames = resize_frames(frames, plan.width, plan.height)
+            frames = squeeze_frames(frames, plan.width, plan.height)
         metadata = {
             "model": self.spec.id,
             "seed": settings.seed,
@@ -133,7 +120,7 @@ class ISAEngine:
     def reconstruct(self, film: np.ndarray) -> np.ndarray:
         """A film (T,H,W,3) uint8, T = 1 + 4k, through the VAE and back: the ceiling of what the model can make."""
         with torch.no_grad():
-            return self._decode(self._encode_frames(frames_to_tensor(film)), lambda step, steps: None)
+            return self._decode(self._encode_frames(frames_to_tensor(film)[None]), lambda step, steps: None)
 
     def encode(self, shot: Shot, plan: Plan, on_part: Callable[[int, int], None]) -> ISAInputs:
         """The shot's conditions as a batch of one."""
@@ -210,7 +197,7 @@ class ISAEngine:
             raise EngineError("background.media", str(error)) from error
         if frames is None:
             return None
-        return self._encode_frames(frames_to_tensor(pad_frames(frames, plan.model_frames)))[0]
+        return self._encode_frames(frames_to_tensor(pad_frames(frames, plan.model_frames))[None])[0]
 
     def _encode_frames(self, frames: Tensor) -> Tensor:
         """(1,3,T,H,W) in [-1, 1] -> normalised latents (1,16,L,h,w), float32 on the CPU."""
@@ -225,7 +212,7 @@ class ISAEngine:
         parts, count = [], -(-z.shape[2] // _CHUNK)
         on_part(0, count)
         for chunk in vae.decode_chunks(z, _CHUNK):
-            parts.append(tensor_to_frames(chunk))
+            parts.append(tensor_to_frames(chunk[0]))
             on_part(len(parts), count)
         return np.concatenate(parts)
 
@@ -233,5 +220,5 @@ class ISAEngine:
         """The middle of the clip, decoded as a still."""
         middle = clean.shape[2] // 2
         z = self.load().vae.denormalize(clean[:, :, middle : middle + 1]).to(self.dtype)
-        frame = tensor_to_frames(self.load().vae.decode(z).sample)
-        return resize_frames(frame, plan.width, plan.height)[0]
+        frame = tensor_to_frames(self.load().vae.decode(z).sample[0])
+        return squeeze_frames(frame, plan.width, plan.height)[0]

@@ -10,6 +10,7 @@ import torch
 
 from ...media import resize_frames
 from ...shot import Shot
+from ..device import choose_device, choose_svd_dtype
 from ..engine import Plan, Progress, Result
 from ..footprint import free_memory
 from ..memory import GB, MARGIN, place
@@ -38,9 +39,8 @@ class MimicMotionEngine:
 
     def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
         self.spec = spec
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # The published code runs in half precision; a CPU has no fast one that keeps SVD's range.
-        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.device = choose_device(device)
+        self.dtype = choose_svd_dtype(self.device)
         self._loaded: tuple[MimicMotionPipeline, Placement] | None = None
 
     def plan(self, shot: Shot) -> Plan:

@@ -21,6 +21,7 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from ..frames import frames_to_tensor, tensor_to_frames
 from .fusion import StepCallback, fused_sampling, repeat_noise
 from .pose_net import PoseNet, PoseUNet
 
@@ -82,7 +83,7 @@ class MimicMotionPipeline:
             noise_augmentation: strength of noise added before the VAE; more frees the video from the picture.
             generator: on the CPU.
         """
-        pixels = _to_tensor(picture[None])
+        pixels = frames_to_tensor(picture[None]).transpose(0, 1)
         side = self.image_encoder.config.image_size
         mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
         small = ((resize_blurred(pixels, side) + 1) / 2 - mean) / std
@@ -144,17 +145,18 @@ class MimicMotionPipeline:
         """Scaled latents (N,4,h,w) -> frames (n,H,W,3) uint8, ``chunk`` at a time, the reference's frame included."""
         for part in latents.split(chunk):
             z = (part / self.vae.config.scaling_factor).to(self.device, self.dtype)
-            yield _to_frames(self.vae.decode(z, num_frames=len(z)).sample)
+            yield tensor_to_frames(self.vae.decode(z, num_frames=len(z)).sample.transpose(0, 1))
 
     def preview(self, picture: PictureCondition, latents: Tensor) -> np.ndarray:
         """What scaled latents (4,h,w) look like at a glance, (h,w,3) uint8, without calling the VAE back."""
         z = (latents.float().cpu() / self.vae.config.scaling_factor).permute(1, 2, 0)
-        return _to_frames((z @ picture.to_rgb[:4] + picture.to_rgb[4]).permute(2, 0, 1)[None])[0]
+        return tensor_to_frames((z @ picture.to_rgb[:4] + picture.to_rgb[4]).permute(2, 0, 1)[:, None])[0]
 
     def _pose(self, maps: np.ndarray, frames: Sequence[int]) -> Tensor:
         """Pose latents (T,C,h,w) of some frames. Made anew at every step: kept, they would take 6 MB a frame."""
-        parts = (frames[i : i + _POSE_CHUNK] for i in range(0, len(frames), _POSE_CHUNK))
-        return torch.cat([self.pose_net(_to_tensor(maps[list(part)], self.device).to(self.dtype)) for part in parts])
+        chunks = (list(frames[i : i + _POSE_CHUNK]) for i in range(0, len(frames), _POSE_CHUNK))
+        pixels = (frames_to_tensor(maps[chunk]).transpose(0, 1) for chunk in chunks)
+        return torch.cat([self.pose_net(part.to(self.device, self.dtype)) for part in pixels])
 
 
 def resize_blurred(pixels: Tensor, side: int) -> Tensor:
@@ -170,17 +172,6 @@ def resize_blurred(pixels: Tensor, side: int) -> Tensor:
         padded = F.pad(pixels, (half, half, 0, 0) if axis == -1 else (0, 0, half, half), mode="reflect")
         pixels = F.conv2d(padded.flatten(0, 1)[:, None], kernel.unsqueeze(0)).unflatten(0, pixels.shape[:2])[:, :, 0]
     return F.interpolate(pixels, (side, side), mode="bicubic", align_corners=True)
-
-
-def _to_tensor(frames: np.ndarray, device: torch.device | None = None) -> Tensor:
-    """(n,H,W,3) uint8 -> (n,3,H,W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _to_frames(pixels: Tensor) -> np.ndarray:
-    """(n,3,H,W) in [-1, 1] -> (n,H,W,3) uint8."""
-    scaled = ((pixels.float() + 1) * 127.5).clamp(0, 255).round()
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _fit_colours(latents: Tensor, pixels: Tensor) -> Tensor:

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...media import squeeze_frames
 from ...shot import Shot
+from ..device import choose_device, choose_svd_dtype
 from ..engine import Plan, Progress, Result
+from ..frames import tensor_to_frames
 from ..memory import place
 from ..placement import Placement
 from ..settings import option
@@ -19,7 +22,7 @@ from ..spec import ModelSpec
 from ..steps import Reporter
 from .build import load_network, network_names, new_scheduler
 from .cmp import MotionPropagation
-from .inputs import first_picture, make_steering, squeeze, to_tensor
+from .inputs import first_picture, make_steering, to_tensor
 from .pipeline import MOFAPipeline
 from .plan import fit_picture, make_plan
 
@@ -37,9 +40,8 @@ class MOFAEngine:
 
     def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
         self.spec = spec
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # The published code runs in half precision; a CPU has no fast one that keeps SVD's range.
-        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.device = choose_device(device)
+        self.dtype = choose_svd_dtype(self.device)
         self._loaded: tuple[MOFAPipeline, Placement] | None = None
         self._cmp: MotionPropagation | None = None
 
@@ -137,7 +139,7 @@ class MOFAEngine:
             int(chosen["decode_chunk"]),
             lambda step, count: reporter.report("decoding", step, count),
         )
-        frames = squeeze(_to_frames(video), plan.width, plan.height)
+        frames = squeeze_frames(tensor_to_frames(video[0]), plan.width, plan.height)
         metadata = {
             "model": self.spec.id,
             "seed": settings.seed,
@@ -158,12 +160,6 @@ class MOFAEngine:
     def _preview(self, pipeline: MOFAPipeline, clean: Tensor, plan: Plan) -> np.ndarray:
         """The middle of the clip, decoded as a still."""
         middle = plan.frames // 2
-        frame = _to_frames(pipeline.decode(clean[:, middle : middle + 1], 1))
+        frame = tensor_to_frames(pipeline.decode(clean[:, middle : middle + 1], 1)[0])
         scale = min(1.0, _PREVIEW_SIDE / max(plan.width, plan.height))
-        return squeeze(frame, max(1, round(plan.width * scale)), max(1, round(plan.height * scale)))[0]
-
-
-def _to_frames(video: Tensor) -> np.ndarray:
-    """(1,3,T,H,W) about [-1, 1] -> (T,H,W,3) uint8."""
-    pixels = ((video[0].permute(1, 2, 3, 0) + 1) * 127.5).clamp(0, 255).round()
-    return pixels.to(torch.uint8).cpu().numpy()
+        return squeeze_frames(frame, max(1, round(plan.width * scale)), max(1, round(plan.height * scale)))[0]

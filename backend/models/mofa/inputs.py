@@ -6,14 +6,12 @@ Shape letters: T frames that the model makes, N = T-1, H W its picture.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ...media import MediaError, background_frames
+from ...media import MediaError, background_frames, squeeze_frames
 from ...shot import Shot
 from ..engine import EngineError
 from ..pictures import reference_picture
@@ -53,35 +51,23 @@ def first_picture(shot: Shot, fit: Fit) -> tuple[np.ndarray, tuple[str, ...]]:
     Raises:
         EngineError: a damaged picture, or references that do not fit together.
     """
-    clip = shot.clip
-    start = replace(shot, clip=replace(clip, viewmats=clip.viewmats[:1], Ks=clip.Ks[:1]))
-    if shot.background.kind == "video" and len(shot.background.media) > 1:
-        start = replace(start, background=replace(shot.background, media=shot.background.media[:1]))
     used = first_picture_characters(shot)
     if used:
-        picture = reference_picture(start, used)
+        picture = reference_picture(shot, used)
         rgb, notes = picture.rgb, picture.notes
         if not picture.cut_out and len(shot.characters) > 1:
             name = shot.characters[used[0]].name
             notes = (*notes, f"The picture of {name} is taken whole, as the first frame with everybody in it")
     else:
         try:
-            behind = background_frames(start, clip.width, clip.height)
+            behind = background_frames(shot, shot.clip.width, shot.clip.height, count=1)
         except MediaError as error:
             raise EngineError("background.media", str(error)) from error
         assert behind is not None
         rgb, notes = behind[0], ("The background is taken as the first frame",)
     left, top = fit.offset
-    scaled = squeeze(rgb[None], *fit.scaled)[0]
+    scaled = squeeze_frames(rgb[None], *fit.scaled)[0]
     return scaled[top : top + fit.size[1], left : left + fit.size[0]], notes
-
-
-def squeeze(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The whole of each frame (T,H,W,3) uint8 at another size, whatever its aspect."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    method = Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), method)) for frame in frames])
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:

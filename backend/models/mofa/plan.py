@@ -19,7 +19,7 @@ from ...shot.keypoints import FACE_KEYPOINTS
 from ..engine import EngineError, Plan
 from ..pictures import is_first_view
 from ..registry import status
-from ..settings import check_settings, option
+from ..settings import check_settings, even, option
 from ..spec import ModelSpec
 from .windows import periodic_windows
 
@@ -83,14 +83,10 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
         size = scaled = (min(max(multiple, multiple * round(long / multiple)), most), short)
         scale = sqrt(size[0] * size[1] / wide)
         exact = size[0] * min(clip.width, clip.height) == size[1] * max(clip.width, clip.height)
-        result = size if exact else (_even(scale * wide), _even(scale))
+        result = size if exact else (even(scale * wide), even(scale))
     if aspect < 1:
         return Fit((size[1], size[0]), (scaled[1], scaled[0]), (result[1], result[0]))
     return Fit(size, scaled, result)
-
-
-def _even(x: float) -> int:
-    return max(2, 2 * round(x / 2))
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ...media import resize_frames
 from ...shot import Shot
+from ..device import choose_device, choose_dtype
 from ..engine import Plan, Progress, Result
-from ..isa.engine import choose_device, choose_dtype
+from ..frames import frames_to_tensor, tensor_to_frames
 from ..memory import place
 from ..placement import Placement
 from ..spec import ModelSpec
@@ -122,7 +123,7 @@ class MTVCrafterEngine:
 
     def _reference(self, inputs: ShotInputs) -> Tensor:
         """(3,H,W) in [-1, 1], float32 on the CPU."""
-        return torch.from_numpy(inputs.reference.copy()).permute(2, 0, 1).float() / 127.5 - 1
+        return frames_to_tensor(inputs.reference[None])[:, 0]
 
     def _mean_joints(self) -> Tensor:
         return torch.from_numpy(self._tokenizer.statistics.mean)
@@ -179,7 +180,7 @@ class MTVCrafterEngine:
             check=reporter.check,
         )
         reporter.report("decoding", 0, 1)
-        frames = _to_frames(pipeline.decode(latents, self.dtype)[0])
+        frames = tensor_to_frames(pipeline.decode(latents, self.dtype)[0])
         reporter.report("decoding", 1, 1)
         return frames
 
@@ -232,7 +233,7 @@ class MTVCrafterEngine:
             ),
             check=reporter.check,
         ):
-            parts.append(_to_frames(frames))
+            parts.append(tensor_to_frames(frames))
             reporter.report("decoding", len(parts), len(tokens))
         return np.concatenate(parts)
 
@@ -252,9 +253,3 @@ def _loss_notes(loss: float) -> tuple[str, ...]:
         f"The motion is unlike what the model was trained on (token loss {loss:.2f}; above {HIGH_TOKEN_LOSS:g} "
         "results are often poor); see the framing notes, or play the action at 15 to 30 frames per second",
     )
-
-
-def _to_frames(video_3THW: Tensor) -> np.ndarray:
-    """[-1, 1] -> (T,H,W,3) uint8."""
-    frames = ((video_3THW.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return frames.permute(1, 2, 3, 0).cpu().numpy()

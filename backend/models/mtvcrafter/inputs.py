@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from ...media import resize_frames
 from ...shot import Shot
 from ...shot.framing import model_joints
 from ..engine import EngineError, Plan
@@ -39,22 +39,6 @@ def hold_last(frames: np.ndarray, count: int) -> np.ndarray:
     return frames[np.minimum(np.arange(count), len(frames) - 1)]
 
 
-def cover(picture: np.ndarray, width: int, height: int) -> tuple[np.ndarray, float]:
-    """Resize a picture (H,W,3) uint8 until it covers the size, in its own proportions, and cut off what juts out.
-
-    Returns:
-        (height, width, 3) uint8, the middle; and the share of the picture that was cut off.
-    """
-    high, wide = picture.shape[:2]
-    scale = max(width / wide, height / high)
-    box_width, box_height = width / scale, height / scale
-    left, top = (wide - box_width) / 2, (high - box_height) / 2
-    resized = Image.fromarray(picture).resize(
-        (width, height), Image.Resampling.LANCZOS, box=(left, top, left + box_width, top + box_height)
-    )
-    return np.asarray(resized), 1 - box_width * box_height / (wide * high)
-
-
 def shot_inputs(shot: Shot, plan: Plan) -> ShotInputs:
     """What the models see of a shot that ``plan.make_plan`` accepted.
 
@@ -65,10 +49,13 @@ def shot_inputs(shot: Shot, plan: Plan) -> ShotInputs:
     if character.joints is None:
         raise EngineError("characters[0].joints", f"{character.name} has no joints; use a rigged body")
     picture = reference_picture(shot, 0)
-    reference, lost = cover(picture.rgb, *plan.model_size)
+    width, height = plan.model_size
+    reference = resize_frames(picture.rgb[None], width, height)[0]
+    high, wide = picture.rgb.shape[:2]
+    shapes = (width / height, wide / high)
+    lost = 1 - min(shapes) / max(shapes)
     notes = list(picture.notes)
     if lost >= _MUCH_CUT:
-        high, wide = picture.rgb.shape[:2]
         notes.append(
             f"The reference of {character.name} is {wide} x {high} and the model's picture {plan.model_size[0]} x "
             f"{plan.model_size[1]}: {lost:.0%} of it was cut off at the edges; use a reference of the clip's shape"

@@ -10,7 +10,7 @@ import numpy as np
 from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..engine import EngineError, Plan
-from ..settings import check_settings, option
+from ..settings import check_settings, even, option
 from ..spec import ModelSpec
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
@@ -70,10 +70,6 @@ def nearest_size(spec: ModelSpec, aspect: float) -> tuple[int, int]:
     return min(sizes(spec), key=lambda size: abs(log(size[0] / size[1] / aspect)))
 
 
-def _even(x: float) -> int:
-    return max(2, 2 * round(x / 2))
-
-
 def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """(width, height) of the result and of the model's picture, and notes."""
     clip, settings = shot.clip, shot.settings
@@ -83,7 +79,7 @@ def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, 
     if len(sizes(spec)) == 1:
         # One size only: it shows the middle of the clip's picture.
         scale = max(model[0] / clip.width, model[1] / clip.height)
-        result = (max(model[0], _even(clip.width * scale)), max(model[1], _even(clip.height * scale)))
+        result = (max(model[0], even(clip.width * scale)), max(model[1], even(clip.height * scale)))
         if result != model:
             notes.append(
                 f"{spec.label} makes {model[0]} x {model[1]} alone: the middle of the picture, with black beside it; "
@@ -92,7 +88,7 @@ def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, 
     else:
         scale = sqrt(model[0] * model[1] / aspect)
         same = model[0] * clip.height == model[1] * clip.width
-        result = model if same else (_even(scale * aspect), _even(scale))
+        result = model if same else (even(scale * aspect), even(scale))
         if result != model:
             notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
     asked = (settings.width, settings.height)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maquette.backend.media import encode_png
+from maquette.backend.media import encode_png, squeeze_frames
 from maquette.backend.models.engine import Cancelled, EngineError, Progress
 from maquette.backend.models.mofa import inputs
 from maquette.backend.models.mofa.engine import MOFAEngine
-from maquette.backend.models.mofa.inputs import first_picture, make_steering, squeeze, to_tensor
+from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
 from maquette.backend.models.mofa.plan import fit_picture
 from maquette.backend.models.spec import ModelSpec
 from maquette.backend.shot import Background, Shot
@@ -220,7 +220,7 @@ def test_the_whole_picture_is_kept(trajectory: MOFAEngine) -> None:
     assert (picture[-3:, 20:] == (0, 255, 0)).all()
     assert (picture[:, :9] == (0, 0, 255)).all()
     assert not picture[10:-10, 16:].any()
-    back = squeeze(picture[None], 96, 64)[0]
+    back = squeeze_frames(picture[None], 96, 64)[0]
     assert np.abs(back.astype(int) - pixels)[8:-8, 14:].max() < 30
     plan = trajectory.plan(shot)
     assert plan.width / plan.height == pytest.approx(1.5, rel=0.01)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from maquette.backend.models.engine import EngineError
-from maquette.backend.models.mtvcrafter.inputs import cover, hold_last, onto_canvas, shot_inputs
+from maquette.backend.models.mtvcrafter.inputs import hold_last, onto_canvas, shot_inputs
 from maquette.backend.models.mtvcrafter.plan import make_plan
 from maquette.backend.models.mtvcrafter.previews import LatentColours
 from maquette.backend.models.registry import model_spec
@@ -44,23 +44,6 @@ def test_joints_are_millimetres_of_the_trained_camera_and_the_last_pose_is_held(
 def test_hold_last():
     np.testing.assert_array_equal(hold_last(np.array([1, 2, 3]), 5), [1, 2, 3, 3, 3])
     np.testing.assert_array_equal(hold_last(np.array([1, 2, 3]), 2), [1, 2])
-
-
-@pytest.mark.parametrize("size", [(100, 40), (40, 100), (60, 60), (30, 20)])
-@pytest.mark.parametrize("target", [(32, 32), (48, 16), (16, 64)])
-def test_cover_keeps_proportions(size, target):
-    """A disc in the middle stays a disc, wherever it still fits."""
-    wide, high = size
-    y, x = np.mgrid[:high, :wide] + 0.5
-    radius = min(size) / 4
-    disc = (np.hypot(x - wide / 2, y - high / 2) < radius)[..., None] * np.full(3, 255)
-    picture, lost = cover(disc.astype(np.uint8), *target)
-    assert picture.shape == (target[1], target[0], 3)
-    scale = max(target[0] / wide, target[1] / high)
-    assert lost == pytest.approx(1 - target[0] * target[1] / (wide * high * scale**2), abs=1e-6)
-    if radius * scale < min(target) / 2:
-        filled = (picture[..., 0] > 127).sum()
-        assert filled == pytest.approx(np.pi * (radius * scale) ** 2, rel=0.15)
 
 
 def test_the_reference_is_cut_by_its_own_shape_and_not_stretched():
