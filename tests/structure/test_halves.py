@@ -13,7 +13,7 @@ from ..conftest import HAS_BPY, HAS_TORCH, ROOT
 
 BACKEND_ONLY = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "scipy", "PIL", "av", "fastapi", "uvicorn",
-    "cv2", "sse_starlette", "tqdm", "platformdirs", "multipart",
+    "cv2", "sse_starlette", "tqdm", "platformdirs", "multipart", "psutil", "torchmetrics", "matplotlib",
 )  # fmt: skip
 """Packages that Blender's own Python does not have."""
 
