@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..shot import FORMAT_VERSION, Shot, load_shot
+from ..shot import (
+    BODY_KEYPOINTS,
+    FACE_KEYPOINTS,
+    FORMAT_VERSION,
+    LEFT_HAND_KEYPOINTS,
+    RIGHT_HAND_KEYPOINTS,
+    Keypoints,
+    KeypointState,
+    Shot,
+    load_shot,
+)
 from ..shot.cameras import camera_centers, depth_planes, project
 
 _PALETTE = ((255, 170, 60), (80, 200, 255), (255, 110, 170), (140, 230, 110), (200, 160, 255), (250, 240, 110))
+_TRACKS = (255, 60, 60)
 _HIDDEN = 0.35
 """Brightness of a point that the camera does not see."""
+_PARTS = {
+    "body": BODY_KEYPOINTS,
+    "left_hand": LEFT_HAND_KEYPOINTS,
+    "right_hand": RIGHT_HAND_KEYPOINTS,
+    "face": FACE_KEYPOINTS,
+}
 
 
 def summarize(shot: Shot) -> dict[str, Any]:
@@ -38,10 +56,12 @@ def summarize(shot: Shot) -> dict[str, Any]:
                 "bounds_max": [round(float(x), 4) for x in character.points.max((0, 1))],
                 "joints": character.joints is not None,
                 "body": character.body.body if character.body else None,
+                "keypoints": _keypoint_facts(character.keypoints),
                 "reference": _reference_facts(character.reference),
             }
         )
     settings = shot.settings
+    options = dict(settings.options)
     return {
         "format_version": FORMAT_VERSION,
         "name": shot.name,
@@ -64,9 +84,32 @@ def summarize(shot: Shot) -> dict[str, Any]:
             "media": len(shot.background.media),
             "bytes": sum(len(m.data) for m in shot.background.media),
         },
+        "meshes": [
+            {
+                "name": mesh.name,
+                "character": mesh.character if mesh.character >= 0 else None,
+                "vertices": int(mesh.vertices.shape[1]),
+                "triangles": len(mesh.triangles),
+                "moves": len(mesh.vertices) > 1,
+            }
+            for mesh in shot.meshes
+        ],
+        "tracks": [{"name": track.name, "visible": round(float(track.visibility.mean()), 4)} for track in shot.tracks],
         "prompt": shot.prompt,
-        "settings": {name: getattr(settings, name) for name in settings.__dataclass_fields__},
+        "settings": {**{name: getattr(settings, name) for name in settings.__dataclass_fields__}, "options": options},
     }
+
+
+def _keypoint_facts(keypoints: Keypoints | None) -> dict[str, Any] | None:
+    """How many keypoints of each part the body has, and which share of all is in each state."""
+    if keypoints is None:
+        return None
+    has = (keypoints.state != KeypointState.ABSENT).any(axis=0)
+    facts: dict[str, Any] = {name: int(has[part].sum()) for name, part in _PARTS.items()}
+    for state in (KeypointState.HIDDEN, KeypointState.SELF_OCCLUDED, KeypointState.VISIBLE):
+        share = float((keypoints.state[:, has] == state).mean()) if has.any() else 0.0
+        facts[state.name.lower()] = round(share, 4)
+    return facts
 
 
 def _reference_facts(reference: Any) -> dict[str, Any] | None:
@@ -79,19 +122,20 @@ def _reference_facts(reference: Any) -> dict[str, Any] | None:
     }
 
 
-def draw_points(frames: np.ndarray, shot: Shot, times: np.ndarray | None = None) -> np.ndarray:
-    """Draw every character's points over frames (F,H,W,3) of any size; hidden points are dark.
+def draw_points(frames: np.ndarray, shot: Shot, times: np.ndarray | None = None, what: str = "points") -> np.ndarray:
+    """Draw points over frames (F,H,W,3) of any size; hidden points are dark.
 
-    ``times`` (F,) gives the frame of the shot that each picture shows; by default they are the shot's own frames.
+    Args:
+        times: (F,) the frame of the shot that each picture shows; by default they are the shot's own frames.
+        what: ``points`` of every character's surface, or ``keypoints`` and tracks.
     """
     result = frames.copy()
     height, width = frames.shape[1:3]
     clip = shot.clip
     scale = np.array([width / clip.width, height / clip.height])
     radius = max(0, round(min(width, height) / 256))
-    for i, character in enumerate(shot.characters):
-        color = np.array(_PALETTE[i % len(_PALETTE)])
-        uv, depth = project(character.points, clip.viewmats, clip.Ks)
+    for points, seen, color in _clouds(shot, what):
+        uv, depth = project(points, clip.viewmats, clip.Ks)
         for i_frame, t in enumerate(range(clip.frames) if times is None else times):
             # Far points first, so that near ones lie on top.
             for n in np.argsort(-depth[t]):
@@ -99,9 +143,24 @@ def draw_points(frames: np.ndarray, shot: Shot, times: np.ndarray | None = None)
                     continue
                 x, y = np.floor(uv[t, n] * scale).astype(int)
                 if 0 <= x < width and 0 <= y < height:
-                    ink = color * (1.0 if character.visibility[t, n] else _HIDDEN)
+                    ink = color * (1.0 if seen[t, n] else _HIDDEN)
                     result[i_frame, max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = ink
     return result
+
+
+def _clouds(shot: Shot, what: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Points (T,N,3), whether each is seen (T,N), and a colour: of each character, or of all tracks."""
+    for i, character in enumerate(shot.characters):
+        color = np.array(_PALETTE[i % len(_PALETTE)])
+        if what == "points":
+            yield character.points, character.visibility, color
+        elif character.keypoints is not None:
+            present = (character.keypoints.state != KeypointState.ABSENT).any(axis=0)
+            seen = character.keypoints.state[:, present] == KeypointState.VISIBLE
+            yield character.keypoints.points[:, present], seen, color
+    if what == "keypoints" and shot.tracks:
+        points = np.stack([track.points for track in shot.tracks], axis=1)
+        yield points, np.stack([track.visibility for track in shot.tracks], axis=1), np.array(_TRACKS)
 
 
 def shot_sheet(shot: Shot, columns: int = 8, tile_height: int = 256) -> np.ndarray:
@@ -116,6 +175,9 @@ def shot_sheet(shot: Shot, columns: int = 8, tile_height: int = 256) -> np.ndarr
     behind = background_frames(shot, width, tile_height)
     canvas = behind if behind is not None else np.full((clip.frames, tile_height, width, 3), 48, np.uint8)
     rows = [(f"{shot.name}: points over the background", draw_points(canvas[picks], shot, picks))]
+    if shot.tracks or any(character.keypoints is not None for character in shot.characters):
+        drawn = draw_points(canvas[picks], shot, picks, "keypoints")
+        rows.append((f"{shot.name}: keypoints and tracks", drawn))
     for character in shot.characters:
         if character.reference is None:
             continue

@@ -49,3 +49,26 @@ def test_a_bad_file_raises_the_shots_own_error(tmp_path):
     (tmp_path / "a.shot").write_bytes(b"no")
     with pytest.raises(ShotError, match="not a .shot file"):
         run(str(tmp_path / "a.shot"))
+
+
+def test_keypoints_meshes_and_tracks_are_told_and_drawn(tmp_path):
+    shot = make_shot(4, 40, full=True)
+    facts = summarize(shot)
+    assert [mesh["name"] for mesh in facts["meshes"]] == ["Body 1", "Floor"]
+    assert facts["meshes"][0]["moves"] and facts["meshes"][1]["character"] is None
+    assert facts["tracks"] == [{"name": "Empty", "visible": 1.0}]
+    told = facts["characters"][0]["keypoints"]
+    assert told["body"] == 18 and told["face"] == 68
+    assert told["hidden"] + told["self_occluded"] + told["visible"] <= 1.0001
+    assert summarize(make_shot())["characters"][0]["keypoints"] is None
+    drawn = draw_points(np.zeros((4, 256, 256, 3), np.uint8), shot, what="keypoints")
+    uv, _ = project(shot.tracks[0].points[:, None], shot.clip.viewmats, shot.clip.Ks)
+    for t in range(4):
+        x, y = np.floor(uv[t, 0] * 2).astype(int)
+        assert tuple(drawn[t, y, x]) == (255, 60, 60)
+    shot.save(tmp_path / "a.shot")
+    plain = tmp_path / "plain.shot"
+    make_shot(4, 40).save(plain)
+    assert run(str(tmp_path / "a.shot"), "--sheet", str(tmp_path / "a.png")) == 0
+    assert run(str(plain), "--sheet", str(tmp_path / "b.png")) == 0
+    assert decode_image(tmp_path / "a.png").shape[0] > decode_image(tmp_path / "b.png").shape[0] + 200
