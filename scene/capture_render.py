@@ -49,6 +49,12 @@ def working_side(model: str) -> int:
         return MAX_SIDE
 
 
+def shot_side(scene: bpy.types.Scene) -> int:
+    """``working_side`` of the largest of the models that the scene's shot is sent to."""
+    shot = scene.maquette
+    return max(working_side(name) for name in (shot.model, *(entry.name for entry in shot.compare)))
+
+
 def set_up(stage: Stage, engine: str, transparent: bool, side: int) -> None:
     """Set the stage's own render settings.
 

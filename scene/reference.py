@@ -76,7 +76,7 @@ def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: s
         folder: for the picture on its way.
     """
     stage = alone(keeper, performer, lit=engine == "SCENE")
-    side = max(capture_render.working_side(keeper.scene.maquette.model), capture_render.REFERENCE_SIDE)
+    side = max(capture_render.shot_side(keeper.scene), capture_render.REFERENCE_SIDE)
     capture_render.set_up(stage, engine, transparent=True, side=side)
     if engine == "WORKBENCH":
         capture_render.show_base_colours(stage.scene.objects, keeper.changes)

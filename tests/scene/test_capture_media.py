@@ -210,6 +210,24 @@ def test_large_scenes_are_rendered_no_larger_than_the_model_can_use(addon):
     assert (settings.resolution_x, settings.resolution_y, settings.resolution_percentage) == (256, 144, 100)
 
 
+def test_pictures_are_large_enough_for_every_compared_model(capture, dancer, tmp_path):
+    """The largest decides: a shot that only a small model would make stays small."""
+    scene = bpy.context.scene
+    scene.frame_end = 1
+    scene.render.resolution_x, scene.render.resolution_y = 1280, 640
+    scene.maquette.model, scene.maquette.background = "isa-nano", "SCENE"
+    dancer.maquette.reference_source = "RENDER"
+
+    def widths():
+        shot = capture.capture_shot(bpy.context)
+        media = (shot.background.media[0], shot.characters[0].reference.image)
+        return [decode(each, tmp_path).shape[1] for each in media]
+
+    assert widths() == [256, 512]
+    scene.maquette.compare.add().name = "mimicmotion"
+    assert widths() == [1024, 1024]
+
+
 def test_the_scenes_own_engine_can_render(capture, dancer, tmp_path):
     scene = bpy.context.scene
     scene.frame_end = 1
