@@ -14,6 +14,7 @@ _COMMANDS = {
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("media.inspect", "add_inspect_parser", "say what a .shot file holds"),
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
+    "synth": ("training.synth_cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),
     "models": ("models.weights.cli", "add_models_parser", "list the models; add, check and remove published weights"),
 }

@@ -1,0 +1,75 @@
+"""``maquette synth``: synthetic shots as files, each with its true film and what is true of every pixel."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .synth import Sample
+
+
+def add_synth_parser(subparsers: Any) -> None:
+    """Add ``synth`` to the command line."""
+    parser = subparsers.add_parser(
+        "synth",
+        help="make synthetic shots with their true films",
+        description="Make synthetic shots. Of each, SEED.shot is a shot as Blender exports it, SEED.mp4 its true film, "
+        "SEED.npz the masks, depth, flow, characters and body regions of every pixel.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first shot; the next ones follow (default 0)")
+    parser.add_argument("--count", type=int, default=1, help="how many (default 1)")
+    parser.add_argument("--frames", type=int, default=17, help="of each (default 17)")
+    parser.add_argument("--size", type=int, default=128, help="pixels of width and height (default 128)")
+    parser.add_argument("--points", type=int, default=128, help="surface points of each character (default 128)")
+    parser.add_argument("--characters", type=int, choices=(1, 2), help="in each; drawn by default")
+    parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
+    parser.set_defaults(run=run_synth)
+
+
+def run_synth(args: argparse.Namespace) -> int:
+    """Run ``maquette synth``. Returns 0."""
+    import torch
+    from tqdm import tqdm
+
+    from .synth import make_sample
+
+    for name, least in (("seed", 0), ("count", 1), ("frames", 1), ("size", 16), ("points", 1)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} {getattr(args, name)}: choose at least {least}")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    args.output.mkdir(parents=True, exist_ok=True)
+    made = 0.0
+    for seed in tqdm(range(args.seed, args.seed + args.count), desc="synthetic shots", file=sys.stderr):
+        started = time.monotonic()
+        sample = make_sample(seed, args.frames, args.size, args.points, args.characters, device, truth=True)
+        made += time.monotonic() - started
+        write_sample(sample, args.output / f"{seed:010d}")
+    frames = args.count * args.frames
+    print(f"{args.output}: {args.count} shots, {frames / max(made, 1e-9):.1f} frames a second on {device}")
+    return 0
+
+
+def write_sample(sample: Sample, stem: Path) -> None:
+    """Write ``stem``.shot, .mp4 and .npz; each is whole or not there.
+
+    The .npz holds ``mask`` (T,H,W) bool, and ``depth``, ``character``, ``region``, ``flow``, ``flow_valid`` as in
+    ``truth.Truth``.
+    """
+    from ..media import write_mp4
+    from .synth import to_shot
+
+    truth = sample.truth
+    assert truth is not None, "the sample was made without its truth"
+    to_shot(sample).save(stem.with_suffix(".shot"))
+    write_mp4(stem.with_suffix(".mp4"), sample.video, sample.fps, {"generator": "Maquette", "seed": sample.seed})
+    partial = stem.with_suffix(".partial.npz")
+    np.savez_compressed(partial, mask=sample.mask, **vars(truth))
+    os.replace(partial, stem.with_suffix(".npz"))
