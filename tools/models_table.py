@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from maquette.backend.models.footprint import GB, Free, Part, need_of
-from maquette.backend.models.memory import DoesNotFit, decide
+from maquette.backend.models.memory import DoesNotFit, choose
 from maquette.backend.models.registry import ModelError, find_specs
 from maquette.backend.models.spec import ModelSpec
 from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes, parts_of_components
@@ -37,8 +37,8 @@ What each model takes, makes and needs. Written by `make models-table` from `pre
 _MEMORY = """Estimates in GB for a job of the default size at two bytes a weight: weights are counted from the networks,
 activations come from each description's `[memory]` table. The columns to the right say how the job runs on a GPU of
 that size with {ram} GB of main memory beside it: *full speed*, everything on the GPU; *models*, one network at a time;
-*blocks* and *layers*, the network in pieces; *8 bit*, weights stored in 8 bits; *tiles*, the VAE in tiles; *no*,
-refused with advice.
+*blocks* and *layers*, the network in pieces; *8 bit*, weights stored in 8 bits; *tiles*, the VAE in tiles;
+*fewer decoded*, fewer frames at once than by default are decoded; *no*, refused with advice.
 """
 
 
@@ -111,12 +111,14 @@ def networks(spec: ModelSpec) -> tuple[Part, ...] | None:
 
 def spread(spec: ModelSpec, parts: tuple[Part, ...], gpu: int) -> str:
     """How the default job runs on a GPU of so many GB."""
+    plan = default_plan(spec)
     try:
-        strategy = decide(need_of(spec, default_plan(spec), parts), Free(RAM * GB, int(gpu * GB * _FREE)))
+        strategy, need = choose(spec, plan, Free(RAM * GB, int(gpu * GB * _FREE)), parts)
     except DoesNotFit:
         return "no"
     words = {"RESIDENT": "full speed", "MODELS": "models", "BLOCKS": "blocks", "LAYERS": "layers"}[strategy.mode.name]
-    return words + ", 8 bit" * strategy.casting + ", tiles" * strategy.tiling
+    fewer = ", fewer decoded" * (need != need_of(spec, plan, parts))
+    return words + ", 8 bit" * strategy.casting + ", tiles" * strategy.tiling + fewer
 
 
 def document() -> str:

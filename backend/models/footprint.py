@@ -16,6 +16,12 @@ value, and an mpf is a megapixel of one frame:
     and those that do, per megapixel and frame worked on at once
 ``encoding_frames``, ``denoising_frames``, ``decoding_frames``
     frames worked on at once; by default all, the longest window, and all
+``decoding_frames_least``
+    to how many decoding may be cut where memory is short; the engine then decodes as many as there is room for
+``least_frames``
+    frames that are worked on however short the shot is, so that shortening it further saves nothing
+``fixed_picture``
+    1 when the number of pixels is the model's own, so that no smaller picture can be asked for
 ``tile_megapixels``
     size of a tile where the VAE can work in tiles; without it the VAE is not tiled
 """
@@ -225,20 +231,25 @@ def need_of(
     itemsize: int = 2,
     frames: int | None = None,
     megapixels: float | None = None,
+    window: int | None = None,
+    lean: bool = False,
 ) -> Need:
     """What a job takes.
 
     Args:
         itemsize: bytes a value of the activations.
         frames, megapixels: instead of the plan's, to try others.
+        window: frames that are denoised together at most, to try fewer than the plan's.
+        lean: with as few frames decoded at once as ``decoding_frames_least`` allows.
     """
     table = spec.memory
     if megapixels is None:
         width, height = plan.model_size if all(plan.model_size) else (plan.width, plan.height)
         megapixels = width * height / 1e6
     every = frames or plan.model_frames or plan.frames
-    window = min(every, max((stop - start for start, stop in plan.windows), default=every))
-    at_once = {"encoding": every, "denoising": window, "decoding": every}
+    longest = max((stop - start for start, stop in plan.windows), default=every)
+    decoded = int(table.get("decoding_frames_least", 0)) if lean else 0
+    at_once = {"encoding": every, "denoising": min(every, longest, window or longest), "decoding": decoded or every}
 
     def stage_bytes(stage: str, picture: float) -> int:
         count = min(at_once[stage], int(table.get(f"{stage}_frames", 0)) or at_once[stage])
@@ -256,6 +267,18 @@ def need_of(
             stage: stage_bytes(stage, megapixels if stage == "denoising" else min(tile, megapixels)) for stage in STAGES
         },
     )
+
+
+def fitting_chunk(spec: ModelSpec, plan: Plan, wanted: int, room: int, itemsize: int) -> int:
+    """Frames that the VAE can decode at once, ``wanted`` at most and one at least.
+
+    Args:
+        room: free bytes.
+        itemsize: bytes a value.
+    """
+    width, height = plan.model_size
+    frame = spec.memory.get("decoding_gb_per_mpf", 0.0) * GB * itemsize / 2 * width * height / 1e6
+    return max(1, min(wanted, int(room // frame))) if frame else wanted
 
 
 def free_memory(device: Any, modules: Iterable[nn.Module] = ()) -> Free:

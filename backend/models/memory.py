@@ -185,9 +185,45 @@ def check_fits(
     if parts is None:
         parts = parts_of_files(spec, itemsize)
     try:
-        return decide(need_of(spec, plan, parts, itemsize), free)
+        return choose(spec, plan, free, parts, itemsize)[0]
     except DoesNotFit as error:
         raise advice(spec, plan, free, parts, itemsize, error.least) from error
+
+
+def choose(
+    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int = 2
+) -> tuple[Strategy, Need]:
+    """The arrangement for a job, and the need that it meets: the leaner one only where nothing meets the full one.
+
+    Raises:
+        DoesNotFit: nothing meets either.
+    """
+    *fuller, last = needs(spec, plan, parts, itemsize)
+    for need in fuller:
+        try:
+            return decide(need, free), need
+        except DoesNotFit:
+            continue
+    return decide(last, free), last
+
+
+def needs(spec: ModelSpec, plan: Plan, parts: tuple[Part, ...], itemsize: int) -> list[Need]:
+    """What a job takes, and where the model can decode fewer frames at once, what it takes so at the least."""
+    lean = [True] if spec.memory.get("decoding_frames_least") else []
+    return [need_of(spec, plan, parts, itemsize, lean=each) for each in (False, *lean)]
+
+
+def still_fits(
+    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int, strategy: Strategy
+) -> bool:
+    """Whether a job runs under an arrangement that was chosen for another, without cutting what a new one would not."""
+    on_gpu = free.gpu is not None
+    for need in needs(spec, plan, parts, itemsize):
+        if estimate(need, strategy, on_gpu).fits(free):
+            return True
+        if any(estimate(need, other, on_gpu).fits(free) for other in arrangements(need, on_gpu)):
+            return False
+    return False
 
 
 def check_job(engine: Any, shot: Shot) -> Strategy | None:
@@ -219,26 +255,31 @@ def _reclaimable() -> int:
 def advice(
     spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int, least: Estimate
 ) -> EngineError:
-    """Why a job does not fit and what would: fewer frames, a smaller picture, another computer."""
+    """Why a job does not fit and what would: a shorter window, fewer frames, a smaller picture, another computer."""
     on_gpu = free.gpu is not None
 
-    def fits(frames: int | None = None, scale: float = 1.0) -> bool:
+    def fits(frames: int | None = None, scale: float = 1.0, window: int | None = None) -> bool:
         width, height = plan.model_size if all(plan.model_size) else (plan.width, plan.height)
-        need = need_of(spec, plan, parts, itemsize, frames, width * height * scale * scale / 1e6)
+        need = need_of(spec, plan, parts, itemsize, frames, width * height * scale * scale / 1e6, window, lean=True)
         return any(estimate(need, s, on_gpu).fits(free) for s in arrangements(need, on_gpu))
 
     cures = []
     field = "settings.model"
-    shortest = max(1, int(spec.limits.get("min_frames", 1)))
+    shortest = max(1, int(spec.limits.get("min_frames", 1)), int(spec.memory.get("least_frames", 1)))
     frames = next((n for n in range(plan.frames - 1, shortest - 1, -1) if fits(frames=n)), 0)
     smallest = int(spec.limits.get("min_size", 0)) / max(1, min(plan.width, plan.height))
-    scale = next((s / 20 for s in range(19, 1, -1) if s / 20 >= smallest and fits(scale=s / 20)), 0.0)
+    scales = () if spec.memory.get("fixed_picture") else range(19, 1, -1)
+    scale = next((s / 20 for s in scales if s / 20 >= smallest and fits(scale=s / 20)), 0.0)
+    window = next((n for n in _shorter_windows(spec, plan) if fits(window=n)), 0)
     if scale:
         field = "settings.width"
         cures.append(f"generate at about {int(plan.width * scale)} x {int(plan.height * scale)} pixels")
     if frames:
         field = "clip"
         cures.insert(0, f"shorten the range to {frames} frames")
+    if window:
+        field = "settings.options.window"
+        cures.insert(0, f"set {spec.options['window'].label} to {window}, which keeps the length")
     if on_gpu and least.ram > free.ram * (1 - MARGIN):
         cures.append(f"close what else uses main memory, or use a computer with {_round_up(least.ram)} GB of it")
     elif on_gpu:
@@ -258,6 +299,14 @@ def advice(
         f"{spec.label} would take about {takes} of main memory for {plan.frames} frames of {plan.width} x "
         f"{plan.height}, at the least, but {there}; {', or '.join(cures)}",
     )
+
+
+def _shorter_windows(spec: ModelSpec, plan: Plan) -> range:
+    """Shorter windows that the animator can choose, the longest first; a window is longer than its overlap."""
+    option, overlap = spec.options.get("window"), spec.options.get("overlap")
+    longest = max((stop - start for start, stop in plan.windows), default=plan.frames)
+    least = max(int(option.min or 1), int(overlap.default) + 2 if overlap else 1) if option else longest
+    return range(longest - 1, least - 1, -1)
 
 
 def _round_up(size: int) -> int:

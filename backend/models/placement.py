@@ -15,8 +15,8 @@ from diffusers.hooks.layerwise_casting import apply_layerwise_casting
 from torch import nn
 
 from .engine import Plan
-from .footprint import GB, Free, Part, free_memory, need_of, parts_of_modules
-from .memory import Mode, Strategy, cast, check_fits, estimate, moves
+from .footprint import GB, Free, Part, fitting_chunk, free_memory, parts_of_modules
+from .memory import MARGIN, Mode, Strategy, cast, check_fits, choose, estimate, moves, still_fits
 from .registry import ModelSpec
 
 log = logging.getLogger("maquette.memory")
@@ -50,8 +50,24 @@ class Placement:
     def serves(self, plan: Plan) -> bool:
         """Whether another job fits with the parts as they are."""
         free = free_memory(self.device, self.modules.values())
-        need = need_of(self.spec, plan, self.parts, self.itemsize)
-        return estimate(need, self.strategy, on_gpu=free.gpu is not None).fits(free)
+        return still_fits(self.spec, plan, free, self.parts, self.itemsize, self.strategy)
+
+    def decoding_chunk(self, plan: Plan, wanted: int) -> int:
+        """Frames that the VAE decodes at once in the memory that is free now, ``wanted`` at most and one at least."""
+        return fitting_chunk(self.spec, plan, wanted, self._decoding_room(), self.itemsize)
+
+    def _decoding_room(self) -> int:
+        """Bytes on the device beside what is there while the VAE decodes."""
+        free = free_memory(self.device)
+        if free.gpu is None:
+            return int(free.ram * (1 - MARGIN))
+        room = free.gpu - torch.cuda.memory_allocated(self.device)
+        for part in self.parts if self.strategy.mode is Mode.MODELS else ():
+            # The VAE's call sends the others away and brings the VAE.
+            if moves(part, self.strategy.mode):
+                there = next(self.modules[part.name].parameters()).device != _CPU
+                room += part.weights * (there - part.decodes)
+        return int(room * (1 - MARGIN))
 
 
 def place(
@@ -71,7 +87,7 @@ def place(
     free = free_memory(device, modules.values())
     strategy = check_fits(spec, plan, free, parts, dtype.itemsize)
     apply(strategy, modules, parts, device, dtype)
-    taken = estimate(need_of(spec, plan, parts, dtype.itemsize), strategy, on_gpu=free.gpu is not None)
+    taken = estimate(choose(spec, plan, free, parts, dtype.itemsize)[1], strategy, on_gpu=free.gpu is not None)
     log.info("%s: %s; %s", spec.id, strategy, _figures(taken.ram, taken.gpu, free))
     return Placement(
         strategy=strategy,

@@ -21,7 +21,7 @@ from maquette.backend.models import footprint, memory, placement
 from maquette.backend.models.engine import EngineError, Plan
 from maquette.backend.models.footprint import GB, STAGES, Free, Need, Part
 from maquette.backend.models.memory import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
-from maquette.backend.models.registry import ModelDefaults, ModelSpec, model_spec
+from maquette.backend.models.registry import ModelDefaults, ModelOption, ModelSpec, model_spec
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CPU = torch.device("cpu")
@@ -194,6 +194,51 @@ def test_advice_keeps_to_the_models_limits():
     assert refusal(8, min_frames=20).field == "settings.width"
     error = refusal(8, min_frames=20, min_size=900)
     assert error.field == "settings.model" and "shorten" not in str(error) and "pixels" not in str(error)
+
+
+def test_advice_names_a_shorter_window_where_there_is_that_choice():
+    """MimicMotion's window; the overlap of 6 leaves 8 frames at the least."""
+    choice = ModelOption("int", 40, "Window", min=4, max=128)
+    options = {"window": choice, "overlap": ModelOption("int", 6, "Overlap")}
+    tiny = replace(spec(TABLE), options=options)
+    with pytest.raises(EngineError) as caught:
+        memory.check_fits(tiny, plan(1000, 1000, 40), Free(64 * GB, 8 * GB), UNET)
+    assert caught.value.field == "settings.options.window"
+    window = int(str(caught.value).split("set Window to ")[1].split(",")[0])
+    starts = range(0, 40, window)
+    windows = tuple((start, start + window) for start in starts)
+    memory.check_fits(tiny, plan(1000, 1000, 40, windows), Free(64 * GB, 8 * GB), UNET)
+    longer = tuple((start, start + window + 1) for start in starts)
+    with pytest.raises(EngineError):
+        memory.check_fits(tiny, plan(1000, 1000, 40, longer), Free(64 * GB, 8 * GB), UNET)
+    with pytest.raises(EngineError) as caught:
+        memory.check_fits(tiny, plan(1000, 1000, 40), Free(64 * GB, 4 * GB), UNET)
+    assert "set Window" not in str(caught.value)
+
+
+def test_advice_leaves_out_what_saves_nothing():
+    """A model that always works on 40 frames of its own size."""
+    fixed = replace(spec({**TABLE, "least_frames": 40, "fixed_picture": 1}))
+    with pytest.raises(EngineError) as caught:
+        memory.check_fits(fixed, plan(1000, 1000, 40), Free(64 * GB, 8 * GB), UNET)
+    assert caught.value.field == "settings.model"
+    assert "shorten" not in str(caught.value) and "pixels" not in str(caught.value)
+
+
+def test_fewer_frames_are_decoded_at_once_before_a_job_is_refused():
+    table = {"base_gb": 0.5, "decoding_gb_per_mpf": 2.0, "decoding_frames": 8}
+    adaptive = spec({**table, "decoding_frames_least": 1})
+    with pytest.raises(EngineError):
+        memory.check_fits(spec(table), plan(1000, 1000), Free(64 * GB, 8 * GB), UNET)
+    assert memory.check_fits(adaptive, plan(1000, 1000), Free(64 * GB, 8 * GB), UNET) == Strategy()
+    # As long as some arrangement leaves room for all of them, that one is taken.
+    assert memory.check_fits(adaptive, plan(1000, 1000), Free(64 * GB, 18 * GB), UNET).mode is Mode.MODELS
+    resident = Strategy()
+    for gigabytes, kept in ((24, True), (18, False), (8, True), (4, False)):
+        free = Free(64 * GB, gigabytes * GB)
+        assert memory.still_fits(adaptive, plan(1000, 1000), free, UNET, 2, resident) is kept
+    placed = placement.Placement(resident, CPU, (), True, adaptive, {}, UNET)
+    assert placed.decoding_chunk(plan(100, 100), 8) == 8
 
 
 def test_weights_that_fit_nowhere():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -12,8 +13,7 @@ from ...media import resize_frames
 from ...shot import Shot
 from ..device import choose_device, choose_svd_dtype
 from ..engine import Plan, Progress, Result
-from ..footprint import free_memory
-from ..memory import GB, MARGIN, place
+from ..memory import place
 from ..pictures import reference_picture
 from ..placement import Placement
 from ..settings import option
@@ -58,6 +58,8 @@ class MimicMotionEngine:
         """
         if self._loaded is not None and not self._loaded[1].serves(plan):
             self._loaded = None
+            # Hooks of offloading tie a network to itself: its memory comes back only when it is collected.
+            gc.collect()
         if self._loaded is None:
             parts = {}
             for i, name in enumerate(NETWORKS):
@@ -121,7 +123,7 @@ class MimicMotionEngine:
         )
         reporter.report("decoding", 0, len(maps))
         wanted = int(chosen["decode_chunk"])
-        chunk = fitting_chunk(self.spec, plan, wanted, _room(self.device), self.dtype.itemsize)
+        chunk = placement.decoding_chunk(plan, wanted)
         frames = []
         for part in pipeline.decode(latents, chunk):
             frames.append(part)
@@ -155,26 +157,6 @@ def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], 
         report(i, len(points))
         maps[i] = draw_pose(points[i], confidence[i], *size)
     return maps
-
-
-def fitting_chunk(spec: ModelSpec, plan: Plan, wanted: int, room: int, itemsize: int) -> int:
-    """Frames that the VAE can decode at once, ``wanted`` at most and one at least.
-
-    Args:
-        room: free bytes.
-        itemsize: bytes a value.
-    """
-    width, height = plan.model_size
-    frame = spec.memory.get("decoding_gb_per_mpf", 0.0) * GB * itemsize / 2 * width * height / 1e6
-    return max(1, min(wanted, int(room // frame))) if frame else wanted
-
-
-def _room(device: torch.device) -> int:
-    """Bytes that can be had on the device beside the weights that are there."""
-    free = free_memory(device)
-    if free.gpu is None:
-        return int(free.ram * (1 - MARGIN))
-    return int((free.gpu - torch.cuda.memory_allocated(device)) * (1 - MARGIN))
 
 
 def _preview_size(plan: Plan) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -63,6 +64,8 @@ class MOFAEngine:
         names = [name for name in network_names(self.spec) if name != "cmp"]
         if self._loaded is not None and not self._loaded[1].serves(plan):
             self._loaded = None
+            # Hooks of offloading tie a network to itself: its memory comes back only when it is collected.
+            gc.collect()
         if self._loaded is None:
             parts: dict[str, Any] = {}
             for i, name in enumerate(names):
@@ -133,10 +136,13 @@ class MOFAEngine:
             check=reporter.check,
             output_type="latent",
         )
+        wanted = int(chosen["decode_chunk"])
+        chunk = placement.decoding_chunk(plan, wanted)
+        fewer = () if chunk == wanted else (f"Decoded {chunk} frames at once, for want of memory",)
         # The frames that only hold the last pose are not decoded.
         video = pipeline.decode(
             output.latents[:, : plan.frames],
-            int(chosen["decode_chunk"]),
+            chunk,
             lambda step, count: reporter.report("decoding", step, count),
         )
         frames = squeeze_frames(tensor_to_frames(video[0]), plan.width, plan.height)
@@ -155,7 +161,7 @@ class MOFAEngine:
             "placement": str(placement.strategy),
             "seconds": round(time.monotonic() - started, 2),
         }
-        return Result(frames, shot.clip.fps, (*plan.notes, *picture_notes, *notes, *placement.notes), metadata)
+        return Result(frames, shot.clip.fps, (*plan.notes, *picture_notes, *notes, *placement.notes, *fewer), metadata)
 
     def _preview(self, pipeline: MOFAPipeline, clean: Tensor, plan: Plan) -> np.ndarray:
         """The middle of the clip, decoded as a still."""

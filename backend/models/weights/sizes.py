@@ -30,7 +30,8 @@ def gpu_gigabytes(spec: ModelSpec, parts: tuple[Part, ...] = ()) -> tuple[float,
         full = estimate(need_of(spec, default_plan(spec), (whole,)), Strategy(), on_gpu=True).gpu / GB
         return full, min(full, spec.memory.get("least_gb", full))
     need = need_of(spec, default_plan(spec), parts)
-    least = min(estimate(need, strategy, on_gpu=True).gpu for strategy in arrangements(need, on_gpu=True))
+    lean = need_of(spec, default_plan(spec), parts, lean=True)
+    least = min(estimate(lean, strategy, on_gpu=True).gpu for strategy in arrangements(lean, on_gpu=True))
     return estimate(need, Strategy(), on_gpu=True).gpu / GB, least / GB
 
 

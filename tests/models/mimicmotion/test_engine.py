@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Cancelled, EngineError, Progress
-from maquette.backend.models.memory import GB
-from maquette.backend.models.mimicmotion.engine import MimicMotionEngine, fitting_chunk
+from maquette.backend.models.footprint import GB, fitting_chunk
+from maquette.backend.models.mimicmotion.engine import MimicMotionEngine
 from maquette.backend.models.mimicmotion.plan import make_plan
 from maquette.backend.models.registry import load_engine, model_spec
 from maquette.backend.models.spec import read_spec
