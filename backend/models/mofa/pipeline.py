@@ -170,7 +170,6 @@ class MOFAPipeline:
         if steering.landmarks is not None and self.landmark_controlnet is None:
             raise ValueError("landmarks: this model has no landmark adapter")
         picture = picture.to(device=device, dtype=torch.float32)
-        steering = steering.to(device)
         guided = max_guidance_scale > 1
         halves = 2 if guided else 1
 
@@ -194,7 +193,8 @@ class MOFAPipeline:
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         x_BT4hw: Tensor = latents.to(device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
         windows = periodic_windows(T, window, stride)
-        parts = [steering.select(frames) for frames in windows]
+        # Motion of a long clip is large: on the device is what one window needs.
+        whole = steering.to(device) if len(windows) == 1 else None
         # Frame 0 belongs to window 0; elsewhere it is an anchor only.
         owned = [frames if index == 0 else frames[1:] for index, frames in enumerate(windows)]
         counts = torch.zeros(T, device=device)
@@ -205,7 +205,8 @@ class MOFAPipeline:
             scaled = self.scheduler.scale_model_input(x_BT4hw, timestep)
             # An Euler step is affine in the prediction: averaging predictions is averaging stepped latents.
             total = torch.zeros_like(x_BT4hw)
-            for frames, own, part in zip(windows, owned, parts, strict=True):
+            for frames, own in zip(windows, owned, strict=True):
+                part = whole or steering.select(frames).to(device)
                 sample = torch.cat([scaled[:, frames]] * halves)
                 sample = torch.cat([sample, first_B4hw[:, None].expand(-1, len(frames), -1, -1, -1)], dim=2)
                 prediction = self._predict(
