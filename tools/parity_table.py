@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _HEAD = """# Parity with the published models
 
-Inputs and outputs of the reference implementations under synthetic weights, against ours. Every row is one stored tensor:
-the largest absolute difference, and the most that the stored example allows. Written by `make parity`; the same checks
-run in `make test`.
+Inputs and outputs of the reference implementations under synthetic weights, against ours. Every row is one stored
+tensor: the largest absolute difference, and the most that the stored example allows. Written by `make parity`; the same
+checks run in `make test`.
 
 | example | output | tolerance | measured | allowed | |
 |---|---|---|---|---|---|
