@@ -74,11 +74,14 @@ def _search(pattern: str, folders: Sequence[Path], others: set[str]) -> list[Pat
     ends = ["/".join(parts[i:]) for i in range(len(parts))]
     # An end that fits another part's file as well could find that.
     ends = [end for end in ends if end == pattern or not any(_ends_alike(end, other) for other in others)]
-    for folder in folders:
-        for end in ends:
-            for depth in range(_DEPTH + 1):
-                if paths := sorted(path for path in folder.glob("*/" * depth + end) if path.is_file()):
-                    return _same_folder(paths, end)
+    # An end with a wildcard may fit a base model's file: the whole pattern in any folder comes first.
+    loose = [end for end in ends if end != pattern and "*" in end]
+    for tried in ([end for end in ends if end not in loose], loose):
+        for folder in folders:
+            for end in tried:
+                for depth in range(_DEPTH + 1):
+                    if paths := sorted(path for path in folder.glob("*/" * depth + end) if path.is_file()):
+                        return _same_folder(paths, end)
     return []
 
 

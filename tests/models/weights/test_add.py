@@ -134,6 +134,15 @@ def test_a_hubs_cache_and_several_folders(spec, tree, tmp_path):
     assert check(spec) == []
 
 
+def test_a_base_models_files_do_not_pass_for_shards(spec, tree, tmp_path):
+    """A repository named first has files of the same generic name at its root."""
+    base = tmp_path / "base"
+    base.mkdir()
+    save_file({"other": torch.ones(2)}, base / "diffusion_pytorch_model.safetensors")
+    add(spec, [base, tree], log=quiet)
+    assert check(spec) == []
+
+
 def test_two_files_that_could_be_meant(spec, tree):
     shutil.copytree(tree / "ckpt", tree / "old" / "ckpt")
     (tree / "new").mkdir()
