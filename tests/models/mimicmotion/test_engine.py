@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from accelerate import cpu_offload_with_hook
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Cancelled, EngineError, Progress
 from maquette.backend.models.footprint import GB, fitting_chunk
+from maquette.backend.models.mimicmotion import engine as module
 from maquette.backend.models.mimicmotion.engine import MimicMotionEngine
 from maquette.backend.models.mimicmotion.plan import make_plan
+from maquette.backend.models.placement import Placement
 from maquette.backend.models.registry import load_engine, model_spec
 from maquette.backend.models.spec import read_spec
 from maquette.backend.shot import Settings, Shot
@@ -146,6 +152,25 @@ def test_fewer_frames_are_decoded_at_once_where_memory_is_short():
     for gigabytes, chunk in ((1, 1), (5, 2), (10, 5), (40, 8)):
         assert fitting_chunk(spec, plan, 8, gigabytes * GB, 2) == chunk
     assert fitting_chunk(spec, plan, 8, 10 * GB, 4) == 2
+
+
+def test_old_networks_are_gone_before_new_ones_are_read(model_dir, monkeypatch):
+    """Offload hooks tie a network to itself, so that dropping it does not free it."""
+    engine = load_engine("mimicmotion", "cpu", [model_dir])
+    assert isinstance(engine, MimicMotionEngine)
+    plan = engine.plan(make_shot(1))
+    old = weakref.ref(engine.load(plan).unet)
+    cpu_offload_with_hook(old(), torch.device("cpu"))
+    monkeypatch.setattr(Placement, "serves", lambda *_: False)
+    there = []
+    read = module.load_network
+    monkeypatch.setattr(module, "load_network", lambda *args: there.append(old() is not None) or read(*args))
+    gc.disable()
+    try:
+        engine.load(plan)
+    finally:
+        gc.enable()
+    assert there == [False] * 4
 
 
 def test_weights_that_cannot_be_read_are_explained(tmp_path):
