@@ -9,7 +9,7 @@ MOTION ?=
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table extension body train clean
+.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body train clean
 
 setup:
 	@tools/setup.sh
@@ -46,6 +46,9 @@ bench: setup
 
 models-table: setup
 	$(BACKEND) tools/models_table.py
+
+model-inputs: setup
+	$(BLENDER) tools/model_inputs.py
 
 parity: setup
 	$(BACKEND) tools/parity_table.py
