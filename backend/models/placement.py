@@ -65,8 +65,9 @@ class Placement:
         for part in self.parts if self.strategy.mode is Mode.MODELS else ():
             # The VAE's call sends the others away and brings the VAE.
             if moves(part, self.strategy.mode):
-                there = next(self.modules[part.name].parameters()).device != _CPU
-                room += part.weights * (there - part.decodes)
+                weights = list(self.modules[part.name].parameters())
+                there = weights[0].device != _CPU
+                room += sum(weight.numel() * weight.element_size() for weight in weights) * (there - part.decodes)
         return int(room * (1 - MARGIN))
 
 

@@ -241,6 +241,23 @@ def test_fewer_frames_are_decoded_at_once_before_a_job_is_refused():
     assert placed.decoding_chunk(plan(100, 100), 8) == 8
 
 
+def test_room_for_decoding_counts_what_the_vae_sends_away(monkeypatch):
+    """10 GB are free or cached, 2 GB in use; a network of 4 GB leaves when the VAE comes (2 GB a megapixel)."""
+    monkeypatch.setattr(placement, "free_memory", lambda *_: Free(64 * GB, 10 * GB))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2 * GB)
+    modules = {
+        "unet": torch.nn.Linear(10**5, 10**4, bias=False, device="meta"),
+        "vae": torch.nn.Linear(3, 3),
+    }
+    parts = (Part("unet", 4 * GB), Part("vae", 36, stages=("encoding", "decoding")))
+    for mode, chunk in ((Mode.RESIDENT, 3), (Mode.MODELS, 5)):
+        placed = placement.Placement(
+            Strategy(mode), CPU, (), True, spec({"decoding_gb_per_mpf": 2.0}), modules, parts
+        )  # fmt: skip
+        assert placed.decoding_chunk(plan(1000, 1000), 8) == chunk
+        assert placed.decoding_chunk(plan(1000, 1000), 1) == 1
+
+
 def test_weights_that_fit_nowhere():
     error = refusal(24, ram=8, parts=(Part("unet", 35 * GB, block=GB, layer=GB),))
     assert error.field == "settings.model" and "use a computer with 48 GB of it" in str(error)

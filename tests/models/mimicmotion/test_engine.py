@@ -159,8 +159,10 @@ def test_old_networks_are_gone_before_new_ones_are_read(model_dir, monkeypatch):
     engine = load_engine("mimicmotion", "cpu", [model_dir])
     assert isinstance(engine, MimicMotionEngine)
     plan = engine.plan(make_shot(1))
-    old = weakref.ref(engine.load(plan).unet)
-    cpu_offload_with_hook(old(), torch.device("cpu"))
+    unet = engine.load(plan).unet
+    cpu_offload_with_hook(unet, torch.device("cpu"))
+    old = weakref.ref(unet)
+    del unet
     monkeypatch.setattr(Placement, "serves", lambda *_: False)
     there = []
     read = module.load_network
