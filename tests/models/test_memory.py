@@ -251,9 +251,8 @@ def test_room_for_decoding_counts_what_the_vae_sends_away(monkeypatch):
     }
     parts = (Part("unet", 4 * GB), Part("vae", 36, stages=("encoding", "decoding")))
     for mode, chunk in ((Mode.RESIDENT, 3), (Mode.MODELS, 5)):
-        placed = placement.Placement(
-            Strategy(mode), CPU, (), True, spec({"decoding_gb_per_mpf": 2.0}), modules, parts
-        )  # fmt: skip
+        described = spec({"decoding_gb_per_mpf": 2.0})
+        placed = placement.Placement(Strategy(mode), CPU, (), True, described, modules, parts)
         assert placed.decoding_chunk(plan(1000, 1000), 8) == chunk
         assert placed.decoding_chunk(plan(1000, 1000), 1) == 1
 
