@@ -229,11 +229,13 @@ def _face_motion(
 
 
 def _reach(spots: Spots, width: int, height: int) -> list[str]:
-    """Say when spots move farther than CMP can tell."""
+    """Say when spots move farther than CMP can tell, and which."""
     share = np.abs(spots.moved) / (width, height)
-    if np.nanmax(share, initial=0.0) <= _CMP_RANGE:
+    far = np.nanmax(share, axis=(0, 2), initial=0.0) > _CMP_RANGE
+    if not far.any():
         return []
+    names = ", ".join(spots.names[i] for i in np.flatnonzero(far)) if spots.names else ""
     return [
-        f"A track moves by more than {_CMP_RANGE:.0%} of the picture, which is as far as motion can be spread from "
-        "single spots"
+        f"{'Tracks' if names else 'Points of the characters'} that move by more than {_CMP_RANGE:.0%} of the picture, "
+        f"which is as far as motion can be spread from single spots{': ' if names else ''}{names}"
     ]
