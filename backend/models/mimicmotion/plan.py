@@ -20,6 +20,9 @@ _SEEN = 4
 """Body keypoints that a frame shows at least, or it is mentioned."""
 
 
+_TRAINED_FPS = (12, 15)
+"""Every second frame of films at 24 to 30 frames per second."""
+
 _SHORT_CHECKPOINT = "MimicMotion_1.pth"
 _SHORT_WINDOW = 16
 """The first published weights, and the frames at once that they were trained on."""
@@ -71,6 +74,12 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     if _moves(clip):
         notes.append(
             f"{spec.label} is told of the body alone: it makes up how the background moves with this moving camera"
+        )
+    if clip.fps > _TRAINED_FPS[1]:
+        low, high = _TRAINED_FPS
+        notes.append(
+            f"{spec.label} learned motion at {low} to {high} frames per second and gets {clip.fps:g}: it may move too "
+            "little; a frame step of 2 gives it half as many"
         )
     if len(tiles) > 1:
         notes.append(

@@ -120,3 +120,10 @@ def test_a_moving_camera_is_mentioned():
     plan = make_plan(PUBLISHED, replace(shot, clip=replace(shot.clip, viewmats=moving)))
     assert any("moving camera" in note for note in plan.notes)
     assert not any("camera" in note for note in make_plan(PUBLISHED, shot).notes)
+
+
+def test_a_faster_rate_than_the_model_learned_is_mentioned():
+    shot = make_shot(5)
+    assert not any("frames per second" in note for note in make_plan(PUBLISHED, shot).notes)
+    fast = replace(shot, clip=replace(shot.clip, fps=30.0))
+    assert any("12 to 15 frames per second and gets 30" in note for note in make_plan(PUBLISHED, fast).notes)
