@@ -15,8 +15,6 @@ import numpy as np
 
 from .capture_mesh import MeshReading, Topology, bounds, corner_vertices, positions, topology
 
-_SURFACES = ("MESH", "CURVE", "SURFACE", "META", "FONT")
-
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -48,7 +46,7 @@ class Shown:
         source: the scene's own object that it comes from.
         object: evaluated, from which the surface is made; valid, as ``key()``, until the next one is asked for.
         matrix: (4,4) float64, object to world.
-        instance: whether ``source`` only places it.
+        instance: whether ``source`` only places it, or becomes it (a text, a curve).
     """
 
     source: bpy.types.Object
@@ -65,10 +63,13 @@ class Shown:
 
 
 def shown(depsgraph: bpy.types.Depsgraph, never: Callable[[bpy.types.Object], bool]) -> Iterator[Shown]:
-    """What the camera may see at the evaluated frame; ``never`` tells of sources to leave out."""
+    """What the camera may see at the evaluated frame; ``never`` tells of sources to leave out.
+
+    Blender lists a text, curve, surface or metaball twice: as such, and as an instance of the mesh that it becomes.
+    """
     for instance in depsgraph.object_instances:
         obj, placed = instance.object, instance.is_instance
-        if obj.type not in _SURFACES or not instance.show_self:
+        if obj.type != "MESH" or not instance.show_self:
             continue
         source = (instance.parent if placed else obj).original
         if never(source) or obj.hide_render or (placed and instance.parent.hide_render) or not obj.visible_camera:

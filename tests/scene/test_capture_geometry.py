@@ -19,10 +19,13 @@ def scene(addon):
     return scene
 
 
-def captured(addon, notices=None):
+def captured_meshes(addon, notices=None):
     wants = module(addon, "scene.capture_wants").Wants(keypoints=False, meshes=True, tracks=False)
-    shot = module(addon, "scene.capture").capture_shot(bpy.context, wants=wants, notices=notices)
-    return {mesh.name: mesh for mesh in shot.meshes}
+    return module(addon, "scene.capture").capture_shot(bpy.context, wants=wants, notices=notices).meshes
+
+
+def captured(addon, notices=None):
+    return {mesh.name: mesh for mesh in captured_meshes(addon, notices)}
 
 
 def world(obj):
@@ -83,6 +86,26 @@ def test_modifiers_and_other_surfaces_go_in_as_evaluated(addon, scene):
     meshes = captured(addon)
     assert meshes["Box"].vertices.shape == (1, 98, 3)
     assert len(meshes["Text"].triangles) > 4
+
+
+def test_each_kind_of_surface_goes_in_once(addon, scene):
+    """Also where it moves, or stands in a collection that is placed."""
+    bpy.ops.object.metaball_add(location=(1.2, 0, 1))
+    bpy.ops.surface.primitive_nurbs_surface_sphere_add(location=(-1.2, 0, 1))
+    text, group = bpy.data.objects.new("Text", bpy.data.curves.new("Text", "FONT")), bpy.data.collections.new("Group")
+    text.data.body, text.rotation_euler.x = "M", 1.5
+    group.objects.link(text)
+    placed = bpy.data.objects.new("Placed", None)
+    placed.instance_type, placed.instance_collection = "COLLECTION", group
+    scene.collection.objects.link(placed)
+    for frame, x in ((1, -1.0), (3, 0.5)):
+        placed.location = (x, -1, 1)
+        placed.keyframe_insert("location", frame=frame)
+    bpy.context.view_layer.update()
+    meshes = captured_meshes(addon)
+    assert sorted(mesh.name for mesh in meshes) == ["Dancer", "Mball", "Placed", "SurfSphere"]
+    (moving,) = (mesh for mesh in meshes if mesh.name == "Placed")
+    np.testing.assert_allclose(np.ptp(moving.vertices.mean(axis=1)[:, 0]), 1.5, atol=1e-4)
 
 
 def test_instances_go_in_each(addon, scene):
