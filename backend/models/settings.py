@@ -98,3 +98,10 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
     if result != model:
         notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
     return result, model, notes
+
+
+def held_note(frames: int, made: int, why: str = "") -> str:
+    """Say that a model made more frames than the clip has; ``why`` follows in brackets."""
+    what = "1 frame was" if frames == 1 else f"{frames} frames were"
+    reason = f" ({why})" if why else ""
+    return f"{what} generated as {made}, holding the last pose; the extra ones were cut off again{reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...shot import Shot
 from ..engine import EngineError, Plan
-from ..settings import check_settings, fit_size
+from ..settings import check_settings, fit_size, held_note
 from ..spec import ModelSpec
 from ..windows import fusion_windows
 
@@ -38,10 +38,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     frames = snap_frames(clip.frames)
     notes += about
     if frames != clip.frames:
-        notes.append(
-            f"{clip.frames} frames were generated as {frames}, holding the last pose; the extra ones were cut off "
-            "again (the model takes 4k+1)"
-        )
+        notes.append(held_note(clip.frames, frames, "the model takes 4k+1"))
     window, overlap = window_latents(spec)
     lists = fusion_windows(1 + (frames - 1) // _GROUP, window, overlap)
     windows = tuple(

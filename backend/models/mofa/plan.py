@@ -19,7 +19,7 @@ from ...shot.keypoints import FACE_KEYPOINTS
 from ..engine import EngineError, Plan
 from ..pictures import is_first_view
 from ..registry import status
-from ..settings import check_settings, even, option
+from ..settings import check_settings, even, held_note, option
 from ..spec import ModelSpec
 from .windows import periodic_windows
 
@@ -113,10 +113,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         )
     frames = max(clip.frames, window)
     if clip.frames < window:
-        notes.append(
-            f"{clip.frames} frames were generated as {window}, holding the last pose; the extra ones were cut off "
-            f"again ({spec.label} was trained on {window} frames)"
-        )
+        notes.append(held_note(clip.frames, window, f"{spec.label} was trained on {window} frames"))
     lists = periodic_windows(frames, window, stride)
     if len(lists) > 1:
         notes.append(

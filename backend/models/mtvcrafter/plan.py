@@ -10,7 +10,7 @@ import numpy as np
 from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..engine import EngineError, Plan
-from ..settings import check_settings, even, option
+from ..settings import check_settings, even, held_note, option
 from ..spec import ModelSpec
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
@@ -123,10 +123,7 @@ def _fit_frames(spec: ModelSpec, frames: int) -> tuple[tuple[tuple[int, int], ..
             f"led by the last {overlap} frames before it"
         )
     if windows[-1][1] != frames:
-        notes.append(
-            f"{frames} frames were generated as {windows[-1][1]}, holding the last pose; the extra ones were cut off "
-            "again"
-        )
+        notes.append(held_note(frames, windows[-1][1]))
     return windows, notes
 
 

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tests.builders import make_shot, png
-from tests.parity.recipe import fill, recipe
+from ...builders import make_shot, png
+from ...parity.recipe import fill, recipe
 
 SIZE = 32
 

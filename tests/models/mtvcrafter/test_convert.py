@@ -25,8 +25,7 @@ from maquette.backend.models.weights.component import WeightsError
 from maquette.backend.shot import Settings
 from safetensors.torch import load_file, save_file
 
-from tests.parity.recipe import fill
-
+from ...parity.recipe import fill
 from .builders import dancing
 from .published import clip_file, publish
 

@@ -15,8 +15,7 @@ from maquette.backend.models.mtvcrafter.engine import MTVCrafterEngine
 from maquette.backend.models.registry import find_specs, load_engine, plan_shot, status
 from maquette.backend.shot import Settings, Shot
 
-from tests.builders import png
-
+from ...builders import png
 from .builders import TINY_17B, dancing, tiny_spec, write_lora
 
 RED, BLUE = (220, 40, 30), (30, 60, 210)

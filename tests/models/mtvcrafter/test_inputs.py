@@ -17,8 +17,7 @@ from maquette.backend.shot import Media
 from maquette.backend.shot.framing import read_statistics
 from PIL import Image
 
-from tests.builders import png
-
+from ...builders import png
 from .builders import dancing
 
 B7, B17 = model_spec("mtvcrafter-7b"), model_spec("mtvcrafter-17b")

@@ -16,8 +16,7 @@ from maquette.backend.models.mtvcrafter.plan import make_plan, nearest_size, siz
 from maquette.backend.models.registry import model_spec
 from maquette.backend.shot import Settings
 
-from tests.builders import make_shot
-
+from ...builders import make_shot
 from .builders import TINY_17B, dancing, tiny_spec, write_lora
 
 B7, B17 = model_spec("mtvcrafter-7b"), model_spec("mtvcrafter-17b")

@@ -14,10 +14,10 @@ from maquette.backend.models.mtvcrafter.transformer_7b import MVDiT7BTransformer
 from maquette.backend.models.mtvcrafter.transformer_17b import MVDiT17BTransformer3DModel
 from maquette.backend.shot.framing import read_statistics
 
-from tests.parity.fixtures import Fixture
-from tests.parity.mtvcrafter_dit import build_17b, keys_laid_out_like_values, run_17b, run_17b_with_ordinary_keys
-from tests.parity.recipe import fill
-from tests.parity.test_parity import needs_fixtures
+from ...parity.fixtures import Fixture
+from ...parity.mtvcrafter_dit import build_17b, keys_laid_out_like_values, run_17b, run_17b_with_ordinary_keys
+from ...parity.recipe import fill
+from ...parity.test_parity import needs_fixtures
 
 MEAN = torch.from_numpy(read_statistics().mean)
 
