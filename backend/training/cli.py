@@ -25,7 +25,7 @@ def add_train_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "what",
-        choices=[*runs, *token_runs, *STAGES, "evaluate"],
+        choices=[*runs, *token_runs, *STAGES],
         help="a run (a file of presets/training), or one part of it",
     )
     parser.add_argument("--of", default="nano", choices=runs, help="the run that a part belongs to (default nano)")
@@ -38,10 +38,6 @@ def add_train_parser(subparsers: Any) -> None:
     parser.add_argument("--export-to", type=Path, help="write the weights here instead of the model's preset")
     parser.add_argument("--data", type=Path, help="4dmot: a folder of motion files to train on")
     parser.add_argument("--held-out", type=Path, help="4dmot: a folder of motion files to measure on")
-    parser.add_argument("--shots", type=int, default=8, help="evaluate: how many shots")
-    parser.add_argument("--steps", type=int, nargs="+", help="evaluate: denoising steps, one row of the table each")
-    parser.add_argument("--guidance", type=float, nargs="+", help="evaluate: guidance scales, one row each")
-    parser.add_argument("--sheet", type=Path, help="evaluate: write a contact sheet of the last row here (PNG)")
     parser.set_defaults(run=_train)
 
 
@@ -53,8 +49,6 @@ def _train(args: argparse.Namespace) -> int:
     from .motion_tokens import is_token_run
     from .run import PRESETS, STAGES, Run, TrainingError, export, read_config, train
 
-    if args.what == "evaluate":
-        return _evaluate(args)
     if is_token_run(args.config or PRESETS / f"{args.what}.toml"):
         return _train_tokens(args)
     for option in ("data", "held_out"):
@@ -100,29 +94,4 @@ def _train_tokens(args: argparse.Namespace) -> int:
     run = TokenRun(config, folder, args.data, args.held_out, device, until)
     if not train_command(run, args.export_to):
         print("stopped before the last step; the same command with --resume goes on", file=sys.stderr)
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    """Print a table of figures on held-out shots, of the weights in the model's preset."""
-    from ..evaluation.held_out import evaluate, held_out_samples, held_out_sheet
-    from ..media import encode_png
-    from ..models.registry import load_engine, model_spec
-    from .run import PRESETS, read_config
-
-    spec = model_spec(read_config(args.config or PRESETS / f"{args.of}.toml").model)
-    engine = load_engine(spec.id, args.device)
-    samples = held_out_samples(args.shots, spec.defaults.frames, spec.defaults.width)
-    films = []
-    print("steps guidance  IoU   (of true film)  PSNR dB  PSNR dB of figure  s/shot")
-    for steps in args.steps or [spec.defaults.steps]:
-        for guidance in args.guidance or [spec.defaults.guidance]:
-            figures, films = evaluate(engine, samples, steps, guidance)
-            print(
-                f"{steps:5d} {guidance:8.2f} {figures.iou:5.3f} {figures.iou_ceiling:14.3f} {figures.psnr:9.2f}"
-                f" {figures.psnr_figure:18.2f} {figures.seconds:7.2f}",
-                flush=True,
-            )
-    if args.sheet is not None:
-        args.sheet.write_bytes(encode_png(held_out_sheet(samples, films)).data)
     return 0
