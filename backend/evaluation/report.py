@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..media import encode_png
+from ..media import encode_jpeg
 from ..training.synth import Sample
 from .evaluate import MEASURES, Run
 from .sets import describe
@@ -47,10 +47,10 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(self.as_json(), indent=1) + "\n", "utf-8")
         (folder / "report.md").write_text(self.as_markdown(), "utf-8")
-        (folder / "sheet.png").write_bytes(encode_png(sheet(self.samples, self.runs[0].films)).data)
+        (folder / "sheet.jpg").write_bytes(encode_jpeg(sheet(self.samples, self.runs[0].films)).data)
         if self.autoencoder is not None:
             picture = sheet(self.samples, self.autoencoder.films)
-            (folder / "autoencoder.png").write_bytes(encode_png(picture).data)
+            (folder / "autoencoder.jpg").write_bytes(encode_jpeg(picture).data)
         plot(self, folder / "quality.png")
 
     def as_json(self) -> dict[str, Any]:
@@ -158,6 +158,7 @@ def plot(report: Report, path: Path) -> None:
         one = next(one for one in MEASURES if one.name == name)
         axis.set_title(f"{name} ({one.unit})" if one.unit else name)
         axis.set_xlabel("steps")
+        axis.set_xticks(sorted({run.steps for run in report.runs if run.steps is not None}))
     axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

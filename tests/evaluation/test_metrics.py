@@ -104,7 +104,7 @@ def test_a_report_is_written_whole(samples, tmp_path):
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| 4 | 1.5 |" in text and "LPIPS" in text and " nan" not in text
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "report.json", "report.md", "sheet.png", "autoencoder.png", "quality.png",
+        "report.json", "report.md", "sheet.jpg", "autoencoder.jpg", "quality.png",
     }  # fmt: skip
     assert sheet(samples, made.films).shape[1] == 2 * 6 * 48
 
