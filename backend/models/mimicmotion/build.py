@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import Autoen
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ..engine import EngineError
+from ..loading import load_part
 from ..spec import ModelSpec
 from .pose_net import PoseNet, PoseUNet
 
@@ -32,14 +32,7 @@ def new_network(spec: ModelSpec, part: str) -> torch.nn.Module:
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     """A part with its saved weights, on the CPU. Raises EngineError when they cannot be read."""
-    folder = spec.folder / part
-    named = {"dtype" if part == "image_encoder" else "torch_dtype": dtype}
-    try:
-        return NETWORKS[part].from_pretrained(folder, local_files_only=True, **named).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(
-            "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
-        ) from error
+    return load_part(spec, part, NETWORKS[part], dtype)
 
 
 def new_scheduler(spec: ModelSpec) -> EulerDiscreteScheduler:

@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from ..engine import EngineError
+from ..loading import load_part
 from ..spec import ModelSpec
 from .cmp import MotionPropagation
 from .flow_controlnet import FlowControlNet
@@ -49,15 +49,7 @@ def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     Raises:
         EngineError: weights that cannot be read.
     """
-    folder = spec.folder / part
-    dtype = torch.float32 if part == "cmp" else dtype
-    named = {"dtype" if part == "image_encoder" else "torch_dtype": dtype}
-    try:
-        return NETWORKS[part].from_pretrained(folder, local_files_only=True, **named).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(
-            "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
-        ) from error
+    return load_part(spec, part, NETWORKS[part], torch.float32 if part == "cmp" else dtype)
 
 
 def new_scheduler(spec: ModelSpec) -> EulerDiscreteScheduler:

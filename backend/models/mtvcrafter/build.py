@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from ..engine import EngineError
+from ..loading import load_part
 from ..spec import ModelError, ModelSpec
 from .lora import merge_lora
 from .plan import LORA, sampling
@@ -67,12 +68,7 @@ def part_dtype(spec: ModelSpec, part: str, dtype: torch.dtype) -> torch.dtype:
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     """A part with its saved weights, on the CPU. Raises EngineError when they cannot be read."""
-    folder = spec.folder / part
-    named = {"dtype" if part in _CONFIGS else "torch_dtype": part_dtype(spec, part, dtype)}
-    try:
-        return NETWORKS[base(spec)][part].from_pretrained(folder, local_files_only=True, **named).eval()
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EngineError("settings.model", f"{folder}: cannot be read ({error}); run: {_check(spec)}") from error
+    return load_part(spec, part, NETWORKS[base(spec)][part], part_dtype(spec, part, dtype))
 
 
 def load_transformer_with_lora(spec: ModelSpec, dtype: torch.dtype) -> Any:

@@ -1,0 +1,33 @@
+"""Networks with their saved weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from .engine import EngineError
+from .spec import ModelSpec
+
+
+def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> Any:
+    """A part of a model with its saved weights, on the CPU and ready to run.
+
+    Args:
+        part: folder below the model's.
+        network: its class, of diffusers' or transformers' kind.
+
+    Raises:
+        EngineError: weights that cannot be read.
+    """
+    folder = spec.folder / part
+    kind: Any = network
+    named = {"dtype" if issubclass(network, PreTrainedModel) else "torch_dtype": dtype}
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **named).eval()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise EngineError(
+            "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
+        ) from error
