@@ -38,6 +38,12 @@ FIELDS = (
     "ref_K",
 )
 """Fields of a Sample that a shard keeps, stacked along a new first axis."""
+MAPS = ("normals", "canonical")
+"""Fields that a shard keeps besides when it was made with ``DataConfig.maps``."""
+
+_KINDS = ("one", "two", "three")
+_SEEDS = 5_000_000
+"""Seeds set aside for each number of frames."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class DataConfig:
 
     Attributes:
         frames, size, points: T, H = W, N of every sample.
-        shards: number of shards with one character.
-        pair_shards: number of shards with two characters.
+        shards, pair_shards, trio_shards: number of shards with one, two and three characters.
+        maps: keep normals and canonical coordinates of the drawn bodies too.
     """
 
     frames: int = 9
@@ -55,13 +61,57 @@ class DataConfig:
     points: int = 128
     shards: int = 48
     pair_shards: int = 4
+    trio_shards: int = 0
+    maps: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of shards altogether."""
+        return self.shards + self.pair_shards + self.trio_shards
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What each shard holds."""
+        return FIELDS + MAPS if self.maps else FIELDS
+
+    def cast(self, index: int) -> tuple[int, int]:
+        """Number of characters of the ``index``-th shard, and its number among those with as many.
+
+        Raises:
+            IndexError: there are fewer shards.
+        """
+        number = index
+        for characters, shards in enumerate((self.shards, self.pair_shards, self.trio_shards), start=1):
+            if 0 <= number < shards:
+                return characters, number
+            number -= shards
+        raise IndexError(f"shard {index} of {self.count}")
+
+
+def shard_seeds(frames: int, characters: int, number: int) -> range:
+    """Seeds of a shard's samples; no two shards share one, and all lie below ``HELD_OUT``.
+
+    Raises:
+        ValueError: so many frames or shards that the seeds would meet others.
+    """
+    first = (number * len(_KINDS) + characters - 1) * SHARD
+    if not 0 < frames < HELD_OUT // _SEEDS:
+        raise ValueError(f"frames = {frames}: choose 1 to {HELD_OUT // _SEEDS - 1}")
+    if first + SHARD > _SEEDS:
+        raise ValueError(f"shard number {number}: choose at most {_SEEDS // SHARD // len(_KINDS) - 1} of each kind")
+    return range(frames * _SEEDS + first, frames * _SEEDS + first + SHARD)
 
 
 def shard_path(folder: Path, config: DataConfig, index: int) -> Path:
-    """File of a shard. The first ``config.shards`` have one character, the others two."""
-    kind = "one" if index < config.shards else "two"
-    number = index if index < config.shards else index - config.shards
-    return folder / f"{kind}_{config.frames}f_{config.size}px_{number:04d}.npz"
+    """File of a shard: first those with one character, then those with two, then those with three."""
+    characters, number = config.cast(index)
+    maps = "_maps" if config.maps else ""
+    return folder / f"{_KINDS[characters - 1]}_{config.frames}f_{config.size}px_{config.points}p{maps}_{number:04d}.npz"
+
+
+def shard_paths(folder: Path, config: DataConfig) -> list[Path]:
+    """Files of all shards, in order."""
+    return [shard_path(folder, config, i) for i in range(config.count)]
 
 
 def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu") -> Path:
@@ -69,13 +119,12 @@ def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu"
     path = shard_path(folder, config, index)
     if path.exists():
         return path
-    characters = 1 if index < config.shards else 2
-    number = index if characters == 1 else index - config.shards
-    first = (number * 2 + characters - 1) * SHARD + config.frames * 10_000_000
+    characters, number = config.cast(index)
     samples = [
-        make_sample(first + i, config.frames, config.size, config.points, characters, device) for i in range(SHARD)
+        make_sample(seed, config.frames, config.size, config.points, characters, device, maps=config.maps)
+        for seed in shard_seeds(config.frames, characters, number)
     ]
-    stacked = {name: np.stack([getattr(sample, name) for sample in samples]) for name in FIELDS}
+    stacked = {name: np.stack([getattr(sample, name) for sample in samples]) for name in config.fields}
     partial = path.with_suffix(f".{os.getpid()}.partial.npz")
     np.savez(partial, **stacked)  # type: ignore[arg-type]
     os.replace(partial, path)
@@ -92,8 +141,7 @@ def make_data(folder: Path, config: DataConfig, workers: int = 2, device: str = 
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
-    count = config.shards + config.pair_shards
-    missing = [i for i in range(count) if not shard_path(folder, config, i).exists()]
+    missing = [i for i in range(config.count) if not shard_path(folder, config, i).exists()]
     jobs = [(folder, config, i, device) for i in missing]
     if missing and (device != "cpu" or workers <= 1):
         for job in tqdm(jobs, desc="synthetic shots", unit="shard"):
@@ -104,4 +152,4 @@ def make_data(folder: Path, config: DataConfig, workers: int = 2, device: str = 
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             for _ in tqdm(pool.map(_work, jobs), total=len(jobs), desc="synthetic shots", unit="shard"):
                 pass
-    return [shard_path(folder, config, i) for i in range(count)]
+    return shard_paths(folder, config)

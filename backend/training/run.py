@@ -23,7 +23,7 @@ from torch import nn
 from ..models.isa.build import new_transformer, new_vae
 from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec, model_spec
-from .data import DataConfig, make_data, shard_path
+from .data import DataConfig, make_data, shard_paths
 from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
 from .loop import Loop, LoopConfig
 from .vae import Films, VAELoss, VAELossConfig, latent_statistics, start_from_components
@@ -116,15 +116,11 @@ class Run:
 
     def shards(self) -> list[Path]:
         """Files of the short shots."""
-        config = self.config.data
-        return [shard_path(self.folder / "data", config, i) for i in range(config.shards + config.pair_shards)]
+        return shard_paths(self.folder / "data", self.config.data)
 
     def latents(self) -> list[Path]:
         """Encoded files of all shots."""
-        long = self.config.long_data
-        paths = self.shards() + [
-            shard_path(self.folder / "data", long, i) for i in range(long.shards + long.pair_shards)
-        ]
+        paths = self.shards() + shard_paths(self.folder / "data", self.config.long_data)
         return [self.folder / "latents" / (path.stem + ".pt") for path in paths]
 
 
@@ -193,7 +189,7 @@ def train_dit(run: Run) -> bool:
     """Encode what is not encoded yet and train the DiT; returns whether it is complete."""
     vae = trained_vae(run)
     for config in (run.config.data, run.config.long_data):
-        paths = [shard_path(run.folder / "data", config, i) for i in range(config.shards + config.pair_shards)]
+        paths = shard_paths(run.folder / "data", config)
         encode_data(vae, paths, run.folder / "latents", run.config.dit_loss.bf16)
     del vae
     return _spread(run, _dit_worker)

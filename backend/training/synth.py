@@ -23,7 +23,7 @@ from .looks import random_look
 from .motions import random_motion
 from .puppet import Puppet, make_puppet
 from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
-from .truth import Truth, find_truth
+from .truth import Truth, draw_bodies, find_maps, find_truth
 
 Motion = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
 """(rng, frames, fps) -> poses (T,24,3) in radians and path (T,3) in metres, as ``random_motion`` gives them."""
@@ -54,6 +54,7 @@ class Sample:
         fps: frames per second.
         seed: what it was made from.
         truth: of every pixel, when asked for.
+        normals, canonical: (T,H,W,3) uint8 maps of the drawn bodies as ``truth.find_maps`` codes them, when asked for.
     """
 
     video: np.ndarray
@@ -77,6 +78,8 @@ class Sample:
     fps: float
     seed: int
     truth: Truth | None = None
+    normals: np.ndarray | None = None
+    canonical: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,20 +236,23 @@ def make_sample(
     device: torch.device | str = "cpu",
     truth: bool = False,
     motion: Motion = random_motion,
+    maps: bool = False,
 ) -> Sample:
     """The synthetic shot of a seed.
 
     Args:
         frames: T, 1 + 4k for the video VAE.
         size: height and width in pixels.
-        characters: 1 or 2; None draws it (two in every tenth shot).
+        characters: 1 to 3; None draws it (two in every tenth shot, three in every twentieth).
         truth: also find the truth of every pixel.
+        maps: also draw normals and canonical coordinates.
         motion: gives each character its poses and path (see ``random_motion``).
     """
     rng = np.random.default_rng([seed, 20250515])
     device = torch.device(device)
     puppet = _puppet()
-    count = (2 if rng.random() < 0.1 else 1) if characters is None else characters
+    usual = int(rng.choice([1, 2, 3], p=[0.85, 0.1, 0.05]))
+    count = usual if characters is None else characters
     fps = float(rng.choice([12.0, 16.0, 24.0, 30.0], p=[0.15, 0.25, 0.45, 0.15]))
     actors, posed = [], []
     apart = rng.uniform(0.45, 1.0)
@@ -281,6 +287,13 @@ def make_sample(
     for actor in actors:
         shaped, joints = puppet.shaped(torch.as_tensor(actor.betas))
         rest_points.append(actor.samples.apply((shaped - joints[0]).numpy(), puppet.faces.numpy()))
+    true = normals = canonical = None
+    if truth or maps:
+        view, K = torch.as_tensor(viewmats, device=device), torch.as_tensor(Ks, device=device)
+        there = _puppet(str(device))
+        drawn = draw_bodies(vertices, there.faces, view, K, size, size)
+        true = find_truth(drawn, puppet.regions, place, view, K) if truth else None
+        normals, canonical = find_maps(drawn, there.v_template, view) if maps else (None, None)
     return Sample(
         video=take.image,
         background=take.empty,
@@ -302,18 +315,9 @@ def make_sample(
         ref_K=np.stack([r[4] for r in references]),
         fps=fps,
         seed=seed,
-        truth=find_truth(
-            vertices,
-            _puppet(str(device)).faces,
-            puppet.regions,
-            place,
-            torch.as_tensor(viewmats, device=device),
-            torch.as_tensor(Ks, device=device),
-            size,
-            size,
-        )
-        if truth
-        else None,
+        truth=true,
+        normals=normals,
+        canonical=canonical,
     )
 
 

@@ -28,7 +28,7 @@ def add_synth_parser(subparsers: Any) -> None:
     parser.add_argument("--frames", type=int, default=17, help="of each (default 17)")
     parser.add_argument("--size", type=int, default=128, help="pixels of width and height (default 128)")
     parser.add_argument("--points", type=int, default=128, help="surface points of each character (default 128)")
-    parser.add_argument("--characters", type=int, choices=(1, 2), help="in each; drawn by default")
+    parser.add_argument("--characters", type=int, choices=(1, 2, 3), help="in each; drawn by default")
     parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.set_defaults(run=run_synth)

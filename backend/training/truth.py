@@ -1,4 +1,4 @@
-"""What is true of every pixel of a synthetic shot: how far, whose, which part of the body, and where it goes next.
+"""What is true of every pixel of a synthetic shot: how far, whose, which spot of the body, and where it goes next.
 
 Shape letters: T frames, H W image, V vertices, F faces, P covered pixels, C characters. At pixel centres, without the
 smoothing that the film itself has along edges.
@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.raster import project_torch, rasterise
+from ..models.raster import Raster, project_torch, rasterise, vertex_normals
 from .stage import Surroundings, surroundings_hits
 
 NOBODY = -1
 _SAME_DEPTH = 0.02
 """Share of the depth, on top of 2 cm, by which a spot may lie behind what is drawn and still be the one seen."""
+
+
+_REACH = 1.1
+"""Metres from the pelvis at rest that coded canonical coordinates reach along each axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,26 +43,73 @@ class Truth:
     flow_valid: np.ndarray
 
 
-def find_truth(
-    vertices: Tensor,
-    faces: Tensor,
-    regions: np.ndarray | None,
-    place: Surroundings,
-    viewmats: Tensor,
-    Ks: Tensor,
-    height: int,
-    width: int,
-) -> Truth:
-    """The truth of posed bodies in their surroundings.
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Posed bodies as the pixels' centres see them.
+
+    Attributes:
+        vertices: (T,C*V,3) world; faces: (C*F,3) of all bodies.
+        one: (F,3) faces of one body; count: C.
+        raster: the surface that each pixel shows.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    one: Tensor
+    count: int
+    raster: Raster
+
+
+def draw_bodies(vertices: Tensor, faces: Tensor, viewmats: Tensor, Ks: Tensor, height: int, width: int) -> Drawn:
+    """Draw posed bodies.
 
     Args:
-        vertices: (C,T,V,3) world; faces: (F,3) of one body; regions: (V,) of one body.
+        vertices: (C,T,V,3) world; faces: (F,3) of one body.
         viewmats: (T,4,4); Ks: (T,3,3) pixels of the ``width`` x ``height`` image.
     """
     count, frames, n_vertices, _ = vertices.shape
-    all_faces = torch.cat([faces + c * n_vertices for c in range(count)])
-    everybody = vertices.transpose(0, 1).reshape(frames, count * n_vertices, 3)
-    raster = rasterise(everybody, all_faces, viewmats, Ks, height, width)
+    everyone = torch.cat([faces + c * n_vertices for c in range(count)])
+    flat = vertices.transpose(0, 1).reshape(frames, count * n_vertices, 3)
+    return Drawn(flat, everyone, faces, count, rasterise(flat, everyone, viewmats, Ks, height, width))
+
+
+def find_maps(drawn: Drawn, template: Tensor, viewmats: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Which way the drawn surface faces and which spot of the body it is.
+
+    Args:
+        template: (V,3) rest vertices of the mean shape.
+        viewmats: (T,4,4) that the bodies were drawn with.
+
+    Returns:
+        Unit normals in the OpenCV camera's frame, coded (n + 1) / 2 * 255, and the template's coordinates, coded
+        (x + 1.1) / 2.2 * 255: (T,H,W,3) uint8 each, (0,0,0) where no body shows.
+    """
+    raster, frames = drawn.raster, drawn.vertices.shape[0]
+    everybody = drawn.vertices.unflatten(1, (drawn.count, -1)).transpose(0, 1).flatten(0, 1)
+    normals = vertex_normals(everybody, drawn.one).unflatten(0, (drawn.count, frames)).transpose(0, 1).flatten(1, 2)
+    normals = normals @ viewmats[:, :3, :3].transpose(1, 2)
+    facing = torch.nn.functional.normalize(raster.interpolate(normals, drawn.faces), dim=-1)
+    spots = raster.interpolate(template.repeat(drawn.count, 1), drawn.faces)
+    coded = ((facing + 1) / 2, ((spots + _REACH) / (2 * _REACH)).clamp(0, 1))
+    maps = []
+    for values in coded:
+        image = torch.zeros(raster.depth.numel(), 3, dtype=torch.uint8, device=values.device)
+        image[raster.index] = (values * 255).round().to(torch.uint8)
+        maps.append(image.view(*raster.depth.shape, 3).cpu().numpy())
+    return maps[0], maps[1]
+
+
+def find_truth(drawn: Drawn, regions: np.ndarray | None, place: Surroundings, viewmats: Tensor, Ks: Tensor) -> Truth:
+    """The truth of posed bodies in their surroundings.
+
+    Args:
+        drawn: the bodies.
+        regions: (V,) of one body.
+        viewmats: (T,4,4); Ks: (T,3,3) pixels, as the bodies were drawn with.
+    """
+    raster, everybody, all_faces = drawn.raster, drawn.vertices, drawn.faces
+    frames, height, width = raster.depth.shape
+    n_vertices = everybody.shape[1] // drawn.count
 
     eye, rays, along = surroundings_hits(place, viewmats, Ks, height, width)
     axis = viewmats[:, 2, :3]
@@ -75,12 +126,12 @@ def find_truth(
     following = (frame + 1).clamp(max=frames - 1)
     next_spots[covered] = (everybody[following[:, None], corners] * weights[..., None]).sum(1)
 
-    character = torch.full((frames * height * width,), NOBODY, dtype=torch.int8, device=vertices.device)
-    character[covered] = (face // len(faces)).to(torch.int8)
-    region = torch.zeros(frames * height * width, dtype=torch.uint8, device=vertices.device)
+    character = torch.full((frames * height * width,), NOBODY, dtype=torch.int8, device=everybody.device)
+    character[covered] = (face // len(drawn.one)).to(torch.int8)
+    region = torch.zeros(frames * height * width, dtype=torch.uint8, device=everybody.device)
     if regions is not None:
         leading = corners.gather(1, weights.argmax(1, keepdim=True))[:, 0] % n_vertices
-        region[covered] = torch.as_tensor(regions, device=vertices.device)[leading]
+        region[covered] = torch.as_tensor(regions, device=everybody.device)[leading]
 
     depth = depth.view(frames, height, width)
     flow, valid = _flow(next_spots.view(frames, height, width, 3), depth, viewmats, Ks)

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from maquette.backend.bodies import embedded
 from maquette.backend.shot.cameras import project
+from maquette.backend.training.puppet import make_puppet
 from maquette.backend.training.synth import Sample, make_sample
 from maquette.backend.training.truth import NOBODY
 
 
-@pytest.fixture(scope="module", params=[(3, 1), (5, 2), (11, 1)], ids=lambda p: f"seed{p[0]}")
+@pytest.fixture(scope="module", params=[(3, 1), (5, 2), (11, 3)], ids=lambda p: f"seed{p[0]}")
 def sample(request) -> Sample:
     seed, characters = request.param
-    return make_sample(seed, frames=4, size=128, n_points=64, characters=characters, truth=True)
+    return make_sample(seed, frames=4, size=128, n_points=64, characters=characters, truth=True, maps=True)
 
 
 def test_who_shows_is_what_the_mask_covers(sample):
@@ -30,7 +32,7 @@ def test_visible_points_lie_at_the_depth_of_their_pixel(sample):
         found = sample.truth.depth[frame, row, column]
         near = np.abs(found - depth[frame, point]) < 0.05
         # At the outline the pixel's centre may show what is behind.
-        assert near.mean() > 0.9 and np.median(np.abs(found - depth[frame, point])) < 0.01
+        assert near.mean() > 0.85 and np.median(np.abs(found - depth[frame, point])) < 0.01
 
 
 def test_the_flow_takes_the_next_frame_back_to_this_one(sample):
@@ -43,7 +45,7 @@ def test_the_flow_takes_the_next_frame_back_to_this_one(sample):
     error = (warped - film[:-1]).abs().mean(1).numpy()
     still = (film[1:] - film[:-1]).abs().mean(1).numpy()
     assert truth.flow.shape == (frames - 1, height, width, 2)
-    assert truth.flow_valid.mean() > 0.85
+    assert truth.flow_valid.mean() > 0.75
     moving = truth.flow_valid & (still > 4)
     assert np.median(error[moving]) < 0.4 * np.median(still[moving])
 
@@ -57,3 +59,33 @@ def test_points_of_the_body_move_as_the_flow_says(sample):
     flow = sample.truth.flow[frame, row, column][mine]
     moved = (uv[frame + 1, point] - uv[frame, point])[mine]
     assert np.median(np.linalg.norm(flow - moved, axis=-1)) < 0.15
+
+
+def test_maps_show_bodies_alone(sample):
+    shown = sample.truth.character != NOBODY
+    assert sample.normals.dtype == sample.canonical.dtype == np.uint8
+    assert (sample.normals.any(axis=-1) == sample.canonical.any(axis=-1)).all()
+    assert (sample.normals.any(axis=-1) == shown).mean() > 0.999
+
+
+def test_normals_have_length_one_and_face_the_camera(sample):
+    normals = sample.normals[sample.normals.any(axis=-1)].astype(float) / 255 * 2 - 1
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=0.02)
+    # Away from the camera is +Z; smoothed normals of a face at the outline may turn a little too far.
+    assert (normals[:, 2] < 0.2).mean() > 0.99 and normals[:, 2].mean() < -0.5
+
+
+def test_canonical_coordinates_are_those_of_the_points_that_show(sample):
+    puppet = make_puppet(embedded())
+    template = puppet.v_template.numpy()
+    for c in range(len(sample.points)):
+        uv, _ = project(sample.points[c], sample.viewmats, sample.Ks)
+        frame, point = np.nonzero(sample.visibility[c])
+        column, row = np.floor(uv[frame, point]).astype(int).T
+        mine = sample.truth.character[frame, row, column] == c
+        found = sample.canonical[frame, row, column][mine] / 255 * 2.2 - 1.1
+        # The rest points are shaped; at the template the same spot lies some centimetres off.
+        gap = np.linalg.norm(found - sample.rest_points[c][point[mine]], axis=-1)
+        assert np.median(gap) < 0.12
+        nearest = np.linalg.norm(found[:50, None] - template[None], axis=-1).min(axis=1)
+        assert np.median(nearest) < 0.012

@@ -1,0 +1,83 @@
+"""Shards: which samples they hold, what their files are called, and that no two share a seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from maquette.backend.training import data as data_module
+from maquette.backend.training.data import (
+    FIELDS,
+    HELD_OUT,
+    MAPS,
+    SHARD,
+    DataConfig,
+    make_data,
+    make_shard,
+    shard_path,
+    shard_paths,
+    shard_seeds,
+)
+from maquette.backend.training.synth import make_sample
+
+shard = st.tuples(st.integers(1, 199), st.integers(1, 3), st.integers(0, 26040))
+
+
+@given(shard, shard)
+def test_seeds_of_two_shards_never_meet(first, second):
+    a, b = shard_seeds(*first), shard_seeds(*second)
+    assert len(a) == len(b) == SHARD
+    assert (a == b) if first == second else not (set(a) & set(b))
+
+
+@given(shard)
+def test_seeds_never_meet_the_held_out_ones(which):
+    seeds = shard_seeds(*which)
+    assert seeds[0] >= 0 and seeds[-1] < HELD_OUT
+
+
+@pytest.mark.parametrize(("frames", "number"), [(200, 0), (0, 0), (9, 26041)])
+def test_shards_whose_seeds_would_meet_others_are_refused(frames, number):
+    with pytest.raises(ValueError, match="choose"):
+        shard_seeds(frames, 3, number)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.booleans())
+def test_every_shard_has_a_file_of_its_own(one, two, three, maps):
+    config = DataConfig(shards=one, pair_shards=two, trio_shards=three, maps=maps)
+    paths = shard_paths(Path("x"), config)
+    assert len(set(paths)) == config.count == one + two + three
+    kinds = [path.name.split("_")[0] for path in paths]
+    assert kinds == ["one"] * one + ["two"] * two + ["three"] * three
+    with pytest.raises(IndexError):
+        shard_path(Path("x"), config, config.count)
+
+
+def test_a_shard_holds_its_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    config = DataConfig(frames=2, size=32, points=16, shards=1, pair_shards=1, trio_shards=1, maps=True)
+    paths = make_data(tmp_path, config, workers=1)
+    assert paths == sorted(tmp_path.iterdir(), key=paths.index) and len(paths) == 3
+    for characters, path in enumerate(paths, start=1):
+        with np.load(path) as kept:
+            assert set(kept.files) == {*FIELDS, *MAPS}
+            assert kept["points"].shape == (2, characters, 2, 16, 3)
+            assert kept["normals"].shape == kept["canonical"].shape == (2, 2, 32, 32, 3)
+    seed = shard_seeds(2, 3, 0)[1]
+    sample = make_sample(seed, 2, 32, 16, 3, maps=True)
+    with np.load(paths[2]) as kept:
+        for name in config.fields:
+            np.testing.assert_array_equal(kept[name][1], getattr(sample, name))
+
+
+def test_a_shard_that_is_there_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "SHARD", 1)
+    config = DataConfig(frames=1, size=32, points=16, shards=1, pair_shards=0)
+    path = make_shard(tmp_path, config, 0)
+    path.write_bytes(b"mine")
+    assert make_shard(tmp_path, config, 0) == path and path.read_bytes() == b"mine"
+    with np.load(make_shard(tmp_path, DataConfig(1, 32, 16, 1, 0, maps=True), 0)) as kept:
+        assert "normals" in kept.files
