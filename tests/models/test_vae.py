@@ -8,9 +8,17 @@ from diffusers import AutoencoderKL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.models.isa.vae import AutoencoderKLISA
-from maquette.backend.models.isa.vae_layers import shuffle, unshuffle
+from maquette.backend.models.isa.vae_layers import CausalConv3d, from_blocks, to_blocks
 
 from .conftest import TINY_VAE, randomize
+
+FOLDED = {
+    "block_out_channels": (8, 8),
+    "spatial_resample": (True,),
+    "temporal_resample": (False,),
+    "temporal_patch_size": 4,
+}
+"""Four frames folded into channels, as in the embedded model."""
 
 
 def video(frames: int, size: int = 16, seed: int = 0) -> torch.Tensor:
@@ -30,9 +38,12 @@ def test_frames_must_be_one_and_a_multiple_of_four(vae):
         vae.encode(video(4))
 
 
+@pytest.mark.parametrize("changes", [{}, FOLDED])
 @torch.no_grad()
-def test_the_future_changes_nothing_before_it(vae):
+def test_the_future_changes_nothing_before_it(changes):
     """Frames 9.. change latents 3.. only; latents 3.. change frames 9.. only. Both do change those."""
+    vae = AutoencoderKLISA(**{**TINY_VAE, **changes}).eval()
+    randomize(vae)
     x, y = video(17), video(17)
     y[:, :, 9:] = video(17, seed=1)[:, :, 9:]
     a, b = vae.encode(x).latent_dist.mode(), vae.encode(y).latent_dist.mode()
@@ -43,10 +54,10 @@ def test_the_future_changes_nothing_before_it(vae):
     assert (c[:, :, 9:] - d[:, :, 9:]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("downsample", ["pool", "conv"])
+@pytest.mark.parametrize("changes", [{"downsample": "pool"}, {"downsample": "conv"}, FOLDED])
 @torch.no_grad()
-def test_chunks_equal_the_whole(downsample):
-    vae = AutoencoderKLISA(**{**TINY_VAE, "downsample": downsample}).eval()
+def test_chunks_equal_the_whole(changes):
+    vae = AutoencoderKLISA(**{**TINY_VAE, **changes}).eval()
     randomize(vae)
 
     @settings(max_examples=8)
@@ -139,10 +150,27 @@ def test_sub_latents_give_each_frame_its_four_channels(vae):
     assert frames.shape == (1, 3, 9, 16, 16)
 
 
-@given(size=st.sampled_from([1, 2, 4]), frames=st.integers(1, 3))
-def test_shuffle_undoes_unshuffle(size, frames):
-    x = torch.rand(1, 3, frames, 8, 8)
-    assert torch.equal(shuffle(unshuffle(x, size), size), x)
+@given(size=st.sampled_from([1, 2, 4]), group=st.sampled_from([1, 2, 4]), frames=st.integers(1, 2), first=st.booleans())
+def test_blocks_there_and_back(size, group, frames, first):
+    x = torch.rand(1, 3, group * frames + first, 8, 8)
+    blocks = to_blocks(x, group, size, first)
+    assert blocks.shape[1] == frames + first
+    torch.testing.assert_close(from_blocks(blocks, group, size, first), x)
+
+
+@given(taps=st.integers(1, 3), kernel=st.sampled_from([1, 3]), stride=st.sampled_from([1, 2]))
+@settings(max_examples=12)
+@torch.no_grad()
+def test_folded_convolution_is_the_3d_one(taps, kernel, stride):
+    """On a CPU a causal convolution runs as a 2D one; the result is that of torch's own 3D convolution."""
+    stride = stride if kernel == 3 else 1
+    torch.manual_seed(0)
+    layer = CausalConv3d(4, 6, kernel, taps, stride)
+    x = torch.randn(2, 4, 5, 8, 8)
+    padded = torch.nn.functional.pad(x, (0, 1, 0, 1)) if stride == 2 else x
+    padded = torch.cat([padded[:, :, :1].expand(-1, -1, taps - 1, -1, -1), padded], dim=2)
+    expected = torch.nn.Conv3d.forward(layer, padded)
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_training_reduces_the_loss():

@@ -36,7 +36,8 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             serves resampling, the first the input and output.
         mid_block_attention: self-attention within each frame in the middle.
         downsample: ``pool`` (average pooling, then a convolution) or ``conv`` (SD3's strided convolution).
-        patch_size: space-to-depth before the encoder and back after the decoder; makes small models cheap.
+        patch_size, temporal_patch_size: pixels along the side of a square, and frames, folded into channels before the
+            encoder and back after the decoder; makes small models cheap. Frame 0 counts as a whole group of frames.
         linear_shortcut: add a linear map between each latent and its own block of pixels to encoder and decoder. Set
             to principal components (``set_linear_shortcut``) it is a usable VAE before any training.
         latents_mean, latents_std: per channel or one number for all, what ``normalize`` removes. SD3's
@@ -61,6 +62,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         mid_block_attention: bool = True,
         downsample: str = "pool",
         patch_size: int = 1,
+        temporal_patch_size: int = 1,
         linear_shortcut: bool = False,
         latents_mean: tuple[float, ...] = (0.0609,),
         latents_std: tuple[float, ...] = (1 / 1.5305,),
@@ -75,7 +77,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             if len(numbers) not in (1, latent_channels):
                 raise ValueError(f"{name} has {len(numbers)} numbers; give 1 or {latent_channels}")
         self.spatial_factor = patch_size * 2 ** sum(spatial_resample)
-        self.temporal_factor = 2 ** sum(temporal_resample)
+        self.temporal_factor = temporal_patch_size * 2 ** sum(temporal_resample)
         shared: dict[str, Any] = {
             "channels": tuple(block_out_channels),
             "spatial": tuple(spatial_resample),
@@ -84,6 +86,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             "kernels": tuple(temporal_kernels),
             "attention": mid_block_attention,
             "patch_size": patch_size,
+            "temporal_patch_size": temporal_patch_size,
         }
         self.encoder = VideoEncoder(
             in_channels, 2 * latent_channels, layers=layers_per_block, downsample=downsample, **shared
@@ -249,6 +252,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             kernels=(1, 1),
             attention=False,
             patch_size=config["patch_size"],
+            temporal_patch_size=1,
         )
 
     @classmethod

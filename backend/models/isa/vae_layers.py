@@ -56,15 +56,26 @@ class CausalConv3d(nn.Conv3d):
         """(B, C, T, H, W) -> (B, C', T, H', W')."""
         if self.stride[-1] == 2:
             x = F.pad(x, (0, 1, 0, 1))  # SD3's asymmetric padding before a strided convolution
+        # Frames lie before channels in memory wherever convolutions fold them into the batch.
+        x = x.transpose(1, 2)
         if self.past_frames:
             past = cache.get(self) if cache is not None else None
             if past is None:
-                past = x[:, :, :1].expand(-1, -1, self.past_frames, -1, -1)
-            x = torch.cat([past, x], dim=2)
+                past = x[:, :1].expand(-1, self.past_frames, -1, -1, -1)
+            x = torch.cat([past, x], dim=1)
             if cache is not None:
-                cache.put(self, x[:, :, -self.past_frames :])
-            return super().forward(x)
-        return super().forward(x)
+                cache.put(self, x[:, -self.past_frames :])
+        if x.device.type == "cpu":
+            return self._forward_folded(x)
+        return super().forward(x.transpose(1, 2))
+
+    def _forward_folded(self, x: Tensor) -> Tensor:
+        """The same as one 2D convolution over (B, t, C, H, W): several times as fast on a CPU as a 3D one."""
+        taps, frames = self.past_frames + 1, x.shape[1] - self.past_frames
+        stacked = torch.cat([x[:, i : i + frames] for i in range(taps)], dim=2) if taps > 1 else x
+        weight = self.weight.transpose(1, 2).flatten(1, 2)
+        y = F.conv2d(stacked.flatten(0, 1), weight, self.bias, self.stride[1:], self.padding[1:])
+        return y.unflatten(0, (x.shape[0], frames)).transpose(1, 2)
 
 
 class FrameGroupNorm(nn.GroupNorm):
@@ -171,24 +182,6 @@ class Upsample(nn.Module):
         return x
 
 
-def unshuffle(x: Tensor, size: int) -> Tensor:
-    """Space to channels: (B, C, T, H, W) -> (B, C*size*size, T, H/size, W/size)."""
-    if size == 1:
-        return x
-    b, c, t, h, w = x.shape
-    x = x.view(b, c, t, h // size, size, w // size, size)
-    return x.permute(0, 1, 4, 6, 2, 3, 5).reshape(b, c * size * size, t, h // size, w // size)
-
-
-def shuffle(x: Tensor, size: int) -> Tensor:
-    """Channels to space: the inverse of ``unshuffle``."""
-    if size == 1:
-        return x
-    b, c, t, h, w = x.shape
-    x = x.view(b, c // (size * size), size, size, t, h, w)
-    return x.permute(0, 1, 4, 5, 2, 6, 3).reshape(b, c // (size * size), t, h * size, w * size)
-
-
 def to_blocks(x: Tensor, group: int, size: int, first: bool) -> Tensor:
     """Space-time to channels: (B, C, T, H, W) -> (B, L, h, w, C*group*size*size).
 
@@ -265,10 +258,12 @@ class VideoEncoder(nn.Module):
         attention: bool,
         downsample: str,
         patch_size: int,
+        temporal_patch_size: int,
     ) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.conv_in = CausalConv3d(c_in * patch_size**2, channels[0], temporal_kernel=kernels[0])
+        self.patch = temporal_patch_size, patch_size
+        c_in *= temporal_patch_size * patch_size**2
+        self.conv_in = CausalConv3d(c_in, channels[0], temporal_kernel=kernels[0])
         self.levels = nn.ModuleList()
         for i, width in enumerate(channels):
             last = i == len(channels) - 1
@@ -280,7 +275,9 @@ class VideoEncoder(nn.Module):
 
     def forward(self, x: Tensor, cache: CausalCache | None = None) -> Tensor:
         """One chunk: 1+4a frames first, then any multiples of 4."""
-        x = self.conv_in(unshuffle(x, self.patch_size), cache)
+        first = cache is None or cache.first
+        x = to_blocks(x, *self.patch, first).permute(0, 4, 1, 2, 3)
+        x = self.conv_in(x, cache)
         for level in self.levels:
             x = level(x, cache)
         x = self.mid(x, cache)
@@ -302,9 +299,10 @@ class VideoDecoder(nn.Module):
         kernels: tuple[int, int],
         attention: bool,
         patch_size: int,
+        temporal_patch_size: int,
     ) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.patch = temporal_patch_size, patch_size
         widths = channels[::-1]
         self.conv_in = CausalConv3d(c_in, widths[0], temporal_kernel=kernels[0])
         self.mid = MidBlock(widths[0], groups, attention, kernels)
@@ -314,11 +312,14 @@ class VideoDecoder(nn.Module):
             resample = None if last else Upsample(width, spatial[::-1][i], temporal[::-1][i], kernels[1])
             self.levels.append(Level(widths[max(i - 1, 0)], width, layers, groups, kernels, resample))
         self.norm_out = FrameGroupNorm(min(groups, widths[-1]), widths[-1], eps=1e-6)
-        self.conv_out = CausalConv3d(widths[-1], c_out * patch_size**2, temporal_kernel=kernels[0])
+        c_out *= temporal_patch_size * patch_size**2
+        self.conv_out = CausalConv3d(widths[-1], c_out, temporal_kernel=kernels[0])
 
     def forward(self, z: Tensor, cache: CausalCache | None = None) -> Tensor:
         """One chunk of any number of latent frames."""
+        first = cache is None or cache.first
         x = self.mid(self.conv_in(z, cache), cache)
         for level in self.levels:
             x = level(x, cache)
-        return shuffle(self.conv_out(F.silu(self.norm_out(x)), cache), self.patch_size)
+        x = self.conv_out(F.silu(self.norm_out(x)), cache)
+        return from_blocks(x.permute(0, 2, 3, 4, 1), *self.patch, first)
