@@ -1,24 +1,51 @@
-"""What every training run shares: schedule, EMA, checkpoints, the loop itself.
+"""What every training run shares: schedule, steps, checkpoints, stopping and going on.
 
-A step's random numbers depend on the run's seed, the step's number and the worker's only, so a run that is stopped
+A step's random numbers depend on the run's seed, the step's number and the process' only, so a run that is stopped
 and resumed gives the same weights as one that was not.
 
-Several single-threaded workers that average their gradients once a step train a small network faster on a busy CPU
-than one process whose threads wait for each other in every operation.
+Several single-threaded processes that average their gradients once a step train a small network faster on a busy CPU
+than one process whose threads wait for each other in every operation; on GPUs it is one process a GPU.
 """
 
 from __future__ import annotations
 
-import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from .checkpoint import pack, read_checkpoint, unpack, write_checkpoint
+from .errors import TrainingError
+from .launch import in_bfloat16, new_accelerator
+from .logs import Log, average
+from .players import EMA, Player, share
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["EMA", "Figures", "Loop", "LoopConfig", "Loss", "TrainingError", "Turn", "autocast", "step_generator"]
+
+MODEL = "model"
+"""The player that the model and its companions are; the others are called as the rivals."""
+
+Figures: TypeAlias = Mapping[str, float | Tensor]
+"""What a loss reports by name; tensors are scalars."""
+
+Turn: TypeAlias = tuple[str, Tensor, Figures]
+"""Whose turn it is, the loss, and its figures."""
+
+Loss: TypeAlias = Callable[[nn.Module, int, torch.Generator], tuple[Tensor, Figures] | Iterator[Turn]]
+"""``loss(model, step, generator)``; see ``Loop.run``."""
+
+OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("auto", "bf16", "no")
 
 
 @dataclass(frozen=True)
@@ -27,16 +54,19 @@ class LoopConfig:
 
     Attributes:
         steps: steps of the whole run.
-        batch: samples per step and worker.
+        batch: samples per step and process.
         lr: learning rate after ``warmup`` steps; constant until the last ``decay`` share of the steps, then linear
             to zero.
-        weight_decay: of AdamW, on matrices only.
+        weight_decay: of the optimisers, on matrices only.
         ema: decay of the averaged weights, which are the ones exported.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient, of the model and of each rival for itself.
         betas: of AdamW.
         milestones, gamma: from each of these steps on, the learning rate is ``gamma`` times what it was.
         seed: of everything random.
         save_minutes: between checkpoints.
+        optimizer: ``adamw``; or ``muon``, which moves the matrices inside the model's blocks, with AdamW for the rest.
+        precision: ``no`` for float32, ``bf16``, or ``auto``: bfloat16 where the device computes in it.
+        rival_lr: learning rate of the rivals, as a multiple of ``lr``. Rivals are always AdamW's.
     """
 
     steps: int
@@ -52,6 +82,17 @@ class LoopConfig:
     gamma: float = 1.0
     seed: int = 0
     save_minutes: float = 4.0
+    optimizer: str = "adamw"
+    precision: str = "auto"
+    rival_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in choices:
+                raise TrainingError(f"{name} = {value!r} is not known; choose from {', '.join(choices)}")
+        for name in ("steps", "batch", "lr"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name} = {getattr(self, name)} must be above 0")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (0-based)."""
@@ -66,165 +107,226 @@ def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(((seed * 7919 + stream) * 2_000_003 + step) % (2**63 - 1))
 
 
-def worker() -> tuple[int, int]:
-    """This worker's number and how many there are."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def _average_gradients(model: nn.Module, stop: bool) -> bool:
-    """Average gradients over the workers; returns whether any of them wants to stop."""
-    if not dist.is_initialized():
-        return stop
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([float(stop)])])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    start = 0
-    for gradient in gradients:
-        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
-        start += gradient.numel()
-    return float(flat[-1]) > 0
-
-
-class EMA:
-    """Exponential moving average of a module's parameters."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Average in the weights after step ``step`` (0-based); early steps are forgotten fast."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        mine = list(self.weights.values())
-        theirs = [p.detach() for p in model.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
-
-    def reset(self, model: nn.Module) -> None:
-        """Start again from the weights that ``model`` has now."""
-        for name, parameter in model.named_parameters():
-            self.weights[name].copy_(parameter.detach())
-
-    @torch.no_grad()
-    def copy_to(self, model: nn.Module) -> None:
-        """Put the averaged weights into ``model``."""
-        for name, parameter in model.named_parameters():
-            parameter.copy_(self.weights[name])
-
-
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:
     """bfloat16 where it pays; parameters, norms and losses stay float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 class Loop:
-    """Trains ``model`` on ``loss(model, step, generator) -> (loss, figures)``.
+    """Trains a model, with its companions, against its rivals.
 
     Attributes:
+        model: what is trained, averaged and exported.
+        device: where all networks are; the loop moves them there.
+        bf16: whether the losses are to compute in bfloat16 (``LoopConfig.precision`` on this device).
+        ema: the averaged weights of ``model``.
         step: steps done.
-        figures: moving averages of what ``loss`` reported.
+        skipped: steps whose gradient was not finite, so that they moved nothing; each rival's counts for itself.
+        figures: moving averages of what the loss reported.
     """
 
     def __init__(
-        self, model: nn.Module, config: LoopConfig, checkpoint: Path, meta: dict[str, Any] | None = None
+        self,
+        model: nn.Module,
+        config: LoopConfig,
+        checkpoint: Path,
+        accelerator: Accelerator | None = None,
+        companions: Mapping[str, nn.Module] | None = None,
+        rivals: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        self.model, self.config, self.checkpoint = model, config, checkpoint
-        self.meta = meta or {}
-        matrices = [p for p in model.parameters() if p.ndim >= 2]
-        others = [p for p in model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.lr,
-            betas=config.betas,
-            fused=True,
-        )
+        """Prepare to train.
+
+        Args:
+            checkpoint: where the state is kept.
+            accelerator: device, processes and trackers, see ``new_accelerator``; one process on the CPU by default.
+            companions: networks trained together with the model by its optimiser, not averaged and not exported: an
+                auxiliary decoder, for instance.
+            rivals: networks that each have a loss and an optimiser of their own: discriminators, for instance.
+
+        Raises:
+            TrainingError: the accelerator computes in another precision than ``config`` asks for, or a rival is called
+                as the model's player is.
+        """
+        self.config, self.checkpoint, self.model = config, checkpoint, model
+        self.accelerator = accelerator or new_accelerator("cpu", config.precision)
+        self.device = self.accelerator.device
+        self.bf16 = in_bfloat16(config.precision, self.device)
+        if self.bf16 != (self.accelerator.mixed_precision == "bf16"):
+            raise TrainingError(
+                f"precision = {config.precision!r}, but the accelerator was made for "
+                f"{self.accelerator.mixed_precision!r}; make it with new_accelerator(device, config.precision)"
+            )
+        networks = {MODEL: model, **(companions or {})}
+        if MODEL in (rivals or {}) or len(networks) != 1 + len(companions or {}):
+            raise TrainingError(f"no companion and no rival can be called {MODEL!r}")
+        for module in (*networks.values(), *(rivals or {}).values()):
+            nn.Module.to(module, self.device)
+        self.players = {MODEL: Player(networks, config)}
+        for name, rival in (rivals or {}).items():
+            self.players[name] = Player({name: rival}, config, config.rival_lr, muon=False)
         self.ema = EMA(model, config.ema)
         self.step = 0
+        self.skipped = 0
         self.figures: dict[str, float] = {}
+        self._log: Log | None = None
+        self._stop = False
 
     def resume(self) -> bool:
-        """Continue from the checkpoint when there is one; returns whether there was."""
+        """Continue from the checkpoint when there is one; returns whether there was.
+
+        Raises:
+            TrainingError: the checkpoint is cut short, or of other networks, rivals or optimisers; names what differs.
+        """
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = read_checkpoint(self.checkpoint)
+        unpack(self.checkpoint, state, self.players)
         for name, value in state["ema"].items():
             self.ema.weights[name].copy_(value)
-        self.step = state["step"]
-        self.figures = state["figures"]
-        self.meta.update(state["meta"])
+        self.step, self.skipped, self.figures = state["step"], state["skipped"], state["figures"]
         return True
 
     def save(self) -> None:
-        """Write the checkpoint; the old one stays until the new one is whole. Only the first worker writes."""
-        if worker()[0] != 0:
-            return
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "ema": self.ema.weights,
-                "step": self.step,
-                "figures": self.figures,
-                "meta": self.meta,
-            },
-            partial,
-        )
-        os.replace(partial, self.checkpoint)
+        """Write the checkpoint; the old one stays until the new one is whole. Only the first process writes."""
+        if self.accelerator.is_main_process:
+            counts = {"step": self.step, "skipped": self.skipped, "figures": self.figures}
+            write_checkpoint(self.checkpoint, {**pack(self.players), "ema": self.ema.weights, **counts})
+
+    def show(self, name: str, images: list) -> None:
+        """Show pictures (H,W,3) uint8 of this step in TensorBoard; for ``on_save``."""
+        if self._log is not None:
+            self._log.pictures(name, images, self.step)
 
     def run(
         self,
-        loss: Callable[[nn.Module, int, torch.Generator], tuple[Tensor, dict[str, float]]],
+        loss: Loss,
         until: float | None = None,
         label: str = "training",
         log: Path | None = None,
+        on_save: Callable[[Loop], None] | None = None,
     ) -> bool:
         """Train to the last step.
 
+        ``loss(model, step, generator)`` returns the loss and its figures; or, where there are rivals, an iterator of
+        ``(player, loss, figures)``, ``"model"`` first and then the names of rivals (any may sit a step out). Each loss
+        is gone back through, its player's gradients alone are clipped and applied, and only then is the iterator asked
+        for the next. Random numbers of a loss come from ``generator``; those that layers draw by themselves (dropout)
+        repeat as well, as torch's own generator is seeded for every step.
+
+        SIGTERM and Ctrl-C end the step that is under way, write the checkpoint and return; a second Ctrl-C leaves at
+        once.
+
         Args:
             until: stop early at this ``time.time()``, with a checkpoint.
+            label: of the progress bar.
             log: a text file that gets one line of figures every hundred steps.
+            on_save: called on the first process after every checkpoint.
 
         Returns:
-            Whether the run is complete.
+            Whether the run is complete; False when it was asked to stop, even at its last step.
         """
-        from tqdm import tqdm
-
         config = self.config
-        rank, workers = worker()
-        saved = started = time.time()
-        first = self.step
-        bar = tqdm(total=config.steps, initial=self.step, desc=label, unit="step", mininterval=5.0, disable=rank != 0)
-        self.model.train()
-        stop = until is not None and time.time() >= until
-        while self.step < config.steps and not stop:
-            for group in self.optimizer.param_groups:
-                group["lr"] = config.lr_at(self.step)
-            value, figures = loss(self.model, self.step, step_generator(config.seed, self.step, rank))
-            self.optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            stop = _average_gradients(self.model, until is not None and time.time() >= until)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-            if torch.isfinite(norm):
-                self.optimizer.step()
+        samples = config.batch * self.accelerator.num_processes
+        self._align()
+        self._log = Log(self.accelerator, self.checkpoint.stem, label, self.step, config.steps, log)
+        saved = time.time()
+        try:
+            with self._signals():
+                self._train_mode()
+                while self.step < config.steps and not self._agree(until):
+                    news = self._one_step(loss)
+                    average(self.figures, news)
+                    extra = {"lr": config.lr_at(self.step - 1), "skipped": float(self.skipped)}
+                    self._log.step(self.step, samples, self.figures, extra)
+                    if time.time() - saved > 60 * config.save_minutes and self.step < config.steps:
+                        self._save_and_tell(on_save)
+                        saved = time.time()
+                self._save_and_tell(on_save)
+        finally:
+            self._log.close()
+            self._log = None
+        return self.step >= config.steps and not self._stop
+
+    def _one_step(self, loss: Loss) -> dict[str, float]:
+        """Train one step, all players' turns; returns its figures."""
+        stream = self.accelerator.process_index
+        torch.manual_seed(step_generator(self.config.seed, self.step, stream).initial_seed())
+        given = loss(self.model, self.step, step_generator(self.config.seed, self.step, stream))
+        turns: Iterator[Turn] = iter([(MODEL, *given)]) if isinstance(given, tuple) else given
+        lr = self.config.lr_at(self.step)
+        news: dict[str, float | Tensor] = {}
+        turn = None
+        for turn, (name, value, figures) in enumerate(turns):
+            if name not in self.players or (name == MODEL) != (turn == 0):
+                raise TrainingError(f"turn {turn} of a step is {name!r}; 'model' comes first, then rivals by name")
+            norm, moved = self.players[name].step(value, lr, self.accelerator)
+            if not moved:
+                self.skipped += 1
+            elif name == MODEL:
                 self.ema.update(self.model, self.step)
-            self.step += 1
-            for name, figure in {"loss": float(value.detach()), "norm": float(norm), **figures}.items():
-                self.figures[name] = 0.98 * self.figures.get(name, figure) + 0.02 * figure
-            bar.update()
-            bar.set_postfix({k: f"{v:.3g}" for k, v in self.figures.items()}, refresh=False)
-            if log is not None and rank == 0 and self.step % 100 == 0:
-                pace = (self.step - first) * config.batch * workers / (time.time() - started)
-                line = " ".join(f"{k}={v:.5f}" for k, v in self.figures.items())
-                with open(log, "a", encoding="utf-8") as file:
-                    file.write(f"step={self.step} samples_per_s={pace:.2f} {line}\n")
-            if time.time() - saved > 60 * config.save_minutes:
-                self.save()
-                saved = time.time()
-        bar.close()
+            prefix = "" if name == MODEL else f"{name}_"
+            news |= {f"{prefix}loss": value.detach(), f"{prefix}norm": norm, **figures}
+        if turn is None:
+            raise TrainingError("a loss gave no turn at all; 'model' comes first")
+        self._share_buffers()
+        self.step += 1
+        # One transfer for all figures: on a GPU every single one would wait for it.
+        tensors = {k: v.detach().float() for k, v in news.items() if isinstance(v, Tensor)}
+        values = torch.stack([v.to(self.device).reshape(()) for v in tensors.values()]).tolist()
+        found = dict(zip(tensors, values, strict=True))
+        return {k: float(found[k]) if k in found else float(v) for k, v in news.items()}
+
+    def _modules(self) -> list[nn.Module]:
+        return [module for player in self.players.values() for module in player.modules.values()]
+
+    def _train_mode(self) -> None:
+        for module in self._modules():
+            module.train()
+
+    def _save_and_tell(self, on_save: Callable[[Loop], None] | None) -> None:
         self.save()
-        return self.step >= config.steps
+        if on_save is not None and self.accelerator.is_main_process:
+            on_save(self)
+            self._train_mode()
+
+    def _align(self) -> None:
+        """Begin with the first process' weights everywhere."""
+        if self.accelerator.num_processes > 1:
+            for module in self._modules():
+                share(module.state_dict().values())
+            share(self.ema.weights.values())
+
+    def _share_buffers(self) -> None:
+        """Keep running statistics alike: the first process' are everybody's, and in the checkpoint."""
+        if self.accelerator.num_processes > 1:
+            for module in self._modules():
+                kept = module.state_dict()
+                share(buffer for name, buffer in module.named_buffers() if name in kept)
+
+    def _agree(self, until: float | None) -> bool:
+        """Whether any process is to stop, by a signal or the clock; the same answer on all, so that none waits."""
+        stop = self._stop or (until is not None and time.time() >= until)
+        if self.accelerator.num_processes > 1:
+            flags = self.accelerator.reduce(torch.tensor([float(self._stop), float(stop)], device=self.device), "sum")
+            self._stop, stop = (flag > 0 for flag in flags.tolist())  # type: ignore[union-attr]
+        return stop
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Note SIGTERM and Ctrl-C instead of dying of them; a second Ctrl-C is one."""
+        self._stop = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: object) -> None:
+            if number == signal.SIGINT and self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

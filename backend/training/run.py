@@ -6,14 +6,10 @@ A run lives in one folder: ``data/`` shards, ``vae.ckpt``, ``vae/`` (finished, w
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +21,8 @@ from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec, model_spec
 from .data import DataConfig, make_data, shard_paths
 from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
+from .errors import TrainingError
+from .launch import new_accelerator, spread
 from .loop import Loop, LoopConfig
 from .vae import Films, VAELoss, VAELossConfig, latent_statistics, start_from_components
 
@@ -33,10 +31,6 @@ STAGES = ("data", "vae", "dit", "export")
 _STATISTICS_SHARDS = 2
 
 Section = TypeVar("Section")
-
-
-class TrainingError(ValueError):
-    """A run that cannot start; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -130,21 +124,21 @@ def make_shots(run: Run) -> None:
         make_data(run.folder / "data", config, workers=max(run.workers, 1), device=run.device)
 
 
-def _vae_worker(run: Run, rank: int) -> bool:
+def _vae_worker(run: Run) -> bool:
     config = run.config
-    device = torch.device(run.device)
+    accelerator = new_accelerator(run.device, config.vae.precision, run.folder / "logs")
     torch.manual_seed(config.vae.seed)
     model = new_vae(run.spec)
-    nn.Module.to(model, device)
-    films = Films(run.shards()[rank :: run.workers])
-    loop = Loop(model, config.vae, run.folder / "vae.ckpt")
+    films = Films(run.shards()[accelerator.process_index :: accelerator.num_processes])
+    loop = Loop(model, config.vae, run.folder / "vae.ckpt", accelerator)
     if not loop.resume():
         if model.config["linear_shortcut"]:
             start_from_components(model, Films(run.shards()[:_STATISTICS_SHARDS]))
         loop.ema.reset(model)
-    loss = VAELoss(films, config.vae_loss, config.vae.batch, device)
+    loss_config = replace(config.vae_loss, bf16=config.vae_loss.bf16 and loop.bf16)
+    loss = VAELoss(films, loss_config, config.vae.batch, loop.device)
     done = loop.run(loss, run.until, f"{config.model} VAE", run.folder / "vae.log")
-    if done and rank == 0:
+    if done and accelerator.is_main_process:
         _finish_vae(run, loop, model)
     return done
 
@@ -158,21 +152,21 @@ def _finish_vae(run: Run, loop: Loop, model: AutoencoderKLISA) -> None:
     model.save_pretrained(run.folder / "vae")
 
 
-def _dit_worker(run: Run, rank: int) -> bool:
+def _dit_worker(run: Run) -> bool:
     config = run.config
-    device = torch.device(run.device)
+    accelerator = new_accelerator(run.device, config.dit.precision, run.folder / "logs")
     torch.manual_seed(config.dit.seed)
     model = new_transformer(run.spec)
-    nn.Module.to(model, device)
-    loop = Loop(model, config.dit, run.folder / "dit.ckpt")
+    loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
     loop.resume()
-    loss = DiTLoss(Latents(run.latents()), config.dit_loss, config.dit.batch, device)
+    loss_config = replace(config.dit_loss, bf16=config.dit_loss.bf16 and loop.bf16)
+    loss = DiTLoss(Latents(run.latents()), loss_config, config.dit.batch, loop.device)
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log")
 
 
 def train_vae(run: Run) -> bool:
     """Train the VAE; returns whether it is complete."""
-    return (run.folder / "vae" / "config.json").exists() or _spread(run, _vae_worker)
+    return (run.folder / "vae" / "config.json").exists() or spread(_vae_worker, run, run.workers)
 
 
 def trained_vae(run: Run) -> AutoencoderKLISA:
@@ -192,7 +186,7 @@ def train_dit(run: Run) -> bool:
         paths = shard_paths(run.folder / "data", config)
         encode_data(vae, paths, run.folder / "latents", run.config.dit_loss.bf16)
     del vae
-    return _spread(run, _dit_worker)
+    return spread(_dit_worker, run, run.workers)
 
 
 def averaged_transformer(run: Run) -> tuple[nn.Module, int]:
@@ -215,43 +209,6 @@ def export(run: Run, folder: Path | None = None) -> Path:
     for file in target.rglob("*.safetensors"):
         file.chmod(0o644)
     return target
-
-
-def _spread(run: Run, work: Callable[[Run, int], bool]) -> bool:
-    """Run ``work`` in one process, or in several of one thread each that average their gradients."""
-    if run.workers <= 1 or run.device != "cpu":
-        return work(run, 0)
-    import torch.multiprocessing as torch_multiprocessing
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    results = torch_multiprocessing.get_context("spawn").SimpleQueue()
-    torch_multiprocessing.spawn(_enter, (run, work, port, results), nprocs=run.workers)
-    return results.get()
-
-
-def _enter(rank: int, run: Run, work: Callable[[Run, int], bool], port: int, results: Any) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=run.workers)
-    try:
-        done = work(run, rank)
-        if rank == 0:
-            results.put(done)
-    finally:
-        dist.destroy_process_group()
-
-
-def _leave_with_parent() -> None:
-    """End this worker when the command that started it is gone, so that a killed run leaves nothing behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def train(run: Run, stages: Sequence[str] = STAGES) -> bool:

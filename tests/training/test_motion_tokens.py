@@ -70,7 +70,7 @@ def test_training_gives_held_out_motions_back_better(tmp_path: Path) -> None:
     assert done and measured is not None
     trained = new_training(run.config, train).eval()
     state = torch.load(tmp_path / motion_tokens.CHECKPOINT, weights_only=True)
-    trained.load_state_dict(state["model"])
+    trained.load_state_dict(state["modules"]["model"]["model"])
     after = loss(trained, 0, step_generator(5, 0))[0].item()
     assert after < 0.6 * before
     assert measured.joint_mm < 0.8 * measured_before.joint_mm
@@ -87,7 +87,10 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(tmp_path: Path)
     first = TokenRun(config(steps=11, batch=1), tmp_path / "part")
     assert train_tokens(first)[0]
     assert train_tokens(part)[0]
-    a, b = (torch.load(r.folder / motion_tokens.CHECKPOINT, weights_only=True)["model"] for r in (whole, part))
+    a, b = (
+        torch.load(r.folder / motion_tokens.CHECKPOINT, weights_only=True)["modules"]["model"]["model"]
+        for r in (whole, part)
+    )
     assert a.keys() == b.keys() and "averages.counts" in a
     for key, value in a.items():
         assert torch.equal(value, b[key]), key
@@ -167,7 +170,8 @@ def test_the_shipped_run_is_the_published_one_and_its_milestone_fires() -> None:
 def test_the_optimizer_takes_the_rates_of_the_schedule(tmp_path: Path) -> None:
     run = TokenRun(config(steps=4, warmup=1, milestones=(3,), gamma=0.05), tmp_path)
     train_tokens(run)
-    groups = torch.load(tmp_path / motion_tokens.CHECKPOINT, weights_only=True)["optimizer"]["param_groups"]
+    players = torch.load(tmp_path / motion_tokens.CHECKPOINT, weights_only=True)["players"]
+    groups = players["model"]["adamw"]["param_groups"]
     assert [group["lr"] for group in groups] == pytest.approx([3e-3 * 0.05] * len(groups))
     assert {tuple(group["betas"]) for group in groups} == {(0.9, 0.99)}
 

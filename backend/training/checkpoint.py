@@ -1,0 +1,107 @@
+"""Checkpoints: written whole or not at all, and read only into the run that they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import TrainingError
+from .players import Player
+
+_ENTRIES = ("modules", "players", "ema", "step", "skipped", "figures")
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state``; what ``path`` held before stays until the file is whole and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what ``write_checkpoint`` wrote, into main memory.
+
+    Raises:
+        TrainingError: the file is cut short, or no checkpoint of a training loop.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises nearly anything on a damaged file
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise TrainingError(f"{path}: cut short or no checkpoint ({reason}); delete it to begin again") from error
+    missing = [name for name in _ENTRIES if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise TrainingError(
+            f"{path}: a checkpoint of another version ({', '.join(missing)} missing); delete it to begin again"
+        )
+    return state
+
+
+def pack(players: Mapping[str, Player]) -> dict[str, Any]:
+    """The state of all networks and their optimisers, by the player's name."""
+    return {
+        "modules": {
+            player: {name: module.state_dict() for name, module in one.modules.items()}
+            for player, one in players.items()
+        },
+        "players": {player: one.state() for player, one in players.items()},
+    }
+
+
+def unpack(path: Path, state: dict[str, Any], players: Mapping[str, Player]) -> None:
+    """Put a checkpoint's state into the networks and optimisers, all of it or nothing.
+
+    Raises:
+        TrainingError: other players, networks, weights or optimisers than the run's; names what differs.
+    """
+    _same_names(path, "players", state["modules"], players)
+    for player, one in players.items():
+        _same_names(path, "networks", state["modules"][player], one.modules)
+        for name, module in one.modules.items():
+            _same_weights(path, name, state["modules"][player][name], module)
+        _same_names(path, f"optimisers of {player}", state["players"][player], one.optimizers)
+        for name, optimizer in one.optimizers.items():
+            theirs = [len(group["params"]) for group in state["players"][player][name]["param_groups"]]
+            mine = [len(group["params"]) for group in optimizer.param_groups]
+            if theirs != mine:
+                raise TrainingError(
+                    f"{path}: {name} of {player} trained {theirs} parameters, this run's trains {mine}; "
+                    "name another --folder or begin again"
+                )
+    for player, one in players.items():
+        for name, module in one.modules.items():
+            module.load_state_dict(state["modules"][player][name])
+        for name, optimizer in one.optimizers.items():
+            optimizer.load_state_dict(state["players"][player][name])
+
+
+def _same_names(path: Path, what: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    if set(theirs) != set(mine):
+        raise TrainingError(
+            f"{path}: holds the {what} {', '.join(sorted(theirs))}, but this run has {', '.join(sorted(mine))}; "
+            "name another --folder or begin again"
+        )
+
+
+def _same_weights(path: Path, name: str, theirs: Mapping[str, Tensor], module: nn.Module) -> None:
+    mine = module.state_dict()
+    differing = [
+        f"{key} is {'missing' if key not in theirs else tuple(theirs[key].shape)} "
+        f"where this run's is {'none' if key not in mine else tuple(mine[key].shape)}"
+        for key in [*mine, *(key for key in theirs if key not in mine)]
+        if key not in theirs or key not in mine or theirs[key].shape != mine[key].shape
+    ]
+    if differing:
+        more = f", and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise TrainingError(
+            f"{path}: belongs to another network: {name}: {differing[0]}{more}; name another --folder or begin again"
+        )
