@@ -32,6 +32,8 @@ class ISAInputs:
         background_latents: (B,16,L,h,w) normalised; ignored where absent.
         background_present: (B,) bool.
         image_embeds: (B,C,R,image_embed_dim) CLIP tokens of each reference, for models that use them.
+        control_latents: (B,16,L,h,w) normalised latents of a rendering of the bodies (normal maps, for instance), for
+            networks with a control branch; zeros where there is none.
         character_ids: (B,C) long, rows of the character embedding; 0, 1, ... when None.
     """
 
@@ -49,10 +51,11 @@ class ISAInputs:
     background_present: Tensor
     image_embeds: Tensor | None = None
     character_ids: Tensor | None = None
+    control_latents: Tensor | None = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ISAInputs:
         """Move everything; ``dtype`` changes latents and embeddings only, coordinates stay as they are."""
-        cast = {"reference_latents", "background_latents", "image_embeds"}
+        cast = {"reference_latents", "background_latents", "image_embeds", "control_latents"}
         return _map(self, lambda name, x: x.to(device=device, dtype=dtype if name in cast else None))
 
     def drop(
@@ -64,15 +67,21 @@ class ISAInputs:
     ) -> ISAInputs:
         """Remove conditions, per clip: conditioning dropout in training, the unconditional half in guidance.
 
-        Each argument is a bool or a bool tensor (B,), True to remove.
+        Each argument is a bool or a bool tensor (B,), True to remove. A rendering of the bodies goes with their points.
         """
 
         def keep(flag: Tensor | bool, mask: Tensor) -> Tensor:
             kept = ~torch.as_tensor(flag, device=mask.device).expand(mask.shape[0])
             return mask & kept.view(-1, *(1,) * (mask.ndim - 1))
 
+        control = self.control_latents
+        if control is not None:
+            control = control * keep(points, torch.ones(len(control), dtype=torch.bool)).to(control).view(
+                -1, 1, 1, 1, 1
+            )
         return replace(
             self,
+            control_latents=control,
             point_mask=keep(points, self.point_mask),
             reference_present=keep(reference, self.reference_present),
             camera_present=keep(camera, self.camera_present),

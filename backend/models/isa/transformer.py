@@ -19,12 +19,9 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from .blocks import MODULATIONS, ISABlock
 from .inputs import ISAConditions, ISAInputs
 from .layers import (
-    CrossAttention,
-    FeedForward,
-    InterspatialAttention,
-    SelfAttention,
     TimestepEmbedding,
     group_frames,
     interspatial_encoding,
@@ -38,98 +35,6 @@ _POSES = 4
 
 _LEAST_TIME = 0.04
 """The flow that follows from predicted clean latents is bounded below this time."""
-
-_MODULATIONS = 30
-"""Shift, scale and gate at ten places of a block."""
-
-
-class ISABlock(nn.Module):
-    """2D spatial -> 2D temporal, in parallel 3D temporal -> symmetric ISA -> camera -> reference."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float, temporal_mlp_ratio: float, gain: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.spatial_attention = SelfAttention(width, heads)
-        self.spatial_mlp = FeedForward(width, mlp_ratio)
-        self.temporal_attention = SelfAttention(width, heads)
-        self.temporal_mlp = FeedForward(width, temporal_mlp_ratio) if temporal_mlp_ratio else None
-        self.point_temporal_attention = SelfAttention(width, heads)
-        self.point_temporal_mlp = FeedForward(width, temporal_mlp_ratio) if temporal_mlp_ratio else None
-        self.interspatial_attention = InterspatialAttention(width, heads, gain)
-        self.video_mlp = FeedForward(width, mlp_ratio)
-        self.point_mlp = FeedForward(width, mlp_ratio)
-        self.camera_attention = CrossAttention(width, heads, kernel=True)
-        self.reference_attention = CrossAttention(width, heads)
-        # This block's own offset to the modulation that all blocks share.
-        self.modulation = nn.Parameter(torch.zeros(_MODULATIONS, width))
-
-    def forward(
-        self,
-        x_BLPD: Tensor,
-        y_BLMD: Tensor,
-        modulation: Tensor,
-        encoding_PD: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        conditions: ISAConditions,
-        index: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Update video tokens x and point tokens y.
-
-        Args:
-            modulation: (B,30,D) shift, scale and gate of the ten places.
-            encoding_PD: ISPE of the video tokens.
-            rotation: rotary encoding of the latent frames' positions.
-            index: this block's place in the conditions' keys and values.
-        """
-        b, frames, tokens, _ = x_BLPD.shape
-        places = (modulation + self.modulation).to(x_BLPD.dtype)[:, :, None, None].unflatten(1, (10, 3)).unbind(1)
-        spatial, spatial_ff, time, time_ff, point_time, point_time_ff, video, video_ff, point, point_ff = (
-            place.unbind(1) for place in places
-        )
-
-        # 2D spatial transformer: tokens of one latent frame (Eq. 15).
-        h = modulate(self.norm(x_BLPD), spatial[0], spatial[1]).flatten(0, 1)
-        x_BLPD = x_BLPD + spatial[2] * self.spatial_attention(h).unflatten(0, (b, frames))
-        h = modulate(self.norm(x_BLPD), spatial_ff[0], spatial_ff[1])
-        x_BLPD = x_BLPD + spatial_ff[2] * self.spatial_mlp(h)
-
-        # 2D temporal transformer: one place over time (Eq. 16).
-        h = modulate(self.norm(x_BLPD), time[0], time[1]).transpose(1, 2).flatten(0, 1)
-        h = self.temporal_attention(h, rotation).unflatten(0, (b, tokens)).transpose(1, 2)
-        x_BLPD = x_BLPD + time[2] * h
-        if self.temporal_mlp is not None:
-            h = modulate(self.norm(x_BLPD), time_ff[0], time_ff[1])
-            x_BLPD = x_BLPD + time_ff[2] * self.temporal_mlp(h)
-
-        # 3D temporal transformer: one spot on the skin over time (Eq. 17).
-        h = modulate(self.norm(y_BLMD), point_time[0], point_time[1]).transpose(1, 2).flatten(0, 1)
-        h = self.point_temporal_attention(h, rotation).unflatten(0, (b, -1)).transpose(1, 2)
-        y_BLMD = y_BLMD + point_time[2] * h
-        if self.point_temporal_mlp is not None:
-            h = modulate(self.norm(y_BLMD), point_time_ff[0], point_time_ff[1])
-            y_BLMD = y_BLMD + point_time_ff[2] * self.point_temporal_mlp(h)
-
-        # Symmetric interspatial transformer within each latent frame (Eq. 12-14, 18).
-        h_x = (modulate(self.norm(x_BLPD), video[0], video[1]) + encoding_PD).flatten(0, 1)
-        h_y = (modulate(self.norm(y_BLMD), point[0], point[1]) + conditions.point_encoding).flatten(0, 1)
-        mask = conditions.point_mask.flatten(0, 1)[:, None, None]
-        h_x, h_y = self.interspatial_attention(h_x, h_y, mask)
-        x_BLPD = x_BLPD + video[2] * h_x.unflatten(0, (b, frames))
-        y_BLMD = y_BLMD + point[2] * h_y.unflatten(0, (b, frames))
-        x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
-        y_BLMD = y_BLMD + point_ff[2] * self.point_mlp(modulate(self.norm(y_BLMD), point_ff[0], point_ff[1]))
-
-        # Camera cross-attention within each latent frame (Eq. 23).
-        k, v = conditions.camera_keys[index].flatten(0, 1), conditions.camera_values[index].flatten(0, 1)
-        h = self.camera_attention(x_BLPD.flatten(0, 1), k, v, pe=encoding_PD)
-        x_BLPD = x_BLPD + h.unflatten(0, (b, frames))
-
-        # Reference cross-attention, every frame to the same tokens (Eq. 21).
-        mask = conditions.reference_mask[:, None, None]
-        k, v = conditions.reference_keys[index], conditions.reference_values[index]
-        h = self.reference_attention(x_BLPD.flatten(1, 2), k, v, mask)
-        x_BLPD = x_BLPD + h.unflatten(1, (frames, tokens))
-        return x_BLPD, y_BLMD
 
 
 class ISATransformer3DModel(ModelMixin, ConfigMixin):
@@ -154,6 +59,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         image_embed_dim: width of CLIP tokens, or None for a model that cross-attends to reference latents instead.
         max_characters: rows of the character embedding; more characters take the rows again from the start.
         adaln_rank: bottleneck of the shared modulation; 0 for none.
+        interspatial: ``isa``, or ``no_encoding``: the interspatial attention goes without ISPE (Sec. 6.4). Everything
+            else stays, the position encoding that video tokens get where they enter included.
         prediction: ``flow``, or ``residual``: the layers give what the clean latents have over the background's, from
             which the flow follows. A small network then need not learn to pass noise and background through.
     """
@@ -183,8 +90,11 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         max_characters: int = 8,
         adaln_rank: int = 64,
         prediction: str = "flow",
+        interspatial: str = "isa",
     ) -> None:
         super().__init__()
+        if interspatial not in ("isa", "no_encoding"):
+            raise ValueError(f"interspatial is {interspatial!r}; choose 'isa' or 'no_encoding'")
         if prediction not in ("flow", "residual"):
             raise ValueError(f"prediction is {prediction!r}; choose 'flow' or 'residual'")
         width = num_attention_heads * attention_head_dim
@@ -210,10 +120,10 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
 
         self.time_embedding = TimestepEmbedding(width)
         self.modulation_in = nn.Linear(width, adaln_rank) if adaln_rank else nn.Identity()
-        self.modulation_out = nn.Linear(adaln_rank or width, _MODULATIONS * width)
+        self.modulation_out = nn.Linear(adaln_rank or width, MODULATIONS * width)
 
         self.blocks = nn.ModuleList(
-            ISABlock(width, num_attention_heads, mlp_ratio, temporal_mlp_ratio, attention_gain)
+            ISABlock(width, num_attention_heads, mlp_ratio, temporal_mlp_ratio, attention_gain, interspatial == "isa")
             for _ in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -228,9 +138,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.character_embedding.weight, std=0.02)
         for block in self._isa_blocks():
-            block.interspatial_attention.init_weights()
-            block.camera_attention.init_weights()
-            block.reference_attention.init_weights()
+            block.init_weights()
         # Every block is the identity and the output zero at first.
         for linear in (self.modulation_out, self.modulation_final, self.patch_out):
             nn.init.zeros_(linear.weight)
@@ -296,19 +204,22 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         return tokens, encoding, F.pad(mask_BLCN.flatten(2, 3), (0, 1), value=True)
 
     def _condition_latents(self, inputs: ISAInputs) -> Tensor:
-        """Reference and background channels (B,32,L,h,w).
+        """Reference and background channels (B,32,L,h,w)."""
+        background = inputs.background_latents * inputs.background_present[:, None, None, None, None]
+        return torch.cat([self._reference_latents(inputs), background], dim=1)
+
+    def _reference_latents(self, inputs: ISAInputs) -> Tensor:
+        """Reference channels (B,16,L,h,w).
 
         With several characters each latent pixel gets the reference of the character whose points lie nearest to it
         in that frame; with one this is the paper's concatenation (Eq. 20).
         """
-        background = inputs.background_latents * inputs.background_present[:, None, None, None, None]
-        frames, h, w = background.shape[2:]
+        frames, h, w = inputs.background_latents.shape[2:]
         references = inputs.reference_latents * inputs.reference_present[..., None, None, None]
         if references.shape[1] == 1:
-            reference = references[:, 0, :, None].expand(-1, -1, frames, -1, -1)
-            return torch.cat([reference, background], dim=1)
-        y = (torch.arange(h, device=background.device) + 0.5) * (2 / h) - 1
-        x = (torch.arange(w, device=background.device) + 0.5) * (2 / w) - 1
+            return references[:, 0, :, None].expand(-1, -1, frames, -1, -1)
+        y = (torch.arange(h, device=references.device) + 0.5) * (2 / h) - 1
+        x = (torch.arange(w, device=references.device) + 0.5) * (2 / w) - 1
         pixels = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(1, 1, h * w, 2)
         places = group_frames(inputs.points[..., :2].float().clamp(-3, 3), 2, _POSES).mean(dim=3)
         absent = ~group_frames(inputs.point_mask, 2, _POSES).any(dim=3)
@@ -318,7 +229,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
             distance = distance.masked_fill(absent[:, :, frame, :, None], torch.inf).amin(dim=2)
             nearest = F.one_hot(distance.argmin(dim=1), references.shape[1]).to(references.dtype)
             chosen.append(torch.einsum("bpc,bcxp->bxp", nearest, references.flatten(3)).unflatten(2, (h, w)))
-        return torch.cat([torch.stack(chosen, dim=2), background], dim=1)
+        return torch.stack(chosen, dim=2)
 
     def _camera_tokens(self, inputs: ISAInputs) -> Tensor:
         """Plucker images of the four frames of a latent, as tokens with ISPE (B,L,P',D) (Eq. 22)."""
@@ -388,21 +299,10 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         """
         if isinstance(conditions, ISAInputs):
             conditions = self.prepare_conditions(conditions)
-        frames, h, w = hidden_states.shape[2:]
-        size = self.config["patch_size"]
-        if positions is None:
-            positions = torch.arange(frames, device=hidden_states.device)
-
-        x_BXLhw = torch.cat([hidden_states.to(self._dtype()), conditions.latents], dim=1)
-        x_BLPX = x_BXLhw.unflatten(4, (-1, size)).unflatten(3, (-1, size)).permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
-        encoding_PD = self._grid_encoding(h // size, w // size, hidden_states.device)
-        x_BLPD = self.patch_in(x_BLPX.flatten(2, 3)) + encoding_PD
-        x_BLPD = x_BLPD + (positions == 0)[:, None, None] * self.first_frame.to(x_BLPD.dtype)
+        x_BLPD, encoding_PD, rotation = self._video_tokens(hidden_states, conditions.latents, positions)
         y_BLMD = conditions.point_tokens
-
         time_BD = F.silu(self.time_embedding(timestep.float()))
-        modulation = self.modulation_out(self.modulation_in(time_BD)).unflatten(1, (_MODULATIONS, -1))
-        rotation = rotary(positions, self.config["attention_head_dim"])
+        modulation = self.modulation_out(self.modulation_in(time_BD)).unflatten(1, (MODULATIONS, -1))
 
         checkpoint: Any = self._gradient_checkpointing_func if self.gradient_checkpointing else None
         for index, block in enumerate(self._isa_blocks()):
@@ -412,14 +312,43 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
             else:
                 x_BLPD, y_BLMD = block(*arguments)
 
+        sample = self._flow(x_BLPD, time_BD, hidden_states, timestep, conditions.latents)
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def _video_tokens(
+        self, hidden_states: Tensor, condition_latents: Tensor, positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Video tokens (B,L,P,D), their ISPE (P,D) and the rotary encoding of their latent frames."""
+        frames, h, w = hidden_states.shape[2:]
+        size = self.config["patch_size"]
+        if positions is None:
+            positions = torch.arange(frames, device=hidden_states.device)
+        encoding_PD = self._grid_encoding(h // size, w // size, hidden_states.device)
+        x_BXLhw = torch.cat([hidden_states.to(self._dtype()), condition_latents], dim=1)
+        x_BLPD = self.patch_in(self._patches(x_BXLhw)) + encoding_PD
+        x_BLPD = x_BLPD + (positions == 0)[:, None, None] * self.first_frame.to(x_BLPD.dtype)
+        return x_BLPD, encoding_PD, rotary(positions, self.config["attention_head_dim"])
+
+    def _patches(self, x_BXLhw: Tensor) -> Tensor:
+        """Latents by video token: (B,L,P, channels * patch area)."""
+        size = self.config["patch_size"]
+        x_BLPX = x_BXLhw.unflatten(4, (-1, size)).unflatten(3, (-1, size)).permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
+        return x_BLPX.flatten(2, 3)
+
+    def _flow(
+        self, x_BLPD: Tensor, time_BD: Tensor, hidden_states: Tensor, timestep: Tensor, condition_latents: Tensor
+    ) -> Tensor:
+        """The flow (B,16,L,h,w) from the last block's video tokens."""
+        size = self.config["patch_size"]
+        h, w = hidden_states.shape[3:]
         shift_BD, scale_BD = self.modulation_final(time_BD)[:, None, None].chunk(2, dim=-1)
         x_BLPX = self.patch_out(modulate(self.norm_out(x_BLPD), shift_BD, scale_BD))
         x_BLPX = x_BLPX.unflatten(3, (-1, size, size)).unflatten(2, (h // size, w // size))
         sample = x_BLPX.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
         if self.config["prediction"] == "residual":
-            background = conditions.latents[:, -self.config["latent_channels"] :]
+            background = condition_latents[:, -self.config["latent_channels"] :]
             clean = background.float() + sample.float()
             # x_t = (1-t) x_0 + t e, so e - x_0 = (x_t - x_0) / t.
             t = (timestep.float() / 1000).clamp(min=_LEAST_TIME).view(-1, 1, 1, 1, 1)
             sample = ((hidden_states.float() - clean) / t).to(hidden_states.dtype)
-        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+        return sample

@@ -1,0 +1,172 @@
+"""Blocks of the ISA-DiT (ISA paper, Sec. 5.2-5.3).
+
+Shape letters: B batch, L latent frames, P video tokens of a latent frame, M point tokens of a latent frame, D width.
+A suffix gives a tensor's axes: ``x_BLPD``.
+
+Everything but the two temporal layers is independent per latent frame, so frames ride in the batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .inputs import ISAConditions
+from .layers import CrossAttention, FeedForward, InterspatialAttention, SelfAttention, modulate
+
+MODULATIONS = 30
+"""Shift, scale and gate at ten places of a block."""
+
+Place = Sequence[Tensor]
+"""Shift, scale and gate (B,1,1,D) of one place of a block."""
+
+
+class SpaceTimeBlock(nn.Module):
+    """2D spatial transformer -> 2D temporal transformer: what every block does with its video tokens first."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, temporal_mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.spatial_attention = SelfAttention(width, heads)
+        self.spatial_mlp = FeedForward(width, mlp_ratio)
+        self.temporal_attention = SelfAttention(width, heads)
+        self.temporal_mlp = FeedForward(width, temporal_mlp_ratio) if temporal_mlp_ratio else None
+
+    def space_time(
+        self,
+        x_BLPD: Tensor,
+        spatial: Place,
+        spatial_ff: Place,
+        time: Place,
+        time_ff: Place,
+        rotation: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Update video tokens (B,L,P,D)."""
+        b, frames, tokens, _ = x_BLPD.shape
+        # 2D spatial transformer: tokens of one latent frame (Eq. 15).
+        h = modulate(self.norm(x_BLPD), spatial[0], spatial[1]).flatten(0, 1)
+        x_BLPD = x_BLPD + spatial[2] * self.spatial_attention(h).unflatten(0, (b, frames))
+        h = modulate(self.norm(x_BLPD), spatial_ff[0], spatial_ff[1])
+        x_BLPD = x_BLPD + spatial_ff[2] * self.spatial_mlp(h)
+
+        # 2D temporal transformer: one place over time (Eq. 16).
+        h = modulate(self.norm(x_BLPD), time[0], time[1]).transpose(1, 2).flatten(0, 1)
+        h = self.temporal_attention(h, rotation).unflatten(0, (b, tokens)).transpose(1, 2)
+        x_BLPD = x_BLPD + time[2] * h
+        if self.temporal_mlp is not None:
+            h = modulate(self.norm(x_BLPD), time_ff[0], time_ff[1])
+            x_BLPD = x_BLPD + time_ff[2] * self.temporal_mlp(h)
+        return x_BLPD
+
+
+def cross_attend(
+    camera: CrossAttention,
+    reference: CrossAttention,
+    x_BLPD: Tensor,
+    encoding_PD: Tensor,
+    conditions: ISAConditions,
+    index: int,
+) -> Tensor:
+    """Video tokens look at the camera and the references; ``index`` is their block's place in the conditions."""
+    b, frames, tokens, _ = x_BLPD.shape
+    # Camera cross-attention within each latent frame (Eq. 23).
+    k, v = conditions.camera_keys[index].flatten(0, 1), conditions.camera_values[index].flatten(0, 1)
+    h = camera(x_BLPD.flatten(0, 1), k, v, pe=encoding_PD)
+    x_BLPD = x_BLPD + h.unflatten(0, (b, frames))
+
+    # Reference cross-attention, every frame to the same tokens (Eq. 21).
+    mask = conditions.reference_mask[:, None, None]
+    k, v = conditions.reference_keys[index], conditions.reference_values[index]
+    h = reference(x_BLPD.flatten(1, 2), k, v, mask)
+    return x_BLPD + h.unflatten(1, (frames, tokens))
+
+
+def modulation_places(modulation: Tensor, offset: Tensor, dtype: torch.dtype) -> list[Place]:
+    """Shift, scale and gate of each place, from what all blocks share (B,3k,D) and a block's own offset (3k,D)."""
+    places = (modulation + offset).to(dtype)[:, :, None, None].unflatten(1, (-1, 3))
+    return [place.unbind(1) for place in places.unbind(1)]
+
+
+class ISABlock(SpaceTimeBlock):
+    """2D spatial -> 2D temporal, in parallel 3D temporal -> symmetric ISA -> camera -> reference.
+
+    Args:
+        gain: see ``InterspatialAttention``.
+        encoded: False leaves ISPE out of the interspatial attention (and there only), for the ablation of Sec. 6.4.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        temporal_mlp_ratio: float,
+        gain: float,
+        encoded: bool = True,
+    ) -> None:
+        super().__init__(width, heads, mlp_ratio, temporal_mlp_ratio)
+        self.encoded = encoded
+        self.point_temporal_attention = SelfAttention(width, heads)
+        self.point_temporal_mlp = FeedForward(width, temporal_mlp_ratio) if temporal_mlp_ratio else None
+        self.interspatial_attention = InterspatialAttention(width, heads, gain)
+        self.video_mlp = FeedForward(width, mlp_ratio)
+        self.point_mlp = FeedForward(width, mlp_ratio)
+        self.camera_attention = CrossAttention(width, heads, kernel=True)
+        self.reference_attention = CrossAttention(width, heads)
+        # This block's own offset to the modulation that all blocks share.
+        self.modulation = nn.Parameter(torch.zeros(MODULATIONS, width))
+
+    def init_weights(self) -> None:
+        """What does not start as linear layers usually do."""
+        self.interspatial_attention.init_weights()
+        self.camera_attention.init_weights()
+        self.reference_attention.init_weights()
+
+    def forward(
+        self,
+        x_BLPD: Tensor,
+        y_BLMD: Tensor,
+        modulation: Tensor,
+        encoding_PD: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        conditions: ISAConditions,
+        index: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Update video tokens x and point tokens y.
+
+        Args:
+            modulation: (B,30,D) shift, scale and gate of the ten places.
+            encoding_PD: ISPE of the video tokens.
+            rotation: rotary encoding of the latent frames' positions.
+            index: this block's place in the conditions' keys and values.
+        """
+        b, frames = x_BLPD.shape[:2]
+        spatial, spatial_ff, time, time_ff, point_time, point_time_ff, video, video_ff, point, point_ff = (
+            modulation_places(modulation, self.modulation, x_BLPD.dtype)
+        )
+        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, time, time_ff, rotation)
+
+        # 3D temporal transformer: one spot on the skin over time (Eq. 17).
+        h = modulate(self.norm(y_BLMD), point_time[0], point_time[1]).transpose(1, 2).flatten(0, 1)
+        h = self.point_temporal_attention(h, rotation).unflatten(0, (b, -1)).transpose(1, 2)
+        y_BLMD = y_BLMD + point_time[2] * h
+        if self.point_temporal_mlp is not None:
+            h = modulate(self.norm(y_BLMD), point_time_ff[0], point_time_ff[1])
+            y_BLMD = y_BLMD + point_time_ff[2] * self.point_temporal_mlp(h)
+
+        # Symmetric interspatial transformer within each latent frame (Eq. 12-14, 18).
+        h_x = modulate(self.norm(x_BLPD), video[0], video[1])
+        h_y = modulate(self.norm(y_BLMD), point[0], point[1])
+        if self.encoded:
+            h_x, h_y = h_x + encoding_PD, h_y + conditions.point_encoding
+        mask = conditions.point_mask.flatten(0, 1)[:, None, None]
+        h_x, h_y = self.interspatial_attention(h_x.flatten(0, 1), h_y.flatten(0, 1), mask)
+        x_BLPD = x_BLPD + video[2] * h_x.unflatten(0, (b, frames))
+        y_BLMD = y_BLMD + point[2] * h_y.unflatten(0, (b, frames))
+        x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
+        y_BLMD = y_BLMD + point_ff[2] * self.point_mlp(modulate(self.norm(y_BLMD), point_ff[0], point_ff[1]))
+
+        x_BLPD = cross_attend(self.camera_attention, self.reference_attention, x_BLPD, encoding_PD, conditions, index)
+        return x_BLPD, y_BLMD
