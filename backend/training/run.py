@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,15 @@ from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
 from .errors import TrainingError
 from .launch import new_accelerator, spread
 from .loop import Loop, LoopConfig
-from .vae import Films, VAELoss, VAELossConfig, latent_statistics, start_from_components
+from .vae import (
+    Films,
+    VAELossConfig,
+    VAEObjective,
+    VAEStartConfig,
+    latent_statistics,
+    start_from_components,
+    start_from_image_vae,
+)
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 STAGES = ("data", "vae", "dit", "export")
@@ -39,8 +47,9 @@ class RunConfig:
 
     Attributes:
         model: id in presets/models, whose configuration is trained.
-        data, long_data: the shots to make; ``long_data`` serve the DiT only.
+        data, long_data: the shots to make. The VAE learns from ``long_data``, too, where its clips need them.
         vae, dit: the loops. vae_loss, dit_loss: what they minimise.
+        start: what the VAE starts from.
     """
 
     model: str
@@ -50,6 +59,7 @@ class RunConfig:
     vae_loss: VAELossConfig
     dit: LoopConfig
     dit_loss: DiTLossConfig
+    start: VAEStartConfig = field(default_factory=VAEStartConfig)
 
 
 def _section(kind: type[Section], table: dict[str, Any], name: str, path: Path) -> Section:
@@ -76,6 +86,7 @@ def read_config(path: Path) -> RunConfig:
         "vae_loss": VAELossConfig,
         "dit": LoopConfig,
         "dit_loss": DiTLossConfig,
+        "start": VAEStartConfig,
     }
     unknown = sorted(set(table) - set(kinds) - {"model"})
     if unknown or "model" not in table:
@@ -124,19 +135,31 @@ def make_shots(run: Run) -> None:
         make_data(run.folder / "data", config, workers=max(run.workers, 1), device=run.device)
 
 
+def _share_of_films(run: Run, process: int, processes: int) -> list[Path]:
+    """The shards that one of several processes trains the VAE on; long shots are among them where they are of use."""
+    loss = run.config.vae_loss
+    paths = run.shards()[process::processes]
+    if loss.dynamic_speed or max(loss.frames + loss.long_frames) > run.config.data.frames:
+        long = shard_paths(run.folder / "data", run.config.long_data)
+        paths += long[process::processes] or long
+    return paths
+
+
 def _vae_worker(run: Run) -> bool:
     config = run.config
     accelerator = new_accelerator(run.device, config.vae.precision, run.folder / "logs")
     torch.manual_seed(config.vae.seed)
     model = new_vae(run.spec)
-    films = Films(run.shards()[accelerator.process_index :: accelerator.num_processes])
-    loop = Loop(model, config.vae, run.folder / "vae.ckpt", accelerator)
+    films = Films(_share_of_films(run, accelerator.process_index, accelerator.num_processes))
+    loss_config = replace(config.vae_loss, bf16=config.vae_loss.bf16 and accelerator.mixed_precision == "bf16")
+    loss = VAEObjective(films, loss_config, config.vae.batch, accelerator.device, model)
+    loop = Loop(model, config.vae, run.folder / "vae.ckpt", accelerator, loss.companions, loss.rivals)
     if not loop.resume():
-        if model.config["linear_shortcut"]:
+        if config.start.image_vae:
+            model.load_state_dict(start_from_image_vae(run.spec, Path(config.start.image_vae)).state_dict())
+        elif model.config["linear_shortcut"]:
             start_from_components(model, Films(run.shards()[:_STATISTICS_SHARDS]))
         loop.ema.reset(model)
-    loss_config = replace(config.vae_loss, bf16=config.vae_loss.bf16 and loop.bf16)
-    loss = VAELoss(films, loss_config, config.vae.batch, loop.device)
     done = loop.run(loss, run.until, f"{config.model} VAE", run.folder / "vae.log")
     if done and accelerator.is_main_process:
         _finish_vae(run, loop, model)
