@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..training.synth import Sample
+    from .evaluate import Run
 
 _SETS = ("heldout", "real")
 
@@ -33,6 +37,23 @@ def add_evaluate_parser(subparsers: Any) -> None:
     parser.add_argument("--shots", type=int, default=24, help="how many (default 24)")
     parser.add_argument("--steps", type=int, nargs="+", help="denoising steps, all combined with all of --guidance")
     parser.add_argument("--guidance", type=float, nargs="+", help="guidance scales")
+    parser.add_argument(
+        "--table-shots", type=int, metavar="N", help="run the settings besides the default on the first N shots only"
+    )
+    parser.add_argument(
+        "--backbones",
+        type=Path,
+        metavar="DIR",
+        help="folder with the networks of LPIPS (alexnet-owt-*.pth) and FVD (i3d_torchscript.pt), which is a program: "
+        "take it from a source you trust; by default $MAQUETTE_BACKBONES, or backbones/ in the user's data folder",
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="keep finished shots here, so that the same command goes on after an interruption; whoever changes the "
+        "model's code, and not its weights, names another folder",
+    )
     parser.add_argument("--device", help="cpu, cuda, ...; a GPU by default where there is one")
     parser.add_argument("--models", type=Path, action="append", default=[], metavar="DIR", help="more model files")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the report")
@@ -41,56 +62,71 @@ def add_evaluate_parser(subparsers: Any) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``maquette evaluate``. Returns 0."""
-    from tqdm import tqdm
-
     from ..models.registry import load_engine, model_spec
+    from .backbones import backbones_home, find_backbones
     from .evaluate import run_autoencoder, run_model, true_films
+    from .pictures import sheet_shots
     from .report import Report
-    from .sets import SetError, held_out, real_motions
+    from .store import Store, store_key
 
-    if args.shots < 1:
-        raise SetError(f"--shots {args.shots}: choose at least 1")
-    if args.set == "real" and args.motions is None:
-        raise SetError("--set real needs --motions DIR, a folder of motion files")
+    _check(args)
     spec = model_spec(args.model, args.models)
     engine: Any = load_engine(spec.id, args.device, args.models)
-    frames, size = spec.defaults.frames, spec.defaults.width
-    if args.set == "heldout":
-        samples = held_out(args.shots, frames, size)
-    else:
-        samples = real_motions(args.motions, args.shots, frames, size)
+    device = str(getattr(engine, "device", args.device or "cpu"))
+    backbones = find_backbones(args.backbones or backbones_home(), device)
+    for text in backbones.absent:
+        print(f"not measured: {text}", file=sys.stderr)
+    samples = _samples(args, spec.defaults.frames, spec.defaults.width)
+    store = Store(args.keep, store_key(spec, device, backbones.digests) if args.keep else "")
+    keep = frozenset(sheet_shots(samples))
+
+    def with_bar(title: str, run: Callable[..., Run], shots: Sequence[Sample], **more: Any) -> Run:
+        from tqdm import tqdm
+
+        with tqdm(total=len(shots), desc=title, file=sys.stderr) as bar:
+            return run(samples=shots, backbones=backbones, store=store, bar=bar, **more)
+
     # The default is what most people run: it leads the report, whatever else is asked for.
     default = (spec.defaults.steps, spec.defaults.guidance)
     asked = itertools.product(args.steps or [default[0]], args.guidance or [default[1]])
+    truth = with_bar("true films", true_films, samples, keep=frozenset())
+    code: Callable[[np.ndarray], np.ndarray] | None = getattr(engine, "reconstruct", None)
+    alone = None
+    if code is not None:
+        alone = with_bar("autoencoder", run_autoencoder, samples, code=code, keep=keep)
     runs = []
     for steps, guidance in dict.fromkeys([default, *asked]):
-        with tqdm(total=len(samples), desc=f"{steps} steps, guidance {guidance:g}", file=sys.stderr) as bar:
-            runs.append(run_model(engine, samples, spec.id, steps, guidance, bar))
-    code = _autoencoder(engine)
-    report = Report(
-        spec.id,
-        args.set,
-        samples,
-        str(getattr(engine, "device", args.device or "cpu")),
-        runs,
-        true_films(samples),
-        None if code is None else run_autoencoder(code, samples),
-        _absent(),
-    )
+        leads = (steps, guidance) == default
+        shots = samples if leads else samples[: args.table_shots]
+        settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance}
+        title = f"{steps} steps, guidance {guidance:g}"
+        runs.append(with_bar(title, run_model, shots, keep=keep if leads else frozenset(), **settings))
+    report = Report(spec.id, args.set, samples, device, runs, truth, alone, backbones.absent)
     report.write(args.output)
     print(report.as_markdown())
     print(f"report written to {args.output}")
     return 0
 
 
-def _autoencoder(engine: Any) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The engine's video autoencoder as film (T,H,W,3) in, film out; None when it has none of its own."""
-    return getattr(engine, "reconstruct", None)
+def _check(args: argparse.Namespace) -> None:
+    """Raises SetError: options that do not go together."""
+    from .sets import SetError
+
+    if args.shots < 1:
+        raise SetError(f"--shots {args.shots}: choose at least 1")
+    if args.table_shots is not None and not 1 <= args.table_shots <= args.shots:
+        raise SetError(f"--table-shots {args.table_shots}: choose 1 to {args.shots}, the number of --shots")
+    if args.set == "real" and args.motions is None:
+        raise SetError("--set real needs --motions DIR, a folder of motion files")
+    if any(steps < 1 for steps in args.steps or ()):
+        raise SetError(f"--steps {min(args.steps)}: choose at least 1")
+    if any(guidance < 1 for guidance in args.guidance or ()):
+        raise SetError(f"--guidance {min(args.guidance):g}: choose at least 1, which turns guidance off")
 
 
-def _absent() -> list[str]:
-    """Measures that need trained networks which are not part of this project; nothing is put in their place."""
-    return [
-        "LPIPS: it needs a network trained on ImageNet",
-        "FVD: it needs the I3D network trained on Kinetics",
-    ]
+def _samples(args: argparse.Namespace, frames: int, size: int) -> Sequence[Sample]:
+    from .sets import held_out, real_motions
+
+    if args.set == "heldout":
+        return held_out(args.shots, frames, size)
+    return real_motions(args.motions, args.shots, frames, size)

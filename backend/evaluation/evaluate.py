@@ -5,9 +5,11 @@ Every shot goes through the engine exactly as one from Blender would: a Shot in,
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,38 +18,13 @@ from ..models.engine import Engine
 from ..shot.types import Settings
 from ..training.synth import Sample, to_shot
 from . import metrics
-from .silhouette import psnr, silhouette_iou
+from .backbones import Backbones
+from .measures import MEASURES, kinds, measure
+from .perceptual import frechet_distance
+from .store import Scored, Store
 
-
-@dataclass(frozen=True)
-class Measure:
-    """One column of the report.
-
-    Attributes:
-        unit: of the figure, or empty.
-        higher: whether more is better.
-        about: what it says, for the reader of the report.
-    """
-
-    name: str
-    unit: str
-    higher: bool
-    about: str
-
-
-MEASURES = (
-    Measure("psnr", "dB", True, "all pixels against the true film"),
-    Measure("psnr_figure", "dB", True, "pixels of the bodies"),
-    Measure("psnr_background", "dB", True, "pixels away from the bodies, where the camera moves"),
-    Measure("ssim", "", True, "structural similarity to the true film"),
-    Measure("iou", "", True, "outline found in the film against the bodies'"),
-    Measure("colour", "dE", False, "colour of each body part against its reference picture"),
-    Measure("swapped", "", False, "share of shots with two characters that wear each other's looks"),
-    Measure("warp", "levels", False, "unsteadiness: difference to the next frame along the true flow"),
-    Measure("seam", "dB", False, "last-frame bias: worst place in a latent frame against the mean of all"),
-)
-
-_STILL_CAMERA = 1e-4
+Film = Callable[[Sample], np.ndarray]
+"""Makes the film (T,H,W,3) uint8 of a sample."""
 
 
 @dataclass(frozen=True)
@@ -58,101 +35,142 @@ class Run:
         steps, guidance: of the sampler; None for what no sampler made.
         values: per measure, one figure a shot (NaN where the shot has nothing to measure).
         seconds: per shot.
-        films: (T,H,W,3) uint8 a shot.
+        films: (T,H,W,3) uint8 of the shots that were to be kept, by their index.
+        places: (n,4) mean squared error of each shot by place in a latent frame; NaN for absent places.
+        features: of I3D, one (D,) a shot; empty without the network.
     """
 
     steps: int | None
     guidance: float | None
     values: dict[str, np.ndarray]
     seconds: np.ndarray
-    films: list[np.ndarray] = field(repr=False, default_factory=list)
+    films: Mapping[int, np.ndarray] = field(repr=False, default_factory=dict)
+    places: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 4)))
+    features: Sequence[np.ndarray] = field(repr=False, default=())
 
-    def mean(self, name: str) -> tuple[float, float, float]:
-        """Mean of a measure over the shots, and its 95 % bootstrap interval."""
-        return metrics.bootstrap(self.values[name])
+    @property
+    def shots(self) -> int:
+        """How many it was measured on: the first of the set."""
+        return len(self.seconds)
 
+    def mean(self, name: str, chosen: np.ndarray | None = None) -> tuple[float, float, float]:
+        """Mean of a measure over the shots, or those of ``chosen`` (n,) bool, and its 95 % bootstrap interval."""
+        values = self.values[name]
+        return metrics.bootstrap(values if chosen is None else values[chosen[: len(values)]])
 
-def measure(film: np.ndarray, sample: Sample) -> dict[str, float]:
-    """All measures of one film of a sample."""
-    truth = sample.truth
-    assert truth is not None, "the sample was made without its truth"
-    regions = int(truth.region.max()) + 1
-    shown = [metrics.region_colours(film, truth, c, regions) for c in range(len(sample.points))]
-    worn = [_reference_colours(sample, c, regions) for c in range(len(sample.points))]
-    moving = np.abs(sample.viewmats - sample.viewmats[0]).max() > _STILL_CAMERA
-    return {
-        "psnr": psnr(film, sample.video),
-        "psnr_figure": psnr(film, sample.video, sample.mask) if sample.mask.any() else float("nan"),
-        "psnr_background": metrics.background_psnr(film, sample.video, sample.mask) if moving else float("nan"),
-        "ssim": metrics.ssim(film, sample.video),
-        "iou": silhouette_iou(film, sample.mask, sample.background),
-        "colour": float(np.nanmean([_or_nan(metrics.colour_error, a, b) for a, b in zip(shown, worn, strict=True)])),
-        "swapped": metrics.identities_swapped(shown, worn) if len(shown) == 2 else float("nan"),
-        "warp": metrics.warp_error(film, truth),
-        "seam": metrics.seam_error(film, sample.video),
-    }
+    def count(self, name: str, chosen: np.ndarray | None = None) -> int:
+        """Shots that a measure's mean rests on."""
+        values = self.values[name]
+        return int(np.isfinite(values if chosen is None else values[chosen[: len(values)]]).sum())
+
+    def fvd(self, truth: Run) -> float:
+        """Fréchet video distance to the true films of the same shots; NaN without I3D's features."""
+        return frechet_distance(self.features, truth.features[: len(self.features)])
 
 
-def _reference_colours(sample: Sample, character: int, regions: int) -> np.ndarray:
-    """Region colours (R,3) of a character's reference picture, at its own visible points."""
-    return metrics.point_colours(
-        sample.ref_image[character],
-        sample.ref_points[character],
-        sample.ref_visibility[character],
-        sample.ref_viewmat[character],
-        sample.ref_K[character],
-        sample.point_regions[character],
-        regions,
+def by_kind(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Which of the samples (n,) bool are of each kind, fewest characters first, then by their camera."""
+    found = [kinds(sample) for sample in samples]
+    counts = sorted({(len(sample.points), kinds(sample)[0]) for sample in samples})
+    names = [name for _, name in counts] + sorted({camera for _, camera in found}, reverse=True)
+    return {name: np.array([name in kind for kind in found]) for name in names}
+
+
+def run_films(
+    name: str,
+    samples: Sequence[Sample],
+    make: Film,
+    backbones: Backbones | None = None,
+    store: Store | None = None,
+    keep: frozenset[int] = frozenset(),
+    steps: int | None = None,
+    guidance: float | None = None,
+    bar: Any = None,
+) -> Run:
+    """Make the film of every sample, or take up what is kept of it, and measure it.
+
+    Args:
+        name: of the setting, as a folder's name.
+        keep: indices of the samples whose films the run is to hold.
+        bar: a tqdm bar, moved on after each sample.
+    """
+    backbones, store = backbones or Backbones(), store or Store(None, "")
+    scored, films = [], {}
+    for index, sample in enumerate(samples):
+        one = store.read(name, sample)
+        film = store.film(name, sample) if index in keep else None
+        if one is None or (index in keep and film is None):
+            started = time.monotonic()
+            film = make(sample)
+            seconds = time.monotonic() - started
+            film = _fitted(film, sample)
+            one = score(film, sample, seconds, backbones)
+            store.write(name, sample, one, film if index in keep else None)
+        if film is not None and index in keep:
+            films[index] = film
+        scored.append(one)
+        if bar is not None:
+            bar.update()
+    features = [np.array(one.features) for one in scored if one.features is not None]
+    return Run(
+        steps,
+        guidance,
+        {one.name: np.array([_number(row.values.get(one.name)) for row in scored]) for one in MEASURES},
+        np.array([row.seconds for row in scored]),
+        films,
+        np.array([[_number(error) for error in row.places] for row in scored]),
+        features if len(features) == len(scored) else (),
     )
 
 
-def _or_nan(function: Callable[..., float], *arguments: np.ndarray) -> float:
-    value = function(*arguments)
-    return value if np.isfinite(value) else float("nan")
+def _fitted(film: np.ndarray, sample: Sample) -> np.ndarray:
+    """A film at the sample's size; a model may work at another."""
+    if film.shape == sample.video.shape:
+        return film
+    from ..media import resize_frames
+
+    return resize_frames(film, sample.video.shape[2], sample.video.shape[1])
 
 
-def true_films(samples: Sequence[Sample]) -> Run:
-    """The measures of the true films themselves: the best that each can be."""
-    rows = [measure(sample.video, sample) for sample in samples]
-    return Run(None, None, _columns(rows), np.zeros(len(samples)), [sample.video for sample in samples])
+def score(film: np.ndarray, sample: Sample, seconds: float, backbones: Backbones) -> Scored:
+    """The figures of one film (T,H,W,3) uint8 of a sample."""
+    lpips = None if backbones.lpips is None else backbones.lpips.films
+    features = None if backbones.i3d is None else backbones.i3d(film)
+    return Scored(
+        seconds,
+        {name: _plain(value) for name, value in measure(film, sample, lpips).items()},
+        [_plain(float(error)) for error in metrics.place_errors(film, sample.video)],
+        None if features is None else [float(value) for value in features],
+    )
+
+
+def true_films(samples: Sequence[Sample], **arguments: Any) -> Run:
+    """The measures of the true films themselves: the best that each can be. Arguments as of ``run_films``."""
+    return run_films("true", samples, lambda sample: sample.video, **arguments)
 
 
 def run_model(
-    engine: Engine,
-    samples: Sequence[Sample],
-    model: str,
-    steps: int,
-    guidance: float,
-    bar: Any = None,
+    engine: Engine, samples: Sequence[Sample], model: str, steps: int, guidance: float, **arguments: Any
 ) -> Run:
-    """Generate every sample and measure it; ``bar``, a tqdm bar, is moved on after each."""
-    rows, films, seconds = [], [], []
-    for sample in samples:
-        shot = to_shot(sample, Settings(model=model, seed=sample.seed % 2**32, steps=steps, guidance=guidance))
-        started = time.monotonic()
-        film = engine.generate(shot, lambda progress: None, lambda: False).frames
-        seconds.append(time.monotonic() - started)
-        if film.shape != sample.video.shape:
-            from ..media import resize_frames
-
-            film = resize_frames(film, sample.video.shape[2], sample.video.shape[1])
-        films.append(film)
-        rows.append(measure(film, sample))
-        if bar is not None:
-            bar.update()
-    return Run(steps, guidance, _columns(rows), np.array(seconds), films)
+    """Generate every sample with a model and measure it. Further arguments as of ``run_films``."""
+    make = partial(_generate, engine, model, steps, guidance)
+    name = f"steps-{steps}_guidance-{guidance:g}"
+    return run_films(name, samples, make, steps=steps, guidance=guidance, **arguments)
 
 
-def run_autoencoder(code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample]) -> Run:
+def _generate(engine: Engine, model: str, steps: int, guidance: float, sample: Sample) -> np.ndarray:
+    shot = to_shot(sample, Settings(model=model, seed=sample.seed % 2**32, steps=steps, guidance=guidance))
+    return engine.generate(shot, lambda progress: None, lambda: False).frames
+
+
+def run_autoencoder(code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], **arguments: Any) -> Run:
     """Send every true film (T,H,W,3) through ``code``, an autoencoder, and measure it: the ceiling of its DiT."""
-    films, seconds = [], []
-    for sample in samples:
-        started = time.monotonic()
-        films.append(code(sample.video))
-        seconds.append(time.monotonic() - started)
-    rows = [measure(film, sample) for film, sample in zip(films, samples, strict=True)]
-    return Run(None, None, _columns(rows), np.array(seconds), films)
+    return run_films("autoencoder", samples, lambda sample: code(sample.video), **arguments)
 
 
-def _columns(rows: Sequence[dict[str, float]]) -> dict[str, np.ndarray]:
-    return {one.name: np.array([row[one.name] for row in rows]) for one in MEASURES}
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

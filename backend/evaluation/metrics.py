@@ -6,6 +6,9 @@ gives a float, NaN where there is nothing to measure.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,9 @@ MIN_PIXELS = 12
 
 MIN_POINTS = 3
 """The same for points."""
+
+ALIKE = 5.0
+"""CIE 1976 delta E between two references below which nobody could tell their wearers apart."""
 
 _GROUP = 4
 """Frames of a latent frame."""
@@ -85,20 +91,34 @@ def colour_error(generated: np.ndarray, reference: np.ndarray) -> float:
     return float(np.linalg.norm(generated[both] - reference[both], axis=-1).mean()) if both.any() else float("nan")
 
 
-def identities_swapped(generated: list[np.ndarray], references: list[np.ndarray]) -> float:
-    """Whether two characters wear each other's looks: 1 when their colours fit the exchanged references better.
+def identities_swapped(generated: Sequence[np.ndarray], references: Sequence[np.ndarray]) -> float:
+    """Whether characters wear each other's looks: 1 when another assignment of references fits their colours better.
+
+    Every way of giving the references out is tried; it is a swap when the best one gives some character a reference
+    that looks different from its own. Characters of whom too little shows to compare are left aside.
 
     Args:
-        generated, references: region colours (R,3) of the two characters in the film and in their own references.
+        generated, references: region colours (R,3) of C characters in the film and in their own references.
 
     Returns:
-        1.0, 0.0, or NaN when too little shows to tell, or when both look alike.
+        1.0, 0.0, or NaN when fewer than two can be compared, or when all of them look alike.
     """
-    own = colour_error(generated[0], references[0]) + colour_error(generated[1], references[1])
-    other = colour_error(generated[0], references[1]) + colour_error(generated[1], references[0])
-    if not np.isfinite(own + other) or colour_error(references[0], references[1]) < 5.0:
+    cost = np.array([[colour_error(shown, worn) for worn in references] for shown in generated])
+    apart = np.array([[colour_error(one, other) for other in references] for one in references])
+    told = np.isfinite(cost) & np.isfinite(apart)
+    known = [c for c in range(len(generated)) if told[c].sum() > 1 and told[c, c]]
+    while known and not told[np.ix_(known, known)].all():
+        # The one that can be compared with the fewest of the others goes first.
+        known.remove(min(known, key=lambda c: told[c, known].sum() + told[known, c].sum()))
+    differ = apart >= ALIKE
+    if not any(differ[a, b] for a, b in itertools.combinations(known, 2)):
         return float("nan")
-    return float(other < own)
+    own = sum(cost[c, c] for c in known)
+    for given in itertools.permutations(known):
+        moved = any(differ[c, g] for c, g in zip(known, given, strict=True) if c != g)
+        if moved and sum(cost[c, g] for c, g in zip(known, given, strict=True)) < own:
+            return 1.0
+    return 0.0
 
 
 def warp_error(film: np.ndarray, truth: Truth) -> float:
