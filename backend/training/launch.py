@@ -124,9 +124,12 @@ def spread(work: Callable[[Any], bool], argument: Any, count: int) -> bool:
         port = probe.getsockname()[1]
     results = torch_multiprocessing.get_context("spawn").SimpleQueue()
     started: list[int] = []
+    asked = False
 
-    def pass_on(number: int, frame: object) -> None:
+    def pass_on(number: int = 0, frame: object = None) -> None:
         # SIGTERM even for Ctrl-C: a terminal sends that to all of them itself, and a second one would cut them short.
+        nonlocal asked
+        asked = True
         for pid in started:
             try:
                 os.kill(pid, signal.SIGTERM)
@@ -139,15 +142,23 @@ def spread(work: Callable[[Any], bool], argument: Any, count: int) -> bool:
         context = torch_multiprocessing.spawn(_enter, (work, argument, count, port, results), nprocs=count, join=False)
         assert context is not None
         started.extend(context.pids())
+        if asked:
+            pass_on()
         while not context.join():
             pass
     except torch_multiprocessing.ProcessRaisedException as error:
         if not results.empty() and isinstance(told := results.get(), str):
             raise TrainingError(told) from error
         raise
+    except torch_multiprocessing.ProcessExitedException as error:
+        if asked:  # before there was a step to end
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if results.empty():  # Ctrl-C before there was a step to end
+        raise KeyboardInterrupt
     return results.get()
 
 

@@ -242,6 +242,8 @@ class Loop:
                         self._save_and_tell(on_save)
                         saved = time.time()
                 self._save_and_tell(on_save)
+                # Whoever reads the checkpoint after this call finds it, in any process.
+                self.accelerator.wait_for_everyone()
         finally:
             self._log.close()
             self._log = None
