@@ -6,33 +6,28 @@ Shape letters: B batch, C characters, T frames, L latent frames, N points per ch
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.isa.conditions import (
-    ReferenceView,
-    crop_picture,
-    make_inputs,
-    random_drops,
-    reference_view,
-    shot_geometry,
-)
+from ..models.isa.conditions import keep_points, random_drops
 from ..models.isa.inputs import ISAInputs
-from ..models.isa.layers import group_frames
 from ..models.isa.transformer import ISATransformer3DModel
-from ..models.isa.vae import AutoencoderKLISA
-from .loop import autocast
-from .vae import to_model
+from .encode import encode_data, encode_shard, unpack
+from .errors import TrainingError
 
-_HALF = ("video_latents", "reference_latents", "background_latents", "plucker")
-"""What is kept in float16."""
+__all__ = [
+    "DiTLoss",
+    "DiTLossConfig",
+    "Latents",
+    "draw_times",
+    "encode_data",
+    "encode_shard",
+    "sample_latents",
+]
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,19 @@ class DiTLossConfig:
     """How the flow is learned.
 
     Attributes:
-        time_mean, time_std: of the logit-normal draw of t; above 0 favours noise.
-        time_uniform: share of steps whose t is drawn evenly.
+        time_mean, time_std: location and scale of the logit-normal draw of t (SD3, Esser et al. 2024, Sec. 3.1, which
+            settles on 0 and 1); a location above 0 favours noise, which suits latents as smooth as small pictures'.
+        time_uniform: share of steps whose t is drawn evenly instead, so that the ends are seen; SD3 has none.
         least_time: errors of the clean latents count 1/t^2 as in the flow, but no more than at this t.
         figure_weight: how much more a latent pixel counts that a body covers fully.
-        pair_share: share of steps on shots with two characters.
+        pair_share, trio_share: share of steps on shots with two and with three characters. Where the data have none
+            with so many, those with fewer take the share.
         long_share: share of steps on the longest shots; their batch is smaller, so that a step costs about the same.
-        drop_conditions: withhold conditions at random, for guidance and for shots that lack them.
-        bf16: compute in bfloat16 throughout; the weights that are trained stay float32.
+        drop_unconditional: share of clips that lose points and reference together, the unconditional half of guidance.
+        drop_points, drop_reference, drop_camera, drop_background: share of clips that lose each condition by itself,
+            so that shots without it work.
+        fewer_points: share of clips that keep only some points of each character.
+        least_points: the fewest points that those clips keep; their number is drawn evenly from there to all.
     """
 
     time_mean: float = 0.6
@@ -56,104 +56,33 @@ class DiTLossConfig:
     least_time: float = 0.3
     figure_weight: float = 3.0
     pair_share: float = 0.06
+    trio_share: float = 0.0
     long_share: float = 0.1
-    drop_conditions: bool = True
-    bf16: bool = True
+    drop_unconditional: float = 0.1
+    drop_points: float = 0.02
+    drop_reference: float = 0.08
+    drop_camera: float = 0.05
+    drop_background: float = 0.1
+    fewer_points: float = 0.2
+    least_points: int = 32
 
+    def __post_init__(self) -> None:
+        shares = [f.name for f in fields(self) if f.name.endswith("_share") or f.name.startswith("drop_")]
+        for name in (*shares, "time_uniform", "fewer_points"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"[dit_loss] {name} = {getattr(self, name)} is a share; give 0 to 1")
+        if self.pair_share + self.trio_share > 1:
+            raise TrainingError("[dit_loss] pair_share and trio_share together are above 1; lower one")
+        if self.least_points < 1:
+            raise TrainingError(f"[dit_loss] least_points = {self.least_points}: choose at least 1")
+        if self.time_std <= 0:
+            raise TrainingError(f"[dit_loss] time_std = {self.time_std} must be above 0")
 
-def encode_films(vae: AutoencoderKLISA, films: np.ndarray, batch: int = 8, bf16: bool = True) -> Tensor:
-    """Normalised latents (B,16,L,h,w) float16 of films (B,T,H,W,3) uint8."""
-    device = next(vae.parameters()).device
-    parts = []
-    with torch.no_grad(), autocast(device, bf16):
-        for start in range(0, len(films), batch):
-            x = to_model(films[start : start + batch]).to(device)
-            mean = vae.encode(x, return_dict=False)[0].mode().float()
-            parts.append(vae.normalize(mean).half().cpu())
-    return torch.cat(parts)
-
-
-def sample_inputs(shard: dict[str, np.ndarray], index: int, reference_latents: Tensor, background: Tensor) -> ISAInputs:
-    """Conditions of one sample of a shard, as the engine would make them of its Shot."""
-    height, width = shard["video"].shape[2:4]
-    h, w = background.shape[-2:]
-    geometry = shot_geometry(
-        shard["points"][index],
-        shard["rest_points"][index],
-        shard["visibility"][index],
-        shard["viewmats"][index],
-        shard["Ks"][index],
-        width,
-        height,
-        (h, w),
-    )
-    references = []
-    for c in range(len(shard["points"][index])):
-        view = _reference_view(shard, index, c)
-        references.append((reference_latents[c].float(), view.points, view.visible))
-    return make_inputs(geometry, references, background.float(), latent_channels=background.shape[0])
-
-
-def _reference_view(shard: dict[str, np.ndarray], index: int, c: int) -> ReferenceView:
-    height, width = shard["video"].shape[2:4]
-    return reference_view(
-        shard["ref_points"][index, c],
-        shard["ref_viewmat"][index, c],
-        shard["ref_K"][index, c],
-        shard["ref_visibility"][index, c],
-        (width, height),
-        width / height,
-    )
-
-
-def encode_shard(vae: AutoencoderKLISA, path: Path, bf16: bool = True) -> dict[str, Tensor]:
-    """All that the DiT trains on, of one shard: latents of films, backgrounds and references, and the conditions."""
-    with np.load(path) as file:
-        shard = {name: file[name] for name in file.files}
-    device = next(vae.parameters()).device
-    height, width = shard["video"].shape[2:4]
-    video = encode_films(vae, shard["video"], bf16=bf16)
-    frames = video.shape[2]
-    background = encode_films(vae, shard["background"], bf16=bf16)
-    characters = shard["points"].shape[1]
-    crops = [
-        crop_picture(shard["ref_image"][i, c], _reference_view(shard, i, c).box, width, height)
-        for i in range(len(video))
-        for c in range(characters)
-    ]
-    with torch.no_grad(), autocast(device, bf16):
-        parts = [
-            vae.normalize(vae.encode(part[:, :, None].to(device), return_dict=False)[0].mode().float())
-            for part in torch.stack(crops).split(16)
-        ]
-    reference = torch.cat(parts)[:, :, 0].cpu().unflatten(0, (len(video), characters))
-    inputs = ISAInputs.cat([sample_inputs(shard, i, reference[i], background[i]) for i in range(len(video))])
-    masks = torch.from_numpy(shard["mask"]).float()
-    factor = height // video.shape[-1]
-    cover = F.avg_pool2d(group_frames(masks, 1, vae.temporal_factor).mean(dim=2), factor)
-    assert cover.shape[1] == frames
-    packed = {"video_latents": video, "cover": cover.half()}
-    for field in fields(inputs):
-        value = getattr(inputs, field.name)
-        if isinstance(value, Tensor):
-            packed[field.name] = value.half() if field.name in _HALF else value
-    return packed
-
-
-def encode_data(vae: AutoencoderKLISA, paths: Sequence[Path], folder: Path, bf16: bool = True) -> list[Path]:
-    """Encode the shards that are not yet in ``folder``; returns the encoded files in order."""
-    from tqdm import tqdm
-
-    folder.mkdir(parents=True, exist_ok=True)
-    encoded = []
-    for path in tqdm(paths, desc="encoding", unit="shard"):
-        target = folder / (path.stem + ".pt")
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            torch.save(encode_shard(vae, path, bf16), partial)
-            os.replace(partial, target)
-        encoded.append(target)
-    return encoded
+    @property
+    def drops(self) -> dict[str, float]:
+        """Arguments of ``random_drops``."""
+        names = ("unconditional", "points", "reference", "camera", "background")
+        return {name: getattr(self, f"drop_{name}") for name in names}
 
 
 class Latents:
@@ -171,9 +100,10 @@ class Latents:
 
     def kind(self, step: int, config: DiTLossConfig) -> tuple[int, int]:
         """Characters and latent frames of a step's batch; the same for all workers, which so take equally long."""
-        pair, long = torch.rand(2, generator=torch.Generator().manual_seed(step)).tolist()
+        several, long = torch.rand(2, generator=torch.Generator().manual_seed(step)).tolist()
+        wanted = 3 if several < config.trio_share else 2 if several < config.trio_share + config.pair_share else 1
         counts = sorted({count for count, _ in self.groups})
-        count = counts[-1] if pair < config.pair_share else counts[0]
+        count = max((count for count in counts if count <= wanted), default=counts[0])
         lengths = sorted(length for c, length in self.groups if c == count)
         return count, lengths[-1] if long < config.long_share else lengths[0]
 
@@ -185,43 +115,73 @@ class Latents:
         shortest = min(length for _, length in self.groups)
         count = max(count * shortest // kind[1], 1)
         chosen = torch.randint(len(group["cover"]), (count,), generator=generator)
-        picked = {name: value[chosen].to(device) for name, value in group.items()}
-        for name in (*_HALF, "cover"):
-            picked[name] = picked[name].float()
-        video, cover = picked.pop("video_latents"), picked.pop("cover")
-        return video, cover, ISAInputs(**picked)
+        return unpack({name: value[chosen] for name, value in group.items()}, device)
 
 
 def draw_times(count: int, config: DiTLossConfig, generator: torch.Generator) -> Tensor:
-    """Times t (B,) in (0,1), 1 being noise: logit-normal with a share of even draws."""
+    """Times t (B,) in (0,1), 1 being noise: logit-normal (SD3's sampling) with a share of even draws."""
     normal = torch.sigmoid(config.time_mean + config.time_std * torch.randn(count, generator=generator))
     even = torch.rand(count, generator=generator)
     choose = torch.rand(count, generator=generator) < config.time_uniform
     return torch.where(choose, even, normal).clamp(1e-3, 1 - 1e-4)
 
 
+def draw_point_counts(count: int, points: int, config: DiTLossConfig, generator: torch.Generator) -> Tensor:
+    """How many of its ``points`` each character of a clip keeps: (B,) long."""
+    least = min(config.least_points, points)
+    fewer = torch.randint(least, points + 1, (count,), generator=generator)
+    choose = torch.rand(count, generator=generator) < config.fewer_points
+    return torch.where(choose, fewer, points)
+
+
 class DiTLoss:
     """Flow matching on the error of the flow ``e - x_0`` (diffusers' sign), weighted towards the figure."""
 
-    def __init__(self, latents: Latents, config: DiTLossConfig, batch: int, device: torch.device) -> None:
-        self.latents, self.config, self.count, self.device = latents, config, batch, device
+    def __init__(
+        self,
+        latents: Latents,
+        config: DiTLossConfig,
+        batch: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Prepare.
 
-    def __call__(self, model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(model, ISATransformer3DModel)
+        Args:
+            batch: clips a step of the shortest length.
+            dtype: of the computation; the weights that are trained stay float32.
+        """
+        self.latents, self.config, self.count, self.device, self.dtype = latents, config, batch, device, dtype
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, ISAInputs]:
+        """Clean latents, noise (B,16,L,h,w), times (B,), cover (B,L,h,w) and conditions of a step."""
         config = self.config
         clean, cover, inputs = self.latents.batch(self.latents.kind(step, config), self.count, generator, self.device)
         count = len(clean)
-        if config.drop_conditions:
-            drops = {name: value.to(self.device) for name, value in random_drops(count, generator).items()}
-            inputs = inputs.drop(**drops)
+        drops = random_drops(count, generator, **config.drops)
+        inputs = inputs.drop(**{name: value.to(self.device) for name, value in drops.items()})
+        if config.fewer_points:
+            kept = draw_point_counts(count, inputs.points.shape[3], config, generator)
+            inputs = keep_points(inputs, kept.to(self.device))
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         times = draw_times(count, config, generator).to(self.device)
+        return clean, noise, times, cover, inputs
+
+    def __call__(self, model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one step; deterministic given the step's generator.
+
+        Returns:
+            The loss, and the figure ``figure``: mean squared error of the clean latents where bodies are.
+        """
+        assert isinstance(model, ISATransformer3DModel)
+        config = self.config
+        clean, noise, times, cover, inputs = self.draw(step, generator)
         t = times.view(-1, 1, 1, 1, 1)
         noisy = (1 - t) * clean + t * noise
         arguments = (noisy, 1000 * times, inputs)
-        if config.bf16:
-            # Every activation in bfloat16: twice as fast on a CPU as autocast, which keeps most of them float32.
-            weights = {name: p.to(torch.bfloat16) for name, p in model.named_parameters()}
+        if self.dtype != torch.float32:
+            # Every activation in the lower precision: twice as fast as autocast, which keeps most of them float32.
+            weights = {name: p.to(self.dtype) for name, p in model.named_parameters()}
             flow = torch.func.functional_call(model, weights, arguments, {"return_dict": False})[0]
         else:
             flow = model(*arguments, return_dict=False)[0]
@@ -231,7 +191,7 @@ class DiTLoss:
         loss = (error * weight).mean() / weight.mean()
         with torch.no_grad():
             figure = (error * cover[:, None]).sum() / (cover.sum() * clean.shape[1]).clamp(min=1)
-        return loss, {"figure": float(figure)}
+        return loss, {"figure": figure}
 
 
 @torch.no_grad()

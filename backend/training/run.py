@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..models.isa.build import new_transformer, new_vae
+from ..models.isa.build import load_image_encoder, new_transformer, new_vae
 from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec, model_spec
 from .data import DataConfig, make_data, shard_paths
-from .dit import DiTLoss, DiTLossConfig, Latents, encode_data
+from .dit import DiTLoss, DiTLossConfig, Latents
+from .encode import encode_data
 from .errors import TrainingError
-from .launch import new_accelerator, spread
+from .launch import in_bfloat16, new_accelerator, spread
 from .loop import Loop, LoopConfig
 from .vae import (
     Films,
@@ -182,8 +183,8 @@ def _dit_worker(run: Run) -> bool:
     model = new_transformer(run.spec)
     loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
     loop.resume()
-    loss_config = replace(config.dit_loss, bf16=config.dit_loss.bf16 and loop.bf16)
-    loss = DiTLoss(Latents(run.latents()), loss_config, config.dit.batch, loop.device)
+    dtype = torch.bfloat16 if loop.bf16 else torch.float32
+    loss = DiTLoss(Latents(run.latents()), config.dit_loss, config.dit.batch, loop.device, dtype)
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log")
 
 
@@ -204,11 +205,15 @@ def trained_vae(run: Run) -> AutoencoderKLISA:
 
 def train_dit(run: Run) -> bool:
     """Encode what is not encoded yet and train the DiT; returns whether it is complete."""
-    vae = trained_vae(run)
-    for config in (run.config.data, run.config.long_data):
-        paths = shard_paths(run.folder / "data", config)
-        encode_data(vae, paths, run.folder / "latents", run.config.dit_loss.bf16)
-    del vae
+    paths = shard_paths(run.folder / "data", run.config.data) + shard_paths(run.folder / "data", run.config.long_data)
+    if not all(path.exists() for path in run.latents()):
+        bf16 = in_bfloat16(run.config.dit.precision, torch.device(run.device))
+        image_encoder = None
+        if (width := run.spec.components["transformer"].get("image_embed_dim")) is not None:
+            image_encoder = load_image_encoder(run.spec, width, torch.bfloat16 if bf16 else torch.float32)
+            image_encoder.to(run.device)
+        encode_data(trained_vae(run), paths, run.folder / "latents", bf16, image_encoder)
+        del image_encoder
     return spread(_dit_worker, run, run.workers)
 
 

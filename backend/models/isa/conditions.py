@@ -8,7 +8,8 @@ NDC is ``backend/shot/cameras.py``'s: x right, y down, z from -1 (near) to 1 (fa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -261,29 +262,80 @@ def make_inputs(
     )
 
 
-def random_drops(batch: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+def random_drops(
+    batch: int,
+    generator: torch.Generator | None = None,
+    unconditional: float = 0.1,
+    points: float = 0.02,
+    reference: float = 0.08,
+    camera: float = 0.05,
+    background: float = 0.1,
+) -> dict[str, Tensor]:
     """Which conditions to withhold from each clip in training, as arguments of ``ISAInputs.drop``.
 
-    One clip in ten loses points and reference together: the unconditional half of guidance at inference. Besides,
-    each condition goes alone now and then, so that shots without one of them work.
+    Args:
+        unconditional: probability that a clip loses points and reference together: the unconditional half of guidance
+            at inference.
+        points, reference, camera, background: probability that it loses each by itself, so that shots without one of
+            them work.
 
     Returns:
         bool tensors (batch,) by name.
     """
     u = torch.rand(5, batch, generator=generator)
-    unconditional = u[0] < 0.1
+    both = u[0] < unconditional
     return {
-        "points": unconditional | (u[1] < 0.02),
-        "reference": unconditional | (u[2] < 0.08),
-        "camera": u[3] < 0.05,
-        "background": u[4] < 0.1,
+        "points": both | (u[1] < points),
+        "reference": both | (u[2] < reference),
+        "camera": u[3] < camera,
+        "background": u[4] < background,
     }
+
+
+def keep_points(inputs: ISAInputs, counts: Tensor) -> ISAInputs:
+    """The same clips with fewer points, masked as padding is: ``point_subset`` of each character.
+
+    Args:
+        counts: (B,) long, points that each character of a clip keeps; N or more keeps all.
+    """
+    n = inputs.points.shape[3]
+    index = torch.arange(n, device=inputs.points.device)
+    counts = counts[:, None].clamp(max=n)
+    # Point i is kept where i = j n // count for some j: where the next larger multiple of n / count is still i.
+    kept = (((index * counts + n - 1) // n) * n) // counts == index
+    return replace(inputs, point_mask=inputs.point_mask & kept[:, None, None])
+
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""What CLIP's image encoders were trained with."""
+
+
+def clip_tokens(encoder: Any, crops: Tensor) -> Tensor:
+    """CLIP's tokens of reference pictures, as transformers with ``image_embed_dim`` take them.
+
+    Args:
+        encoder: ``transformers.CLIPVisionModel`` (see ``build.load_image_encoder``).
+        crops: (B,3,H,W) in [-1, 1], of ``crop_picture``.
+
+    Returns:
+        (B,R,image_embed_dim) float32 on the CPU.
+    """
+    side = encoder.config.image_size
+    weight = next(encoder.parameters())
+    mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
+    pictures = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+    pictures = (((pictures + 1) / 2).clamp(0, 1) - mean) / std
+    with torch.no_grad():
+        return encoder(pictures.to(weight.device, weight.dtype)).last_hidden_state.float().cpu()
 
 
 __all__ = [
     "ReferenceView",
     "ShotGeometry",
+    "clip_tokens",
     "crop_picture",
+    "keep_points",
     "make_inputs",
     "pad_frames",
     "point_subset",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...media import MediaError, background_frames, decode_image, squeeze_frames
@@ -20,6 +19,7 @@ from ..spec import ModelSpec
 from ..steps import Reporter
 from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
+    clip_tokens,
     crop_picture,
     make_inputs,
     pad_frames,
@@ -34,10 +34,6 @@ from .plan import make_plan, window_latents
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""What CLIP's image encoders were trained with."""
 
 
 class ISAEngine:
@@ -182,11 +178,7 @@ class ISAEngine:
         pad = int(self.spec.limits["points"]) - len(chosen)
         embed = None
         if self._image_encoder is not None:
-            side = self._image_encoder.config.image_size
-            mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
-            image = F.interpolate(crop[None], (side, side), mode="bicubic", antialias=True, align_corners=False)[0]
-            image = (((image + 1) / 2).clamp(0, 1) - mean) / std
-            embed = self._image_encoder(image[None].to(self.device, self.dtype)).last_hidden_state[0].float().cpu()
+            embed = clip_tokens(self._image_encoder, crop[None])[0]
         return latents, np.pad(view.points, ((0, pad), (0, 0))), np.pad(view.visible, (0, pad)), embed
 
     def _background(self, shot: Shot, plan: Plan) -> Tensor | None:

@@ -1,0 +1,133 @@
+"""Training sees what the engine sees: latents, geometry, CLIP tokens; and how much of a latent pixel a body covers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from maquette.backend.models.isa.build import load_image_encoder, new_scheduler, new_transformer, new_vae
+from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.isa.inputs import ISAInputs
+from maquette.backend.models.isa.pipeline import ISAPipeline
+from maquette.backend.models.registry import ModelSpec, model_spec
+from maquette.backend.training.data import FIELDS, MAPS
+from maquette.backend.training.encode import encode_data, encode_films, encode_shard, encode_shots, unpack
+from maquette.backend.training.synth import Sample, make_sample, to_shot
+
+TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
+
+
+def stacked(*samples: Sample, names: tuple[str, ...] = FIELDS) -> dict[str, np.ndarray]:
+    return {name: np.stack([getattr(sample, name) for sample in samples]) for name in names}
+
+
+def saved_shard(path: Path, *samples: Sample) -> Path:
+    np.savez(path, **stacked(*samples))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture
+def clip_spec(tmp_path: Path) -> ModelSpec:
+    """The embedded model's description with a tiny CLIP beside its weights."""
+    from dataclasses import replace
+
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    spec = replace(model_spec("isa-nano"), folder=tmp_path / "weights")
+    CLIPVisionModel(config).save_pretrained(spec.folder / "image_encoder")
+    return spec
+
+
+@pytest.mark.parametrize("with_clip", [False, True])
+def test_training_sees_what_the_engine_sees(tmp_path: Path, clip_spec: ModelSpec, with_clip: bool) -> None:
+    torch.manual_seed(0)
+    vae = new_vae(clip_spec).eval()
+    sample = make_sample(11, frames=5, size=128, n_points=128, characters=2)
+    clip = load_image_encoder(clip_spec, 24) if with_clip else None
+    trained = encode_shard(vae, saved_shard(tmp_path / "one.npz", sample), bf16=False, image_encoder=clip)
+
+    engine = ISAEngine(clip_spec, device="cpu")
+    engine.dtype = torch.float32
+    engine._image_encoder = clip
+    transformer = new_transformer(clip_spec, **TINY, image_embed_dim=24 if with_clip else None)
+    engine._pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(clip_spec))
+    shot = to_shot(sample)
+    with torch.no_grad():
+        plan = engine.plan(shot)
+        assert plan.model_size == (128, 128)
+        used = engine.encode(shot, plan, lambda step, steps: None)
+    assert (used.image_embeds is not None) == with_clip
+    for field in fields(ISAInputs):
+        value = getattr(used, field.name)
+        if value is None:
+            assert field.name not in trained
+            continue
+        mine = trained[field.name]
+        assert mine.shape == value.shape
+        half = mine.dtype == torch.float16
+        torch.testing.assert_close(
+            mine.to(value.dtype), value, atol=4e-3 if half else 1e-5, rtol=2e-3 if half else 1e-5
+        )
+    if with_clip:
+        # One class token and 2 x 2 patches of each character's own picture.
+        assert trained["image_embeds"].shape == (1, 2, 5, 24)
+        assert not torch.equal(trained["image_embeds"][0, 0], trained["image_embeds"][0, 1])
+
+
+def test_clip_tokens_reach_the_network(clip_spec: ModelSpec) -> None:
+    vae = new_vae(clip_spec).eval()
+    sample = make_sample(12, frames=5, size=64, n_points=16, characters=1)
+    packed = encode_shots(vae, stacked(sample), bf16=False, image_encoder=load_image_encoder(clip_spec, 24))
+    clean, _, inputs = unpack(packed)
+    assert inputs.image_embeds is not None and inputs.image_embeds.dtype == torch.float32
+    model = new_transformer(clip_spec, **TINY, image_embed_dim=24)
+    assert model(clean, torch.tensor([500.0]), inputs).sample.shape == clean.shape
+
+
+def test_cover_is_the_mask_at_latent_size() -> None:
+    sample = make_sample(12, frames=5, size=64, n_points=16, characters=1)
+    packed = encode_shots(new_vae(model_spec("isa-nano")).eval(), stacked(sample), bf16=False)
+    cover = packed["cover"].float()[0]
+    assert cover.shape == (2, 8, 8)
+    assert float(cover[0].mean()) == pytest.approx(sample.mask[0].mean(), abs=2e-3)
+    assert float(cover[1].mean()) == pytest.approx(sample.mask[1:].mean(), abs=2e-3)
+
+
+def test_normal_maps_are_encoded_like_films() -> None:
+    vae = new_vae(model_spec("isa-nano")).eval()
+    sample = make_sample(13, frames=5, size=64, n_points=16, characters=1, maps=True)
+    shots = stacked(sample, names=FIELDS + MAPS)
+    packed = encode_shots(vae, shots, bf16=False, control=True)
+    assert torch.equal(packed["control_latents"], encode_films(vae, shots["normals"], bf16=False))
+    assert not torch.equal(packed["control_latents"], packed["video_latents"])
+    _, _, inputs = unpack(packed)
+    assert inputs.control_latents is not None
+    assert "control_latents" not in encode_shots(vae, shots, bf16=False)
+    with pytest.raises(ValueError, match="maps = true"):
+        encode_shots(vae, stacked(sample), bf16=False, control=True)
+
+
+def test_what_is_encoded_is_not_encoded_again(tmp_path: Path) -> None:
+    vae = new_vae(model_spec("isa-nano")).eval()
+    shards = [
+        saved_shard(tmp_path / f"{seed}.npz", make_sample(seed, frames=5, size=64, n_points=16, characters=1))
+        for seed in (1, 2)
+    ]
+    first = encode_data(vae, shards[:1], tmp_path / "latents", bf16=False)
+    stamp = first[0].stat().st_mtime_ns
+    both = encode_data(vae, shards, tmp_path / "latents", bf16=False)
+    assert [path.name for path in both] == ["1.pt", "2.pt"]
+    assert both[0].stat().st_mtime_ns == stamp
+    assert set(torch.load(both[1], weights_only=True)) == set(torch.load(both[0], weights_only=True))
