@@ -46,7 +46,7 @@ class Log:
         self.bar = tqdm(total=steps, initial=first, desc=label, unit="step", mininterval=5.0, disable=not self._main)
         if accelerator.log_with:
             # Points that a stopped run left behind its last checkpoint are drawn once only.
-            accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": first}})
+            accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": first + 1}})
 
     def step(self, done: int, samples: int, figures: Mapping[str, float], extra: Mapping[str, float]) -> None:
         """Tell of step ``done`` (1-based), of ``samples`` over all processes.
