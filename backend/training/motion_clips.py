@@ -109,8 +109,8 @@ def made_up(rng: np.random.Generator, config: MotionDataConfig, body: BodyModel)
     poses, path = random_motion(rng, config.frames, rng.uniform(*config.fps))
     betas = rng.normal(0, 0.8, body.shapedirs.shape[2]).clip(-2, 2)
     joints = body.smpl_joints(body.forward_kinematics(betas, poses, path)[:, :, :3, 3]).astype(np.float64)
-    # The lowest joint of each frame stands on the floor.
-    joints[..., 2] -= joints[..., 2].min(axis=1, keepdims=True)
+    # The lowest joint of each frame stands on the floor, or as high above it as a jump has taken the body.
+    joints[..., 2] += path[:, 2:] - joints[..., 2].min(axis=1, keepdims=True)
     return filmed(rng, joints)
 
 

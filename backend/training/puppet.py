@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..bodies import BodyModel
+from .face import in_face
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +71,37 @@ class Puppet:
         return posed + trans[:, None], place + trans[:, None]
 
 
-def _clusters(body: BodyModel, cell: float) -> np.ndarray:
-    """Cluster of each vertex (V,): same cell of a grid, same region, same leading bone."""
-    keys = [np.floor(body.v_template / cell).astype(np.int64), body.weights.argmax(axis=1)[:, None]]
+def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted normals (V,3), not of length one, of vertices (V,3) and faces (F,3)."""
+    corners = vertices[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    flat = faces.reshape(-1)
+    return np.stack([np.bincount(flat, np.repeat(normal[:, k], 3), len(vertices)) for k in range(3)], axis=1)
+
+
+def _clusters(body: BodyModel, cell: float, face_cell: float) -> np.ndarray:
+    """Cluster of each vertex (V,): same cell of a grid, same region, same leading bone.
+
+    In the face also the same way that the skin faces, so that lips and what lies behind them stay apart.
+    """
+    face = in_face(body.v_template)[:, None]
+    side = np.where(face, face_cell, cell)
+    outward = face & (_normals(body.v_template, body.faces)[:, 2:] > 0)
+    keys = [np.floor(body.v_template / side).astype(np.int64), body.weights.argmax(axis=1)[:, None], face, outward]
     if body.regions is not None:
         keys.append(body.regions[:, None].astype(np.int64))
     return np.unique(np.concatenate(keys, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def make_puppet(body: BodyModel, cell: float = 0.014, device: torch.device | str = "cpu") -> Puppet:
-    """Thin out a body by merging the vertices of each cell of ``cell`` metres into the one nearest their middle."""
-    cluster = _clusters(body, cell)
+def make_puppet(
+    body: BodyModel, cell: float = 0.014, face_cell: float = 0.0065, device: torch.device | str = "cpu"
+) -> Puppet:
+    """Thin out a body by merging the vertices of each cell of a grid into the one nearest their middle.
+
+    Args:
+        cell, face_cell: metres; the face's cells are smaller, so that a face can be painted.
+    """
+    cluster = _clusters(body, cell, face_cell)
     count = int(cluster.max()) + 1
     sizes = np.bincount(cluster, minlength=count)[:, None]
     middle = np.stack([np.bincount(cluster, body.v_template[:, k], count) for k in range(3)], axis=1) / sizes

@@ -1,101 +1,19 @@
-"""Cameras and surroundings of the synthetic shots.
+"""Surroundings of the synthetic shots and their light.
 
 Shape letters: T frames, H W image, V vertices.
 
-A camera is framed on the body, so that the figure fills much of the picture, and moves as an animator would move
-it. The surroundings are a plain colour, a gradient, or a floor with a horizon or a wall in true perspective.
+The surroundings are a plain colour, a gradient, or a floor with a horizon or a wall in true perspective.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..shot.cameras import look_at
-from .looks import random_colour
-
-MOVES = ("static", "orbit", "dolly", "crane", "push_in", "handheld")
-_MOVE_WEIGHTS = (0.22, 0.34, 0.12, 0.1, 0.12, 0.1)
-
-
-def random_camera(
-    rng: np.random.Generator,
-    vertices: np.ndarray,
-    fps: float,
-    width: int,
-    height: int,
-    toward: float | None = None,
-    zoom: float = 1.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A camera move around posed bodies.
-
-    Args:
-        vertices: (T,V,3) world.
-        toward: azimuth in radians to look from at the first frame; random when None.
-        zoom: above 1 frames tighter.
-
-    Returns:
-        viewmats (T,4,4) world to OpenCV camera and Ks (T,3,3) in pixels, both float32.
-    """
-    frames = vertices.shape[0]
-    focal = rng.uniform(24, 85) / 36 * width
-    azimuth = rng.uniform(-np.pi, np.pi) if toward is None else toward
-    elevation = np.radians(rng.uniform(-6, 26) if rng.random() < 0.85 else rng.uniform(20, 60))
-    low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
-    centre = (low + high) / 2
-    side = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    span_up = high[2] - low[2]
-    across = vertices.reshape(-1, 3) @ side
-    span_across = float(across.max() - across.min())
-    # What the picture's shorter side spans at the body, in metres: the whole body, or its upper part.
-    if rng.random() < 0.6:
-        span = max(span_up, 0.9 * span_across) * rng.uniform(0.98, 1.2)
-        target = centre.copy()
-    else:
-        span = max(span_up, 1.0) * rng.uniform(0.5, 0.85)
-        target = centre.copy()
-        target[2] = high[2] - span * rng.uniform(0.42, 0.5)
-    span /= zoom
-    target = target + side * rng.normal(0, 0.06) * span + np.array([0, 0, rng.normal(0, 0.03) * span])
-    distance = focal * span / min(width, height)
-
-    s = np.arange(frames) / fps
-    middle = s[-1] / 2 if frames > 1 else 0.0
-    angles = np.full(frames, azimuth)
-    elevations = np.full(frames, elevation)
-    distances = np.full(frames, distance)
-    targets = np.repeat(target[None], frames, axis=0)
-    if rng.random() < 0.75:
-        walk = vertices.mean(axis=1) - vertices.mean(axis=(0, 1))
-        targets[:, :2] += walk[:, :2]
-    move = rng.choice(MOVES, p=_MOVE_WEIGHTS)
-    pace = rng.normal(0, 1)
-    if move == "orbit":
-        angles = azimuth + 0.7 * pace * (s - middle)
-    elif move == "dolly":
-        targets = targets + (0.5 * pace * (s - middle))[:, None] * side * span
-    elif move == "crane":
-        elevations = elevation + 0.35 * pace * (s - middle)
-    elif move == "push_in":
-        distances = distance * np.exp(0.3 * pace * (s - middle))
-    elif move == "handheld":
-        wave = 2 * np.pi * s[:, None] * rng.uniform(0.4, 2.0, 6) + rng.uniform(0, 2 * np.pi, 6)
-        shake = np.sin(wave) * rng.uniform(0.2, 1.0)
-        targets = targets + shake[:, :3] * 0.02 * span
-        angles = angles + shake[:, 3] * 0.02
-        distances = distances * (1 + 0.015 * shake[:, 4])
-    elevations = np.clip(elevations, np.radians(-35), np.radians(75))
-    offsets = np.stack(
-        [np.cos(angles) * np.cos(elevations), np.sin(angles) * np.cos(elevations), np.sin(elevations)], axis=-1
-    )
-    eyes = targets + offsets * distances[:, None]
-    eyes[:, 2] = np.maximum(eyes[:, 2], 0.12)
-    viewmats = np.stack([look_at(eye, aim) for eye, aim in zip(eyes, targets, strict=True)])
-    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return viewmats.astype(np.float32), np.repeat(K[None], frames, axis=0).astype(np.float32)
+from .patterns import random_colour
 
 
 @dataclass(frozen=True)
@@ -168,6 +86,15 @@ def random_surroundings(rng: np.random.Generator, azimuth: float) -> Surrounding
         follows=follows,
         ambient=float(rng.uniform(0.35, 0.7)),
     )
+
+
+def clear_of(place: Surroundings, vertices: np.ndarray, margin: float = 0.15) -> Surroundings:
+    """The same place with its wall far enough away that no body, of vertices (...,3), reaches through it."""
+    if place.wall is None:
+        return place
+    angle, distance = place.wall_at
+    reach = float((vertices[..., 0] * np.cos(angle) + vertices[..., 1] * np.sin(angle)).max())
+    return replace(place, wall_at=np.array([angle, max(distance, reach + margin)]))
 
 
 def _rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,12 @@ from ..bodies import SurfaceSamples, embedded, sample_surface
 from ..bodies.rotations import axis_angle_to_matrix
 from ..models.raster import Raster, project_torch, rasterise, vertex_normals
 from ..shot.types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot
+from .camera import random_camera
+from .layout import stand_apart
 from .looks import random_look
 from .motions import random_motion
 from .puppet import Puppet, make_puppet
-from .stage import Surroundings, draw_surroundings, random_camera, random_surroundings, shade, world_light
+from .stage import Surroundings, clear_of, draw_surroundings, random_surroundings, shade, world_light
 from .truth import Truth, draw_bodies, find_maps, find_truth
 
 Motion = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
@@ -117,6 +119,11 @@ class _Posed:
     joints: np.ndarray
     trans: np.ndarray
 
+    def moved(self, place: np.ndarray) -> _Posed:
+        """The same at another place (3,) of the floor."""
+        shift = torch.as_tensor(place, dtype=self.vertices.dtype, device=self.vertices.device)
+        return _Posed(self.poses, self.vertices + shift, self.points + place, self.joints + place, self.trans + place)
+
 
 @dataclass(frozen=True, eq=False)
 class _Take:
@@ -138,7 +145,7 @@ def _box(image: Tensor) -> Tensor:
 
 def _empty(place: Surroundings, viewmats: Tensor, Ks: Tensor, side: int, vertices: Tensor | None) -> Tensor:
     """The surroundings, (T,H,W,3) or (1,H,W,3) when nothing changes."""
-    if vertices is None and bool((viewmats == viewmats[:1]).all()):
+    if vertices is None and bool((viewmats == viewmats[:1]).all() and (Ks == Ks[:1]).all()):
         viewmats, Ks = viewmats[:1], Ks[:1]
     return draw_surroundings(place, viewmats, Ks, side, side, vertices)
 
@@ -199,16 +206,26 @@ def _seen(points: Tensor, raster: Raster, viewmats: Tensor, Ks: Tensor) -> Tenso
 
 
 def _pose(actor: _Actor, poses: np.ndarray, path: np.ndarray, lift: float, device: torch.device) -> _Posed:
-    """Pose a body and stand it on the floor, ``lift`` metres above it."""
+    """Pose a body and stand it on the floor, ``lift`` metres above it; leaps rise above that as the path says."""
     puppet = _puppet(str(device))
     rotations = torch.as_tensor(axis_angle_to_matrix(poses).astype(np.float32), device=device)
     betas = torch.as_tensor(actor.betas, device=device)
-    vertices, joints = puppet.pose(betas, rotations, torch.as_tensor(path, device=device))
-    up = torch.zeros_like(vertices[:, :1])
-    up[..., 2] = lift - vertices[..., 2].amin(dim=1, keepdim=True)
-    vertices, joints = vertices + up, joints + up
+    over_floor = path * np.array([1, 1, 0], np.float32)
+    vertices, joints = puppet.pose(betas, rotations, torch.as_tensor(over_floor, device=device))
+    height = -vertices[..., 2].amin(dim=1).cpu().numpy()
+    if path[:, 2].any():
+        # In the air the pelvis follows gravity, whatever the legs do, from its last height on the floor to its next.
+        on_floor = np.flatnonzero(path[:, 2] <= 0)
+        if len(on_floor):
+            risen = np.interp(np.arange(len(path)), on_floor, height[on_floor]) + path[:, 2]
+        else:
+            risen = height.max() + path[:, 2] - path[:, 2].min()
+        height = np.where(path[:, 2] > 0, np.maximum(risen, height), height)
+    up = np.zeros((len(path), 1, 3), np.float32)
+    up[..., 2] = (lift + height)[:, None]
+    vertices, joints = vertices + torch.as_tensor(up, device=device), joints + torch.as_tensor(up, device=device)
     points = actor.samples.apply(vertices.cpu().numpy(), puppet.faces.cpu().numpy())
-    return _Posed(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), path + up[:, 0].cpu().numpy())
+    return _Posed(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), over_floor + up[:, 0])
 
 
 def _regions(actor: _Actor) -> np.ndarray:
@@ -255,25 +272,24 @@ def make_sample(
     count = usual if characters is None else characters
     fps = float(rng.choice([12.0, 16.0, 24.0, 30.0], p=[0.15, 0.25, 0.45, 0.15]))
     actors, posed = [], []
-    apart = rng.uniform(0.45, 1.0)
     for c in range(count):
         betas = np.clip(rng.normal(0, 0.9, puppet.shapedirs.shape[-1]), -2.5, 2.5).astype(np.float32)
         colours = random_look(rng, puppet.v_template.numpy(), puppet.regions, puppet.region_names)
         actors.append(_Actor(betas, colours, _samples(n_points, int(rng.integers(_SAMPLINGS)))))
         poses, path = motion(rng, frames, fps)
-        path[:, 0] += (2 * c - (count - 1)) * apart / 2
         lift = rng.uniform(0, 0.4) if rng.random() < 0.07 else 0.0
         posed.append(_pose(actors[c], poses, path, lift, device))
-    vertices = torch.stack([p.vertices for p in posed])
-    points = np.stack([p.points for p in posed])
-
     # More views from the front half than from behind, as people film people.
     heading = _heading(posed[0].poses[frames // 2])
     azimuth = heading + (rng.normal(0, 0.9) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi))
-    viewmats, Ks = random_camera(
-        rng, vertices.transpose(0, 1).flatten(1, 2).cpu().numpy(), fps, size, size, toward=azimuth
-    )
-    place = random_surroundings(rng, azimuth)
+    if count > 1:
+        places = stand_apart(rng, [p.vertices for p in posed], azimuth)
+        posed = [p.moved(place) for p, place in zip(posed, places, strict=True)]
+    vertices = torch.stack([p.vertices for p in posed])
+    points = np.stack([p.points for p in posed])
+    everybody = vertices.transpose(0, 1).flatten(1, 2).cpu().numpy()
+    viewmats, Ks = random_camera(rng, everybody, fps, size, size, toward=azimuth, crowd=count > 1)
+    place = clear_of(random_surroundings(rng, azimuth), everybody)
     take = _draw(vertices, actors, points, place, viewmats, Ks, size, device)
 
     references = []
@@ -330,7 +346,7 @@ def _reference(
     turn = side + rng.normal(0, 0.6) if rng.random() < 0.6 else rng.normal(0, 0.6)
     azimuth = _heading(poses[0]) + turn
     viewmats, Ks = random_camera(rng, posed.vertices.cpu().numpy(), 24.0, size, size, toward=azimuth)
-    place = replace(random_surroundings(rng, azimuth), shadow=0.0)
+    place = replace(clear_of(random_surroundings(rng, azimuth), posed.vertices.cpu().numpy()), shadow=0.0)
     take = _draw(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, size, device)
     return take.image[0], posed.points[0], take.visibility[0, 0], viewmats[0], Ks[0]
 

@@ -25,14 +25,17 @@ def test_who_shows_is_what_the_mask_covers(sample):
 
 
 def test_visible_points_lie_at_the_depth_of_their_pixel(sample):
+    gaps = []
     for c in range(len(sample.points)):
         uv, depth = project(sample.points[c], sample.viewmats, sample.Ks)
         frame, point = np.nonzero(sample.visibility[c])
         column, row = np.floor(uv[frame, point]).astype(int).T
-        found = sample.truth.depth[frame, row, column]
-        near = np.abs(found - depth[frame, point]) < 0.05
-        # At the outline the pixel's centre may show what is behind.
-        assert near.mean() > 0.85 and np.median(np.abs(found - depth[frame, point])) < 0.01
+        # At an outline the pixel's centre may show what is behind.
+        around = np.pad(sample.truth.character, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        within = np.all([around[frame, row + i, column + j] == c for i in range(3) for j in range(3)], axis=0)
+        gaps.append(np.abs(sample.truth.depth[frame, row, column] - depth[frame, point])[within])
+    gap = np.concatenate(gaps)
+    assert len(gap) > 30 and (gap < 0.05).mean() > 0.9 and np.median(gap) < 0.01
 
 
 def test_the_flow_takes_the_next_frame_back_to_this_one(sample):
