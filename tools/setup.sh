@@ -37,7 +37,7 @@ if [ -z "$py311" ]; then
 fi
 
 here=$(pwd)
-make_env .venv "$py311" "$(cat pyproject.toml <(echo "$here") | sha256sum)" -e '.[backend,evaluate,dev]'
+make_env .venv "$py311" "$(cat pyproject.toml <(echo "$here") | sha256sum)" -e '.[backend,train,evaluate,dev]'
 blender_sum=$(sha256sum < tools/blender-requirements.txt)
 make_env .venv-blender "$py311" "$blender_sum" -r tools/blender-requirements.txt
 py313=$(find_python 3.13)

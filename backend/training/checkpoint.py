@@ -84,6 +84,39 @@ def unpack(path: Path, state: dict[str, Any], players: Mapping[str, Player]) -> 
             optimizer.load_state_dict(state["players"][player][name])
 
 
+def load_averaged(path: Path, model: nn.Module) -> int:
+    """Put a checkpoint's averaged weights into its model; returns the steps it has seen.
+
+    Raises:
+        TrainingError: the checkpoint is cut short, or of another network.
+    """
+    state = read_checkpoint(path)
+    weights = {**state["modules"]["model"]["model"], **state["ema"]}
+    _same_weights(path, "model", weights, model)
+    model.load_state_dict(weights)
+    return state["step"]
+
+
+def start_from(path: Path, players: Mapping[str, Player]) -> None:
+    """Put a checkpoint's averaged weights into the model, and those of other networks where their names are the same.
+
+    Raises:
+        TrainingError: the checkpoint is cut short, or a network of the same name has other weights.
+    """
+    found = read_checkpoint(path)["modules"]
+    others = [
+        (name, module, found[player][name])
+        for player, one in players.items()
+        for name, module in one.modules.items()
+        if (player, name) != ("model", "model") and name in found.get(player, {})
+    ]
+    for name, module, weights in others:
+        _same_weights(path, name, weights, module)
+    load_averaged(path, players["model"].modules["model"])
+    for _, module, weights in others:
+        module.load_state_dict(weights)
+
+
 def _same_names(path: Path, what: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
     if set(theirs) != set(mine):
         raise TrainingError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ def add_train_parser(subparsers: Any) -> None:
         "train",
         help="train a model",
         description="Train a model on synthetic shots. A run's name does everything: data, VAE, DiT and export; "
-        "a part's name does that part of it. 4dmot trains MTVCrafter's motion tokenizer, on made-up motions or on "
-        "those of --data.",
+        "a part's name does that part of it. Ctrl-C and SIGTERM keep what is done. 4dmot trains MTVCrafter's motion "
+        "tokenizer, on made-up motions or on those of --data.",
     )
     parser.add_argument(
         "what",
@@ -33,8 +35,14 @@ def add_train_parser(subparsers: Any) -> None:
     parser.add_argument("--folder", type=Path, help="where the run keeps its files (default runs/NAME)")
     parser.add_argument("--resume", action="store_true", help="go on with a run that is there already")
     parser.add_argument("--minutes", type=float, help="stop the loops after this time, with a checkpoint")
-    parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
-    parser.add_argument("--workers", type=int, help="processes on a CPU; as many as it has cores by default, up to 8")
+    parser.add_argument("--steps", type=int, help="make every loop so long, instead of what the run's file says")
+    parser.add_argument("--device", help="cpu, cuda (all GPUs) or cuda:N; GPUs where there are some by default")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes that share each step; by default one a GPU, or one a CPU core up to 8. Under 'accelerate "
+        "launch' and torchrun it is their number",
+    )
     parser.add_argument("--export-to", type=Path, help="write the weights here instead of the model's preset")
     parser.add_argument("--data", type=Path, help="4dmot: a folder of motion files to train on")
     parser.add_argument("--held-out", type=Path, help="4dmot: a folder of motion files to measure on")
@@ -42,13 +50,11 @@ def add_train_parser(subparsers: Any) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    import os
-
-    import torch
-
+    from .launch import check_device, first_alone, processes
     from .motion_tokens import is_token_run
     from .run import PRESETS, STAGES, Run, TrainingError, export, read_config, train
 
+    _check_numbers(args)
     if is_token_run(args.config or PRESETS / f"{args.what}.toml"):
         return _train_tokens(args)
     for option in ("data", "held_out"):
@@ -56,41 +62,75 @@ def _train(args: argparse.Namespace) -> int:
             raise TrainingError(f"--{option.replace('_', '-')} belongs to 'train 4dmot'; leave it out")
     name = args.what if args.what not in STAGES else args.of
     config = read_config(args.config or PRESETS / f"{name}.toml")
+    if args.steps is not None:
+        config = config.with_steps(args.steps)
     folder = args.folder or Path("runs") / name
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    workers = args.workers or min(os.cpu_count() or 1, 8)
-    if not args.resume and any((folder / f"{part}.ckpt").exists() for part in ("vae", "dit")) and args.what != "export":
+    device = _device(args)
+    check_device(device)
+    parts = [f"{part}.ckpt" for part in ("vae", "vae_long", "dit")]
+    if not args.resume and any((folder / part).exists() for part in parts) and args.what != "export":
         raise TrainingError(f"{folder} holds a run already; add --resume to go on with it, or name another --folder")
     until = time.time() + 60 * args.minutes if args.minutes is not None else None
-    run = Run(config, folder, device, workers if device == "cpu" else 1, until)
+    run = Run(config, folder, device, processes(device, args.workers), until)
     if args.what == "export":
-        print(f"weights written to {export(run, args.export_to)}")
+        _say(f"weights written to {export(run, args.export_to)}")
         return 0
-    stages = STAGES[:-1] if args.what not in STAGES else (args.what,)
-    done = train(run, stages)
-    if args.what not in STAGES and (folder / "dit.ckpt").exists():
-        print(f"weights written to {export(run, args.export_to)}")
-    if not done:
-        print("stopped before the last step; the same command with --resume goes on", file=sys.stderr)
+    whole = args.what not in STAGES
+    if config.overrides and whole and args.export_to is None:
+        raise TrainingError(f"[overrides] makes other networks than {config.model}'s; add --export-to FOLDER")
+    if not train(run, STAGES[:-1] if whole else (args.what,)):
+        _say(
+            f"stopped before the last step; the same command with --resume goes on, and 'maquette train export --of "
+            f"{name}' writes the weights so far",
+            sys.stderr,
+        )
+    elif whole:
+        first_alone(device, lambda: export(run, args.export_to))
+        _say(f"weights written to {args.export_to or run.spec.folder}")
     return 0
+
+
+def _device(args: argparse.Namespace) -> str:
+    import torch
+
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    from .errors import TrainingError
+
+    for option, least in (("steps", 1), ("workers", 1), ("minutes", 0)):
+        value = getattr(args, option)
+        if value is not None and not value >= least:
+            raise TrainingError(f"--{option} {value}: give at least {least}")
+
+
+def _say(text: str, file: Any = None) -> None:
+    """Print it, once where several processes run the command."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=file)
 
 
 def _train_tokens(args: argparse.Namespace) -> int:
     """Train the motion tokenizer, measure it on held-out motions and export it."""
-    import torch
-
+    from .launch import check_device, launched
     from .motion_tokens import CHECKPOINT, TokenRun, read_token_config, train_command
     from .run import PRESETS, TrainingError
 
     config = read_token_config(args.config or PRESETS / f"{args.what}.toml")
+    if args.steps is not None:
+        config = replace(config, loop=replace(config.loop, steps=args.steps))
     folder = args.folder or Path("runs") / args.what
+    if launched() or (args.workers or 1) > 1:
+        raise TrainingError("the motion tokenizer trains in one process; start it without --workers and by itself")
     if not args.resume and (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder} holds a run already; add --resume to go on with it, or name another --folder")
     for option, path in (("--data", args.data), ("--held-out", args.held_out)):
         if path is not None and not path.is_dir():
             raise TrainingError(f"{option}: {path} is no folder")
     until = time.time() + 60 * args.minutes if args.minutes is not None else None
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(args)
+    check_device(device)
     run = TokenRun(config, folder, args.data, args.held_out, device, until)
     if not train_command(run, args.export_to):
         print("stopped before the last step; the same command with --resume goes on", file=sys.stderr)

@@ -162,6 +162,17 @@ def spread(work: Callable[[Any], bool], argument: Any, count: int) -> bool:
     return results.get()
 
 
+def first_alone(device: str, work: Callable[[], object]) -> None:
+    """Do ``work`` in the first process that something else started, while the others wait; at once in any other."""
+    if not launched():
+        work()
+        return
+    accelerator = new_accelerator(device, "no")
+    if accelerator.is_main_process:
+        work()
+    accelerator.wait_for_everyone()
+
+
 def _enter(rank: int, work: Callable[[Any], bool], argument: Any, count: int, port: int, results: Any) -> None:
     """One of the processes that ``spread`` starts; it finds the others as one of ``torchrun`` would."""
     torch.set_num_threads(1)

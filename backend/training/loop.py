@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import pack, read_checkpoint, unpack, write_checkpoint
+from .checkpoint import pack, read_checkpoint, start_from, unpack, write_checkpoint
 from .errors import TrainingError
 from .launch import in_bfloat16, new_accelerator
 from .logs import Log, average
@@ -185,6 +185,17 @@ class Loop:
             self.ema.weights[name].copy_(value)
         self.step, self.skipped, self.figures = state["step"], state["skipped"], state["figures"]
         return True
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin where another loop ended: with its averaged weights, and its companions and rivals.
+
+        Optimisers and steps begin anew, and so do companions and rivals that the other loop did not have.
+
+        Raises:
+            TrainingError: the checkpoint is cut short, or its networks differ from this loop's.
+        """
+        start_from(checkpoint, self.players)
+        self.ema.reset(self.model)
 
     def save(self) -> None:
         """Write the checkpoint; the old one stays until the new one is whole. Only the first process writes."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..models.mtvcrafter.tokenizer import MotionTokenizer
 from ..models.mtvcrafter.tokenizer_layers import Codebook
+from .launch import new_accelerator
 from .loop import Loop, LoopConfig
 from .motion_clips import MotionDataConfig, MotionDataError, Windows, gather, split, statistics
 
@@ -247,7 +248,8 @@ class TokenRun:
 
     Attributes:
         config: what to train.
-        folder: of everything the run writes: ``clips.npz``, ``tokenizer.ckpt``, ``tokenizer.log``, ``tokenizer/``.
+        folder: of everything the run writes: ``clips.npz``, ``tokenizer.ckpt``, ``tokenizer.log``,
+            ``logs/`` for TensorBoard, ``tokenizer/``.
         data: folder of motion files, or None for made-up motions.
         held_out: folder of motion files to measure on, or None for a share of the data.
         device: ``cpu`` or ``cuda``.
@@ -301,8 +303,9 @@ def train_tokens(run: TokenRun) -> tuple[bool, MotionTokenizer, Reconstruction |
     train, held_out = _clips(run)
     model = new_training(run.config, train)
     device = torch.device(run.device)
-    model.to(device)
-    loop = Loop(model, run.config.loop, run.folder / CHECKPOINT)
+    # Codes are averages of latents, which need all of float32.
+    config = replace(run.config.loop, precision="no")
+    loop = Loop(model, config, run.folder / CHECKPOINT, new_accelerator(device, "no", run.folder / "logs"))
     loop.resume()
     windows = Windows(train, run.config.data.window)
     loss = TokenLoss(windows, run.config.loss, run.config.loop.batch, device)

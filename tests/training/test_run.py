@@ -12,17 +12,21 @@ from maquette.backend.cli import main
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
+from maquette.backend.models.registry import model_spec
 from maquette.backend.training import data as data_module
+from maquette.backend.training.checkpoint import read_checkpoint
+from maquette.backend.training.config import StartConfig
 from maquette.backend.training.data import HELD_OUT, DataConfig, make_shard
 from maquette.backend.training.dit import (
     DiTLossConfig,
     Latents,
     sample_latents,
 )
-from maquette.backend.training.loop import LoopConfig, step_generator
-from maquette.backend.training.motion_tokens import is_token_run
-from maquette.backend.training.run import PRESETS, Run, RunConfig, TrainingError, export, read_config, train
+from maquette.backend.training.loop import Loop, LoopConfig, step_generator
+from maquette.backend.training.run import Run, RunConfig, TrainingError, export, train
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 
@@ -78,27 +82,120 @@ def test_dit_before_vae_is_refused(toy: Run) -> None:
         train(toy, ("dit",))
 
 
-def test_shipped_config_reads() -> None:
-    for path in PRESETS.glob("*.toml"):
-        if not is_token_run(path):
-            assert read_config(path).dit.steps > 0
+@pytest.fixture
+def tiny(toy: Run) -> Run:
+    """Small networks, with a second loop of the VAE on long clips."""
+    overrides = {"vae": {"block_out_channels": [16, 16, 16], "norm_num_groups": 8}, "transformer": TINY}
+    long = replace(toy.config.dit, batch=1)
+    config = replace(toy.config, overrides=overrides, vae_long=long, vae_long_loss=VAELossConfig(frames=(9,)))
+    return replace(toy, config=config)
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("x", "not a readable"),
-        ('model="isa-nano"\n[vae]\nsteps=1\nbatch=1\nlr=1.0\n[dit]\nsteps=1\n', r"\[dit\] is incomplete"),
-        ('model="isa-nano"\n[vae]\nstep=1\n', r"\[vae\] has no step"),
-        ('model="a"\n[foo]\n', "foo"),
-        ("", "model is missing"),
-    ],
-)
-def test_bad_config_names_the_entry(tmp_path: Path, text: str, named: str) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(TrainingError, match=named):
-        read_config(path)
+def networks(run: Run, folder: Path) -> dict[str, torch.Tensor]:
+    """All weights that a run exports."""
+    export(run, folder)
+    return {
+        f"{part}.{name}": value
+        for part in ("vae", "transformer")
+        for name, value in load_file(folder / part / "diffusion_pytorch_model.safetensors").items()
+    }
+
+
+def test_a_run_in_pieces_is_a_run(tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = ("data", "vae", "dit")
+    assert train(tiny, stages)
+    assert (tiny.folder / "vae_long.ckpt").exists()
+    pieces = replace(tiny, folder=tmp_path / "pieces")
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "data").symlink_to(tiny.folder / "data")
+
+    def one_step(loop: Loop, until: float | None) -> bool:
+        return loop.step > first.setdefault(loop, loop.step)
+
+    monkeypatch.setattr(Loop, "_agree", one_step)
+    count = 0
+    first: dict[Loop, int] = {}
+    while not train(pieces, stages):
+        first.clear()
+        count += 1
+    assert count == 3  # two steps a loop: one stop in each of the three
+    whole, part = networks(tiny, tmp_path / "a"), networks(pieces, tmp_path / "b")
+    assert whole.keys() == part.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, part[name]), name
+    pictures = {}
+    for name in ("vae", "vae_long", "dit"):
+        events = EventAccumulator(str(tiny.folder / "logs" / name))
+        events.Reload()
+        pictures[name] = events.Tags()["images"]
+    assert pictures == {
+        "vae": ["clip above rebuilt"],
+        "vae_long": ["clip above rebuilt"],
+        "dit": ["true above made, 1 character(s)", "true above made, 2 character(s)"],
+    }
+
+
+def test_the_long_loop_begins_with_the_averages_of_the_first(tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny, ("data",))
+    seen = {}
+
+    def look(loop: Loop, *_: object) -> bool:
+        seen[loop.checkpoint.stem] = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+        if loop.checkpoint.stem == "vae_long":
+            assert all(torch.equal(loop.ema.weights[n], p) for n, p in seen["vae_long"].items())
+            return False
+        return run(loop, *_)
+
+    run = Loop.run
+    monkeypatch.setattr(Loop, "run", look)
+    assert not train(tiny, ("vae",))
+    averages = read_checkpoint(tiny.folder / "vae.ckpt")["ema"]
+    assert averages.keys() == seen["vae_long"].keys()
+    assert all(torch.equal(averages[name], value) for name, value in seen["vae_long"].items())
+    assert not all(torch.equal(averages[name], value) for name, value in seen["vae"].items())
+    assert not (tiny.folder / "vae").exists()
+
+
+def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(tiny, ("data", "vae", "dit"))
+    published = networks(tiny, tmp_path / "published")
+    spec = replace(model_spec("isa-nano"), folder=tmp_path / "published")
+    monkeypatch.setattr("maquette.backend.training.config.model_spec", lambda _: spec)
+    started = {}
+
+    def look(loop: Loop, *_: object) -> bool:
+        started.update({f"{loop.checkpoint.stem}.{n}": p.detach().clone() for n, p in loop.model.named_parameters()})
+        assert all(torch.equal(loop.ema.weights[n], p) for n, p in loop.model.named_parameters())
+        return False
+
+    monkeypatch.setattr(Loop, "run", look)
+    start = StartConfig(vae=True, dit=True)
+    again = replace(tiny, folder=tmp_path / "again", config=replace(tiny.config, start=start))
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "data").symlink_to(tiny.folder / "data")
+    assert not train(again, ("vae",))
+    # Without a loop of its own the VAE stays as it is published.
+    kept = replace(again, config=replace(again.config, vae=None, vae_long=None))
+    assert train(kept, ("vae",))
+    assert not train(kept, ("dit",))
+    for name, value in started.items():
+        part, _, key = name.partition(".")
+        wanted = published[f"{'vae' if part == 'vae' else 'transformer'}.{key}"]
+        torch.testing.assert_close(value, wanted.float(), rtol=0, atol=0)
+    vae = AutoencoderKLISA.from_pretrained(tmp_path / "again" / "vae", local_files_only=True)
+    assert all(torch.equal(p, published[f"vae.{n}"].float()) for n, p in vae.named_parameters())
+
+
+def test_published_weights_that_do_not_fit_are_named(tiny: Run) -> None:
+    train(tiny, ("data",))
+    run = replace(tiny, config=replace(tiny.config, start=StartConfig(vae=True)))
+    with pytest.raises(TrainingError, match=r"\[start\] vae = true: .*isa-nano holds no weights that fit this run"):
+        train(run, ("vae",))
+
+
+def test_overridden_networks_never_replace_published_ones(tiny: Run) -> None:
+    with pytest.raises(TrainingError, match="--export-to"):
+        export(tiny)
 
 
 def test_shards_never_meet_the_held_out_seeds(tmp_path: Path, small_shards: None) -> None:
