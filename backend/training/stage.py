@@ -98,16 +98,16 @@ def clear_of(place: Surroundings, vertices: np.ndarray, margin: float = 0.15) ->
 
 
 def _rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Camera positions (T,1,1,3) and ray directions (T,H,W,3), unnormalised, in the world."""
+    """Camera positions (T,3), and unit rays (3,T,H,W) through the pixels' centres, in the world."""
     device = viewmats.device
-    v, u = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
-    )
-    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).reshape(-1, 3)
     rotation = viewmats[:, :3, :3]
-    directions = pixels @ (rotation.transpose(1, 2) @ torch.linalg.inv(Ks)).transpose(1, 2)
     eye = -(rotation.transpose(1, 2) @ viewmats[:, :3, 3:])[..., 0]
-    return eye[:, None, None], directions.view(-1, height, width, 3)
+    # Each component is linear in the pixel.
+    across, down, constant = (rotation.transpose(1, 2) @ torch.linalg.inv(Ks)).permute(2, 1, 0)[..., None, None]
+    u = torch.arange(width, device=device) + 0.5
+    v = (torch.arange(height, device=device) + 0.5)[:, None]
+    rays = across * u + (down * v + constant)
+    return eye, rays / torch.linalg.vector_norm(rays, dim=0)
 
 
 def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach: float = 2.4) -> Tensor:
@@ -127,24 +127,25 @@ def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach:
 
 
 def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Metres along unit rays (T,H,W,3) to the wall, infinite where there is none, and metres along the wall there."""
+    """Metres along unit rays (3,T,H,W) to the wall, infinite where there is none, and metres along the wall there."""
     if place.wall is None:
-        none = torch.full(rays.shape[:-1], torch.inf, device=rays.device)
+        none = torch.full(rays.shape[1:], torch.inf, device=rays.device)
         return none, torch.zeros_like(none)
     angle, distance = float(place.wall_at[0]), float(place.wall_at[1])
-    normal = rays.new_tensor([np.cos(angle), np.sin(angle), 0.0])
-    sideways = rays.new_tensor([-np.sin(angle), np.cos(angle), 0.0])
-    approach = (rays * normal).sum(-1)
-    t = (distance - (eye * normal).sum(-1)) / torch.where(approach.abs() < 1e-6, 1e-6, approach)
-    along = ((eye + rays * t[..., None]) * sideways).sum(-1)
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    approach = c * rays[0] + s * rays[1]
+    gap = distance - (c * eye[:, 0] + s * eye[:, 1])
+    t = gap[:, None, None] / torch.where(approach.abs() < 1e-6, 1e-6, approach)
+    start = c * eye[:, 1] - s * eye[:, 0]
+    along = start[:, None, None] + (c * rays[1] - s * rays[0]) * t
     return torch.where(t > 0.05, t, torch.inf), along
 
 
 def _floor_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> Tensor:
-    """Metres along unit rays (T,H,W,3) to the floor, infinite where there is none."""
+    """Metres along unit rays (3,T,H,W) to the floor, infinite where there is none."""
     if place.floor is None:
-        return torch.full(rays.shape[:-1], torch.inf, device=rays.device)
-    t = -eye[..., 2] / torch.where(rays[..., 2].abs() < 1e-6, 1e-6, rays[..., 2])
+        return torch.full(rays.shape[1:], torch.inf, device=rays.device)
+    t = -eye[:, 2, None, None] / torch.where(rays[2].abs() < 1e-6, 1e-6, rays[2])
     return torch.where(t > 0.02, t, torch.inf)
 
 
@@ -158,53 +159,74 @@ def surroundings_hits(
         infinite for the sky.
     """
     eye, rays = _rays(viewmats, Ks, height, width)
-    rays = torch.nn.functional.normalize(rays, dim=-1)
     wall, _ = _wall_hits(place, eye, rays)
-    return eye, rays, torch.minimum(wall, _floor_hits(place, eye, rays))
+    return eye[:, None, None], rays.permute(1, 2, 3, 0), torch.minimum(wall, _floor_hits(place, eye, rays))
 
 
 def draw_surroundings(
     place: Surroundings, viewmats: Tensor, Ks: Tensor, height: int, width: int, vertices: Tensor | None = None
-) -> Tensor:
-    """Picture of the surroundings, (T,H,W,3) float32 in [0,1]; with ``vertices`` (T,V,3), their shadow on the floor."""
-    device = viewmats.device
+) -> tuple[Tensor, Tensor]:
+    """Pictures of the surroundings, empty and with the shadow of bodies.
 
-    def colour(values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=device)
+    Args:
+        viewmats: (T,4,4); Ks: (T,3,3); only the first of each is drawn when nothing moves.
+        vertices: (T,V,3) of the bodies; without them both pictures are the same.
 
-    eye, rays = _rays(viewmats, Ks, height, width)
+    Returns:
+        (T,H,W,3) float32 in [0,1] each; (1,H,W,3) where nothing changes.
+    """
+
+    def colour(values: np.ndarray) -> list[float]:
+        return [float(value) for value in values]
+
+    if bool((viewmats == viewmats[:1]).all() and (Ks == Ks[:1]).all()):
+        views, lenses = viewmats[:1], Ks[:1]
+    else:
+        views, lenses = viewmats, Ks
     if place.floor is None and place.wall is None and np.array_equal(place.sky[0], place.sky[1]):
-        return colour(place.sky[0]).expand(*rays.shape)
-    rays = torch.nn.functional.normalize(rays, dim=-1)
-    lift = (rays[..., 2:] * 1.6).clamp(0, 1)
-    sky = colour(place.sky)
-    image = sky[0] * (1 - lift) + sky[1] * lift
+        plain = viewmats.new_tensor(place.sky[0]).expand(1, height, width, 3)
+        return plain, plain
+    eye, rays = _rays(views, lenses, height, width)
+    lift = (rays[2] * 1.6).clamp(0, 1)
     wall, along = _wall_hits(place, eye, rays)
-    if place.wall is not None:
-        odd = (torch.floor(along / place.stripe) % 2 == 1)[..., None]
-        stripes = torch.where(odd, colour(place.wall[1]), colour(place.wall[0]))
-        image = torch.where(torch.isfinite(wall)[..., None], stripes, image)
+    image = torch.empty(*lift.shape, 3, device=lift.device)
+    horizon, overhead = colour(place.sky[0]), colour(place.sky[1])
+    at_wall = torch.isfinite(wall) if place.wall is not None else None
+    hit = ground = None
+    fade = odd_field = lift
     if place.floor is not None:
         t = _floor_hits(place, eye, rays)
         hit = t < wall
         t = torch.where(hit, t, 0.0)
-        ground = (eye + rays * t[..., None])[..., :2]
+        ground = [eye[:, k, None, None] + rays[k] * t for k in range(2)]
         c, s = float(np.cos(place.turn)), float(np.sin(place.turn))
-        a = torch.floor((c * ground[..., 0] + s * ground[..., 1]) / place.tile)
-        b = torch.floor((-s * ground[..., 0] + c * ground[..., 1]) / place.tile)
-        odd = ((a + b) % 2 == 1)[..., None]
-        fields = torch.where(odd, colour(place.floor[1]), colour(place.floor[0]))
-        fade = torch.exp(-place.haze * t.clamp(0, 60))[..., None]
-        fields = fields * fade + sky[0] * (1 - fade)
-        if vertices is not None and place.shadow > 0:
-            towards = world_light(place, viewmats)
-            grid = (ground / 2.4).clamp(-2, 2)
-            dark = torch.nn.functional.grid_sample(
-                _shadow_map(vertices, towards), grid, padding_mode="zeros", align_corners=False
-            )[:, 0]
-            fields = fields * (1 - place.shadow * dark[..., None])
-        image = torch.where(hit[..., None], fields, image)
-    return image.clamp(0, 1)
+        a = torch.floor((c * ground[0] + s * ground[1]) / place.tile)
+        b = torch.floor((c * ground[1] - s * ground[0]) / place.tile)
+        odd_field = (a + b) % 2 == 1
+        fade = torch.exp(-place.haze * t.clamp(0, 60))
+    odd_stripe = torch.floor(along / place.stripe) % 2 == 1 if place.wall is not None else lift
+    for k in range(3):
+        plane = horizon[k] + (overhead[k] - horizon[k]) * lift
+        if at_wall is not None and place.wall is not None:
+            plane = torch.where(at_wall, torch.where(odd_stripe, *_pair(place.wall[:, k])), plane)
+        if hit is not None and place.floor is not None:
+            field = torch.where(odd_field, *_pair(place.floor[:, k])) * fade + horizon[k] * (1 - fade)
+            plane = torch.where(hit, field, plane)
+        image[..., k] = plane.clamp(0, 1)
+    if vertices is None or place.shadow <= 0 or hit is None or ground is None:
+        return image, image
+    frames = len(vertices)
+    grid = (torch.stack(ground, dim=-1) / 2.4).clamp(-2, 2).expand(frames, -1, -1, -1)
+    dark = torch.nn.functional.grid_sample(
+        _shadow_map(vertices, world_light(place, viewmats)), grid, padding_mode="zeros", align_corners=False
+    )[:, 0]
+    light = 1 - place.shadow * torch.where(hit, dark, 0.0)
+    return image, image * light[..., None]
+
+
+def _pair(values: np.ndarray) -> tuple[float, float]:
+    """The second and the first of two values, as ``torch.where`` wants them for what is odd and what is not."""
+    return float(values[1]), float(values[0])
 
 
 def world_light(place: Surroundings, viewmats: Tensor) -> Tensor:

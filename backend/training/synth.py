@@ -137,17 +137,10 @@ class _Take:
 
 def _box(image: Tensor) -> Tensor:
     """Average SUPERSAMPLING x SUPERSAMPLING squares of (T,H,W,D)."""
+    frames, height, width, depth = image.shape
     s = SUPERSAMPLING
-    total = sum(image[:, i::s, j::s] for i in range(s) for j in range(s))
-    assert isinstance(total, Tensor)
-    return total / s**2
-
-
-def _empty(place: Surroundings, viewmats: Tensor, Ks: Tensor, side: int, vertices: Tensor | None) -> Tensor:
-    """The surroundings, (T,H,W,3) or (1,H,W,3) when nothing changes."""
-    if vertices is None and bool((viewmats == viewmats[:1]).all() and (Ks == Ks[:1]).all()):
-        viewmats, Ks = viewmats[:1], Ks[:1]
-    return draw_surroundings(place, viewmats, Ks, side, side, vertices)
+    rows = image.contiguous().view(frames, height // s, s, width * depth).sum(2)
+    return rows.view(frames, height // s, width // s, s, depth).sum(3) / s**2
 
 
 def _draw(
@@ -173,14 +166,14 @@ def _draw(
     colours = torch.as_tensor(np.concatenate([a.colours for a in actors]), device=device)
 
     raster = rasterise(everybody, faces, view, K, side, side)
-    empty = _empty(place, view, K, side, None)
-    shadowed = place.shadow > 0 and place.floor is not None
-    scene = _empty(place, view, K, side, everybody) if shadowed else empty
+    empty, scene = draw_surroundings(place, view, K, side, side, everybody)
     flat = scene.expand(frames, side, side, 3).reshape(-1, 3).clone()
-    frame = raster.index // side**2
-    light = world_light(place, view)[frame, 0]
-    normal = torch.nn.functional.normalize(raster.interpolate(normals, faces), dim=-1)
-    flat[raster.index] = shade(place, raster.interpolate(colours, faces), normal, light)
+    light = world_light(place, view)[raster.index // side**2, 0]
+    # Colours and normals in one go.
+    painted = torch.cat([colours.expand(frames, -1, -1), normals], dim=-1)
+    found = raster.interpolate(painted, faces)
+    normal = torch.nn.functional.normalize(found[:, 3:], dim=-1)
+    flat[raster.index] = shade(place, found[:, :3], normal, light)
     cover = torch.isfinite(raster.depth).float()[..., None]
     image = _box(flat.view(frames, side, side, 3))
     return _Take(
