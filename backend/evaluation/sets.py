@@ -17,26 +17,33 @@ from ..training.synth import Sample, make_sample
 REAL = HELD_OUT + 500_000_000
 """Seeds of the surroundings, looks and cameras of real motions."""
 
-_PAIRS = 4
-"""Every so many shots has two characters."""
+_PAIRS, _TRIOS = 4, 8
+"""Every so many shots has two characters, every so many three."""
 
 
 class SetError(ValueError):
     """A set that cannot be made; the message says what to change."""
 
 
-def held_out(count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
+def held_out(count: int, frames: int, size: int, points: int = 128, maps: bool = False) -> list[Sample]:
     """Shots of fixed seeds that training never draws: identities, motions and cameras are all new.
 
-    Every fourth has two characters, who may hide each other.
+    Every fourth has two characters, who may hide each other, but every eighth has three.
 
     Args:
         frames, size, points: T, H = W and N of every shot.
+        maps: also draw normals and canonical coordinates.
     """
     return [
-        make_sample(HELD_OUT + i, frames, size, points, 2 if i % _PAIRS == _PAIRS - 1 else 1, truth=True)
-        for i in range(count)
+        make_sample(HELD_OUT + i, frames, size, points, _characters(i), truth=True, maps=maps) for i in range(count)
     ]
+
+
+def _characters(index: int) -> int:
+    """How many characters the ``index``-th held-out shot has."""
+    if index % _TRIOS == _TRIOS - 1:
+        return 3
+    return 2 if index % _PAIRS == _PAIRS - 1 else 1
 
 
 def real_motions(folder: Path, count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
@@ -76,6 +83,7 @@ def _window(source: BodyMotion):
 
 def describe(samples: Sequence[Sample]) -> str:
     """The set in words."""
-    pairs = sum(len(sample.points) > 1 for sample in samples)
+    pairs, trios = (sum(len(sample.points) == count for sample in samples) for count in (2, 3))
     frames, height, width = samples[0].mask.shape
-    return f"{len(samples)} shots of {frames} frames, {width} x {height}, {pairs} with two characters"
+    cast = f"{pairs} with two characters" + (f", {trios} with three" if trios else "")
+    return f"{len(samples)} shots of {frames} frames, {width} x {height}, {cast}"

@@ -46,14 +46,17 @@ def run_synth(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} {getattr(args, name)}: choose at least {least}")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     args.output.mkdir(parents=True, exist_ok=True)
-    made = 0.0
+    made = written = 0.0
     for seed in tqdm(range(args.seed, args.seed + args.count), desc="synthetic shots", file=sys.stderr):
         started = time.monotonic()
         sample = make_sample(seed, args.frames, args.size, args.points, args.characters, device, truth=True)
-        made += time.monotonic() - started
+        finished = time.monotonic()
         write_sample(sample, args.output / f"{seed:010d}")
+        made += finished - started
+        written += time.monotonic() - finished
     frames = args.count * args.frames
-    print(f"{args.output}: {args.count} shots, {frames / max(made, 1e-9):.1f} frames a second on {device}")
+    making, writing = (frames / max(seconds, 1e-9) for seconds in (made, written))
+    print(f"{args.output}: {args.count} shots; made {making:.1f} frames a second on {device}, written {writing:.1f}")
     return 0
 
 

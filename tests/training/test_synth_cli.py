@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from maquette.backend.cli import main
@@ -13,7 +15,7 @@ def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
     out = tmp_path / "set"
     words = ["synth", "--seed", "5", "--count", "2", "--frames", "5", "--size", "48", "--points", "32", "-o", str(out)]
     assert main(words) == 0
-    assert "frames a second on" in capsys.readouterr().out
+    assert re.search(r"2 shots; made [\d.]+ frames a second on \w+, written [\d.]+\n", capsys.readouterr().out)
     assert sorted(path.name for path in out.iterdir()) == sorted(
         f"{seed:010d}.{ending}" for seed in (5, 6) for ending in ("shot", "mp4", "npz")
     )
