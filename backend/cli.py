@@ -1,4 +1,4 @@
-"""The command line: ``maquette serve | render | inspect | train | models``."""
+"""The command line: ``maquette serve | render | inspect | train | models | ...``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _COMMANDS = {
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
     "synth": ("training.synth_cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),
+    "ablate": ("training.ablation_cli", "add_ablate_parser", "measure what interspatial attention is worth"),
     "models": ("models.weights.cli", "add_models_parser", "list the models; add, check and remove published weights"),
 }
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the

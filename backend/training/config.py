@@ -122,7 +122,7 @@ def read_config(path: Path) -> RunConfig:
         if not isinstance(entries, dict):
             hint = f' or start = "{PUBLISHED}"' if name == "start" else ""
             raise TrainingError(f"{path}: {name} = {entries!r} is no section; write [{name}]{hint}")
-        sections[name] = _section(kind, entries, name, path)
+        sections[name] = read_section(kind, entries, name, path)
     if sections["vae"] is None and "vae_long" in sections:
         raise TrainingError(f"{path}: [vae_long] goes on from [vae], which is missing")
     overrides = _overrides(table.get("overrides", {}), path)
@@ -134,7 +134,8 @@ def _starts_from_published_vae(table: dict[str, Any]) -> bool:
     return isinstance(start, dict) and start.get("vae") is True
 
 
-def _section(kind: type[Section], table: dict[str, Any], name: str, path: Path) -> Section:
+def read_section(kind: type[Section], table: dict[str, Any], name: str, path: Path) -> Section:
+    """A section [name] of a file as its dataclass. Raises TrainingError that names the entry at fault."""
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(table) - set(known)):
         raise TrainingError(f"{path}: [{name}] has no {', '.join(unknown)}; choose from {', '.join(sorted(known))}")

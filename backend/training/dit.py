@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from ..models.isa.conditions import keep_points, random_drops
 from ..models.isa.inputs import ISAInputs
 from ..models.isa.transformer import ISATransformer3DModel
-from .encode import encode_data, encode_shard, unpack
+from .encode import unpack
 from .errors import TrainingError
 
 __all__ = [
     "DiTLoss",
     "DiTLossConfig",
     "Latents",
+    "draw_point_counts",
     "draw_times",
-    "encode_data",
-    "encode_shard",
+    "flow_loss",
     "sample_latents",
 ]
 
@@ -134,6 +134,26 @@ def draw_point_counts(count: int, points: int, config: DiTLossConfig, generator:
     return torch.where(choose, fewer, points)
 
 
+def flow_loss(
+    flow: Tensor, clean: Tensor, noise: Tensor, times: Tensor, cover: Tensor, config: DiTLossConfig
+) -> tuple[Tensor, Tensor]:
+    """What the DiT minimises, and its error where bodies are.
+
+    Args:
+        flow: (B,16,L,h,w) predicted ``e - x_0``. clean, noise: the same shape, x_0 and e.
+        times: (B,). cover: (B,L,h,w) share of each latent pixel that bodies cover.
+
+    Returns:
+        Scalars: the weighted mean squared error, and the plain one of the covered parts.
+    """
+    t = times.view(-1, 1, 1, 1, 1)
+    # t times the error of the flow is the error of the clean latents that it implies.
+    error = (t * (flow.float() - (noise - clean))).square() / t.clamp(min=config.least_time).square()
+    weight = 1 + config.figure_weight * cover[:, None]
+    figure = (error * cover[:, None]).sum() / (cover.sum() * clean.shape[1]).clamp(min=1)
+    return (error * weight).mean() / weight.mean(), figure
+
+
 class DiTLoss:
     """Flow matching on the error of the flow ``e - x_0`` (diffusers' sign), weighted towards the figure."""
 
@@ -174,7 +194,6 @@ class DiTLoss:
             The loss, and the figure ``figure``: mean squared error of the clean latents where bodies are.
         """
         assert isinstance(model, ISATransformer3DModel)
-        config = self.config
         clean, noise, times, cover, inputs = self.draw(step, generator)
         t = times.view(-1, 1, 1, 1, 1)
         noisy = (1 - t) * clean + t * noise
@@ -185,13 +204,8 @@ class DiTLoss:
             flow = torch.func.functional_call(model, weights, arguments, {"return_dict": False})[0]
         else:
             flow = model(*arguments, return_dict=False)[0]
-        # t times the error of the flow is the error of the clean latents that it implies.
-        error = (t * (flow.float() - (noise - clean))).square() / t.clamp(min=config.least_time).square()
-        weight = 1 + config.figure_weight * cover[:, None]
-        loss = (error * weight).mean() / weight.mean()
-        with torch.no_grad():
-            figure = (error * cover[:, None]).sum() / (cover.sum() * clean.shape[1]).clamp(min=1)
-        return loss, {"figure": figure}
+        loss, figure = flow_loss(flow, clean, noise, times, cover, self.config)
+        return loss, {"figure": figure.detach()}
 
 
 @torch.no_grad()
