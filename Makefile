@@ -5,11 +5,15 @@ BLENDER := .venv-blender/bin/python
 BLENDER_5 := .venv-blender-5.2/bin/python
 BLENDER_EXT = $(firstword $(wildcard .venv-blender/lib/python*/site-packages/bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py))
 MOTION ?=
+MOTIONS ?=
+BACKBONES ?=
+SHOTS ?= 48
+TABLE_SHOTS ?= 8
 
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body train clean
+.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report train clean
 
 setup:
 	@tools/setup.sh
@@ -61,6 +65,13 @@ extension: setup
 body: setup
 	$(BACKEND) -m pip install --quiet --disable-pip-version-check -e '.[body]'
 	$(BACKEND) tools/make_body.py
+
+# Everything under docs/evaluation. Finished shots are kept in runs/report: the same command goes on after a stop.
+EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $(BACKBONES),--backbones "$(BACKBONES)")
+
+report: setup
+	$(EVALUATE) --shots $(SHOTS) --table-shots $(TABLE_SHOTS) --steps 4 8 16 30 --guidance 1 1.5 2 3 -o docs/evaluation
+	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
 
 train: setup
 	$(BACKEND) -m maquette.backend.cli train nano --resume

@@ -40,6 +40,7 @@ STAGES = {
     "Reading the shot": 8,
     "Generating": 30,
     "Rendering the body": 8,
+    "Reading the surfaces": 3,
     "Saving the scene": 2,
     "Measuring": 6,
 }
@@ -217,6 +218,19 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
                 bar.update(done / (3 * FRAMES))
 
 
+def capture_surfaces(bpy: ModuleType, package: str) -> None:
+    """Write ``demo.shot`` with every mesh of the scene as it moves: from it follows what each pixel shows, and where
+    that goes next."""
+    capture = importlib.import_module(f"{package}.scene.capture")
+    wants = importlib.import_module(f"{package}.scene.capture_wants").Wants(keypoints=False, tracks=False)
+    settings = bpy.context.scene.maquette
+    background, settings.background = settings.background, "NONE"
+    try:
+        capture.capture_shot(bpy.context, wants=wants).save(WORK / "demo.shot")
+    finally:
+        settings.background = background
+
+
 def measure() -> dict:
     """Compare what was made with what was rendered, in the backend's environment."""
     done = subprocess.run(
@@ -260,6 +274,9 @@ def perform(motion: Path | None, bar: Progress) -> dict:
             bar.start("Rendering the body")
             with quiet(bar):
                 render_truth(bpy, package, bar)
+            bar.start("Reading the surfaces")
+            with quiet(bar):
+                capture_surfaces(bpy, package)
             bar.start("Saving the scene")
             result = settings.results[settings.active_result]
             shutil.copyfile(bpy.path.abspath(result.filepath), HERE / "shot.mp4")
@@ -274,6 +291,22 @@ def perform(motion: Path | None, bar: Progress) -> dict:
         metrics = measure()
         bar.finish()
     return metrics
+
+
+def table(metrics: dict) -> list[str]:
+    """The metrics as lines for the terminal."""
+    measures = metrics["measures"]
+    lines = [f"{'':16} {'the video':>14} {'the render':>12}"]
+    for name, one in measures.items():
+        made, best = (_figure(one[key]) for key in ("video", "render"))
+        unit = f" {one['unit']}" if one["unit"] and made != "n/a" else ""
+        lines.append(f"{name:16} {made + unit:>14} {best:>12}  {one['about']}")
+    rest = {key: value for key, value in metrics.items() if key != "measures"}
+    return [*lines, "", ", ".join(f"{key} {value}" for key, value in rest.items())]
+
+
+def _figure(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"
 
 
 def save_scene(bpy: ModuleType) -> None:
@@ -302,7 +335,7 @@ def main() -> int:
     except DemoError as error:
         print(f"\n{error}\nThe backend's log and Blender's own messages are in {WORK}", file=sys.stderr)
         return 1
-    print(json.dumps(metrics, indent=2))
+    print("\n".join(table(metrics)))
     print(f"\nWritten: {', '.join(str(HERE / n) for n in ('shot.blend', 'shot.mp4', 'sheet.png', 'metrics.json'))}")
     return 0
 

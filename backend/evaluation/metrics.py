@@ -33,7 +33,8 @@ _GROUP = 4
 
 def ssim(generated: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity of two films (T,H,W,3), frame by frame with the usual 11-pixel Gaussian, then averaged."""
-    a, b = (torch.from_numpy(film).permute(0, 3, 1, 2).float() for film in (generated, truth))
+    # Float64: variances of plain areas are small differences of large squares.
+    a, b = (torch.from_numpy(film).permute(0, 3, 1, 2).double() for film in (generated, truth))
     return float(structural_similarity_index_measure(a, b, data_range=255.0))  # type: ignore[arg-type]
 
 

@@ -1,0 +1,114 @@
+"""``maquette evaluate`` from the command line, and the demo's own use of the measures."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from types import ModuleType
+
+import numpy as np
+import pytest
+from maquette.backend.cli import main
+from maquette.backend.evaluation import sets
+from maquette.backend.evaluation.measures import MEASURES
+from maquette.backend.models import registry
+from maquette.backend.models.engine import Result
+from maquette.backend.training.synth import make_sample
+
+from ..conftest import ROOT
+from .test_backbones import write_alexnet
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"demo_{name}", ROOT / "demo" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Double:
+    """An engine that gives the background back, and counts."""
+
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.made: list[tuple[int, float]] = []
+
+    def generate(self, shot, on_progress, cancelled) -> Result:
+        from maquette.backend.media import background_frames
+
+        self.made.append((shot.settings.steps, shot.settings.guidance))
+        return Result(background_frames(shot, shot.clip.width, shot.clip.height), shot.clip.fps, ())
+
+    def reconstruct(self, film):
+        return film[:, ::-1].copy()
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    found = Double()
+    monkeypatch.setattr(registry, "load_engine", lambda *arguments: found)
+    # Small shots: what is tested here is the command.
+    small = sets.held_out
+    monkeypatch.setattr(sets, "held_out", lambda count, frames, size: small(count, 5, 48, 32))
+    return found
+
+
+def test_a_table_of_settings_that_goes_on(engine, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MAQUETTE_BACKBONES", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    command = ["evaluate", "--shots", "2", "--table-shots", "1", "--steps", "4", "9", "--guidance", "1.5", "2"]
+    command += ["--keep", str(tmp_path / "kept"), "-o", str(tmp_path / "report")]
+    default = registry.model_spec("isa-nano").defaults
+    assert main(command) == 0
+    data = json.loads((tmp_path / "report" / "report.json").read_text())
+    others = {(4, 1.5), (4, 2.0), (9, 1.5), (9, 2.0)} - {(default.steps, default.guidance)}
+    assert len(engine.made) == 2 + len(others)
+    assert (data["runs"][0]["steps"], data["runs"][0]["shots"]) == (default.steps, 2)
+    assert {(run["steps"], run["guidance"]) for run in data["runs"][1:]} == others
+    assert all(run["shots"] == 1 for run in data["runs"][1:])
+    printed = capsys.readouterr()
+    assert "not measured: LPIPS" in printed.err and "Recommended:" in printed.out
+    assert main(command) == 0 and len(engine.made) == 2 + len(others)
+    again = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert again == data
+
+
+def test_a_network_is_taken_from_its_folder(engine, tmp_path, capsys):
+    write_alexnet(tmp_path)
+    assert main(["evaluate", "--shots", "1", "--backbones", str(tmp_path), "-o", str(tmp_path / "report")]) == 0
+    data = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert data["runs"][0]["measures"]["lpips"]["mean"] > 0
+    assert len(data["absent"]) == 1 and data["absent"][0].startswith("FVD: it needs i3d_torchscript.pt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shots", "0"], "--shots 0: choose at least 1"),
+        (["--shots", "4", "--table-shots", "5"], "--table-shots 5: choose 1 to 4"),
+        (["--set", "real"], "needs --motions"),
+        (["--steps", "0"], "--steps 0"),
+        (["--guidance", "0.5"], "--guidance 0.5"),
+        (["--backbones", "/nowhere"], "/nowhere: there is no such folder"),
+    ],
+)
+def test_bad_options_are_said(engine, tmp_path, capsys, options, message):
+    assert main(["evaluate", *options, "-o", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not engine.made
+
+
+def test_the_demo_prints_every_measure_and_why_one_is_absent(tmp_path, monkeypatch):
+    monkeypatch.delenv("MAQUETTE_BACKBONES", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    sample = make_sample(0, 5, 48, 64, 1, truth=True)
+    found = load("measure").measures(np.flip(sample.video, axis=1).copy(), sample)
+    assert set(found) == {one.name for one in MEASURES}
+    assert found["psnr"]["render"] == 99 and found["psnr"]["video"] < 40
+    assert found["swapped"]["about"] == "not measured: there is one character"
+    assert "alexnet" in found["lpips"]["about"] and found["lpips"]["video"] is None
+    lines = load("demo").table({"measures": found, "frames": 5})
+    assert len(lines) == 1 + len(MEASURES) + 2 and lines[-1] == "frames 5"
+    assert all(sum(line.startswith(f"{one.name} ") for line in lines) == 1 for one in MEASURES)
