@@ -47,6 +47,7 @@ bench: setup
 	$(BLENDER) bench/key_import.py
 	$(BLENDER) bench/capture.py
 	$(BACKEND) bench/nano_generation.py
+	$(BACKEND) bench/vae_losses.py
 
 models-table: setup
 	$(BACKEND) tools/models_table.py

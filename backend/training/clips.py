@@ -155,7 +155,8 @@ def translate(clip: np.ndarray, path: np.ndarray) -> np.ndarray:
         ],
         dim=-1,
     )
-    picture = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float()
+    # A copy: a film turned round has negative strides, even where it has one frame only.
+    picture = torch.from_numpy(clip.copy()).permute(0, 3, 1, 2).float()
     moved = F.grid_sample(picture, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return moved.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 

@@ -2,14 +2,17 @@
 
 The features are a small scattering network (Bruna & Mallat 2013, "Invariant scattering convolution networks") with
 the divisive normalisation of early vision (Heeger 1992); they are compared as LPIPS compares its own (Zhang et al.
-2018): normalised to unit length at every place, squared differences, averaged over places and layers.
+2018): normalised to unit length at every place, squared differences, averaged over places and the two layers.
 
 - Layer 1: four orientations of quadrature Morlet filters on three octaves of the luma and two of the chroma, modulus.
+  All channels and octaves at a place are normalised together.
 - Layer 2: the same filters on the normalised luma responses of layer 1, modulus: texture, corners, ends of lines.
 
 It measures structure: it is blind to a uniform shift of brightness and nearly so to small displacements of fine
 texture, and it counts lost or invented detail more than the same squared error spread smoothly. It is no LPIPS: its
 figures are comparable to themselves only.
+
+Where the found picture is exactly flat, the moduli have no slope: it needs a loss of the pixels beside it.
 
 Shape letters: B batch, T frames, n = B*T pictures, H W image, c channels, o orientations.
 """
@@ -22,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LAYERS = 2
 ORIENTATIONS = 4
 OCTAVES = 3
 SMALLEST = 16
@@ -92,7 +96,8 @@ class PerceptualLoss(nn.Module):
         features = self._checked(found)
         if [f.shape for f in features] != [t.shape for t in targets]:
             raise ValueError("two films of different shapes; give two alike (B,3,T,H,W)")
-        return torch.stack([(a - b).square().sum(dim=1).mean() for a, b in zip(features, targets, strict=True)]).mean()
+        differences = [(a - b).square().sum(dim=1).mean() for a, b in zip(features, targets, strict=True)]
+        return torch.stack(differences).sum() / LAYERS
 
     def _checked(self, frames: Tensor) -> list[Tensor]:
         if frames.ndim != 5 or frames.shape[1] != 3 or min(frames.shape[-2:]) < 8:
@@ -101,42 +106,41 @@ class PerceptualLoss(nn.Module):
             return self.features(frames.float())
 
     def features(self, frames: Tensor) -> list[Tensor]:
-        """Both layers' features of frames (B,3,T,H,W) float32: (n,c,H/2,W/2) and (n,c,H/4,W/4)."""
+        """Features of frames (B,3,T,H,W) float32: maps (n,c,h,w) of layer 1, fine to coarse, and then of layer 2."""
         pictures = frames.transpose(1, 2).flatten(0, 1)
         pictures = torch.einsum("dc,nchw->ndhw", self.colours, pictures)
-        first = [self._responses(pictures[:, :1], stride=2)]
-        grid = first[0].shape[-2:]
+        first = [self._responses(pictures[:, :1])]
         for _ in range(OCTAVES - 1):
             if min(pictures.shape[-2:]) < SMALLEST:
                 break
             pictures = F.avg_pool2d(pictures, 2)
             first.append(self._responses(pictures))
-        # Scales are normalised together: each by itself would hide that a blurred picture lacks the finest.
-        lengths = _local_energy(torch.cat([_resize(part, grid) for part in first], dim=1))
-        normal = [part / F.interpolate(lengths, part.shape[-2:], mode="area") for part in first]
-        second = [self._responses(part[:, :ORIENTATIONS], stride=2) for part in normal[:2]]
-        places = second[0].shape[-2:]
-        textures = torch.cat([_resize(part, places) for part in second], dim=1)
-        return [
-            torch.cat([_resize(part, grid) for part in normal], dim=1),
-            textures / _local_energy(textures),
-        ]
+        first = _normalised(first)
+        return first + _normalised([self._responses(part[:, :ORIENTATIONS]) for part in first[:2]])
 
-    def _responses(self, maps: Tensor, stride: int = 1) -> Tensor:
-        """Moduli (n,c*o,h,w) of the filters' responses to each channel of maps (n,c,H,W)."""
+    def _responses(self, maps: Tensor) -> Tensor:
+        """Moduli (n,c*o,H/2,W/2) of the filters' responses to each channel of maps (n,c,H,W), as smooth as to need
+        no more places."""
         n, c, h, w = maps.shape
         padded = F.pad(maps.reshape(n * c, 1, h, w), (_TAPS // 2,) * 4, mode="reflect")
-        waves = F.conv2d(padded, self.bank, stride=stride).unflatten(1, (ORIENTATIONS, 2))
+        waves = F.conv2d(padded, self.bank, stride=2).unflatten(1, (ORIENTATIONS, 2))
         # The small number under the root keeps the gradient finite where nothing answers.
         moduli = (waves.square().sum(dim=2) + _EPSILON**2).sqrt()
         return moduli.unflatten(0, (n, c)).flatten(1, 2)
 
 
-def _local_energy(maps: Tensor) -> Tensor:
-    """Root of the energy (n,1,h,w) of all channels of (n,c,h,w) in 3x3 neighbourhoods, with the floor under it."""
-    energy = F.avg_pool2d(maps.square().sum(dim=1, keepdim=True), 3, 1, padding=1, count_include_pad=False)
-    return (energy + _FLOOR**2).sqrt()
+def _normalised(scales: list[Tensor]) -> list[Tensor]:
+    """Maps (n,c,h,w), fine to coarse, over the root of their energy in all channels, scales and a 3x3 neighbourhood.
 
-
-def _resize(maps: Tensor, size: torch.Size) -> Tensor:
-    return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
+    Scales are normalised together: each by itself would hide that a blurred picture lacks the finest.
+    """
+    finest = scales[0].shape[-2:]
+    energies = [part.square().sum(dim=1, keepdim=True) for part in scales]
+    energy = torch.stack([F.interpolate(e, finest) if e.shape[-2:] != finest else e for e in energies]).sum(dim=0)
+    energy = F.avg_pool2d(energy, 3, 1, padding=1, count_include_pad=False)
+    return [
+        part / (F.adaptive_avg_pool2d(energy, (part.shape[-2], part.shape[-1])) + _FLOOR**2).sqrt()
+        if part.shape[-2:] != finest
+        else part / (energy + _FLOOR**2).sqrt()
+        for part in scales
+    ]

@@ -86,7 +86,7 @@ def _films(run: Run, loss: VAELossConfig, process: int, processes: int) -> Films
     """The shots that one of several processes trains the VAE on; long ones are among them where they are of use."""
     short, long = run.shards(), run.long_shards()
     paths = short[process::processes] or short
-    if loss.dynamic_speed or max(loss.frames + loss.long_frames) > run.config.data.frames:
+    if loss.dynamic_speed or max(loss.frames) > run.config.data.frames:
         paths = paths + (long[process::processes] or long)
     return Films(paths)
 

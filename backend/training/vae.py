@@ -42,8 +42,6 @@ class VAELossConfig:
         latent_noise: largest standard deviation, relative to the latents' own, of noise that the decoder learns to
             put up with, so that it mends the small errors of a diffusion model; each clip gets a share of it.
         frames: lengths of the clips, one a step in turn.
-        long_frames, long_start: these lengths in place of ``frames`` from step ``long_start`` on (the paper's second
-            stage); none keeps ``frames``.
         adversary_start: step at which the adversaries begin to learn and to count.
         adversary_ramp: steps over which their weights then grow from 0.
         adversary_limit: largest factor by which the adversaries' terms are scaled so that, before their weights, they
@@ -65,8 +63,6 @@ class VAELossConfig:
     image_decoding: float = 0.0
     latent_noise: float = 0.0
     frames: tuple[int, ...] = (5, 9)
-    long_frames: tuple[int, ...] = ()
-    long_start: int = 0
     adversary_start: int = 0
     adversary_ramp: int = 0
     adversary_limit: float = 100.0
@@ -90,10 +86,6 @@ class VAELossConfig:
         for name in ("frames", "adversary2d_widths", "adversary3d_widths"):
             if not getattr(self, name):
                 raise TrainingError(f"[vae_loss] {name} is empty; give at least one number")
-
-    def lengths(self, step: int) -> tuple[int, ...]:
-        """The clip lengths in use at a step."""
-        return self.long_frames if self.long_frames and step >= self.long_start else self.frames
 
     def adversary_share(self, step: int) -> float:
         """What the adversaries' weights are multiplied by at a step: 0 before their start, 1 after their ramp."""
@@ -136,15 +128,14 @@ class VAEObjective:
             TrainingError: when the films are too short for a clip, or a length or width does not suit ``vae``.
         """
         self.films, self.config, self.count, self.device = films, config, batch, device
-        for name in ("frames", "long_frames"):
-            for length in getattr(config, name):
-                if length < 1 or (length - 1) % vae.temporal_factor:
-                    raise TrainingError(f"[vae_loss] {name} has {length}; give 1 + multiples of {vae.temporal_factor}")
-                if length > films.longest:
-                    raise TrainingError(
-                        f"[vae_loss] {name} has {length}, but the longest shots have {films.longest} frames; "
-                        "give fewer, or make longer shots ([data] or [long_data] frames)"
-                    )
+        for length in config.frames:
+            if length < 1 or (length - 1) % vae.temporal_factor:
+                raise TrainingError(f"[vae_loss] frames has {length}; give 1 + multiples of {vae.temporal_factor}")
+            if length > films.longest:
+                raise TrainingError(
+                    f"[vae_loss] frames has {length}, but the longest shots have {films.longest} frames; "
+                    "give fewer, or make longer shots ([data] or [long_data] frames)"
+                )
         self.companions: dict[str, nn.Module] = {}
         self.rivals: dict[str, nn.Module] = {}
         self._perceptual = PerceptualLoss().to(device) if config.perceptual else None
@@ -179,8 +170,8 @@ class VAEObjective:
 
     def _turns(self, model: AutoencoderKLISA, step: int, generator: torch.Generator) -> Iterator[Turn]:
         config = self.config
-        lengths = config.lengths(step)
-        x = self.films.batch(self.count, lengths[step % len(lengths)], generator, config.augmentation).to(self.device)
+        length = config.frames[step % len(config.frames)]
+        x = self.films.batch(self.count, length, generator, config.augmentation).to(self.device)
         with autocast(self.device, config.bf16):
             posterior = model.encode(x, return_dict=False)[0]
             mean, deviation = posterior.mean.float(), posterior.std.float()
@@ -251,6 +242,11 @@ def _plain(figure: float | Tensor) -> float | Tensor:
 def _image_decoder(vae: AutoencoderKLISA, widths: tuple[int, ...]) -> nn.Module:
     """The auxiliary image decoder, with levels of other widths than the VAE's where they are given."""
     own, groups = vae.config["block_out_channels"], vae.config["norm_num_groups"]
+    if vae.config["latent_channels"] % vae.temporal_factor:
+        raise TrainingError(
+            f"[vae_loss] image_decoding needs latents that part into {vae.temporal_factor} alike; this VAE's have "
+            f"{vae.config['latent_channels']} channels: leave image_decoding out"
+        )
     if widths and len(widths) != len(own):
         raise TrainingError(f"[vae_loss] image_widths has {len(widths)} numbers; the VAE has {len(own)} levels")
     for width in widths:
