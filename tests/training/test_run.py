@@ -77,6 +77,56 @@ def test_a_present_run_is_not_overwritten(toy: Run, capsys: pytest.CaptureFixtur
     assert (toy.folder / "dit.ckpt").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nano", "--device", "cuda:77"], "--device cuda:77: this machine has"),
+        (["nano", "--workers", "0"], "--workers 0: give at least 1"),
+        (["nano", "--steps", "0"], "--steps 0: give at least 1"),
+        (["nano", "--minutes", "-1"], "--minutes -1.0: give at least 0"),
+        (["nano", "--data", "."], "--data belongs to 'train 4dmot'"),
+        (["4dmot", "--workers", "2"], "trains in one process"),
+    ],
+)
+def test_options_that_cannot_be_are_named(
+    arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments, "--folder", str(tmp_path)]) == 2
+    assert named in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+_TOY = """
+model = "isa-nano"
+data = { frames = 5, size = 64, points = 32, shards = 1, pair_shards = 0 }
+long_data = { frames = 9, size = 64, points = 32, shards = 0, pair_shards = 0 }
+vae = { steps = 9, batch = 1, lr = 1e-4 }
+vae_loss = { frames = [5] }
+dit = { steps = 9, batch = 1, lr = 1e-4 }
+[overrides]
+vae = { block_out_channels = [16, 16, 16], norm_num_groups = 8 }
+transformer = { num_layers = 1, num_attention_heads = 2, attention_head_dim = 16 }
+"""
+
+
+def test_the_command_stops_goes_on_and_exports(
+    tmp_path: Path, small_shards: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "toy.toml").write_text(_TOY)
+    command = ["train", "nano", "--config", str(tmp_path / "toy.toml"), "--folder", str(tmp_path / "run")]
+    command += ["--workers", "1", "--device", "cpu", "--steps", "1"]
+    assert main(command) == 2
+    assert "[overrides] makes other networks than isa-nano's; add --export-to" in capsys.readouterr().err
+    command += ["--export-to", str(tmp_path / "weights")]
+    assert main([*command, "--minutes", "0"]) == 0
+    assert "stopped before the last step; the same command with --resume goes on" in capsys.readouterr().err
+    assert not (tmp_path / "weights").exists()
+    assert main([*command, "--resume"]) == 0
+    assert f"weights written to {tmp_path / 'weights'}" in capsys.readouterr().out
+    assert len([*(tmp_path / "weights").rglob("*.safetensors")]) == 2
+    assert read_checkpoint(tmp_path / "run" / "dit.ckpt")["step"] == 1
+
+
 def test_dit_before_vae_is_refused(toy: Run) -> None:
     with pytest.raises(TrainingError, match="maquette train vae"):
         train(toy, ("dit",))
