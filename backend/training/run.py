@@ -108,6 +108,8 @@ def _vae_loop(run: Run, name: str, config: LoopConfig, loss_config: VAELossConfi
     accelerator = new_accelerator(run.device, config.precision, run.folder / "logs")
     torch.manual_seed(config.seed)
     model = new_vae(run.spec)
+    if not loss_config.train_shortcut:
+        model.freeze_linear_shortcut()
     films = _films(run, loss_config, accelerator.process_index, accelerator.num_processes)
     loss_config = replace(loss_config, bf16=loss_config.bf16 and accelerator.mixed_precision == "bf16")
     loss = VAEObjective(films, loss_config, config.batch, accelerator.device, model)

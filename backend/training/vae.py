@@ -49,7 +49,9 @@ class VAELossConfig:
         adversary_frames: frames of each clip, drawn at random, that the 2D adversary sees; 0 for all.
         adversary2d_widths, adversary3d_widths: channels of the discriminators' layers.
         image_widths: channels of the auxiliary decoder's levels, from the frames inwards; none takes the VAE's own.
-        structured_motion, motion_reach, dynamic_speed: see ``clips.Augmentation``.
+        structured_motion, motion_reach, dynamic_speed, crop, figure_crops: see ``clips.Augmentation``.
+        train_shortcut: train the VAE's linear shortcut as well, where it has one. Principal components are its best
+            value already, and steps of a size that suits the other layers only spoil them.
         bf16: train in bfloat16 autocast.
     """
 
@@ -73,6 +75,9 @@ class VAELossConfig:
     structured_motion: float = 0.0
     motion_reach: float = 0.15
     dynamic_speed: float = 0.0
+    crop: int = 0
+    figure_crops: float = 0.8
+    train_shortcut: bool = False
     bf16: bool = True
 
     def __post_init__(self) -> None:
@@ -80,7 +85,7 @@ class VAELossConfig:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and value < 0:
                 raise TrainingError(f"[vae_loss] {field.name} = {value} must be 0 or more")
-        for name in ("structured_motion", "motion_reach", "dynamic_speed"):
+        for name in ("structured_motion", "motion_reach", "dynamic_speed", "figure_crops"):
             if getattr(self, name) > 1:
                 raise TrainingError(f"[vae_loss] {name} = {getattr(self, name)} is a share; give 0 to 1")
         for name in ("frames", "adversary2d_widths", "adversary3d_widths"):
@@ -95,7 +100,7 @@ class VAELossConfig:
     @property
     def augmentation(self) -> Augmentation:
         """What is done to the clips."""
-        return Augmentation(self.structured_motion, self.motion_reach, self.dynamic_speed)
+        return Augmentation(self.structured_motion, self.motion_reach, self.dynamic_speed, self.crop, self.figure_crops)
 
 
 def gradient_loss(error: Tensor) -> Tensor:
@@ -136,6 +141,13 @@ class VAEObjective:
                     f"[vae_loss] frames has {length}, but the longest shots have {films.longest} frames; "
                     "give fewer, or make longer shots ([data] or [long_data] frames)"
                 )
+        if config.crop % vae.spatial_factor:
+            raise TrainingError(f"[vae_loss] crop = {config.crop}; give a multiple of {vae.spatial_factor}, or 0")
+        smallest = min(min(video.shape[2:4]) for video in films.video)
+        if config.crop > smallest:
+            raise TrainingError(
+                f"[vae_loss] crop = {config.crop}, but the shots are {smallest} pixels; give at most that"
+            )
         self.companions: dict[str, nn.Module] = {}
         self.rivals: dict[str, nn.Module] = {}
         self._perceptual = PerceptualLoss().to(device) if config.perceptual else None

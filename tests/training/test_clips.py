@@ -21,7 +21,9 @@ def shard(path: Path, frames: int, size: int = 16, count: int = 3) -> Path:
     rng = np.random.default_rng(frames)
     video = rng.integers(0, 200, (count, 1, size, size, 3)) + np.arange(frames)[None, :, None, None, None]
     background = np.full((count, frames, size, size, 3), 255)
-    np.savez(path, video=video.astype(np.uint8), background=background.astype(np.uint8))
+    mask = np.zeros((count, frames, size, size), bool)
+    mask[..., 12:14, 3:5] = True
+    np.savez(path, video=video.astype(np.uint8), background=background.astype(np.uint8), mask=mask)
     return path
 
 
@@ -68,6 +70,35 @@ def test_augmentation_off_draws_no_random_numbers(films: Films) -> None:
     films.batch(3, 5, one)
     torch.rand(15, generator=other)
     assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=other))
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), crop=st.sampled_from([4, 8, 16]), share=st.sampled_from([0.0, 0.5, 1.0]))
+def test_crops_are_windows_of_the_films(films: Films, seed: int, crop: int, share: float) -> None:
+    x = films.batch(1, 5, generator(seed), Augmentation(crop=crop, figure_crops=share))
+    assert x.shape == (1, 3, 5, crop, crop)
+    clip = x[0].add(1).mul(127.5).round().byte().permute(1, 2, 3, 0).numpy()[0]
+    if (clip == 255).all():
+        return
+    # Each pixel of these films says where it is; the body's pixels are among them when the window is laid around it.
+    window = np.lib.stride_tricks.sliding_window_view
+    places = [
+        (row, column)
+        for shown in (clip, clip[:, ::-1])
+        for shard in films.video
+        for film in shard
+        for row, column in np.argwhere(
+            (window(film, (film.shape[0], crop, crop, 3))[0, ..., 0, :, :, :, :] == shown).all((-1, -2, -3)).any(-1)
+        )
+    ]
+    assert places
+    if share == 1.0:
+        assert any(12 - crop < row <= 13 and 3 - crop < column <= 4 for row, column in places)
+
+
+def test_crops_larger_than_the_films_are_refused(films: Films) -> None:
+    with pytest.raises(ValueError, match="larger than the films"):
+        films.batch(1, 5, generator(0), Augmentation(crop=24))
 
 
 def test_clips_longer_than_all_films_are_refused(films: Films) -> None:

@@ -67,3 +67,11 @@ def test_gradient_loss_sees_edges_not_levels() -> None:
     edge = flat.clone()
     edge[..., 8:] = 0
     assert float(gradient_loss(edge)) > 0.01
+
+
+def test_frozen_shortcut_is_left_out_of_training() -> None:
+    vae = new_vae(model_spec("isa-nano"))
+    vae.freeze_linear_shortcut()
+    frozen = {name for name, parameter in vae.named_parameters() if not parameter.requires_grad}
+    assert frozen == {f"{side}coder_shortcut.{part}" for side in ("en", "de") for part in ("weight", "bias")}
+    new_vae(model_spec("isa-nano"), linear_shortcut=False).freeze_linear_shortcut()

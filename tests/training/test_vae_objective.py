@@ -72,7 +72,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Films:
         for t, frame in enumerate(clip):
             frame[max(y + t * dy, 0) : y + t * dy + 8, max(x + t * dx, 0) : x + t * dx + 8] = colour
     path = tmp_path_factory.mktemp("films") / "shard.npz"
-    np.savez(path, video=video, background=np.broadcast_to(ramp[:, None], video.shape))
+    mask = np.ones(video.shape[:-1], bool)
+    np.savez(path, video=video, background=np.broadcast_to(ramp[:, None], video.shape), mask=mask)
     return Films([path])
 
 
@@ -215,7 +216,7 @@ def test_image_decoding_makes_sub_latents_carry_their_frames(tmp_path: Path) -> 
     # Every frame is of a colour of its own, so that nothing can be told from its neighbours.
     colours = np.random.default_rng(0).integers(0, 256, (16, 9, 1, 1, 3)).astype(np.uint8)
     video = np.broadcast_to(colours, (16, 9, 8, 8, 3))
-    np.savez(tmp_path / "shard.npz", video=video, background=video)
+    np.savez(tmp_path / "shard.npz", video=video, background=video, mask=np.ones(video.shape[:-1], bool))
     flashes = Films([tmp_path / "shard.npz"])
     vae = network("folded")
     config = replace(PLAIN, frames=(9,), l1=0.0, l2=0.0, gradient=0.0, image_decoding=1.0)
@@ -303,7 +304,12 @@ def test_a_run_trains_with_all_terms_on_short_and_long_shots(films: Films, tmp_p
     (run.folder / "data").mkdir(parents=True)
     for data in (short, long):
         video = films.video[0][:, : data.frames]
-        np.savez(shard_paths(run.folder / "data", data)[0], video=video, background=video)
+        np.savez(
+            shard_paths(run.folder / "data", data)[0],
+            video=video,
+            background=video,
+            mask=np.ones(video.shape[:-1], bool),
+        )
     assert train(run, ("vae",))
     log = torch.load(run.folder / "vae.ckpt", weights_only=True)["figures"]
     assert {"perceptual", "image_decoding", "adversary2d_accuracy", "adversary3d_loss"} <= set(log)
@@ -322,7 +328,12 @@ def test_a_run_starts_from_the_image_vae_its_file_names(tmp_path: Path, monkeypa
     monkeypatch.setattr(Run, "spec", property(lambda _: spec_of()))
     (run.folder / "data").mkdir(parents=True)
     video = np.random.default_rng(0).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)
-    np.savez(shard_paths(run.folder / "data", run.config.data)[0], video=video, background=video)
+    np.savez(
+        shard_paths(run.folder / "data", run.config.data)[0],
+        video=video,
+        background=video,
+        mask=np.ones(video.shape[:-1], bool),
+    )
     assert train(run, ("vae",))
     found = AutoencoderKLISA.from_pretrained(run.folder / "vae").state_dict()
     for name, weight in start_from_image_vae(spec_of(), tmp_path / "image").state_dict().items():

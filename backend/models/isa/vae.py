@@ -149,6 +149,12 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         assert self.encoder.conv_out.bias is not None
         self.encoder.conv_out.bias[half:] = -5.0
 
+    def freeze_linear_shortcut(self) -> None:
+        """Leave the linear shortcut, where there is one, out of training."""
+        for layer in (self.encoder_shortcut, self.decoder_shortcut):
+            if layer is not None:
+                layer.requires_grad_(False)
+
     def _encode_moments(self, x: Tensor, chunk: int | None) -> Tensor:
         latents = self.latent_frames(x.shape[2])
         if chunk is None or chunk >= latents:
