@@ -58,9 +58,9 @@ def config(**loop) -> TokenRunConfig:
 
 
 def test_training_gives_held_out_motions_back_better(tmp_path: Path) -> None:
-    run = TokenRun(config(), tmp_path)
+    run = TokenRun(replace(config(steps=100), data=replace(DATA, clips=30)), tmp_path)
     train, held_out = motion_tokens._clips(run)
-    assert (len(train), len(held_out)) == (8, 2)
+    assert (len(train), len(held_out)) == (24, 6)
     untrained = new_training(run.config, train).eval()
     windows = Windows(train, DATA.window)
     loss = motion_tokens.TokenLoss(windows, run.config.loss, 8, torch.device("cpu"))
