@@ -49,10 +49,10 @@ class Raster:
         corners = faces[self.face]
         if values.ndim == 3:
             frame = self.index // (self.depth.shape[1] * self.depth.shape[2])
-            picked = values[frame[:, None], corners]
-        else:
-            picked = values[corners]
-        return (picked * self.barycentric[..., None]).sum(dim=1)
+            corners = corners + frame[:, None] * values.shape[1]
+            values = values.reshape(-1, values.shape[2])
+        first, second, third = (values.index_select(0, corners[:, k]) * self.barycentric[:, k, None] for k in range(3))
+        return first + second + third
 
 
 def project_torch(points: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
@@ -86,16 +86,14 @@ def rasterise(
         cull: leave out faces that are seen from behind.
         near: metres; what lies closer to the camera's plane is not drawn.
     """
-    buffer, corners = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
+    buffer, corners, start, extent = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
     device, frames, n_faces = vertices.device, vertices.shape[0], faces.shape[0]
     index = torch.nonzero(buffer != _EMPTY).squeeze(1)
     face = buffer[index] & 0xFFFFFFFF
     winner = index // (height * width) * n_faces + face
     pixel = torch.stack([index % width, index // width % height], dim=-1)
-    inverse = _inverse(corners[winner], pixel)
-    # At the pixel's own centre, which is the origin plus a half.
-    weights = (inverse @ torch.tensor([0.5, 0.5, 1.0], device=device)).clamp(min=0)
-    total = weights.sum(dim=-1)
+    weights = _weights(corners, winner, pixel, start, extent).clamp(min=0)
+    total = weights[:, 0] + weights[:, 1] + weights[:, 2]
     depth = torch.full((frames * height * width,), torch.inf, device=device)
     depth[index] = 1.0 / total
     return Raster(depth.view(frames, height, width), index, face, weights / total[:, None])
@@ -112,15 +110,16 @@ def draw_depth(
     near: float = _NEAR,
 ) -> Tensor:
     """Only the depth (T,H,W) of ``rasterise``, for half its time."""
-    buffer, _ = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
+    buffer, *_ = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
     depth = (buffer >> 32).to(torch.int32).view(torch.float32)
     return torch.where(buffer == _EMPTY, torch.inf, depth).view(vertices.shape[0], height, width)
 
 
 def _nearest(
     vertices: Tensor, faces: Tensor, viewmats: Tensor, Ks: Tensor, height: int, width: int, cull: bool, near: float
-) -> tuple[Tensor, Tensor]:
-    """Depth and face of each pixel, packed into int64 (T*H*W,), and the corners (T*F,3,3) as homogeneous pixels."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Depth and face of each pixel, packed into int64 (T*H*W,), and of each face its corners (T*F,3,3) as homogeneous
+    pixels, the first pixel (T*F,2) and the longer side (T*F,) of its bounding box."""
     device = vertices.device
     frames, n_faces = vertices.shape[0], faces.shape[0]
     homogeneous = _camera(vertices, viewmats) @ Ks.transpose(1, 2)
@@ -146,7 +145,30 @@ def _nearest(
     part, origin = _tiles(corners, large, start[large], stop[large])
     for some, at in zip(part.split(_CHUNK // _TILE**2), origin.split(_CHUNK // _TILE**2), strict=True):
         _draw(buffer, corners, some, at, _TILE, n_faces, height, width, near)
-    return buffer, corners
+    return buffer, corners, start, extent
+
+
+def _weights(corners: Tensor, face: Tensor, pixel: Tensor, start: Tensor, extent: Tensor) -> Tensor:
+    """Barycentric / depth (P,3) at the centres of pixels (P,2), each within its own of the faces (N,3,3).
+
+    A small face's matrix serves all of its pixels; in a large one each pixel is its own origin, for precision.
+
+    Args:
+        face: (P,) which face. start: (N,2); extent: (N,) first pixel and longer side of the bounding boxes.
+    """
+    shown = torch.zeros(len(corners), dtype=torch.bool, device=corners.device)
+    shown[face] = True
+    listed = torch.nonzero(shown).squeeze(1)
+    place = torch.empty(len(corners), dtype=torch.int64, device=corners.device)
+    place[listed] = torch.arange(len(listed), device=corners.device)
+    inverse = _inverse(corners[listed], start[listed]).index_select(0, place[face])
+    local = pixel - start[face] + 0.5
+    weights = inverse[..., 0] * local[:, :1] + inverse[..., 1] * local[:, 1:] + inverse[..., 2]
+    large = torch.nonzero(extent[face] > _TILE).squeeze(1)
+    if len(large):
+        own = _inverse(corners[face[large]], pixel[large])
+        weights[large] = own @ torch.tensor([0.5, 0.5, 1.0], device=corners.device)
+    return weights
 
 
 def _camera(points: Tensor, viewmats: Tensor) -> Tensor:
@@ -157,7 +179,7 @@ def _camera(points: Tensor, viewmats: Tensor) -> Tensor:
 def _determinant(corners: Tensor) -> Tensor:
     """(N,) float64 determinants of homogeneous corners (N,3,3): twice the area on the screen times the depths."""
     first, second, third = corners.double().unbind(dim=1)
-    return (first * torch.linalg.cross(second, third)).sum(dim=-1)
+    return (first * torch.linalg.cross(second, third)) @ torch.ones(3, dtype=torch.float64, device=corners.device)
 
 
 def _inverse(corners: Tensor, origin: Tensor) -> Tensor:
@@ -223,11 +245,12 @@ def _draw(
     """Test a ``size`` x ``size`` square at ``origin`` (N,2) per triangle of ``part`` (N,), keep the nearest face."""
     inverse = _inverse(corners[part], origin)
     offsets = torch.arange(size, device=corners.device, dtype=torch.float32)
-    x, y = offsets[None, None, :, None] + 0.5, offsets[None, :, None, None] + 0.5
+    x, y = offsets + 0.5, offsets[:, None] + 0.5
     across, down, constant = inverse[:, None, None].unbind(dim=-1)
-    weights_NSS3 = across * x + down * y + constant
-    inverse_depth = weights_NSS3.sum(dim=-1)
-    inside = (weights_NSS3.amin(dim=-1) >= -_EDGE * inverse_depth) & (inverse_depth > 0)
+    first, second, third = (across[..., k] * x + down[..., k] * y + constant[..., k] for k in range(3))
+    inverse_depth = first + second + third
+    least = torch.minimum(torch.minimum(first, second), third)
+    inside = (least >= -_EDGE * inverse_depth) & (inverse_depth > 0)
     inside &= inverse_depth <= 1.0 / near
     column, row = origin[:, None, 0] + offsets, origin[:, None, 1] + offsets
     inside &= (column < width)[:, None, :] & (row < height)[:, :, None]
@@ -242,8 +265,8 @@ def _draw(
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit normals (T,V,3), area-weighted over the faces (F,3) around each vertex of ``vertices`` (T,V,3)."""
-    corner = vertices[:, faces]
-    normal = torch.linalg.cross(corner[:, :, 1] - corner[:, :, 0], corner[:, :, 2] - corner[:, :, 0])
+    first, second, third = (vertices.index_select(1, faces[:, k]) for k in range(3))
+    normal = torch.linalg.cross(second - first, third - first)
     total = torch.zeros_like(vertices)
     for k in range(3):
         total.index_add_(1, faces[:, k], normal)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shot.cameras import look_at
+from ..shot.cameras import look_at, project
 
 MOVES = ("static", "orbit", "dolly", "crane", "push_in", "dolly_zoom", "handheld", "random")
 _MOVE_WEIGHTS = (0.21, 0.29, 0.11, 0.09, 0.1, 0.06, 0.07, 0.07)
 _CLOSEST, _FARTHEST = 0.5, 2.4
 """Bounds of a moving camera's distance, as shares of the distance that it was framed at."""
+
+
+_HELD = 0.3
+"""Least share of the bodies that every frame should show."""
 
 
 def random_camera(
@@ -28,7 +32,7 @@ def random_camera(
     crowd: bool = False,
     move: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A camera move around posed bodies.
+    """A camera move around posed bodies; one that loses them is drawn again, three times at most.
 
     Args:
         vertices: (T,V,3) world.
@@ -39,6 +43,28 @@ def random_camera(
     Returns:
         viewmats (T,4,4) world to OpenCV camera and Ks (T,3,3) in pixels, both float32.
     """
+    thin = vertices[:, ::23]
+    viewmats, Ks = _camera(rng, vertices, fps, width, height, toward, crowd, move)
+    for _ in range(3):
+        uv, depth = project(thin, viewmats, Ks)
+        shown = ((uv >= 0) & (uv < (width, height))).all(axis=-1) & (depth > 0)
+        if shown.mean(axis=1).min() >= _HELD:
+            break
+        viewmats, Ks = _camera(rng, vertices, fps, width, height, toward, crowd, move)
+    return viewmats, Ks
+
+
+def _camera(
+    rng: np.random.Generator,
+    vertices: np.ndarray,
+    fps: float,
+    width: int,
+    height: int,
+    toward: float | None,
+    crowd: bool,
+    move: str | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One camera move, as ``random_camera`` describes it."""
     frames = vertices.shape[0]
     focal = rng.uniform(24, 85) / 36 * width
     azimuth = rng.uniform(-np.pi, np.pi) if toward is None else toward

@@ -107,7 +107,7 @@ def _rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor
     u = torch.arange(width, device=device) + 0.5
     v = (torch.arange(height, device=device) + 0.5)[:, None]
     rays = across * u + (down * v + constant)
-    return eye, rays / torch.linalg.vector_norm(rays, dim=0)
+    return eye, rays * torch.rsqrt(rays[0] * rays[0] + rays[1] * rays[1] + rays[2] * rays[2])
 
 
 def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach: float = 2.4) -> Tensor:
@@ -239,6 +239,7 @@ def world_light(place: Surroundings, viewmats: Tensor) -> Tensor:
 
 def shade(place: Surroundings, colours: Tensor, normals: Tensor, light: Tensor) -> Tensor:
     """Soft studio shading of ``colours`` (P,3) with unit ``normals`` (P,3) under ``light`` (P,3): (P,3) in [0,1]."""
-    facing = (normals * light).sum(-1, keepdim=True)
+    lit = normals * light
+    facing = lit[:, :1] + lit[:, 1:2] + lit[:, 2:]
     wrapped = ((facing + 0.35) / 1.35).clamp(min=0)
     return (colours * (place.ambient + (1.08 - place.ambient) * wrapped)).clamp(0, 1)

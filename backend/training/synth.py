@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
@@ -139,8 +139,9 @@ def _box(image: Tensor) -> Tensor:
     """Average SUPERSAMPLING x SUPERSAMPLING squares of (T,H,W,D)."""
     frames, height, width, depth = image.shape
     s = SUPERSAMPLING
-    rows = image.contiguous().view(frames, height // s, s, width * depth).sum(2)
-    return rows.view(frames, height // s, width // s, s, depth).sum(3) / s**2
+    # Adding slices is several times as fast as a reduction over two.
+    rows = reduce(torch.add, image.reshape(frames, height // s, s, width * depth).unbind(2))
+    return reduce(torch.add, rows.view(frames, height // s, width // s, s, depth).unbind(3)) / s**2
 
 
 def _draw(
@@ -172,7 +173,7 @@ def _draw(
     # Colours and normals in one go.
     painted = torch.cat([colours.expand(frames, -1, -1), normals], dim=-1)
     found = raster.interpolate(painted, faces)
-    normal = torch.nn.functional.normalize(found[:, 3:], dim=-1)
+    normal = found[:, 3:] * torch.rsqrt((found[:, 3:] ** 2) @ torch.ones(3, 1, device=device)).clamp(max=1e6)
     flat[raster.index] = shade(place, found[:, :3], normal, light)
     cover = torch.isfinite(raster.depth).float()[..., None]
     image = _box(flat.view(frames, side, side, 3))
