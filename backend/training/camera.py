@@ -113,7 +113,7 @@ def _camera(
         distances = distance * np.exp(0.3 * pace * (s - middle))
     elif move == "dolly_zoom":
         # The lens changes with the distance, so that the bodies keep their size.
-        share = np.exp(np.clip(np.copysign(0.5 + abs(pace), pace) * (s - middle), -0.65, 0.8))
+        share = np.exp(np.clip(np.copysign(0.4 + 0.5 * abs(pace), pace) * (s - middle), -0.65, 0.8))
         distances, lens = distance * share, focal * share
     elif move == "handheld":
         wave = 2 * np.pi * s[:, None] * rng.uniform(0.4, 2.0, 6) + rng.uniform(0, 2 * np.pi, 6)

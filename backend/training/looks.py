@@ -100,7 +100,7 @@ def _tailor(
         colours[sleeve & (bare | own)] = contrasting(rng, cloth) if own else cloth
     elif rng.random() < 0.12:
         colours[(arm > _SHOULDER) & shirt] = skin
-    if rng.random() < 0.1:
+    if rng.random() < 0.2:
         # One sleeve differs.
         colours[(x * rng.choice([-1, 1]) > _SHOULDER) & shirt] = contrasting(rng, cloth)
     legs = trousers & (y < _CROTCH)

@@ -41,7 +41,7 @@ def contrasting(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
 def pattern(rng: np.random.Generator, rest: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """Colours (V,3) of one garment over rest positions (V,3)."""
     kinds = ("plain", "halves", "stripes", "back", "gradient", "checks", "dots", "diagonal")
-    kind = rng.choice(kinds, p=[0.42, 0.08, 0.12, 0.13, 0.08, 0.07, 0.05, 0.05])
+    kind = rng.choice(kinds, p=[0.39, 0.12, 0.12, 0.13, 0.08, 0.06, 0.05, 0.05])
     x, y, z = rest.T
     other = random_colour(rng)
     share = np.zeros(len(rest))
