@@ -35,14 +35,14 @@ from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec, model_spec
 from .ablation_network import VARIANTS, variant_network
 from .clips import Films
-from .config import PRESETS, read_section
+from .config import PRESETS, check_network, check_shots, read_section
 from .data import DataConfig, shard_paths
 from .dit import DiTLoss, DiTLossConfig, Latents, flow_loss
 from .encode import unpack
 from .errors import TrainingError
 from .launch import new_accelerator
 from .loop import Loop, LoopConfig
-from .vae import VAELossConfig, VAEObjective, latent_statistics, start_from_components
+from .vae import VAELossConfig, VAEObjective, latent_statistics, save_whole, start_from_components
 
 ABLATIONS = PRESETS / "ablation"
 GIVEN = "given"
@@ -133,6 +133,11 @@ def read_ablation(path: Path) -> AblationConfig:
     }
     given: dict[str, Any] = {name: read_section(kind, table.pop(name, {}), name, path) for name, kind in kinds.items()}
     given["data"] = replace(given["data"], maps=True)
+    check_shots(given["data"], "data", path)
+    for section, network in (("transformer", "transformer"), ("vae_model", "vae")):
+        if not isinstance(entries := table.get(section, {}), dict):
+            raise TrainingError(f"{path}: {section} = {entries!r} is no section; write [{section}]")
+        check_network(entries, network, section, path)
     if "vae" in table:
         given["vae"] = read_section(LoopConfig, table.pop("vae"), "vae", path)
     for name in ("variants", "seeds"):
@@ -240,7 +245,7 @@ def claim(run: Ablation) -> None:
         stamp.write_text(json.dumps(mine, indent=1) + "\n", "utf-8")
     if not (run.vae_folder(GIVEN) / "config.json").exists():
         # A copy: later weights of the model must not mix with what was encoded with these.
-        load_vae(run.spec).save_pretrained(run.vae_folder(GIVEN))
+        save_whole(load_vae(run.spec), run.vae_folder(GIVEN))
 
 
 def kept_vae(run: Ablation, vae: str) -> AutoencoderKLISA:
@@ -368,5 +373,5 @@ def train_vae_variant(argument: tuple[Ablation, str]) -> bool:
         loop.ema.copy_to(model)
         model.eval()
         model.register_to_config(**latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS])))
-        model.save_pretrained(run.vae_folder(name))
+        save_whole(model, run.vae_folder(name))
     return done

@@ -16,7 +16,7 @@ def add_ablate_parser(subparsers: Any) -> None:
         help="measure what interspatial attention is worth",
         description="Train the ISA-DiT, the same without its position encoding and a 2D ControlNet on normal maps at "
         "equal budget, and a VAE with and without the image-decoding regularisation; measure all on held-out shots and "
-        "report. What is done is not done again: the same command goes on.",
+        "report. What is done is not done again: the same command with --resume goes on.",
     )
     parser.add_argument(
         "name", nargs="?", default="cpu", help="a file of presets/training/ablation: cpu (default) or gpu"
@@ -39,7 +39,7 @@ def run_ablate(args: argparse.Namespace) -> int:
     from .ablation_measure import ablate
     from .ablation_report import AblationReport
     from .errors import TrainingError
-    from .launch import check_device
+    from .launch import check_device, launched
 
     names = sorted(path.stem for path in ABLATIONS.glob("*.toml"))
     if args.config is None and args.name not in names:
@@ -50,6 +50,10 @@ def run_ablate(args: argparse.Namespace) -> int:
         raise TrainingError(
             f"{folder} holds an ablation already; add --resume to go on with it, or name another --folder"
         )
+    if launched():
+        raise TrainingError("an ablation starts its own processes; start it by itself, with --workers N on a CPU")
+    if args.minutes is not None and not args.minutes >= 0:
+        raise TrainingError(f"--minutes {args.minutes}: give at least 0")
     if args.workers < 1:
         raise TrainingError(f"--workers {args.workers}: choose at least 1")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -25,6 +25,9 @@ PUBLISHED = "published"
 
 _NETWORKS = {"vae": AutoencoderKLISA, "transformer": ISATransformer3DModel}
 
+_GROUP, _CELL = 4, 8
+"""Frames and pixels along a side that one latent holds."""
+
 Section = TypeVar("Section")
 
 
@@ -50,7 +53,8 @@ class RunConfig:
 
     Attributes:
         model: id in presets/models, whose configuration is trained.
-        data, long_data: the shots to make. The VAE learns from ``long_data``, too, where its clips need them.
+        data, long_data: the shots to make; no long ones where the file does not speak of them. The VAE learns from
+            ``long_data``, too, where its clips need them.
         vae: the VAE's loop; None keeps the published VAE as it is.
         vae_long: the VAE's second loop, on ``long_data``, which starts from what the first one reached; or None.
         dit: the DiT's loop.
@@ -83,6 +87,9 @@ class RunConfig:
         loops = {name: getattr(self, name) for name in ("vae", "vae_long", "dit")}
         return replace(self, **{name: replace(loop, steps=steps) for name, loop in loops.items() if loop is not None})
 
+
+_NONE = {"shards": 0, "pair_shards": 0}
+"""[long_data] of a file without it."""
 
 _SECTIONS: dict[str, type] = {
     "data": DataConfig,
@@ -118,15 +125,25 @@ def read_config(path: Path) -> RunConfig:
         if name == "vae" and name not in table and _starts_from_published_vae(table):
             sections[name] = None
             continue
-        entries = table.get(name, {})
+        entries = table.get(name, _NONE if name == "long_data" else {})
         if not isinstance(entries, dict):
             hint = f' or start = "{PUBLISHED}"' if name == "start" else ""
             raise TrainingError(f"{path}: {name} = {entries!r} is no section; write [{name}]{hint}")
         sections[name] = read_section(kind, entries, name, path)
+        if name in ("data", "long_data"):
+            check_shots(sections[name], name, path)
     if sections["vae"] is None and "vae_long" in sections:
         raise TrainingError(f"{path}: [vae_long] goes on from [vae], which is missing")
     overrides = _overrides(table.get("overrides", {}), path)
     return RunConfig(model=table["model"], overrides=overrides, **sections)
+
+
+def check_shots(data: DataConfig, name: str, path: Path) -> None:
+    """Raises TrainingError: shots of section [name] that cannot be encoded."""
+    if (data.frames - 1) % _GROUP:
+        raise TrainingError(f"{path}: [{name}] frames = {data.frames}; give 1 + a multiple of {_GROUP}")
+    if data.size % _CELL:
+        raise TrainingError(f"{path}: [{name}] size = {data.size}; give a multiple of {_CELL}")
 
 
 def _starts_from_published_vae(table: dict[str, Any]) -> bool:
@@ -173,9 +190,12 @@ def _overrides(tables: Any, path: Path) -> dict[str, dict[str, Any]]:
     if unknown := sorted(set(tables) - set(_NETWORKS)):
         raise TrainingError(f"{path}: no [overrides.{unknown[0]}] is known; choose from {', '.join(_NETWORKS)}")
     for name, table in tables.items():
-        known = sorted(set(inspect.signature(_NETWORKS[name].__init__).parameters) - {"self"})
-        if unknown := sorted(set(table) - set(known)):
-            raise TrainingError(
-                f"{path}: [overrides.{name}] has no {', '.join(unknown)}; choose from {', '.join(known)}"
-            )
+        check_network(table, name, f"overrides.{name}", path)
     return tables
+
+
+def check_network(table: Mapping[str, Any], network: str, section: str, path: Path) -> None:
+    """Raises TrainingError: entries of [section] that the ``vae`` or the ``transformer`` does not know."""
+    known = sorted(set(inspect.signature(_NETWORKS[network].__init__).parameters) - {"self"})
+    if unknown := sorted(set(table) - set(known)):
+        raise TrainingError(f"{path}: [{section}] has no {', '.join(unknown)}; choose from {', '.join(known)}")

@@ -9,6 +9,7 @@ Shape letters: n samples, C characters, T frames, N points, H W image.
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .errors import TrainingError
 from .synth import make_sample
 
 SHARD = 64
@@ -42,6 +44,7 @@ MAPS = ("normals", "canonical")
 """Fields that a shard keeps besides when it was made with ``DataConfig.maps``."""
 
 _KINDS = ("one", "two", "three")
+_CASTS = ("", "pair_", "trio_")
 _SEEDS = 5_000_000
 """Seeds set aside for each number of frames."""
 
@@ -63,6 +66,11 @@ class DataConfig:
     pair_shards: int = 4
     trio_shards: int = 0
     maps: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("frames", 1), ("size", 16), ("points", 1), *((f"{kind}shards", 0) for kind in _CASTS)):
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name} = {getattr(self, name)}: choose at least {least}")
 
     @property
     def count(self) -> int:
@@ -136,8 +144,23 @@ def _work(arguments: tuple[Path, DataConfig, int, str]) -> Path:
     return make_shard(*arguments)
 
 
-def make_data(folder: Path, config: DataConfig, workers: int = 2, device: str = "cpu") -> list[Path]:
-    """Make the missing shards of a data set and return all of its files, in order."""
+def time_is_up(until: float | None) -> bool:
+    """Whether ``time.time()`` has reached ``until``; never for None."""
+    return until is not None and time.time() >= until
+
+
+def make_data(
+    folder: Path, config: DataConfig, workers: int = 2, device: str = "cpu", until: float | None = None
+) -> list[Path]:
+    """Make the missing shards of a data set.
+
+    Args:
+        workers: processes on a CPU; a GPU has one.
+        until: begin no shard after this ``time.time()``.
+
+    Returns:
+        All of its files, in order; those that there was no time for are not there.
+    """
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,11 +168,15 @@ def make_data(folder: Path, config: DataConfig, workers: int = 2, device: str = 
     jobs = [(folder, config, i, device) for i in missing]
     if missing and (device != "cpu" or workers <= 1):
         for job in tqdm(jobs, desc="synthetic shots", unit="shard"):
+            if time_is_up(until):
+                break
             make_shard(*job)
     elif missing:
         import multiprocessing
 
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             for _ in tqdm(pool.map(_work, jobs), total=len(jobs), desc="synthetic shots", unit="shard"):
-                pass
+                if time_is_up(until):
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    break
     return shard_paths(folder, config)

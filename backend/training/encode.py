@@ -28,6 +28,7 @@ from ..models.isa.inputs import ISAInputs
 from ..models.isa.layers import group_frames
 from ..models.isa.vae import AutoencoderKLISA
 from .clips import to_model
+from .data import time_is_up
 from .loop import autocast
 
 HALF = (
@@ -176,15 +177,23 @@ def encode_data(
     bf16: bool = True,
     image_encoder: Any = None,
     control: bool = False,
+    until: float | None = None,
 ) -> list[Path]:
-    """Encode the shards that are not yet in ``folder``; returns the encoded files in order."""
+    """Encode the shards that are not yet in ``folder``.
+
+    Args:
+        until: begin no shard after this ``time.time()``.
+
+    Returns:
+        The encoded files in order; those that there was no time for are not there.
+    """
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
     encoded = []
     for path in tqdm(paths, desc="encoding", unit="shard"):
         target = folder / (path.stem + ".pt")
-        if not target.exists():
+        if not target.exists() and not time_is_up(until):
             partial = target.with_suffix(".partial")
             torch.save(encode_shard(vae, path, bf16, image_encoder, control), partial)
             os.replace(partial, target)

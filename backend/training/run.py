@@ -27,7 +27,15 @@ from .errors import TrainingError
 from .launch import first_alone, in_bfloat16, new_accelerator, spread
 from .loop import Loop, LoopConfig
 from .pictures import show_clips, show_samples
-from .vae import Films, VAELossConfig, VAEObjective, latent_statistics, start_from_components, start_from_image_vae
+from .vae import (
+    Films,
+    VAELossConfig,
+    VAEObjective,
+    latent_statistics,
+    save_whole,
+    start_from_components,
+    start_from_image_vae,
+)
 
 __all__ = ["PRESETS", "STAGES", "Run", "RunConfig", "TrainingError", "export", "read_config", "train"]
 
@@ -76,10 +84,15 @@ class Run:
         return [self.folder / "latents" / (path.stem + ".pt") for path in self.shards() + self.long_shards()]
 
 
-def make_shots(run: Run) -> None:
-    """Make the missing synthetic shots."""
-    for config in (run.config.data, run.config.long_data):
-        make_data(run.folder / "data", config, workers=max(run.workers, 1), device=run.device)
+def make_shots(run: Run) -> bool:
+    """Make the missing synthetic shots while there is time; returns whether all are there."""
+
+    def make() -> None:
+        for config in (run.config.data, run.config.long_data):
+            make_data(run.folder / "data", config, max(run.workers, 1), run.device, run.until)
+
+    first_alone(run.device, make)
+    return all(path.exists() for path in run.shards() + run.long_shards())
 
 
 def _films(run: Run, loss: VAELossConfig, process: int, processes: int) -> Films:
@@ -91,16 +104,22 @@ def _films(run: Run, loss: VAELossConfig, process: int, processes: int) -> Films
     return Films(paths)
 
 
-def _published(load: Callable[[ModelSpec], nn.Module], run: Run, model: nn.Module, name: str) -> None:
-    """Put the published weights into ``model``. Raises TrainingError where there are none that fit it."""
+def _published(load: Callable[[ModelSpec], nn.Module], run: Run, model: nn.Module, name: str) -> nn.Module:
+    """Put the published weights into ``model``; returns the published network.
+
+    Raises:
+        TrainingError: there are no published weights that fit.
+    """
     spec = run.spec
     try:
-        model.load_state_dict(load(spec).state_dict())
+        found = load(spec)
+        model.load_state_dict(found.state_dict())
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise TrainingError(
             f"[start] {name} = true: {spec.folder} holds no weights that fit this run ({reason[:300]}); leave it out"
         ) from error
+    return found
 
 
 def _vae_loop(run: Run, name: str, config: LoopConfig, loss_config: VAELossConfig) -> tuple[bool, Loop]:
@@ -149,17 +168,17 @@ def _finish_vae(run: Run, model: AutoencoderKLISA) -> None:
     """Write a VAE with the statistics of its latents."""
     statistics = latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS]))
     model.register_to_config(**statistics)
-    partial = run.vae_folder.with_suffix(".partial")
-    model.save_pretrained(partial)
-    # The folder is there only when it is whole: that it is there means that the VAE is finished.
-    partial.rename(run.vae_folder)
+    # That the folder is there means that the VAE is finished.
+    save_whole(model, run.vae_folder)
 
 
 def _keep_published_vae(run: Run) -> None:
+    """Take the published VAE, with the statistics that the published DiT knows its latents by."""
     model = new_vae(run.spec)
-    _published(load_vae, run, model, "vae")
-    nn.Module.to(model, run.device)
-    _finish_vae(run, model.eval())
+    published = _published(load_vae, run, model, "vae")
+    assert isinstance(published, AutoencoderKLISA)
+    model.register_to_config(**{name: published.config[name] for name in ("latents_mean", "latents_std")})
+    save_whole(model, run.vae_folder)
 
 
 def _dit_worker(run: Run) -> bool:
@@ -207,12 +226,15 @@ def _encode(run: Run) -> None:
         image_encoder = load_image_encoder(run.spec, width, torch.bfloat16 if bf16 else torch.float32)
         image_encoder.to(run.device)
     vae = trained_vae(run, run.device)
-    encode_data(vae, run.shards() + run.long_shards(), run.folder / "latents", bf16, image_encoder)
+    shards = run.shards() + run.long_shards()
+    encode_data(vae, shards, run.folder / "latents", bf16, image_encoder, until=run.until)
 
 
 def train_dit(run: Run) -> bool:
     """Encode what is not encoded yet and train the DiT; returns whether it is complete."""
     first_alone(run.device, lambda: _encode(run))
+    if not all(path.exists() for path in run.latents()):
+        return False
     return spread(_dit_worker, run, run.workers)
 
 
@@ -248,7 +270,7 @@ def export(run: Run, folder: Path | None = None) -> Path:
 def train(run: Run, stages: Sequence[str] = STAGES) -> bool:
     """Run the stages in order; returns whether all are complete. Stops early when the time is up."""
     parts: dict[str, Callable[[Run], Any]] = {
-        "data": lambda run: first_alone(run.device, lambda: make_shots(run)),
+        "data": make_shots,
         "vae": train_vae,
         "dit": train_dit,
         "export": lambda run: first_alone(run.device, lambda: export(run)),

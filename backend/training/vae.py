@@ -279,6 +279,13 @@ class VAEStartConfig:
     image_vae: str = ""
 
 
+def save_whole(model: AutoencoderKLISA, folder: Path) -> None:
+    """Write a VAE's weights and configuration. The folder is there only when it is whole, or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    model.save_pretrained(partial)
+    partial.rename(folder)
+
+
 def start_from_image_vae(spec: ModelSpec, folder: Path) -> AutoencoderKLISA:
     """The model's VAE with the inflated weights of an image VAE (Sec. 4.1): on stills it is that image VAE.
 

@@ -51,7 +51,12 @@ CONFIG = AblationConfig(
     measure=MeasureConfig(shots=4, steps=2, validate_every=2),
     transformer={"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "reference_grid": 2},
     vae=replace(LOOP, steps=2, batch=1),
-    vae_model={"block_out_channels": (16, 16, 16)},
+    vae_model={
+        "block_out_channels": (16, 16),
+        "spatial_resample": (True,),
+        "temporal_resample": (False,),
+        "temporal_patch_size": 4,
+    },
     vae_loss=VAELossConfig(frames=(5,), image_decoding=0.5),
     vae_dit=True,
 )
@@ -184,6 +189,18 @@ def test_time_that_is_up_is_told(finished: tuple[Ablation, Outcomes], tmp_path: 
     assert "control-given-0" in report.as_markdown()
 
 
+def test_a_stopped_loop_ends_the_ablation(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    for variant in ("isa", "control"):
+        (run.folder / "results" / f"{variant}-given-0.json").unlink()
+    begun = []
+    monkeypatch.setattr(ablation_measure, "spread", lambda work, argument, count: bool(begun.append(argument)))
+    report = AblationReport(run, ablate(run))
+    assert len(begun) == 1
+    assert report.missing == ["isa-given-0", "control-given-0"]
+
+
 def test_a_folder_holds_one_configuration(finished: tuple[Ablation, Outcomes]) -> None:
     run, _ = finished
     with pytest.raises(TrainingError, match="dit differ"):
@@ -312,6 +329,9 @@ def test_films_of_a_variant_come_from_its_own_conditions(finished: tuple[Ablatio
         ('model="isa-nano"\nseeds=[]\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', "seeds"),
         ('model="isa-nano"\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n[vae]\nsteps=1\nbatch=1\nlr=1.0\n', "image_decoding"),
         ('model="isa-nano"\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n[measure]\nshots=0\n', "shots"),
+        ('model="isa-nano"\ntransformer={heads=1}\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"\[transformer\] has no heads"),
+        ('model="isa-nano"\nvae_model=1\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"write \[vae_model\]"),
+        ('model="isa-nano"\n[data]\nframes=8\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"\[data\] frames = 8"),
     ],
 )
 def test_a_bad_file_names_the_entry(tmp_path: Path, text: str, named: str) -> None:

@@ -51,6 +51,10 @@ def test_the_gpu_run_goes_on_from_the_published_model() -> None:
         (RUN + 'ema="0.9"', r"\[dit\] ema = '0.9' must be a number"),
         (RUN + "seed=1.5", r"\[dit\] seed = 1.5 must be a whole number"),
         (RUN + "betas=0.9", r"\[dit\] betas = 0.9 must be a list"),
+        (RUN + "[data]\nframes=6", r"\[data\] frames = 6; give 1 \+ a multiple of 4"),
+        (RUN + "[long_data]\nsize=60", r"\[long_data\] size = 60; give a multiple of 8"),
+        (RUN + "[data]\npoints=0", r"run.toml: \[data\] points = 0: choose at least 1"),
+        (RUN + "[data]\ntrio_shards=-1", r"\[data\] trio_shards = -1"),
         (RUN + "[vae_loss]\nkl=-1.0", r"run.toml: \[vae_loss\] kl = -1.0 must be 0 or more"),
         (RUN + "[vae_long_loss]\nkl=1.0", r"\[vae_long_loss\] without \[vae_long\]"),
         (RUN + "[vae_long]\nsteps=1", r"\[vae_long\] is incomplete"),
@@ -66,6 +70,11 @@ def test_the_gpu_run_goes_on_from_the_published_model() -> None:
 def test_bad_entries_are_named(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(TrainingError, match=named):
         read(tmp_path, text)
+
+
+def test_without_a_long_section_there_are_no_long_shots(tmp_path: Path) -> None:
+    assert read(tmp_path, RUN).long_data.count == 0
+    assert read(tmp_path, RUN + "[long_data]\nframes=17\nshards=2\npair_shards=1").long_data.count == 3
 
 
 def test_overrides_change_the_networks_and_nothing_else(tmp_path: Path) -> None:

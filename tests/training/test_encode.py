@@ -130,4 +130,6 @@ def test_what_is_encoded_is_not_encoded_again(tmp_path: Path) -> None:
     both = encode_data(vae, shards, tmp_path / "latents", bf16=False)
     assert [path.name for path in both] == ["1.pt", "2.pt"]
     assert both[0].stat().st_mtime_ns == stamp
+    late = encode_data(vae, shards, tmp_path / "late", bf16=False, until=0.0)
+    assert not any(path.exists() for path in late)
     assert set(torch.load(both[1], weights_only=True)) == set(torch.load(both[0], weights_only=True))

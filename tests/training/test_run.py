@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from maquette.backend.models.registry import model_spec
 from maquette.backend.training import data as data_module
 from maquette.backend.training.checkpoint import read_checkpoint
 from maquette.backend.training.config import StartConfig
-from maquette.backend.training.data import HELD_OUT, DataConfig, make_shard
+from maquette.backend.training.data import HELD_OUT, DataConfig, make_shard, shard_seeds
 from maquette.backend.training.dit import (
     DiTLossConfig,
     Latents,
@@ -24,10 +26,18 @@ from maquette.backend.training.dit import (
 )
 from maquette.backend.training.loop import Loop, LoopConfig, step_generator
 from maquette.backend.training.run import Run, RunConfig, TrainingError, export, train
+from maquette.backend.training.synth import make_sample
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+SMALL_VAE = {
+    "block_out_channels": [16, 16],
+    "spatial_resample": [True],
+    "temporal_resample": [False],
+    "temporal_patch_size": 4,
+    "norm_num_groups": 8,
+}
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 
 
@@ -103,8 +113,13 @@ long_data = { frames = 9, size = 64, points = 32, shards = 0, pair_shards = 0 }
 vae = { steps = 9, batch = 1, lr = 1e-4 }
 vae_loss = { frames = [5] }
 dit = { steps = 9, batch = 1, lr = 1e-4 }
+[overrides.vae]
+block_out_channels = [16, 16]
+spatial_resample = [true]
+temporal_resample = [false]
+temporal_patch_size = 4
+norm_num_groups = 8
 [overrides]
-vae = { block_out_channels = [16, 16, 16], norm_num_groups = 8 }
 transformer = { num_layers = 1, num_attention_heads = 2, attention_head_dim = 16 }
 """
 
@@ -135,7 +150,7 @@ def test_dit_before_vae_is_refused(toy: Run) -> None:
 @pytest.fixture
 def tiny(toy: Run) -> Run:
     """Small networks, with a second loop of the VAE on long clips."""
-    overrides = {"vae": {"block_out_channels": [16, 16, 16], "norm_num_groups": 8}, "transformer": TINY}
+    overrides = {"vae": SMALL_VAE, "transformer": TINY}
     long = replace(toy.config.dit, batch=1)
     config = replace(toy.config, overrides=overrides, vae_long=long, vae_long_loss=VAELossConfig(frames=(9,)))
     return replace(toy, config=config)
@@ -209,6 +224,9 @@ def test_the_long_loop_begins_with_the_averages_of_the_first(tiny: Run, monkeypa
 def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train(tiny, ("data", "vae", "dit"))
     published = networks(tiny, tmp_path / "published")
+    # Statistics that no other shots would give: the published transformer knows its latents by these.
+    written = tmp_path / "published" / "vae" / "config.json"
+    written.write_text(json.dumps({**json.loads(written.read_text()), "latents_std": [1.25]}))
     spec = replace(model_spec("isa-nano"), folder=tmp_path / "published")
     monkeypatch.setattr("maquette.backend.training.config.model_spec", lambda _: spec)
     started = {}
@@ -234,6 +252,13 @@ def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monk
         torch.testing.assert_close(value, wanted.float(), rtol=0, atol=0)
     vae = AutoencoderKLISA.from_pretrained(tmp_path / "again" / "vae", local_files_only=True)
     assert all(torch.equal(p, published[f"vae.{n}"].float()) for n, p in vae.named_parameters())
+    assert vae.config["latents_std"] == [1.25]
+    assert vae.config["latents_mean"] == json.loads(written.read_text())["latents_mean"]
+
+
+def test_no_shot_is_begun_when_the_time_is_up(tiny: Run) -> None:
+    assert not train(replace(tiny, until=time.time() - 1), ("data",))
+    assert not any(path.exists() for path in tiny.shards() + tiny.long_shards())
 
 
 def test_published_weights_that_do_not_fit_are_named(tiny: Run) -> None:
@@ -254,8 +279,10 @@ def test_shards_never_meet_the_held_out_seeds(tmp_path: Path, small_shards: None
     assert one["points"].shape[1] == 1
     assert two["points"].shape[1] == 2
     assert not np.array_equal(one["viewmats"], two["viewmats"])
-    # Seeds of shards grow from a multiple of ten million per frame count; the held-out ones lie far beyond.
-    assert 97 * 10_000_000 + 2 * 10_000 * data_module.SHARD < HELD_OUT
+    seeds = {*shard_seeds(5, 1, 0), *shard_seeds(5, 2, 0)}
+    held_out = [make_sample(HELD_OUT + i, 5, 32, 16) for i in range(2)]
+    assert max(seeds) < HELD_OUT
+    assert not any(np.array_equal(view, sample.viewmats) for view in one["viewmats"] for sample in held_out)
 
 
 def test_principal_components_alone_are_a_vae(toy: Run) -> None:
