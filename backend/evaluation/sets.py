@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,15 +50,18 @@ def _characters(index: int) -> int:
 def real_motions(folder: Path, count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
     """Windows of the motion files in a folder, each on a new body before a new camera, the files in turn.
 
+    Files that are no motion are told of on stderr and left out; the last pose is held where a motion is too short.
+
     Raises:
-        SetError: no file of the folder can be read as motion of at least ``frames`` frames.
+        SetError: no file of the folder can be read as motion.
     """
     found: list[BodyMotion] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             found.append(load_motion(path, body=embedded()))
-        except (MotionError, OSError):
-            continue
+        except (MotionError, OSError) as error:
+            if path.is_file():
+                print(f"not evaluated: {path.name}: {error}", file=sys.stderr)
     if not found:
         raise SetError(f"{folder}: no motion file can be read there; give a folder of BVH, AMASS or tracker files")
     return [

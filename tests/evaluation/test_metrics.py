@@ -118,8 +118,9 @@ def test_the_interval_holds_the_mean_and_narrows():
     assert all(np.isnan(metrics.bootstrap(np.array([np.nan]))))
 
 
-def test_a_folder_without_motion_is_refused(tmp_path):
+def test_a_folder_without_motion_is_refused(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("no motion")
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(SetError, match="no motion file can be read"):
             real_motions(folder, 1, 5, 32)
+    assert "not evaluated: notes.txt: " in capsys.readouterr().err
