@@ -22,6 +22,9 @@ _COMMANDS = {
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""
 
+_EXTRAS = {"torchmetrics": "evaluate", "matplotlib": "evaluate", "tensorboard": "train"}
+"""The extra of the package that brings a module; the others come with ``backend``."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -85,7 +88,8 @@ def _one_line(error: Exception) -> str:
     """What went wrong, as the one line that people read."""
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ModuleNotFoundError):
-        return f"{text}; install the backend's packages with: pip install 'maquette[backend]'"
+        extra = _EXTRAS.get(error.name or "", "backend")
+        return f"{text}; install what it needs with: pip install 'maquette[{extra}]'"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     # Errors of this project speak for themselves; of others the kind says more than the text.
