@@ -231,7 +231,7 @@ class AblationReport:
     def _curves(self) -> list[str]:
         lines = [
             "Loss on the held-out shots at fixed times and noise, of the averaged weights (Fig. 14); `figure` is the "
-            "squared error of the latents where bodies are.",
+            "loss where bodies are.",
             "",
             "| variant | seed | steps | loss | figure |",
             "|---|---|---|---|---|",

@@ -144,7 +144,8 @@ def flow_loss(
         times: (B,). cover: (B,L,h,w) share of each latent pixel that bodies cover.
 
     Returns:
-        Scalars: the weighted mean squared error, and the plain one of the covered parts.
+        Scalars: the weighted mean squared error of the flow, times (t / ``least_time``)^2 where t lies below that; and
+        the same of the covered parts alone, without weights.
     """
     t = times.view(-1, 1, 1, 1, 1)
     # t times the error of the flow is the error of the clean latents that it implies.
@@ -191,7 +192,7 @@ class DiTLoss:
         """The loss of one step; deterministic given the step's generator.
 
         Returns:
-            The loss, and the figure ``figure``: mean squared error of the clean latents where bodies are.
+            The loss, and the figure ``figure`` of ``flow_loss``.
         """
         assert isinstance(model, ISATransformer3DModel)
         clean, noise, times, cover, inputs = self.draw(step, generator)

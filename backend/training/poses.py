@@ -67,6 +67,7 @@ def put(pose: np.ndarray, name: str, x: Angle = 0.0, y: Angle = 0.0, z: Angle = 
 
 
 def stand(rng: np.random.Generator) -> np.ndarray:
+    """A pose (J,3) in degrees of somebody who stands at ease, arms down."""
     pose = np.zeros((JOINTS, 3))
     for side in ("left_", "right_"):
         put(pose, side + "hip", rng.uniform(-12, 8), rng.uniform(-10, 10), rng.uniform(0, 10))
@@ -79,10 +80,12 @@ def stand(rng: np.random.Generator) -> np.ndarray:
 
 
 def sides(rng: np.random.Generator) -> tuple[str, ...]:
+    """Which limbs move: prefixes of the left ones', the right ones' or both sides' names."""
     return (("left_",), ("right_",), ("left_", "right_"))[rng.integers(3)]
 
 
 def arms_out(rng: np.random.Generator) -> np.ndarray:
+    """A pose (J,3) in degrees of somebody who stands with both arms out to the sides."""
     pose = stand(rng)
     height = rng.uniform(-50, 10)
     for side in ("left_", "right_"):

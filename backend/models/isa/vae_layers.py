@@ -26,11 +26,11 @@ class CausalCache:
         self._past: dict[int, Tensor] = {}
 
     def get(self, layer: nn.Module) -> Tensor | None:
-        """Past input of a layer (B, C, t, H, W), or None in the first chunk."""
+        """Past input of a layer as it was put there, or None in the first chunk."""
         return self._past.get(id(layer))
 
     def put(self, layer: nn.Module, past: Tensor) -> None:
-        """Remember a layer's last inputs for the next chunk."""
+        """Remember a layer's last inputs, of any shape, for the next chunk."""
         self._past[id(layer)] = past.detach()
 
     def advance(self) -> None:
