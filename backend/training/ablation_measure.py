@@ -79,7 +79,7 @@ def ablate(run: Ablation) -> Outcomes:
     """Do what is left to do; a folder that holds everything is only read.
 
     Returns:
-        What is finished; jobs that the time did not suffice for are not in it.
+        What is finished; jobs that the time did not suffice for are not in it, nor those after one that was stopped.
 
     Raises:
         TrainingError: the folder holds an ablation of another configuration.
@@ -91,12 +91,19 @@ def ablate(run: Ablation) -> Outcomes:
     samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True)
     _same_shots(run, samples)
     outcomes = Outcomes(samples, {}, {})
+    going = True
+
+    def trained(work: Callable[[Any], bool], argument: object) -> bool:
+        """Train, unless the time is up or an earlier loop was stopped; returns whether the loop is complete."""
+        nonlocal going
+        going = going and _in_time(run) and spread(work, argument, run.workers)
+        return going
 
     def ready(name: str) -> bool:
         """Whether a VAE is trained, now or before; its reconstructions are measured when it is first asked for."""
         if name not in outcomes.vaes:
             there = name == GIVEN or (run.vae_folder(name) / "config.json").exists()
-            if not there and not (_in_time(run) and spread(train_vae_variant, (run, name), run.workers)):
+            if not there and not trained(train_vae_variant, (run, name)):
                 return False
             outcomes.vaes[name] = _measured_vae(run, name, samples)
         return True
@@ -104,11 +111,11 @@ def ablate(run: Ablation) -> Outcomes:
     # The variants first: where time is short, they are what it is for.
     for job in run.jobs():
         measured = _result(run, job.key).exists()
-        if not ready(job.vae) or not (measured or _in_time(run)):
+        if not ready(job.vae) or not (measured or (going and _in_time(run))):
             continue
         if not measured:
             _encode(run, job.vae, samples)
-        if measured or spread(train_variant, (run, job), run.workers):
+        if measured or trained(train_variant, (run, job)):
             outcomes.dits[job] = _measured_variant(run, job, samples)
     if config.vae is not None:
         for name in VAES:
