@@ -93,6 +93,16 @@ class LoopConfig:
         for name in ("steps", "batch", "lr"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} = {getattr(self, name)} must be above 0")
+        # Asked so that nan, too, is refused.
+        for name, holds, range_ in (
+            ("ema", 0 <= self.ema < 1, "at least 0 and below 1"),
+            ("decay", 0 <= self.decay <= 1, "0 to 1"),
+            ("clip", self.clip > 0, "above 0 (inf for no limit)"),
+            ("warmup", self.warmup >= 0, "at least 0"),
+            ("weight_decay", self.weight_decay >= 0, "at least 0"),
+        ):
+            if not holds:
+                raise TrainingError(f"{name} = {getattr(self, name)} must be {range_}")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (0-based)."""

@@ -333,3 +333,27 @@ def test_steps_draw_different_numbers() -> None:
     assert not torch.equal(draw(0, 1, 0), draw(0, 2, 0))
     assert not torch.equal(draw(0, 1, 0), draw(0, 1, 1))
     assert not torch.equal(draw(0, 1, 0), draw(1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "wanted"),
+    [
+        ("ema", 1.0, "at least 0 and below 1"),
+        ("ema", -0.1, "at least 0 and below 1"),
+        ("decay", 1.1, "0 to 1"),
+        ("decay", float("nan"), "0 to 1"),
+        ("clip", 0.0, "above 0"),
+        ("clip", float("nan"), "above 0"),
+        ("warmup", -1, "at least 0"),
+        ("weight_decay", -0.01, "at least 0"),
+    ],
+)
+def test_values_that_cannot_train_are_named(entry: str, value: float, wanted: str) -> None:
+    with pytest.raises(TrainingError, match=f"{entry} = {value} must be {wanted}"):
+        replace(CONFIG, **{entry: value})
+
+
+def test_the_ends_of_the_ranges_train() -> None:
+    for decay in (0.0, 1.0):
+        config = replace(CONFIG, ema=0.0, decay=decay, clip=float("inf"), warmup=0, weight_decay=0.0)
+        assert all(0 < config.lr_at(step) <= config.lr for step in range(config.steps))
