@@ -86,7 +86,7 @@ def ablate(run: Ablation) -> Outcomes:
     """
     claim(run)
     config = run.config
-    make_data(run.folder / "data", config.data, workers=max(run.workers, 1), device=run.device)
+    make_data(run.folder / "data", config.data, max(run.workers, 1), run.device, run.until)
     data = config.data
     samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True)
     _same_shots(run, samples)
