@@ -13,7 +13,7 @@ TABLE_SHOTS ?= 8
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report train clean
+.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report ablation train clean
 
 setup:
 	@tools/setup.sh
@@ -73,6 +73,10 @@ EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $
 report: setup
 	$(EVALUATE) --shots $(SHOTS) --table-shots $(TABLE_SHOTS) --steps 4 8 16 30 --guidance 1 1.5 2 3 -o docs/evaluation
 	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
+
+# docs/ablation; about an hour and a half of one CPU core. The same command goes on after a stop.
+ablation: setup
+	$(BACKEND) -m maquette.backend.cli ablate cpu --workers 1 --resume -o docs/ablation
 
 train: setup
 	$(BACKEND) -m maquette.backend.cli train nano --resume
