@@ -19,7 +19,7 @@ from ..shot.types import Settings
 from ..training.synth import Sample, to_shot
 from . import metrics
 from .backbones import Backbones
-from .measures import MEASURES, kinds, measure
+from .measures import FILM_REFERENCE, MEASURES, OTHER_REFERENCE, kinds, measure, reference_kind
 from .perceptual import frechet_distance
 from .store import Scored, Store
 
@@ -69,10 +69,11 @@ class Run:
 
 
 def by_kind(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """Which of the samples (n,) bool are of each kind, fewest characters first, then by their camera."""
-    found = [kinds(sample) for sample in samples]
+    """Which of the samples (n,) bool are of each kind: fewest characters first, then by camera, then by reference."""
+    found = [(*kinds(sample), reference_kind(sample)) for sample in samples]
     counts = sorted({(len(sample.points), kinds(sample)[0]) for sample in samples})
-    names = [name for _, name in counts] + sorted({camera for _, camera in found}, reverse=True)
+    names = [name for _, name in counts] + sorted({camera for _, camera, _ in found}, reverse=True)
+    names += [name for name in (FILM_REFERENCE, OTHER_REFERENCE) if any(kind[2] == name for kind in found)]
     return {name: np.array([name in kind for kind in found]) for name in names}
 
 

@@ -34,7 +34,13 @@ class Measure:
 MEASURES = (
     Measure("psnr", "dB", True, "all pixels against the true film"),
     Measure("psnr_figure", "dB", True, "pixels of the bodies"),
-    Measure("psnr_background", "dB", True, "pixels away from the bodies, where the camera moves"),
+    Measure(
+        "psnr_background",
+        "dB",
+        True,
+        "pixels away from the bodies, where the camera moves; the empty film is "
+        "a condition, so that this tells how well the model passes it on, not what it invents",
+    ),
     Measure("ssim", "", True, "structural similarity to the true film"),
     Measure("lpips", "", False, "perceptual distance to the true film (AlexNet)"),
     Measure("iou", "", True, "outline found in the film against the bodies'"),
@@ -48,6 +54,9 @@ MEASURES = (
 FVD = Measure("fvd", "", False, "Fréchet distance of I3D features to the true films', of all shots together")
 
 _STILL_CAMERA = 1e-4
+
+FILM_REFERENCE, OTHER_REFERENCE = "reference from the film", "reference is another picture"
+"""The kinds of shot by where their reference pictures are from."""
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
 """LPIPS of two films (T,H,W,3) uint8."""
@@ -106,3 +115,16 @@ def kinds(sample: Sample) -> tuple[str, str]:
     count = len(sample.points)
     number = {1: "one character", 2: "two characters", 3: "three characters"}.get(count, f"{count} characters")
     return number, "moving camera" if camera_moves(sample) else "still camera"
+
+
+def reference_kind(sample: Sample) -> str:
+    """Where the references are from: one that is a frame of the film shows the model a part of the answer.
+
+    Returns:
+        ``OTHER_REFERENCE`` where no character's reference is a frame of the film, else ``FILM_REFERENCE``.
+    """
+    frames = sample.video
+    taken = any(
+        picture.shape == frames.shape[1:] and (frames == picture).all((1, 2, 3)).any() for picture in sample.ref_image
+    )
+    return FILM_REFERENCE if taken else OTHER_REFERENCE

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from maquette.backend.evaluation.backbones import Backbones, find_backbones
 from maquette.backend.evaluation.evaluate import Run, by_kind, run_autoencoder, run_films, true_films
-from maquette.backend.evaluation.measures import MEASURES, camera_moves, kinds
+from maquette.backend.evaluation.measures import (
+    FILM_REFERENCE,
+    MEASURES,
+    OTHER_REFERENCE,
+    camera_moves,
+    kinds,
+    reference_kind,
+)
 from maquette.backend.evaluation.pictures import MAX_BYTES, sheet, sheet_shots, write_sheet
 from maquette.backend.evaluation.recommend import ENOUGH, recommend
 from maquette.backend.evaluation.report import Report
@@ -56,6 +63,7 @@ def test_a_report_is_written_whole(samples, tmp_path):
     assert data["runs"][1]["shots"] == 2 and data["recommended"]["steps"] in (4, 8)
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| 4 | 1.5 |" in text and "Means over the first 2 of the 3 shots" in text
+    assert "looks slightly better there" in text
     assert "- LPIPS: no network" in text and " nan" not in text and "(nan" not in text
     assert "missed by" in text and "| two characters | 1 |" in text
     names = {"report.json", "report.md", "sheet.jpg", "autoencoder.jpg", "quality.png", "shots.png"}
@@ -84,6 +92,31 @@ def test_kinds_part_the_set(samples):
     assert kinds(zoom)[1] == "still camera"
     zoom.Ks[-1, 0, 0] *= 1.1
     assert kinds(zoom)[1] == "moving camera"
+
+
+def with_reference(sample, picture):
+    return replace(sample, ref_image=np.stack([picture, *sample.ref_image[1:]]))
+
+
+def test_references_from_the_film_are_a_kind_of_their_own(samples):
+    other = samples[0].video[0] ^ 1
+    chosen = [with_reference(samples[0], samples[0].video[3]), with_reference(samples[1], other), samples[2]]
+    assert [reference_kind(one) for one in chosen] == [FILM_REFERENCE, OTHER_REFERENCE, OTHER_REFERENCE]
+    kind = by_kind(chosen)
+    assert np.array_equal(kind[FILM_REFERENCE], [True, False, False])
+    assert np.array_equal(kind[OTHER_REFERENCE], [False, True, True])
+    run = replace(flipped(chosen), values=flipped(chosen).values | {"psnr": np.array([30.0, 19.0, 21.0])})
+    report = Report("isa-nano", "heldout", chosen, "cpu", [run], true_films(chosen), None)
+    said = report.as_markdown()
+    assert "| reference from the film | 1 |" in said and "| reference is another picture | 2 |" in said
+    row = next(line for line in said.split("## Aims")[1].splitlines() if line.startswith("| psnr (up"))
+    assert row.startswith(
+        "| psnr (up, dB) | 23.3 (19 to 30; 3) | 22 or more: met | 20 (19 to 21; 2) | 22 or more: missed"
+    )
+    assert report.as_json()["aims"]["psnr"] == {"aim": 22.0, "all": 23.33333, "other_reference": 20.0}
+    # Where no reference is from the film the headline's aims are all there is to say.
+    rest = flipped(chosen[1:])
+    assert "## Aims" not in Report("isa-nano", "heldout", chosen[1:], "cpu", [rest], rest, None).as_markdown()
 
 
 def test_networks_fill_their_columns(samples, tmp_path):
