@@ -127,7 +127,10 @@ def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach:
 
 
 def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Metres along unit rays (3,T,H,W) to the wall, infinite where there is none, and metres along the wall there."""
+    """Metres along unit rays (3,T,H,W) to the wall, infinite where there is none, and metres along the wall there.
+
+    The wall has one side, as a set's: a camera behind it looks through it at the bodies.
+    """
     if place.wall is None:
         none = torch.full(rays.shape[1:], torch.inf, device=rays.device)
         return none, torch.zeros_like(none)
@@ -138,7 +141,7 @@ def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, 
     t = gap[:, None, None] / torch.where(approach.abs() < 1e-6, 1e-6, approach)
     start = c * eye[:, 1] - s * eye[:, 0]
     along = start[:, None, None] + (c * rays[1] - s * rays[0]) * t
-    return torch.where(t > 0.05, t, torch.inf), along
+    return torch.where((t > 0.05) & (gap[:, None, None] > 0), t, torch.inf), along
 
 
 def _floor_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> Tensor:

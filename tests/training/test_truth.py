@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from maquette.backend.bodies import embedded
 from maquette.backend.shot.cameras import project
+from maquette.backend.training import synth
 from maquette.backend.training.puppet import make_puppet
 from maquette.backend.training.synth import Sample, make_sample
 from maquette.backend.training.truth import NOBODY
@@ -92,3 +95,16 @@ def test_canonical_coordinates_are_those_of_the_points_that_show(sample):
         assert np.median(gap) < 0.12
         nearest = np.linalg.norm(found[:50, None] - template[None], axis=-1).min(axis=1)
         assert np.median(nearest) < 0.012
+
+
+def test_a_camera_behind_the_wall_sees_the_bodies_in_film_and_truth(monkeypatch):
+    draw = synth.random_surroundings
+
+    def before_the_camera(rng, azimuth):
+        colours = np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
+        return replace(draw(rng, azimuth), wall=colours, wall_at=np.array([azimuth, 0.5]))
+
+    monkeypatch.setattr(synth, "random_surroundings", before_the_camera)
+    sample = make_sample(3, frames=2, size=64, n_points=16, characters=1, truth=True)
+    assert sample.mask.mean() > 0.02
+    assert ((sample.truth.character != NOBODY) == sample.mask).mean() > 0.98
