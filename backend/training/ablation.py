@@ -42,6 +42,7 @@ from .encode import unpack
 from .errors import TrainingError
 from .launch import new_accelerator
 from .loop import Loop, LoopConfig
+from .stamp import differences, read_stamp, write_stamp
 from .vae import VAELossConfig, VAEObjective, latent_statistics, save_whole, start_from_components
 
 ABLATIONS = PRESETS / "ablation"
@@ -231,18 +232,16 @@ def claim(run: Ablation) -> None:
     Raises:
         TrainingError: the folder holds results of another configuration.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
     stamp = run.folder / "config.json"
     # Processes share out a step's batch, so their number belongs to what is trained.
     mine = {**run.config.lasting(), "workers": run.workers}
-    if stamp.exists():
-        theirs = json.loads(stamp.read_text("utf-8"))
-        if differing := sorted(name for name in mine if theirs.get(name) != mine[name]):
-            raise TrainingError(
-                f"{run.folder} holds an ablation whose {', '.join(differing)} differ; name another --folder"
-            )
-    else:
-        stamp.write_text(json.dumps(mine, indent=1) + "\n", "utf-8")
+    if (theirs := read_stamp(stamp)) is None:
+        write_stamp(stamp, mine)
+    elif differing := differences({name: theirs[name] for name in theirs if name in mine}, mine):
+        raise TrainingError(
+            f"{run.folder} holds an ablation of another configuration: {differing}; name another --folder or give "
+            "the old values"
+        )
     if not (run.vae_folder(GIVEN) / "config.json").exists():
         # A copy: later weights of the model must not mix with what was encoded with these.
         save_whole(load_vae(run.spec), run.vae_folder(GIVEN))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,12 @@ from .loop import LoopConfig
 from .vae import VAELossConfig, VAEStartConfig
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
+
+LOOPS = ("vae", "vae_long", "dit")
+"""A run's loops, in order; each has a section and one of its loss, ``NAME_loss``."""
+
+PASSING = ("steps", "lr", "decay", "save_minutes")
+"""Entries of a loop that may change when it is resumed: a run may be made longer or shorter, or calmed down."""
 
 PUBLISHED = "published"
 """What ``start`` says in short for both networks' published weights."""
@@ -84,8 +91,16 @@ class RunConfig:
 
     def with_steps(self, steps: int) -> RunConfig:
         """The same with every loop ``steps`` long."""
-        loops = {name: getattr(self, name) for name in ("vae", "vae_long", "dit")}
+        loops = {name: getattr(self, name) for name in LOOPS}
         return replace(self, **{name: replace(loop, steps=steps) for name, loop in loops.items() if loop is not None})
+
+    def lasting(self) -> dict[str, Any]:
+        """What has to stay as it is over all resumes, as JSON: all but ``PASSING`` entries of the loops."""
+        table = asdict(self)
+        for loop in LOOPS:
+            for entry in PASSING:
+                (table[loop] or {}).pop(entry, None)
+        return json.loads(json.dumps(table))
 
 
 _NONE = {"shards": 0, "pair_shards": 0}

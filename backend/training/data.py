@@ -8,6 +8,7 @@ Shape letters: n samples, C characters, T frames, N points, H W image.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from .errors import TrainingError
+from .stamp import read_stamp, write_stamp
 from .synth import make_sample
 
 SHARD = 64
@@ -42,6 +44,13 @@ FIELDS = (
 """Fields of a Sample that a shard keeps, stacked along a new first axis."""
 MAPS = ("normals", "canonical")
 """Fields that a shard keeps besides when it was made with ``DataConfig.maps``."""
+
+GENERATOR = "generator.json"
+"""Mark of a folder of shards: what drew them."""
+
+_FINGERPRINT_SEED = HELD_OUT - 1
+_SAME = 3e-4
+"""Largest mean difference of fingerprints by one generator on two machines; in units of white, and metres."""
 
 _KINDS = ("one", "two", "three")
 _CASTS = ("", "pair_", "trio_")
@@ -149,6 +158,40 @@ def time_is_up(until: float | None) -> bool:
     return until is not None and time.time() >= until
 
 
+@functools.cache
+def fingerprint() -> tuple[float, ...]:
+    """A few numbers of one fixed sample, drawn on the CPU, by which versions of the generator are told apart.
+
+    Colours and points, not a digest: another processor may round a pixel differently.
+    """
+    sample = make_sample(_FINGERPRINT_SEED, frames=1, size=32, characters=2)
+    numbers: list[float] = []
+    for images in (sample.video, sample.ref_image):
+        numbers += (images.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4)) / 255).ravel().tolist()
+    for places in (sample.points[:, :, ::16], sample.viewmats, sample.poses):
+        numbers += places.ravel().tolist()
+    return tuple(round(number, 5) for number in numbers)
+
+
+def claim_data(folder: Path) -> None:
+    """Mark a folder of shards with the generator that draws them.
+
+    Raises:
+        TrainingError: its shards are another generator's.
+    """
+    mine = fingerprint()
+    stamp = read_stamp(folder / GENERATOR)
+    theirs = (stamp or {}).get("fingerprint", [])
+    if len(theirs) == len(mine) and np.abs(np.subtract(theirs, mine)).mean() <= _SAME:
+        return
+    if any(folder.glob("*.npz")):
+        raise TrainingError(
+            f"{folder} holds shots that another version of the generator drew; name another --folder, or delete "
+            f"{folder} and what was trained on it"
+        )
+    write_stamp(folder / GENERATOR, {"fingerprint": mine})
+
+
 def make_data(
     folder: Path, config: DataConfig, workers: int = 2, device: str = "cpu", until: float | None = None
 ) -> list[Path]:
@@ -160,10 +203,13 @@ def make_data(
 
     Returns:
         All of its files, in order; those that there was no time for are not there.
+
+    Raises:
+        TrainingError: the folder holds shots of another version of the generator.
     """
     from tqdm import tqdm
 
-    folder.mkdir(parents=True, exist_ok=True)
+    claim_data(folder)
     missing = [i for i in range(config.count) if not shard_path(folder, config, i).exists()]
     jobs = [(folder, config, i, device) for i in missing]
     if missing and (device != "cpu" or workers <= 1):

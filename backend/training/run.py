@@ -1,11 +1,14 @@
 """A whole training run: data, VAE, encoding, DiT, export. Every part resumes where it was stopped.
 
-A run lives in one folder: ``data/`` shards, ``vae.ckpt`` (and ``vae_long.ckpt``), ``vae/`` (finished, with its latents'
-statistics), ``latents/``, ``dit.ckpt``, a ``.log`` of each loop, and TensorBoard's curves in ``logs/``.
+A run lives in one folder: ``run.json`` (what it was begun with), ``data/`` shards, ``vae.ckpt`` (and
+``vae_long.ckpt``), ``vae/`` (finished, with its latents' statistics), ``latents/``, ``dit.ckpt``, a ``.log`` of each
+loop, and TensorBoard's curves in ``logs/``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +22,15 @@ from ..models.isa.build import load_image_encoder, load_transformer, load_vae, n
 from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec
 from .checkpoint import load_averaged
-from .config import PRESETS, RunConfig, read_config
-from .data import make_data, shard_paths
+from .config import LOOPS, PRESETS, RunConfig, read_config
+from .data import claim_data, make_data, shard_paths
 from .dit import DiTLoss, Latents
 from .encode import encode_data
 from .errors import TrainingError
 from .launch import first_alone, in_bfloat16, new_accelerator, spread
 from .loop import Loop, LoopConfig
 from .pictures import show_clips, show_samples
+from .stamp import differences, read_stamp, write_stamp
 from .vae import (
     Films,
     VAELossConfig,
@@ -82,6 +86,52 @@ class Run:
     def latents(self) -> list[Path]:
         """Encoded files of all shots."""
         return [self.folder / "latents" / (path.stem + ".pt") for path in self.shards() + self.long_shards()]
+
+
+def claim(run: Run, stages: Sequence[str] = STAGES) -> None:
+    """Make the folder this run's.
+
+    A loop is held to its section and its loss' from its first checkpoint on, and to the number of processes, as they
+    share out the batch; the VAE's to that no longer once they are complete. Everything else is held from the first
+    checkpoint of any loop. ``config.PASSING`` may always change.
+
+    Args:
+        stages: that are about to run.
+
+    Raises:
+        TrainingError: the folder holds the work of another configuration, or shots of another generator.
+    """
+    stamp = run.folder / "run.json"
+    mine = run.config.lasting()
+    mine["workers"] = dict.fromkeys(LOOPS, run.workers)
+    theirs = read_stamp(stamp)
+    begun = {name for name in LOOPS if (run.folder / f"{name}.ckpt").exists()}
+    finished = run.vae_folder.exists()
+    if theirs is None and begun:
+        raise TrainingError(f"{stamp} is missing, which says how this run was begun; name another --folder")
+    if finished:
+        begun |= {"vae", "vae_long"}
+    if theirs is not None and begun:
+        workers = {**mine["workers"], **theirs.get("workers", {})}
+        open_ = {entry for name in LOOPS if name not in begun for entry in (name, f"{name}_loss")} | {"workers"}
+        held = {name: value for name, value in mine.items() if name not in open_}
+        before = {name: value for name, value in theirs.items() if name not in open_}
+        for name in LOOPS:
+            stage = "dit" if name == "dit" else "vae"
+            over = stage == "vae" and (finished or (name == "vae" and "vae_long" in begun))
+            if name in begun and (over or stage not in stages):
+                mine["workers"][name] = workers[name]
+            elif name in begun:
+                held[f"workers of {name}"], before[f"workers of {name}"] = run.workers, workers[name]
+        if differing := differences(before, held):
+            raise TrainingError(
+                f"{run.folder} holds a run that was begun otherwise: {differing}; name another --folder or give the "
+                "old values"
+            )
+    if (run.folder / "data").exists():
+        claim_data(run.folder / "data")
+    if theirs != mine:
+        write_stamp(stamp, mine)
 
 
 def make_shots(run: Run) -> bool:
@@ -216,8 +266,29 @@ def trained_vae(run: Run, device: str | torch.device) -> AutoencoderKLISA:
     return vae.eval()
 
 
+def _claim_latents(run: Run) -> None:
+    """Mark the latents with the VAE that they are encoded by.
+
+    Raises:
+        TrainingError: they are another VAE's.
+    """
+    folder = run.folder / "latents"
+    files = sorted(path for path in run.vae_folder.iterdir() if path.is_file())
+    mine = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    if read_stamp(folder / "vae.json") == mine:
+        return
+    if any(folder.glob("*.pt")):
+        raise TrainingError(
+            f"{folder} holds latents of another VAE than {run.vae_folder}; delete {folder} and, where it is there, "
+            f"{run.folder / 'dit.ckpt'}, which was trained on them"
+        )
+    write_stamp(folder / "vae.json", mine)
+
+
 def _encode(run: Run) -> None:
     """Encode the shots that are not encoded yet."""
+    vae = trained_vae(run, run.device)
+    _claim_latents(run)
     if all(path.exists() for path in run.latents()):
         return
     bf16 = in_bfloat16(run.config.dit.precision, torch.device(run.device))
@@ -225,7 +296,6 @@ def _encode(run: Run) -> None:
     if (width := run.spec.components["transformer"].get("image_embed_dim")) is not None:
         image_encoder = load_image_encoder(run.spec, width, torch.bfloat16 if bf16 else torch.float32)
         image_encoder.to(run.device)
-    vae = trained_vae(run, run.device)
     shards = run.shards() + run.long_shards()
     encode_data(vae, shards, run.folder / "latents", bf16, image_encoder, until=run.until)
 
@@ -260,10 +330,23 @@ def export(run: Run, folder: Path | None = None) -> Path:
     target = folder or run.spec.folder
     vae = trained_vae(run, "cpu")
     transformer, _ = averaged_transformer(run)
-    vae.half().save_pretrained(target / "vae")
-    transformer.half().save_pretrained(target / "transformer")  # type: ignore[operator]
-    for file in target.rglob("*.safetensors"):
+    made, replaced = target / ".export", target / ".replaced"
+    for rest in (made, replaced):
+        shutil.rmtree(rest, ignore_errors=True)
+    parts: dict[str, Any] = {"vae": vae, "transformer": transformer}
+    for name, model in parts.items():
+        model.half().save_pretrained(made / name)
+    for file in made.rglob("*.safetensors"):
         file.chmod(0o644)
+    # Both old ones go before a new one comes: whenever this is cut short, the two that are there belong together.
+    replaced.mkdir()
+    for name in parts:
+        if (target / name).exists():
+            (target / name).rename(replaced / name)
+    for name in parts:
+        (made / name).rename(target / name)
+    made.rmdir()
+    shutil.rmtree(replaced)
     return target
 
 
@@ -275,7 +358,7 @@ def train(run: Run, stages: Sequence[str] = STAGES) -> bool:
         "dit": train_dit,
         "export": lambda run: first_alone(run.device, lambda: export(run)),
     }
-    run.folder.mkdir(parents=True, exist_ok=True)
+    first_alone(run.device, lambda: claim(run, stages))
     for stage in stages:
         if parts[stage](run) is False:
             return False

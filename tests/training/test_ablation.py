@@ -189,6 +189,13 @@ def test_time_that_is_up_is_told(finished: tuple[Ablation, Outcomes], tmp_path: 
     assert "control-given-0" in report.as_markdown()
 
 
+def test_no_shot_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    run = Ablation(CONFIG, tmp_path / "run", until=time.time() - 1)
+    report = AblationReport(run, ablate(run))
+    assert report.missing
+    assert not any(path.exists() for path in run.shards())
+
+
 def test_a_stopped_loop_ends_the_ablation(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
     run = copied(finished[0], tmp_path / "run")
     monkeypatch.setattr(data_module, "SHARD", 2)
@@ -203,9 +210,9 @@ def test_a_stopped_loop_ends_the_ablation(finished: tuple[Ablation, Outcomes], t
 
 def test_a_folder_holds_one_configuration(finished: tuple[Ablation, Outcomes]) -> None:
     run, _ = finished
-    with pytest.raises(TrainingError, match="dit differ"):
+    with pytest.raises(TrainingError, match=r"another configuration: dit.steps \(3 there, 4 here\);"):
         ablate(replace(run, config=replace(CONFIG, dit=replace(LOOP, steps=4))))
-    with pytest.raises(TrainingError, match="workers"):
+    with pytest.raises(TrainingError, match=r"workers \(1 there, 2 here\)"):
         ablate(replace(run, workers=2))
 
 

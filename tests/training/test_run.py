@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +28,10 @@ from maquette.backend.training.dit import (
     sample_latents,
 )
 from maquette.backend.training.loop import Loop, LoopConfig, step_generator
-from maquette.backend.training.run import Run, RunConfig, TrainingError, export, train
+from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train
 from maquette.backend.training.synth import make_sample
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SMALL_VAE = {
@@ -259,6 +262,146 @@ def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monk
 def test_no_shot_is_begun_when_the_time_is_up(tiny: Run) -> None:
     assert not train(replace(tiny, until=time.time() - 1), ("data",))
     assert not any(path.exists() for path in tiny.shards() + tiny.long_shards())
+
+
+@pytest.fixture
+def begun(tiny: Run) -> Run:
+    """A run with checkpoints, empty ones, of the VAE's first loop and of the DiT."""
+    claim(tiny)
+    for name in ("vae", "dit"):
+        (tiny.folder / f"{name}.ckpt").touch()
+    return tiny
+
+
+def changed(run: Run, section: str, **entries: object) -> Run:
+    """The run with other entries in a section of its file."""
+    return replace(run, config=replace(run.config, **{section: replace(getattr(run.config, section), **entries)}))
+
+
+@pytest.mark.parametrize(
+    ("section", "entries", "named"),
+    [
+        ("dit", {"batch": 3}, r"dit\.batch \(2 there, 3 here\)"),
+        ("vae", {"seed": 1}, r"vae\.seed \(0 there, 1 here\)"),
+        ("dit_loss", {"pair_share": 0.25}, r"dit_loss\.pair_share \(0\.5 there, 0\.25 here\)"),
+        ("data", {"shards": 3}, r"data\.shards \(2 there, 3 here\)"),
+        ("start", {"vae": True}, r"start\.vae \(False there, True here\)"),
+    ],
+)
+def test_a_run_goes_on_with_what_it_was_begun_with(begun: Run, section: str, entries: dict, named: str) -> None:
+    before = (begun.folder / "run.json").read_text()
+    with pytest.raises(TrainingError, match=f"{named}; name another --folder or give the old values"):
+        train(changed(begun, section, **entries))
+    assert (begun.folder / "run.json").read_text() == before
+
+
+def test_other_networks_are_refused(begun: Run) -> None:
+    overrides = {"vae": SMALL_VAE, "transformer": {**TINY, "num_layers": 2}}
+    with pytest.raises(TrainingError, match=r"overrides\.transformer\.num_layers \(1 there, 2 here\)"):
+        claim(replace(begun, config=replace(begun.config, overrides=overrides)))
+
+
+def test_a_run_may_be_made_longer_or_calmer(begun: Run) -> None:
+    claim(changed(begun, "dit", steps=90, lr=1e-5, decay=0.9, save_minutes=1.0))
+    # A loop that has not begun is held to nothing.
+    claim(changed(begun, "vae_long", batch=7, seed=3))
+    (begun.folder / "vae_long.ckpt").touch()
+    with pytest.raises(TrainingError, match=r"vae_long\.batch \(7 there, 1 here\)"):
+        claim(begun)
+
+
+def test_workers_are_held_by_loops_that_are_under_way(begun: Run) -> None:
+    more = replace(begun, workers=2)
+    claim(more, ("data",))
+    with pytest.raises(TrainingError, match=r"workers of dit \(1 there, 2 here\)"):
+        claim(more, ("dit",))
+    with pytest.raises(TrainingError, match=r"workers of vae \(1 there, 2 here\)"):
+        claim(more, ("vae",))
+    (begun.folder / "dit.ckpt").unlink()
+    begun.vae_folder.mkdir()
+    claim(more)
+    (begun.folder / "dit.ckpt").touch()
+    with pytest.raises(TrainingError, match=r"workers of dit \(2 there, 1 here\)"):
+        claim(begun)
+
+
+def test_a_run_without_its_mark_is_refused(begun: Run) -> None:
+    (begun.folder / "run.json").unlink()
+    with pytest.raises(TrainingError, match="run.json is missing"):
+        claim(begun)
+
+
+def test_shots_of_another_generator_are_refused(tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny, ("data",))
+    claim(tiny)
+
+    def otherwise(*arguments: object, **named: object) -> object:
+        sample = make_sample(*arguments, **named)  # type: ignore[arg-type]
+        return replace(sample, video=np.where(sample.video > 4, sample.video - 4, 0).astype(np.uint8))
+
+    monkeypatch.setattr(data_module, "make_sample", otherwise)
+    data_module.fingerprint.cache_clear()
+    try:
+        with pytest.raises(TrainingError, match="another version of the generator drew"):
+            train(tiny, ("vae",))
+        tiny.shards()[0].unlink()
+        with pytest.raises(TrainingError, match="another version of the generator drew"):
+            data_module.make_data(tiny.folder / "data", tiny.config.data)
+    finally:
+        data_module.fingerprint.cache_clear()
+    assert not tiny.shards()[0].exists()
+
+
+def test_latents_of_another_vae_are_refused(tiny: Run) -> None:
+    config = replace(tiny.config, vae=replace(tiny.config.dit, steps=1, batch=1), vae_long=None)
+    run = replace(tiny, config=replace(config, dit=replace(config.dit, steps=1)))
+    assert train(run, ("data", "vae", "dit"))
+    (run.folder / "dit.ckpt").unlink()
+    file = run.vae_folder / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    name = min(weights)
+    save_file({**weights, name: weights[name] + 1}, file, {"format": "pt"})
+    with pytest.raises(TrainingError, match="holds latents of another VAE"):
+        train(run, ("dit",))
+    shutil.rmtree(run.folder / "latents")
+    assert train(run, ("dit",))
+
+
+def test_an_export_that_is_stopped_never_mixes_networks(
+    tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny.config, vae=replace(tiny.config.dit, steps=1, batch=1), vae_long=None)
+    run = replace(tiny, config=replace(config, dit=replace(config.dit, steps=1)))
+    assert train(run, ("data", "vae", "dit"))
+    target, parts = tmp_path / "weights", ("vae", "transformer")
+    target.mkdir()
+    (target / "README.md").write_text("card")
+
+    class Stop(Exception):
+        pass
+
+    for stop in itertools.count():
+        for part in parts:
+            shutil.rmtree(target / part, ignore_errors=True)
+            (target / part).mkdir()
+            (target / part / "old").touch()
+        moves = iter(range(stop))
+
+        def rename(path: Path, to: Path, moves=moves) -> None:
+            if next(moves, None) is None:
+                raise Stop
+            os.rename(path, to)
+
+        monkeypatch.setattr(Path, "rename", rename)
+        try:
+            export(run, target)
+            break
+        except Stop:
+            there = [(target / part / "old").exists() for part in parts if (target / part).exists()]
+            assert len(set(there)) <= 1, stop
+    assert stop == 4
+    assert sorted(path.name for path in target.iterdir()) == ["README.md", "transformer", "vae"]
+    assert not [*target.rglob("old")]
 
 
 def test_published_weights_that_do_not_fit_are_named(tiny: Run) -> None:
