@@ -335,6 +335,8 @@ def export(run: Run, folder: Path | None = None) -> Path:
         shutil.rmtree(rest, ignore_errors=True)
     parts: dict[str, Any] = {"vae": vae, "transformer": transformer}
     for name, model in parts.items():
+        # In place of the folder that it was read from, which is nobody else's concern.
+        model.register_to_config(_name_or_path=run.config.model)
         model.half().save_pretrained(made / name)
     for file in made.rglob("*.safetensors"):
         file.chmod(0o644)
