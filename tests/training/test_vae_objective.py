@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.models.registry import ModelSpec, model_spec
-from maquette.backend.training.data import DataConfig, shard_paths
+from maquette.backend.training.data import DataConfig, claim_data, shard_paths
 from maquette.backend.training.dit import DiTLossConfig
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.loop import Loop, LoopConfig, step_generator
@@ -302,6 +302,7 @@ def test_a_run_trains_with_all_terms_on_short_and_long_shots(films: Films, tmp_p
     )
     run = Run(config, tmp_path / "run", workers=1)
     (run.folder / "data").mkdir(parents=True)
+    claim_data(run.folder / "data")
     for data in (short, long):
         video = films.video[0][:, : data.frames]
         np.savez(
@@ -327,6 +328,7 @@ def test_a_run_starts_from_the_image_vae_its_file_names(tmp_path: Path, monkeypa
     run = Run(read_config(path), tmp_path / "run", workers=1)
     monkeypatch.setattr(Run, "spec", property(lambda _: spec_of()))
     (run.folder / "data").mkdir(parents=True)
+    claim_data(run.folder / "data")
     video = np.random.default_rng(0).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)
     np.savez(
         shard_paths(run.folder / "data", run.config.data)[0],
