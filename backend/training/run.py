@@ -215,8 +215,13 @@ def _vae_worker(run: Run) -> bool:
 
 
 def _finish_vae(run: Run, model: AutoencoderKLISA) -> None:
-    """Write a VAE with the statistics of its latents."""
-    statistics = latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS]))
+    """Write a VAE with the statistics of its latents; the published DiT, if it goes on, keeps those that it knows."""
+    start = run.config.start
+    if start.vae and start.dit:
+        published = load_vae(run.spec).config
+        statistics = {name: published[name] for name in ("latents_mean", "latents_std")}
+    else:
+        statistics = latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS]))
     model.register_to_config(**statistics)
     # That the folder is there means that the VAE is finished.
     save_whole(model, run.vae_folder)

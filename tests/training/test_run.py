@@ -28,7 +28,7 @@ from maquette.backend.training.dit import (
     sample_latents,
 )
 from maquette.backend.training.loop import Loop, LoopConfig, step_generator
-from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train
+from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train, trained_vae
 from maquette.backend.training.synth import make_sample
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
 from safetensors.torch import load_file, save_file
@@ -239,11 +239,17 @@ def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monk
         assert all(torch.equal(loop.ema.weights[n], p) for n, p in loop.model.named_parameters())
         return False
 
-    monkeypatch.setattr(Loop, "run", look)
     start = StartConfig(vae=True, dit=True)
     again = replace(tiny, folder=tmp_path / "again", config=replace(tiny.config, start=start))
-    (tmp_path / "again").mkdir()
-    (tmp_path / "again" / "data").symlink_to(tiny.folder / "data")
+    for name in ("again", "trained"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").symlink_to(tiny.folder / "data")
+    # A VAE that goes on keeps its statistics for the transformer that goes on with it.
+    trained = replace(again, folder=tmp_path / "trained")
+    assert train(trained, ("vae",))
+    assert trained_vae(trained, "cpu").config["latents_std"] == [1.25]
+
+    monkeypatch.setattr(Loop, "run", look)
     assert not train(again, ("vae",))
     # Without a loop of its own the VAE stays as it is published.
     kept = replace(again, config=replace(again.config, vae=None, vae_long=None))
