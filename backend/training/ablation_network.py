@@ -131,24 +131,14 @@ class ControlTransformer3DModel(ISATransformer3DModel):
         """
         if inputs.control_latents is None:
             raise ValueError("this transformer follows normal maps; give ISAInputs.control_latents")
-        camera_BLPD = self._camera_tokens(inputs)
-        reference_BRD, reference_mask = self._reference_tokens(inputs)
-        b, frames = camera_BLPD.shape[:2]
-        blocks = [cast(VideoBlock, block) for block in self.blocks]
-        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in blocks]
-        reference = [block.reference_attention.keys_values(reference_BRD) for block in blocks]
-        nothing = camera_BLPD.new_zeros(b, frames, 0, self.width)
+        b, frames = inputs.plucker.shape[0], inputs.control_latents.shape[2]
+        nothing = self.null_reference.new_zeros(b, frames, 0, self.width)
         return ControlConditions(
-            latents=self._condition_latents(inputs).to(self._dtype()),
             point_tokens=nothing,
             point_encoding=nothing,
             point_mask=torch.zeros(nothing.shape[:3], dtype=torch.bool, device=nothing.device),
-            camera_keys=tuple(k.unflatten(0, (b, frames)) for k, _ in camera),
-            camera_values=tuple(v.unflatten(0, (b, frames)) for _, v in camera),
-            reference_keys=tuple(k for k, _ in reference),
-            reference_values=tuple(v for _, v in reference),
-            reference_mask=reference_mask,
             control=inputs.control_latents.to(self._dtype()),
+            **self._picture_conditions(inputs),
         )
 
     def forward(

@@ -19,33 +19,17 @@ from maquette.backend.training.ablation_network import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..models.conftest import random_inputs
+
 TINY = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 24, "patch_size": 1, "adaln_rank": 8}
 POINTS_AND_LOOKS = ("points", "rest_points", "point_visibility", "reference_points")
 
 
 def conditions(batch: int = 2, characters: int = 1, points: int = 16, size: int = 4, frames: int = 9) -> ISAInputs:
-    generator = torch.Generator().manual_seed(1)
-
-    def rand(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator) * 2 - 1
-
-    latents = 1 + (frames - 1) // 4
-    yes = torch.ones(batch, characters, frames, points, dtype=torch.bool)
-    return ISAInputs(
-        points=rand(batch, characters, frames, points, 3),
-        rest_points=rand(batch, characters, points, 3),
-        point_mask=yes,
-        point_visibility=torch.sign(rand(batch, characters, frames, points)),
-        reference_latents=rand(batch, characters, 16, size, size),
-        reference_points=rand(batch, characters, points, 2),
-        reference_visibility=yes[:, :, 0],
-        reference_present=yes[:, :, 0, 0],
-        plucker=rand(batch, frames, 6, size, size),
-        camera_present=torch.ones(batch, dtype=torch.bool),
-        background_latents=rand(batch, 16, latents, size, size),
-        background_present=torch.ones(batch, dtype=torch.bool),
-        control_latents=rand(batch, 16, latents, size, size),
-    )
+    """Random conditions with normal maps."""
+    inputs = random_inputs(batch, characters, frames, points, size)
+    generator = torch.Generator().manual_seed(2)
+    return replace(inputs, control_latents=torch.rand(inputs.background_latents.shape, generator=generator) * 2 - 1)
 
 
 def shaken(variant: str, **config) -> ISATransformer3DModel:

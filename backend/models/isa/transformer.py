@@ -258,24 +258,31 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         null = self.null_reference.to(tokens.dtype).expand(b, 1, -1)
         return torch.cat([tokens.flatten(1, 2), null], dim=1), F.pad(mask, (0, 1), value=True)
 
-    def prepare_conditions(self, inputs: ISAInputs) -> ISAConditions:
-        """Everything that does not change over the denoising steps. Differentiable."""
-        point_tokens, point_encoding, point_mask = self._point_tokens(inputs)
+    def _picture_conditions(self, inputs: ISAInputs) -> dict[str, Any]:
+        """The fields of ``ISAConditions`` that no surface points are needed for."""
         camera_BLPD = self._camera_tokens(inputs)
         reference_BRD, reference_mask = self._reference_tokens(inputs)
         b, frames = camera_BLPD.shape[:2]
-        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in self._isa_blocks()]
-        reference = [block.reference_attention.keys_values(reference_BRD) for block in self._isa_blocks()]
+        blocks = self._isa_blocks()
+        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in blocks]
+        reference = [block.reference_attention.keys_values(reference_BRD) for block in blocks]
+        return {
+            "latents": self._condition_latents(inputs).to(self._dtype()),
+            "camera_keys": tuple(k.unflatten(0, (b, frames)) for k, _ in camera),
+            "camera_values": tuple(v.unflatten(0, (b, frames)) for _, v in camera),
+            "reference_keys": tuple(k for k, _ in reference),
+            "reference_values": tuple(v for _, v in reference),
+            "reference_mask": reference_mask,
+        }
+
+    def prepare_conditions(self, inputs: ISAInputs) -> ISAConditions:
+        """Everything that does not change over the denoising steps. Differentiable."""
+        point_tokens, point_encoding, point_mask = self._point_tokens(inputs)
         return ISAConditions(
-            latents=self._condition_latents(inputs).to(self._dtype()),
             point_tokens=point_tokens,
             point_encoding=point_encoding,
             point_mask=point_mask,
-            camera_keys=tuple(k.unflatten(0, (b, frames)) for k, _ in camera),
-            camera_values=tuple(v.unflatten(0, (b, frames)) for _, v in camera),
-            reference_keys=tuple(k for k, _ in reference),
-            reference_values=tuple(v for _, v in reference),
-            reference_mask=reference_mask,
+            **self._picture_conditions(inputs),
         )
 
     def forward(
