@@ -51,7 +51,7 @@ def main() -> int:
     vae = new_vae(spec).train()
     noise = np.random.default_rng(0).integers(0, 256, (2, arguments.frames, size, size, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "shard.npz", video=noise, background=noise)
+        np.savez(Path(folder) / "shard.npz", video=noise, background=noise, mask=np.ones(noise.shape[:-1], bool))
         films = Films([Path(folder) / "shard.npz"])
     plain = VAELossConfig(frames=(arguments.frames,), bf16=False)
     changes = {**TERMS, "all": {name: weight for term in TERMS.values() for name, weight in term.items()}}
