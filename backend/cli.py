@@ -12,7 +12,7 @@ from typing import Any
 _COMMANDS = {
     "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
-    "inspect": ("media.inspect", "add_inspect_parser", "say what a .shot file holds"),
+    "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
     "synth": ("training.synth_cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),

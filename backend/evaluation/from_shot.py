@@ -15,8 +15,8 @@ import torch
 from ..bodies import BodyError, BodyModel, load_body
 from ..media import decode_image
 from ..models.mofa.flow import exact_motion
-from ..models.mofa.surfaces import Scene, Surface, body_surface, shot_surfaces
-from ..models.raster import rasterise
+from ..raster.rasterise import rasterise
+from ..raster.surfaces import Scene, Surface, body_surface, shot_surfaces
 from ..shot import Character, Shot
 from ..training.synth import Sample
 from ..training.truth import NOBODY, Truth

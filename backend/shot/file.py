@@ -22,6 +22,7 @@ from .types import (
     Background,
     BodyPose,
     Character,
+    Clay,
     Clip,
     Keypoints,
     Media,
@@ -32,11 +33,12 @@ from .types import (
     ShotError,
     Track,
 )
-from .validate import MAX_CHARACTERS, MAX_MESHES, MAX_TRACKS, MIMES, validate
+from .validate import MAX_CHARACTERS, MAX_MESHES, MAX_REFERENCES, MAX_TRACKS, MIMES, validate
 
 FORMAT_NAME = "maquette-shot"
-FORMAT_VERSION = 2
-"""Version 2 added keypoints, meshes, tracks and a model's own options; files of version 1 are read as before."""
+FORMAT_VERSION = 3
+"""Version 2 added keypoints, meshes, tracks and a model's own options; version 3 further references, the vertices and
+clay of each, the shot's clay and its quality. Files of older versions are read as they are."""
 
 MAX_JSON_BYTES = 8 << 20
 MAX_ARRAY_BYTES = 2 << 30
@@ -66,6 +68,17 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
             arrays[f"{key}.keypoints.points"] = keypoints.points
             arrays[f"{key}.keypoints.state"] = keypoints.state
 
+    def add_reference(key: str, reference: Reference) -> dict[str, str | None]:
+        for name in ("points", "viewmat", "K", "visibility", "vertices"):
+            value = getattr(reference, name)
+            if value is not None:
+                arrays[f"{key}.{name}"] = value
+        add_keypoints(key, reference.keypoints)
+        return {
+            "image": add_media(reference.image),
+            "clay": None if reference.clay is None else add_media(reference.clay),
+        }
+
     characters = []
     for i, character in enumerate(shot.characters):
         key = f"characters[{i}]"
@@ -80,12 +93,11 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
             for name in ("betas", "poses", "trans"):
                 arrays[f"{key}.body.{name}"] = getattr(character.body, name)
         if character.reference is not None:
-            entry["reference"] = add_media(character.reference.image)
-            for name in ("points", "viewmat", "K", "visibility"):
-                value = getattr(character.reference, name)
-                if value is not None:
-                    arrays[f"{key}.reference.{name}"] = value
-            add_keypoints(f"{key}.reference", character.reference.keypoints)
+            entry["reference"] = add_reference(f"{key}.reference", character.reference)
+        entry["further_references"] = [
+            add_reference(f"{key}.further_references[{k}]", further)
+            for k, further in enumerate(character.further_references)
+        ]
         characters.append(entry)
     for i, mesh in enumerate(shot.meshes):
         arrays[f"meshes[{i}].vertices"], arrays[f"meshes[{i}].triangles"] = mesh.vertices, mesh.triangles
@@ -108,9 +120,13 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
             "width": s.width,
             "height": s.height,
             "options": dict(s.options),
+            "quality": s.quality,
         },
         "meshes": [{"name": mesh.name, "character": int(mesh.character)} for mesh in shot.meshes],
         "tracks": [{"name": track.name} for track in shot.tracks],
+        "clay": None
+        if shot.clay is None
+        else {"media": [add_media(m) for m in shot.clay.media], "surroundings": bool(shot.clay.surroundings)},
     }
 
     path = Path(path)
@@ -211,6 +227,18 @@ def _read(archive: zipfile.ZipFile) -> Shot:
             return None
         return Keypoints(array(f"{key}.keypoints.points"), array(f"{key}.keypoints.state"))
 
+    def reference(key: str, found: object) -> Reference:
+        # Versions 1 and 2 have the picture's name alone.
+        entry = {"image": found} if isinstance(found, str) else _dict(key, found)
+        return Reference(
+            media(f"{key}.image", entry.get("image")),
+            *(array(f"{key}.{name}") for name in ("points", "viewmat", "K")),
+            visibility=arrays.get(f"{key}.visibility"),
+            keypoints=keypoints(key),
+            vertices=arrays.get(f"{key}.vertices"),
+            clay=None if entry.get("clay") is None else media(f"{key}.clay", entry["clay"]),
+        )
+
     clip_json = _dict("clip", header.get("clip"))
     clip = Clip(
         fps=clip_json.get("fps"),  # pyright: ignore[reportArgumentType]
@@ -226,16 +254,13 @@ def _read(archive: zipfile.ZipFile) -> Shot:
     for i, item in enumerate(entries):
         key = f"characters[{i}]"
         entry = _dict(key, item)
-        body = reference = None
+        body = None
         if entry.get("body") is not None:
             body = BodyPose(entry["body"], *(array(f"{key}.body.{name}") for name in ("betas", "poses", "trans")))
-        if entry.get("reference") is not None:
-            reference = Reference(
-                media(f"{key}.reference.image", entry["reference"]),
-                *(array(f"{key}.reference.{name}") for name in ("points", "viewmat", "K")),
-                visibility=arrays.get(f"{key}.reference.visibility"),
-                keypoints=keypoints(f"{key}.reference"),
-            )
+        first = entry.get("reference")
+        further = entry.get("further_references", [])
+        if not isinstance(further, list) or len(further) > MAX_REFERENCES:
+            raise ShotError(f"{key}.further_references", f"must be a list of at most {MAX_REFERENCES}")
         characters.append(
             Character(
                 name=entry.get("name"),  # pyright: ignore[reportArgumentType]
@@ -244,8 +269,11 @@ def _read(archive: zipfile.ZipFile) -> Shot:
                 visibility=array(f"{key}.visibility"),
                 joints=arrays.get(f"{key}.joints"),
                 body=body,
-                reference=reference,
+                reference=None if first is None else reference(f"{key}.reference", first),
                 keypoints=keypoints(key),
+                further_references=tuple(
+                    reference(f"{key}.further_references[{k}]", found) for k, found in enumerate(further)
+                ),
             )
         )
     background_json = _dict("background", header.get("background"))
@@ -273,6 +301,14 @@ def _read(archive: zipfile.ZipFile) -> Shot:
         )
         for i, entry in enumerate(_entries("tracks", header, MAX_TRACKS))
     )
+    clay = None
+    if header.get("clay") is not None:
+        entry = _dict("clay", header["clay"])
+        names = entry.get("media")
+        if not isinstance(names, list):
+            raise ShotError("clay.media", "must be a list")
+        pictures = tuple(media(f"clay.media[{i}]", name) for i, name in enumerate(names))
+        clay = Clay(pictures, entry.get("surroundings"))  # pyright: ignore[reportArgumentType]
     settings_json = _dict("settings", header.get("settings"))
     unknown = set(settings_json) - set(Settings.__dataclass_fields__)
     if unknown:
@@ -286,6 +322,7 @@ def _read(archive: zipfile.ZipFile) -> Shot:
         name=header.get("name", ""),
         meshes=meshes,
         tracks=tracks,
+        clay=clay,
     )
     validate(shot)
     return shot

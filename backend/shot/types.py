@@ -177,6 +177,9 @@ class Reference:
         K: (3,3) float32, pixels of the picture.
         visibility: (N,) bool, points that the picture shows; None when unknown.
         keypoints: with one frame, at the moment of the picture; None when the body has none.
+        vertices: (V,3) float32 world, the character's meshes of the shot at the moment of the picture, one after
+            another in their order; of a character without meshes those of its parametric body. None when unknown.
+        clay: the same picture with the character in mid grey, under the same light; None when that is unknown.
     """
 
     image: Media
@@ -185,6 +188,8 @@ class Reference:
     K: np.ndarray
     visibility: np.ndarray | None = None
     keypoints: Keypoints | None = None
+    vertices: np.ndarray | None = None
+    clay: Media | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +205,7 @@ class Character:
         body: parameters when the body is parametric.
         reference: its looks; None when the animator gave none.
         keypoints: of its pose maps; None when the model takes none, or the body has none.
+        further_references: more pictures of the same looks: its back, its face.
     """
 
     name: str
@@ -210,6 +216,12 @@ class Character:
     body: BodyPose | None = None
     reference: Reference | None = None
     keypoints: Keypoints | None = None
+    further_references: tuple[Reference, ...] = ()
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Every picture of it, the one for models that take a single one first."""
+        return (() if self.reference is None else (self.reference,)) + self.further_references
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +237,20 @@ class Background:
     media: tuple[Media, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Clay:
+    """The characters as they move, in mid grey under the scene's own light: what light does to them, and they to it.
+
+    Attributes:
+        media: one picture per frame of the clip, or one when nothing changes.
+        surroundings: whether the pictures show the background too, with the shadows and reflections that the
+            characters cast on it; else they show the characters alone on transparent ground.
+    """
+
+    media: tuple[Media, ...]
+    surroundings: bool = False
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to run. None leaves the choice to the model's preset.
@@ -237,6 +263,7 @@ class Settings:
         width, height: size in pixels to generate at; the result is at the clip's aspect, snapped to what the
             model takes.
         options: what the model alone has, by the names in its description; left out means its default.
+        quality: id in presets/quality, which fills in what is left open here; None is the model's own advice.
     """
 
     model: str = "isa-nano"
@@ -246,6 +273,7 @@ class Settings:
     width: int | None = None
     height: int | None = None
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    quality: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +281,9 @@ class Shot:
     """Everything a backend needs to make one video.
 
     Attributes:
-        meshes: the surfaces of characters and set, for models that are led by dense motion; else empty.
+        meshes: the surfaces of characters and set, for models that use them; else empty.
         tracks: spots picked by the animator, for models that are led by trajectories; else empty.
+        clay: how the scene's light falls on the characters; None when that is unknown.
     """
 
     clip: Clip
@@ -265,6 +294,7 @@ class Shot:
     name: str = "shot"
     meshes: tuple[Mesh, ...] = ()
     tracks: tuple[Track, ...] = ()
+    clay: Clay | None = None
 
     def save(self, path: str | PathLike[str]) -> None:
         """Validate and write a .shot file. Raises ShotError, or OSError when it cannot be written."""

@@ -12,6 +12,7 @@ from .types import (
     Background,
     BodyPose,
     Character,
+    Clay,
     Clip,
     Keypoints,
     Media,
@@ -26,6 +27,8 @@ from .types import (
 MAX_FRAMES = 20_000
 MAX_POINTS = 65_536
 MAX_CHARACTERS = 64
+MAX_REFERENCES = 16
+"""Of one character, besides the first."""
 MAX_SIZE = 16_384
 MAX_JOINTS = 256
 MAX_BETAS = 1_024
@@ -75,6 +78,11 @@ def validate(shot: Shot) -> None:
         _mesh(f"meshes[{i}]", mesh, shot.clip.frames, len(shot.characters))
     if len(shot.tracks) > MAX_TRACKS:
         raise ShotError("tracks", f"has {len(shot.tracks)} entries; at most {MAX_TRACKS} are possible, pick fewer")
+    for i, character in enumerate(shot.characters):
+        sizes = [mesh.vertices.shape[1] for mesh in shot.meshes if mesh.character == i]
+        _vertex_counts(f"characters[{i}]", character, sum(sizes))
+    if shot.clay is not None:
+        _clay(shot.clay, shot.clip.frames)
     names = [track.name for track in shot.tracks]
     for i, track in enumerate(shot.tracks):
         if track.name in names[:i]:
@@ -169,10 +177,42 @@ def _character(field: str, character: Character, frames: int) -> None:
         _coordinates(f"{field}.joints", character.joints)
     if character.body is not None:
         _body(f"{field}.body", character.body, frames)
-    if character.reference is not None:
-        _reference(f"{field}.reference", character.reference, count)
+    if len(character.further_references) > MAX_REFERENCES:
+        raise ShotError(
+            f"{field}.further_references",
+            f"has {len(character.further_references)} entries; at most {MAX_REFERENCES} are possible, remove some",
+        )
+    if character.reference is None and character.further_references:
+        raise ShotError(f"{field}.reference", "is missing, but there are further references; make the first of them it")
+    for name, reference in _named_references(character):
+        _reference(f"{field}.{name}", reference, count)
     if character.keypoints is not None:
         _keypoints(f"{field}.keypoints", character.keypoints, frames)
+
+
+def _named_references(character: Character) -> list[tuple[str, Reference]]:
+    named = [] if character.reference is None else [("reference", character.reference)]
+    return named + [(f"further_references[{k}]", one) for k, one in enumerate(character.further_references)]
+
+
+def _vertex_counts(field: str, character: Character, count: int) -> None:
+    """A character's meshes have as many vertices, ``count``, in every picture of it; without meshes any number."""
+    for name, reference in _named_references(character):
+        if count and reference.vertices is not None and len(reference.vertices) != count:
+            raise ShotError(
+                f"{field}.{name}.vertices",
+                f"has {len(reference.vertices)} where the character's meshes have {count}; disable what changes the "
+                "number of vertices over time (Remesh, Decimate, Build, Boolean), and capture the shot again",
+            )
+
+
+def _clay(clay: Clay, frames: int) -> None:
+    if len(clay.media) not in (1, frames):
+        raise ShotError("clay.media", f"must be one picture, or {frames}, one a frame, not {len(clay.media)}")
+    if not isinstance(clay.surroundings, bool):
+        raise ShotError("clay.surroundings", f"must be true or false, not {clay.surroundings!r}")
+    for i, media in enumerate(clay.media):
+        check_media(f"clay.media[{i}]", media, video=False)
 
 
 def _keypoints(field: str, keypoints: Keypoints, frames: int) -> None:
@@ -227,6 +267,11 @@ def _reference(field: str, reference: Reference, count: int) -> None:
         check_array(f"{field}.visibility", reference.visibility, (count,), np.bool_)
     if reference.keypoints is not None:
         _keypoints(f"{field}.keypoints", reference.keypoints, 1)
+    if reference.vertices is not None:
+        check_array(f"{field}.vertices", reference.vertices, (None, 3))
+        _coordinates(f"{field}.vertices", reference.vertices)
+    if reference.clay is not None:
+        check_media(f"{field}.clay", reference.clay, video=False)
 
 
 def check_media(field: str, media: object, *, video: bool | None = None) -> None:
@@ -266,6 +311,8 @@ def _settings(settings: Settings) -> None:
         _number("settings.steps", settings.steps, 1, 1000, integer=True)
     if settings.guidance is not None:
         _number("settings.guidance", settings.guidance, 0, 100)
+    if settings.quality is not None:
+        _text("settings.quality", settings.quality, 64)
     for name in ("width", "height"):
         value = getattr(settings, name)
         if value is not None:

@@ -214,12 +214,16 @@ def _vae_worker(run: Run) -> bool:
     return done
 
 
+def _statistics(vae: AutoencoderKLISA) -> dict[str, Any]:
+    """What a VAE's latents are normalised by."""
+    return {name: vae.config[name] for name in ("latents_mean", "latents_std")}
+
+
 def _finish_vae(run: Run, model: AutoencoderKLISA) -> None:
     """Write a VAE with the statistics of its latents; the published DiT, if it goes on, keeps those that it knows."""
     start = run.config.start
     if start.vae and start.dit:
-        published = load_vae(run.spec).config
-        statistics = {name: published[name] for name in ("latents_mean", "latents_std")}
+        statistics = _statistics(load_vae(run.spec))
     else:
         statistics = latent_statistics(model, Films(run.shards()[:_STATISTICS_SHARDS]))
     model.register_to_config(**statistics)
@@ -232,7 +236,7 @@ def _keep_published_vae(run: Run) -> None:
     model = new_vae(run.spec)
     published = _published(load_vae, run, model, "vae")
     assert isinstance(published, AutoencoderKLISA)
-    model.register_to_config(**{name: published.config[name] for name in ("latents_mean", "latents_std")})
+    model.register_to_config(**_statistics(published))
     save_whole(model, run.vae_folder)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..bodies import SurfaceSamples, embedded, sample_surface
 from ..bodies.rotations import axis_angle_to_matrix
-from ..models.raster import Raster, project_torch, rasterise, vertex_normals
+from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
 from ..shot.types import Background, BodyPose, Character, Clip, Media, Reference, Settings, Shot
 from .camera import random_camera
 from .layout import stand_apart

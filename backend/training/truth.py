@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.raster import Raster, project_torch, rasterise, vertex_normals
+from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
 from .stage import Surroundings, surroundings_hits
 
 NOBODY = -1

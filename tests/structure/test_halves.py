@@ -109,7 +109,8 @@ ALLOWED = {
     "backend/motions": {"backend/motions", "backend/bodies", "backend/shot"},
     "backend/client": {"backend/client"},
     "backend/media": {"backend/media", "backend/shot"},
-    "backend/models": {"backend/models", "backend/media", "backend/bodies", "backend/shot"},
+    "backend/raster": {"backend/raster", "backend/media", "backend/bodies", "backend/shot"},
+    "backend/models": {"backend/models", "backend/raster", "backend/media", "backend/bodies", "backend/shot"},
     "backend/server": {"backend/server", "backend/models", "backend/media", "backend/shot"},
 }  # fmt: skip
 """Arrows point one way."""

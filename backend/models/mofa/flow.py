@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...raster.rasterise import draw_depth, project_torch, rasterise
+from ...raster.surfaces import SET_LABEL, Cloud, Scene
 from ...shot import Shot
 from ...shot.cameras import camera_centers
-from ..raster import draw_depth, project_torch, rasterise
 from .splat import Motion
-from .surfaces import SET_LABEL, Cloud, Scene
 
 _NEAR = 0.01
 """Metres from the camera's plane that still count as in front of it."""

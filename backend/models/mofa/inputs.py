@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...media import MediaError, background_frames, squeeze_frames
+from ...raster.surfaces import Scene, shot_surfaces
 from ...shot import Shot
 from ..engine import EngineError
 from ..pictures import reference_picture
@@ -23,7 +24,6 @@ from .landmarks import draw_faces, head_masks, project_face
 from .pipeline import Steering
 from .plan import Fit, first_picture_characters, fit_picture, has_face
 from .splat import Motion
-from .surfaces import Scene, shot_surfaces
 from .tracks import (
     Spots,
     add_guess,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.models.mofa.flow import camera_travels, exact_motion
 from maquette.backend.models.mofa.splat import splat
-from maquette.backend.models.mofa.surfaces import Cloud, Scene, Surface
+from maquette.backend.raster.surfaces import Cloud, Scene, Surface
 from maquette.backend.shot.cameras import look_at, project
 
 from ...builders import BOX_TRIANGLES

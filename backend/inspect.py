@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..shot import (
+from .shot import (
     BODY_KEYPOINTS,
     FACE_KEYPOINTS,
     FORMAT_VERSION,
@@ -22,7 +22,7 @@ from ..shot import (
     Shot,
     load_shot,
 )
-from ..shot.cameras import camera_centers, depth_planes, project
+from .shot.cameras import camera_centers, depth_planes, project
 
 _PALETTE = ((255, 170, 60), (80, 200, 255), (255, 110, 170), (140, 230, 110), (200, 160, 255), (250, 240, 110))
 _TRACKS = (255, 60, 60)
@@ -165,9 +165,9 @@ def _clouds(shot: Shot, what: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.
 
 def shot_sheet(shot: Shot, columns: int = 8, tile_height: int = 256) -> np.ndarray:
     """Contact sheet (H,W,3) of the points over the background, and of each character's reference."""
-    from .background import background_frames
-    from .codec import decode_image
-    from .sheet import contact_sheet
+    from .media.background import background_frames
+    from .media.codec import decode_image
+    from .media.sheet import contact_sheet
 
     clip = shot.clip
     width = max(1, round(tile_height * clip.width / clip.height))
@@ -213,7 +213,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     shot = load_shot(args.file)
     print(json.dumps(summarize(shot), indent=2, ensure_ascii=False))
     if args.sheet:
-        from .codec import encode_png
+        from .media.codec import encode_png
 
         args.sheet.write_bytes(encode_png(shot_sheet(shot)).data)
     return 0

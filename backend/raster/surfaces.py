@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...bodies import BodyError, load_body
-from ...shot import Character, Shot
+from ..bodies import BodyError, load_body
+from ..shot import Character, Shot
 
 SET_LABEL = 0
 """Of what never moves: the still parts of the set, and where nothing is known."""

@@ -5,12 +5,12 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
+from maquette.backend.inspect import add_inspect_parser, draw_points, summarize
 from maquette.backend.media import decode_image
-from maquette.backend.media.inspect import add_inspect_parser, draw_points, summarize
 from maquette.backend.shot import ShotError
 from maquette.backend.shot.cameras import project
 
-from ..builders import make_shot
+from .builders import make_shot
 
 
 def run(*argv: str) -> int:
