@@ -4,6 +4,7 @@ from .background import background_frames
 from .codec import (
     MediaError,
     decode_image,
+    decode_rgba,
     decode_video,
     encode_jpeg,
     encode_png,
@@ -18,6 +19,7 @@ __all__ = [
     "background_frames",
     "contact_sheet",
     "decode_image",
+    "decode_rgba",
     "decode_video",
     "encode_jpeg",
     "encode_png",

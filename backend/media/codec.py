@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -37,6 +38,24 @@ def decode_image(media: Media | bytes | str | PathLike[str], name: str = "pictur
     Raises:
         MediaError: damaged, of an unknown kind, or larger than ``MAX_PIXELS``.
     """
+    with _opened(media, name) as image:
+        if _transparent(image):
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+        return _as_rgb(image)
+
+
+def decode_rgba(media: Media | bytes | str | PathLike[str], name: str = "picture") -> np.ndarray:
+    """Decode a picture to (H,W,4) uint8, colours as they are under their transparency. Raises as ``decode_image``."""
+    with _opened(media, name) as image:
+        if _transparent(image):
+            return np.asarray(image.convert("RGBA"))
+        rgb = _as_rgb(image)
+    return np.concatenate([rgb, np.full_like(rgb[..., :1], 255)], axis=-1)
+
+
+@contextmanager
+def _opened(media: Media | bytes | str | PathLike[str], name: str) -> Iterator[Image.Image]:
     source = (
         io.BytesIO(media.data if isinstance(media, Media) else media) if isinstance(media, (Media, bytes)) else media
     )
@@ -44,16 +63,21 @@ def decode_image(media: Media | bytes | str | PathLike[str], name: str = "pictur
         with Image.open(source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise MediaError(f"{name}: {image.width}x{image.height} is too large; at most {MAX_PIXELS} pixels")
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-            elif image.mode.startswith("I;16"):
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-            return np.asarray(image.convert("RGB"))
+            yield image
     except MediaError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MediaError(f"{name}: is damaged or not a picture ({error}); save it again as PNG") from error
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I;16"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    return np.asarray(image.convert("RGB"))
 
 
 def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> Media:

@@ -6,14 +6,13 @@ is then the shot's background. A reference that the animator chose is taken as i
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from ..media import MediaError, background_frames, decode_image
+from ..media import MediaError, background_frames, decode_rgba
 from ..shot import Reference, Shot
 from .engine import EngineError
 
@@ -134,17 +133,10 @@ def _decode(shot: Shot, index: int) -> tuple[Reference, np.ndarray]:
     field = f"characters[{index}].reference"
     if character.reference is None:
         raise EngineError(field, f"{character.name} has no reference picture; set its reference to Render or Picture")
-    media = character.reference.image
     try:
-        rgb = decode_image(media, f"{field}.image")
+        return character.reference, decode_rgba(character.reference.image, f"{field}.image")
     except MediaError as error:
         raise EngineError(f"{field}.image", str(error).removeprefix(f"{field}.image: ")) from error
-    alpha = np.full((*rgb.shape[:2], 1), 255, np.uint8)
-    with Image.open(io.BytesIO(media.data)) as image:
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            rgba = np.asarray(image.convert("RGBA"))
-            return character.reference, rgba
-    return character.reference, np.concatenate([rgb, alpha], axis=-1)
 
 
 def _distance(reference: Reference) -> float:

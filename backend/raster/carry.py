@@ -1,20 +1,40 @@
 """The carried film: what exact geometry and light give before any network runs.
 
-Shape letters: T frames, H W image.
+Every sample of every frame shows one spot of one body, which is looked up in the references: no search, no guess of
+motion. What no reference shows borrows from the nearest spot that one does; the clay passes bring it into the light of
+the film.
+
+Shape letters: T frames, H W film, S samples along a pixel's side, P covered samples, V vertices, F triangles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..shot import Shot
+from .figures import Figure, shot_figures
+from .light import relight
+from .looks import SQUARE, Look, borrow, read_look
+from .plate import Hiding, read_clay, read_plate, with_shadows
+from .rasterise import Raster, project_torch, rasterise, vertex_normals
 
 NOBODY = -1
 """In ``CarriedFilm.character``, where no body shows."""
+
+_SAMPLES = 2
+_AT_ONCE = 8
+"""Frames drawn together, which bounds memory."""
+_NEAR = 0.05
+_SURE = (0.25, 0.75)
+"""How well pictures must show a spot for its colour to begin to count, and to count alone."""
+_PLASTER = 160.0
+"""Grey of a character without looks, 0..255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +61,22 @@ class CarriedFilm:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class _Dressed:
+    """A figure with its looks.
+
+    Attributes:
+        borrowed: (V,7) as ``Look.colours``, for what no picture shows.
+        plaster: whether no picture shows anything of it.
+    """
+
+    figure: Figure
+    looks: tuple[Look, ...]
+    borrowed: Tensor
+    plaster: bool
+
+
+@torch.no_grad()
 def carry_shot(
     shot: Shot,
     width: int,
@@ -56,4 +92,238 @@ def carry_shot(
     Raises:
         MediaError: a picture or film of the shot is damaged.
     """
-    raise NotImplementedError
+    device = torch.device(device)
+    frames = shot.clip.frames
+    viewmats = torch.as_tensor(shot.clip.viewmats, device=device)
+    Ks = torch.as_tensor(shot.clip.Ks, device=device).clone()
+    Ks[:, :2] *= torch.tensor([width / shot.clip.width, height / shot.clip.height], device=device)[:, None]
+    plate = read_plate(shot, width, height, device)
+    clay = read_clay(shot, width, height, device)
+    figures = shot_figures(shot, device)
+    dressed, notes = [], []
+    for i, figure in enumerate(figures):
+        grey = None if clay is None else _grey(figure, clay, viewmats, Ks)
+        one, complaints = _dress(shot, i, figure, _density(figure, viewmats, Ks), grey)
+        dressed.append(one)
+        notes += [*figure.notes, *complaints]
+    hiding = Hiding(shot, figures, device)
+    parts: list[CarriedFilm] = []
+    if on_frames is not None:
+        on_frames(0, frames)
+    for start in range(0, frames, _AT_ONCE):
+        now = slice(start, min(start + _AT_ONCE, frames))
+        parts.append(_draw(dressed, hiding, plate[now], None if clay is None else clay[now], now, viewmats, Ks, shot))
+        if on_frames is not None:
+            on_frames(now.stop, frames)
+    names = ("frames", "known", "character", "normal", "depth", "canonical")
+    return CarriedFilm(*(np.concatenate([getattr(part, name) for part in parts]) for name in names), tuple(notes))
+
+
+def _density(figure: Figure, viewmats: Tensor, Ks: Tensor) -> float:
+    """Samples by which a metre of a figure shows in the film."""
+    middle = figure.vertices.mean(dim=1)
+    depth = (viewmats[:, 2, :3] * middle).sum(dim=-1) + viewmats[:, 2, 3]
+    size = torch.sqrt(Ks[:, 0, 0] * Ks[:, 1, 1]) / depth.clamp(min=2 * _NEAR)
+    return _SAMPLES * float(size.median())
+
+
+def _grey(figure: Figure, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
+    """Mean colour (3,) of a figure's clay in the film, at its vertices in the middle frame."""
+    t = len(clay) // 2
+    height, width = clay.shape[1:3]
+    at = project_torch(figure.vertices[t : t + 1], viewmats[t : t + 1], Ks[t : t + 1])[0]
+    normals = vertex_normals(figure.vertices[t : t + 1], figure.faces)[0]
+    eye = -viewmats[t, :3, :3].T @ viewmats[t, :3, 3]
+    before = ((eye - figure.vertices[t]) * normals).sum(dim=-1) > 0
+    column, row = at[:, 0].floor(), at[:, 1].floor()
+    inside = before & (at[:, 2] > _NEAR) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    if not inside.any():
+        return torch.full((3,), 128.0, device=clay.device)
+    return clay[t, row[inside].long(), column[inside].long(), :3].mean(dim=0)
+
+
+def _dress(shot: Shot, index: int, figure: Figure, density: float, grey: Tensor | None) -> tuple[_Dressed, list[str]]:
+    """Read a character's references."""
+    looks, notes = [], []
+    for k, reference in enumerate(shot.characters[index].references):
+        name = "reference" if k == 0 else f"further_references[{k - 1}]"
+        look, complaints = read_look(figure, k, reference, density, grey, f"characters[{index}].{name}")
+        looks.append(look)
+        notes += complaints
+    borrowed = borrow(figure, looks) if looks else torch.full((len(figure.rest), 7), float("nan"))
+    plaster = bool(borrowed.isnan().any())
+    if plaster:
+        if not looks:
+            notes.append(f"No reference picture for {figure.name}: it is drawn in plain grey")
+        lit = [*([128.0] * 3 if grey is None else grey.tolist()), 0.0 if grey is None else 1.0]
+        borrowed = torch.tensor([_PLASTER] * 3 + lit, device=figure.rest.device).expand(len(figure.rest), 7)
+    return _Dressed(figure, tuple(looks), borrowed, plaster), notes
+
+
+def _draw(
+    dressed: Sequence[_Dressed],
+    hiding: Hiding,
+    plate: Tensor,
+    clay: Tensor | None,
+    now: slice,
+    viewmats: Tensor,
+    Ks: Tensor,
+    shot: Shot,
+) -> CarriedFilm:
+    """Some frames of the carried film."""
+    frames, full_height, full_width = plate.shape[:3]
+    views, lenses = viewmats[now], Ks[now]
+    box = _box(dressed, now, views, lenses, full_width, full_height)
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    lenses = lenses.clone()
+    lenses[:, 0, 2] -= left
+    lenses[:, 1, 2] -= top
+    lenses[:, :2] *= _SAMPLES
+    everybody = torch.cat([one.figure.vertices[now] for one in dressed], dim=1)
+    starts = np.cumsum([0, *(one.figure.vertices.shape[1] for one in dressed)])
+    faces = torch.cat([one.figure.faces + int(start) for one, start in zip(dressed, starts, strict=False)])
+    owners = torch.cat([torch.full((len(o.figure.faces),), i) for i, o in enumerate(dressed)]).to(faces.device)
+    closed = all(one.figure.closed for one in dressed)
+    size = (height * _SAMPLES, width * _SAMPLES)
+    raster = rasterise(everybody, faces, views, lenses, *size, cull=closed)
+    raster = hiding.hide(raster, now, views, lenses, everybody)
+    owner = owners[raster.face]
+    normals = torch.cat([vertex_normals(one.figure.vertices[now], one.figure.faces) for one in dressed], dim=1)
+
+    values = torch.zeros(len(raster.index), 9, device=plate.device)
+    for i, one in enumerate(dressed):
+        mine = torch.nonzero(owner == i).squeeze(1)
+        if len(mine):
+            values[mine, :8] = _coloured(one, raster, mine, faces - int(starts[i]))
+    values[:, 8] = 1
+    for i, one in enumerate(dressed):
+        if one.plaster and clay is None:
+            mine = torch.nonzero(owner == i).squeeze(1)
+            values[mine, :3] *= _shaded(raster, mine, normals, faces, views)[:, None]
+    grid = torch.zeros(raster.depth.numel(), 9, device=plate.device)
+    grid[raster.index] = values
+    grid = _mean(grid.view(frames, *size, 9))
+    cover = grid[..., 8]
+    colours = grid[..., :3] / cover[..., None].clamp(min=1e-6)
+    whole = torch.zeros(frames, full_height, full_width, device=plate.device)
+    whole[:, top:bottom, left:right] = cover
+    if clay is not None:
+        own = grid[..., 3:7] / cover[..., None].clamp(min=1e-6)
+        carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
+        there = clay[:, top:bottom, left:right, :3]
+        colours = relight(colours, there, carried, own[..., 3], cover)
+        plate = with_shadows(plate, clay, whole, shot.clay is not None and shot.clay.surroundings)
+    film = plate.clone()
+    part = film[:, top:bottom, left:right]
+    part += cover[..., None] * (colours.clamp(0, 255) - part)
+
+    def spread(values: Tensor, empty: float) -> np.ndarray:
+        """Values of the box as a map of the whole picture."""
+        image = torch.full((frames, full_height, full_width, *values.shape[3:]), empty, device=values.device)
+        image[:, top:bottom, left:right] = values
+        return image.cpu().numpy()
+
+    maps = _maps(dressed, raster, owner, faces, normals, starts, views, cover)
+    return CarriedFilm(
+        film.clamp(0, 255).round().to(torch.uint8).cpu().numpy(),
+        spread(grid[..., 7], 0.0),
+        spread(maps[0], float(NOBODY)).astype(np.int8),
+        spread(maps[1], 0.0),
+        spread(maps[2], float("inf")),
+        spread(maps[3], 0.0),
+    )
+
+
+def _box(
+    dressed: Sequence[_Dressed], now: slice, views: Tensor, lenses: Tensor, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part of the picture that bodies can cover; at least a pixel."""
+    low, high = [width, height], [0, 0]
+    for one in dressed:
+        at = project_torch(one.figure.vertices[now], views, lenses)
+        if bool((at[..., 2] < _NEAR).any()):
+            if bool((at[..., 2] >= _NEAR).any()):
+                return 0, 0, width, height
+            continue
+        for k in range(2):
+            low[k] = min(low[k], int(at[..., k].min().clamp(0, 1e5)) - 1)
+            high[k] = max(high[k], int(at[..., k].max().clamp(-10, 1e5)) + 2)
+    left, top = (min(max(low[k], 0), side - 1) for k, side in enumerate((width, height)))
+    return left, top, max(min(high[0], width), left + 1), max(min(high[1], height), top + 1)
+
+
+def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
+    """Colour, clay, whether that is known, and how well it is known (P,8) of a figure's samples ``mine`` (P,)."""
+    attributes = torch.cat([one.borrowed, *(torch.cat([k.vertices, k.facing[:, None]], 1) for k in one.looks)], dim=1)
+    corners = faces[raster.face[mine]]
+    weights = raster.barycentric[mine]
+    found = sum(attributes.index_select(0, corners[:, k]) * weights[:, k, None] for k in range(3))
+    assert isinstance(found, Tensor)
+    total = torch.zeros(len(mine), 7, device=found.device)
+    share, known = (torch.zeros(len(mine), device=found.device) for _ in range(2))
+    for k, look in enumerate(one.looks):
+        spots, facing = found[:, 7 + 4 * k : 10 + 4 * k], found[:, 10 + 4 * k]
+        place, seen = look.seen(spots, facing)
+        weight = seen * facing.clamp(min=0) ** SQUARE if len(one.looks) > 1 else seen
+        total += weight[:, None] * look.colours(place)
+        share = share + weight
+        known = torch.maximum(known, seen)
+    low, high = _SURE
+    mix = ((known - low) / (high - low)).clamp(0, 1)[:, None]
+    carried = total / share.clamp(min=1e-6)[:, None]
+    return torch.cat([mix * carried + (1 - mix) * found[:, :7], known[:, None]], dim=1)
+
+
+def _shaded(raster: Raster, mine: Tensor, normals: Tensor, faces: Tensor, views: Tensor) -> Tensor:
+    """Brightness (P,) of plaster under a light at the camera, where the scene's own is not known."""
+    facing = _interpolated(raster, mine, normals @ views[:, :3, :3].transpose(1, 2), faces)
+    return 0.45 + 0.55 * F.normalize(facing, dim=-1)[:, 2].abs()
+
+
+def _interpolated(raster: Raster, mine: Tensor, values: Tensor, faces: Tensor) -> Tensor:
+    """Vertex values (T,V,D) at the samples ``mine`` (P,): (P,D)."""
+    part = Raster(raster.depth, raster.index[mine], raster.face[mine], raster.barycentric[mine])
+    return part.interpolate(values, faces)
+
+
+def _mean(grid: Tensor) -> Tensor:
+    """Mean of each pixel's samples: (T,SH,SW,D) to (T,H,W,D)."""
+    rows = grid[:, 0::_SAMPLES]
+    for k in range(1, _SAMPLES):
+        rows = rows + grid[:, k::_SAMPLES]
+    columns = rows[:, :, 0::_SAMPLES]
+    for k in range(1, _SAMPLES):
+        columns = columns + rows[:, :, k::_SAMPLES]
+    return columns / _SAMPLES**2
+
+
+def _maps(
+    dressed: Sequence[_Dressed],
+    raster: Raster,
+    owner: Tensor,
+    faces: Tensor,
+    normals: Tensor,
+    starts: np.ndarray,
+    views: Tensor,
+    cover: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Character (T,H,W), normal (T,H,W,3), depth (T,H,W) and rest spot (T,H,W,3) of each pixel's nearest sample."""
+    frames, height, width = cover.shape
+    depth = raster.depth.view(frames, height, _SAMPLES, width, _SAMPLES).transpose(2, 3).flatten(3)
+    nearest, which = depth.min(dim=3)
+    shown = (cover >= 0.5) & torch.isfinite(nearest)
+    number = torch.full((raster.depth.numel(),), -1, dtype=torch.int64, device=cover.device)
+    number[raster.index] = torch.arange(len(raster.index), device=cover.device)
+    t, v, u = torch.nonzero(shown, as_tuple=True)
+    k = which[shown]
+    rows, columns = raster.depth.shape[1:]
+    chosen = number[(t * rows + v * _SAMPLES + k // _SAMPLES) * columns + u * _SAMPLES + k % _SAMPLES]
+    rest = torch.cat([one.figure.rest for one in dressed])
+    turned = _interpolated(raster, chosen, normals @ views[:, :3, :3].transpose(1, 2), faces)
+    turned = F.normalize(turned, dim=-1)
+    spots = _interpolated(raster, chosen, rest, faces)
+    character = torch.full_like(cover, float(NOBODY))
+    normal, canonical = (torch.zeros(*cover.shape, 3, device=cover.device) for _ in range(2))
+    character[shown], normal[shown], canonical[shown] = owner[chosen].to(cover.dtype), turned, spots
+    return character, normal, torch.where(shown, nearest, torch.inf), canonical

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bodies import BodyError, load_body
+from ..bodies import BodyError, BodyModel, load_body
 from ..shot import Character, Shot
 
 SET_LABEL = 0
@@ -83,20 +83,30 @@ class Scene:
         return torch.as_tensor(np.concatenate(parts), device=self.device)
 
 
+def parametric_body(character: Character) -> BodyModel | None:
+    """The model of a character's body; None where it has none that this computer knows."""
+    body = character.body
+    # A shot names bodies; it may not name files of this computer.
+    if body is None or Path(body.body).name != body.body or Path(body.body).suffix:
+        return None
+    try:
+        return load_body(body.body)
+    except (BodyError, OSError):
+        return None
+
+
 def body_surface(character: Character) -> tuple[np.ndarray, np.ndarray] | None:
     """Vertices (T,V,3) and triangles (F,3) rebuilt from a character's body parameters.
 
     Returns:
         None when it has no parameters, or when its body is none of those that this computer has.
     """
-    body = character.body
-    # A shot names bodies; it may not name files of this computer.
-    if body is None or Path(body.body).name != body.body or Path(body.body).suffix:
+    body, model = character.body, parametric_body(character)
+    if body is None or model is None:
         return None
     try:
-        model = load_body(body.body)
         posed = model.pose(body.betas, body.poses, body.trans)
-    except (BodyError, OSError):
+    except BodyError:
         return None
     return posed.vertices, model.faces
 

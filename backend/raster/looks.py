@@ -1,0 +1,263 @@
+"""What the references show of a character: which spots, and in which colours.
+
+Shape letters: V vertices, F triangles, P samples, H W picture, R references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..media import decode_image, decode_rgba
+from ..shot import Reference
+from .figures import Figure
+from .light import guess_clay
+from .rasterise import draw_depth, project_torch, vertex_normals
+
+_BEHIND = 0.02
+"""Metres that a spot may lie behind what the picture shows and still be it."""
+_FACING = (0.05, 0.35)
+"""Cosine between skin and line of sight at which a spot begins to be seen, and at which it is fully seen."""
+SQUARE = 2.0
+"""Power of that cosine by which several pictures share a spot."""
+_BLEED = 8
+"""Pixels of the picture that colours are spread outwards from inside the outline."""
+_ALPHA = 0.95
+_LARGEST = 2048
+"""Pixels of the longer side at which a picture is worked on."""
+_SHOWN = 0.6
+"""How well a vertex must be seen for others to borrow its colour."""
+_DONORS = 3000
+_BORROWED = 4
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One reference, ready to be sampled.
+
+    Attributes:
+        picture: (7,h,w) float32: the colours, the clay's colours, both 0..255, and whether the light is known. Without
+            that, the clay is 0.
+        depth: (h,w) float32 metres to the farthest spot that each pixel can be said to show; 0 where none.
+        viewmat: (4,4); K: (3,3) pixels of ``picture``.
+        vertices: (V,3) of the figure in the picture.
+        facing: (V,) float32 in [-1,1], how squarely the picture sees each vertex; -1 where something hides it.
+    """
+
+    picture: Tensor
+    depth: Tensor
+    viewmat: Tensor
+    K: Tensor
+    vertices: Tensor
+    facing: Tensor
+
+    def seen(self, spots: Tensor, facing: Tensor) -> tuple[Tensor, Tensor]:
+        """How well the picture shows spots.
+
+        Args:
+            spots: (P,3) world, at the moment of the picture. facing: (P,).
+
+        Returns:
+            Places in the picture (P,2) as ``grid_sample`` takes them, and weights (P,) in [0,1].
+        """
+        at = project_torch(spots[None], self.viewmat[None], self.K[None])[0]
+        height, width = self.depth.shape
+        place = at[:, :2] / at.new_tensor([width / 2, height / 2]) - 1
+        shown = sample(self.depth[None], place)[0]
+        visible = (at[:, 2] > 0) & (at[:, 2] <= shown + _BEHIND) & (place.abs() <= 1).all(dim=-1)
+        low, high = _FACING
+        ramp = ((facing - low) / (high - low)).clamp(0, 1)
+        return place.clamp(-2, 2), visible * ramp * ramp * (3 - 2 * ramp)
+
+    def colours(self, place: Tensor) -> Tensor:
+        """Colours, clay and whether it is known (P,7) at places of ``seen``."""
+        return sample(self.picture, place).T
+
+
+def sample(picture: Tensor, place: Tensor) -> Tensor:
+    """A picture (C,h,w) at places (P,2) in [-1,1], bilinear: (C,P)."""
+    grid = place.view(1, 1, -1, 2)
+    return F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
+
+
+def read_look(
+    figure: Figure, index: int, reference: Reference, density: float, grey: Tensor | None, field: str
+) -> tuple[Look, list[str]]:
+    """Make a reference ready, and say what is wrong with it.
+
+    Args:
+        index: of the reference among the figure's.
+        density: pixels by which a metre of the figure shows in the film: the picture is brought to about that.
+        grey: (3,) mean colour of the film's clay, 0..255; None where the film's light is not known.
+        field: of the reference in the shot, for errors.
+
+    Raises:
+        MediaError: the picture is damaged.
+    """
+    vertices, faces = figure.moments[index], figure.faces
+    device = vertices.device
+    rgba = decode_rgba(reference.image, f"{field}.image")
+    clay = None if reference.clay is None else decode_image(reference.clay, f"{field}.clay")
+    viewmat = torch.as_tensor(reference.viewmat, device=device)
+    K = torch.as_tensor(reference.K, device=device).clone()
+    scale = _scale(vertices, viewmat, K, rgba.shape, density)
+    height, width = (max(1, round(side * scale)) for side in rgba.shape[:2])
+    K[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
+    pixels = _resized(torch.as_tensor(rgba.copy(), device=device), height, width)
+    colours, alpha = pixels[:3], pixels[3] / 255
+    view = (viewmat[None], K[None], height, width)
+    depth = draw_depth(vertices[None], faces, *view, cull=figure.closed)[0]
+    body = torch.isfinite(depth)
+    notes = _complaints(figure.name, body, alpha, reference)
+    rim = max(1, round(scale))
+    inside = _eroded(body & (alpha >= _ALPHA), rim)
+    if not inside.any():
+        inside = body & (alpha >= 0.5)
+    # A pixel beside something nearer shows a mix of both.
+    shown = -F.max_pool2d(-torch.where(body, depth, 1e6)[None], 2 * rim + 1, 1, rim)[0]
+    shown = torch.where(body & (alpha >= 0.5), shown, torch.zeros_like(shown))
+    if clay is not None:
+        light = _resized(torch.as_tensor(clay.copy(), device=device), height, width)
+    elif grey is not None:
+        light = guess_clay(colours, inside, vertices, faces, viewmat, K, grey)
+    else:
+        light = None
+    known = torch.full_like(colours[:1], float(light is not None))
+    colours = torch.cat([colours, torch.zeros_like(colours) if light is None else light, known])
+    look = Look(
+        _spread(colours, inside, max(2, round(_BLEED * scale))),
+        _grown(shown, 2 * rim),
+        viewmat,
+        K,
+        vertices,
+        _facing(figure, vertices, viewmat, depth, K, reference),
+    )
+    return look, notes
+
+
+def _scale(vertices: Tensor, viewmat: Tensor, K: Tensor, shape: Sequence[int], density: float) -> float:
+    """Factor on a picture's size that brings it to the film's density; at most doubled, which keeps samples crisp."""
+    depth = vertices @ viewmat[2, :3] + viewmat[2, 3]
+    before = depth[depth > 0.05]
+    if not len(before):
+        return min(1.0, _LARGEST / max(shape[:2]))
+    own = float(torch.sqrt(K[0, 0] * K[1, 1]) / before.median())
+    return min(2.0, max(density / max(own, 1e-6), 0.05), _LARGEST / max(shape[:2]))
+
+
+def _resized(picture: Tensor, height: int, width: int) -> Tensor:
+    """(H,W,C) uint8 to (C,height,width) float32."""
+    pixels = picture.permute(2, 0, 1)[None].float()
+    if pixels.shape[2:] != (height, width):
+        pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    return pixels[0].clamp(0, 255)
+
+
+def _eroded(mask: Tensor, by: int) -> Tensor:
+    outside = F.max_pool2d((~mask)[None].float(), 2 * by + 1, 1, by)[0]
+    return outside == 0
+
+
+def _grown(depth: Tensor, by: int) -> Tensor:
+    """Depths (h,w) carried ``by`` pixels beyond the outline, so that spots on it are found."""
+    near = F.max_pool2d(depth[None], 2 * by + 1, 1, by)[0]
+    return torch.where(depth > 0, depth, near)
+
+
+def _spread(colours: Tensor, inside: Tensor, by: int) -> Tensor:
+    """Colours (C,h,w) of the pixels ``inside``, spread outwards over others: pixel by pixel, then from afar."""
+    known = inside[None].float()
+    values = colours * known
+    for _ in range(by):
+        weight = F.avg_pool2d(known[None], 3, 1, 1)[0]
+        mean = F.avg_pool2d(values[None], 3, 1, 1)[0] / weight.clamp(min=1e-9)
+        new = (known == 0) & (weight > 1e-6)
+        values = torch.where(new, mean, values)
+        known = torch.where(new, torch.ones_like(known), known)
+    total = known.sum().clamp(min=1)
+    return torch.where(known > 0, values, (values.sum(dim=(1, 2)) / total)[:, None, None])
+
+
+def _facing(
+    figure: Figure, vertices: Tensor, viewmat: Tensor, depth: Tensor, K: Tensor, reference: Reference
+) -> Tensor:
+    """How squarely the picture sees each vertex (V,); -1 for what the shot says is hidden by something else."""
+    normals = vertex_normals(vertices[None], figure.faces)[0]
+    eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    facing = (normals * F.normalize(eye - vertices, dim=-1)).sum(dim=-1)
+    facing = facing if figure.closed else facing.abs()
+    if reference.visibility is None:
+        return facing
+    points = torch.as_tensor(reference.points, device=vertices.device)
+    at = project_torch(points[None], viewmat[None], K[None])[0]
+    height, width = depth.shape
+    column, row = at[:, 0].floor(), at[:, 1].floor()
+    within = (at[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    drawn = depth[row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()]
+    own = within & (at[:, 2] <= drawn + _BEHIND)
+    hidden = own & ~torch.as_tensor(reference.visibility, device=vertices.device)
+    # A few stray ones lie on the outline; what really stands before a body hides a patch of it.
+    if int(hidden.sum()) <= 0.05 * max(int(own.sum()), 1):
+        return facing
+    nearest = torch.cat([torch.cdist(part, points).argmin(dim=1) for part in vertices.split(_CHUNK // len(points))])
+    return torch.where(hidden[nearest], -torch.ones_like(facing), facing)
+
+
+def _complaints(name: str, body: Tensor, alpha: Tensor, reference: Reference) -> list[str]:
+    """Sentences on a reference that cannot be right."""
+    if not body.any():
+        return [
+            f"The reference of {name} does not show its body: move its camera or its frame, or choose another picture"
+        ]
+    if float(alpha.min()) < 0.5:
+        shown = alpha >= 0.5
+        fit = float((shown & body).sum() / (shown | body).sum().clamp(min=1))
+        if fit < 0.5:
+            return [
+                f"The reference of {name} does not fit its pose: {fit:.0%} of both outlines agree; set the frame at "
+                "which the pose matches the picture"
+            ]
+    return []
+
+
+def borrow(figure: Figure, looks: Sequence[Look]) -> Tensor:
+    """Colours for what no picture shows: of the nearest spot that one does, on the rest body or its mirror image.
+
+    Returns:
+        (V,7) as ``Look.colours``; NaN where no picture shows anything of the body.
+    """
+    count, device = len(figure.rest), figure.rest.device
+    total, weight = torch.zeros(count, 7, device=device), torch.zeros(count, device=device)
+    for look in looks:
+        place, seen = look.seen(look.vertices, look.facing)
+        share = seen * look.facing.clamp(0, 1) ** SQUARE
+        total += share[:, None] * look.colours(place)
+        weight = weight + share
+    own = total / weight.clamp(min=1e-6)[:, None]
+    shown = torch.stack([look.seen(look.vertices, look.facing)[1] for look in looks]).amax(dim=0)
+    donors = torch.nonzero(shown >= _SHOWN).squeeze(1)
+    if not len(donors):
+        donors = torch.nonzero(shown > 0).squeeze(1)
+    if not len(donors):
+        return torch.full((count, 7), float("nan"), device=device)
+    # Evenly over the body, so that distances to a few thousand are enough.
+    donors = donors[torch.linspace(0, len(donors) - 1, min(_DONORS, len(donors)), device=device).long()]
+    takers = torch.nonzero(shown < 1).squeeze(1)
+    mirror = torch.tensor([-1.0, 1.0, 1.0], device=device)
+    k = min(_BORROWED, len(donors))
+    for part in takers.split(_CHUNK // len(donors)):
+        here = figure.rest[part]
+        apart = torch.minimum(
+            torch.cdist(here, figure.rest[donors]), torch.cdist(here, figure.rest[donors] * mirror) + 1e-3
+        )
+        distance, index = apart.topk(k, dim=1, largest=False)
+        near = 1 / (distance + 2e-3) ** 2
+        colour = (own[donors[index]] * (near / near.sum(dim=1, keepdim=True))[..., None]).sum(dim=1)
+        mix = shown[part, None]
+        own[part] = mix * own[part] + (1 - mix) * colour
+    return own

@@ -1,0 +1,142 @@
+"""What bodies stand before and behind: the background with what they cast on it, and the set that hides them.
+
+Shape letters: T frames, H W film, V vertices, F triangles, B corners of boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..media import background_frames, decode_rgba
+from ..shot import Shot
+from .figures import Figure
+from .rasterise import Raster, draw_depth
+
+PLAIN = 128.0
+"""Grey behind the bodies of a shot without a background, 0..255."""
+
+_FLOOR = 4.0
+_BOUNDS = (0.1, 4.0)
+_REACH = 3
+"""Pixels that what is cast is followed under a body's outline, where pixels show both."""
+_WITHIN = 0.01
+"""Metres that a body may sink into the set and still be whole: soles into a floor."""
+
+
+def read_plate(shot: Shot, width: int, height: int, device: torch.device) -> Tensor:
+    """The background (T,H,W,3) float32 0..255, plain grey where the shot has none. Raises MediaError."""
+    frames = background_frames(shot, width, height)
+    if frames is None:
+        return torch.full((shot.clip.frames, height, width, 3), PLAIN, device=device)
+    return torch.as_tensor(frames, device=device).float()
+
+
+def read_clay(shot: Shot, width: int, height: int, device: torch.device) -> Tensor | None:
+    """The shot's clay (T,H,W,4) float32 0..255 with its alpha, or None. Raises MediaError."""
+    if shot.clay is None:
+        return None
+    pictures = []
+    for i, media in enumerate(shot.clay.media):
+        pixels = torch.as_tensor(decode_rgba(media, f"clay.media[{i}]").copy(), device=device)
+        pixels = pixels.permute(2, 0, 1)[None].float()
+        if pixels.shape[2:] != (height, width):
+            pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True, align_corners=False)
+        pictures.append(pixels[0].permute(1, 2, 0))
+    clay = torch.stack(pictures)
+    return clay.expand(shot.clip.frames, -1, -1, -1)
+
+
+def with_shadows(plate: Tensor, clay: Tensor, cover: Tensor, surroundings: bool) -> Tensor:
+    """The background with what bodies cast on it: the clay's own pixels outside their outline.
+
+    Args:
+        plate: (T,H,W,3). clay: (T,H,W,4). cover: (T,H,W) share of each pixel that bodies cover.
+        surroundings: whether the clay shows the background.
+    """
+    if not surroundings:
+        return plate
+    around = F.max_pool2d((cover > 0).float()[:, None], 3, 1, 1)[:, 0] > 0
+    ratio = ((clay[..., :3] + _FLOOR) / (plate + _FLOOR)).clamp(*_BOUNDS)
+    known = (~around).float()[:, None]
+    cast = ratio.permute(0, 3, 1, 2) * known
+    for _ in range(_REACH):
+        weight = F.avg_pool2d(known, 3, 1, 1)
+        mean = F.avg_pool2d(cast, 3, 1, 1) / weight.clamp(min=1e-9)
+        new = (known == 0) & (weight > 1e-6)
+        cast = torch.where(new, mean, cast)
+        known = torch.where(new, torch.ones_like(known), known)
+    cast = torch.where(known > 0, cast, torch.ones_like(cast)).permute(0, 2, 3, 1)
+    under = ((plate + _FLOOR) * cast - _FLOOR).clamp(0, 255)
+    return torch.where(around[..., None], under, clay[..., :3])
+
+
+class Hiding:
+    """The parts of the set that can stand before a body.
+
+    A triangle whose plane has the camera and all bodies on one side hides nothing: floors, walls, ceilings and
+    backdrops drop out.
+
+    Args:
+        shot: with the meshes of its set. figures: its characters.
+    """
+
+    def __init__(self, shot: Shot, figures: Sequence[Figure], device: torch.device) -> None:
+        parts = [mesh for mesh in shot.meshes if mesh.character < 0]
+        self._vertices = [torch.as_tensor(mesh.vertices, device=device) for mesh in parts]
+        counts = np.cumsum([0, *(mesh.vertices.shape[1] for mesh in parts)])
+        faces = [mesh.triangles.astype(np.int64) + count for mesh, count in zip(parts, counts, strict=False)]
+        self._faces = torch.as_tensor(np.concatenate(faces), device=device) if faces else None
+        self._figures = figures
+
+    def hide(self, raster: Raster, now: slice, views: Tensor, lenses: Tensor, bodies: Tensor) -> Raster:
+        """Take away the samples of ``raster`` that the set hides.
+
+        Args:
+            now: frames that were drawn. views: (T,4,4), lenses: (T,3,3) they were drawn with. bodies: (T,V,3) of all.
+        """
+        if self._faces is None or not len(raster.index):
+            return raster
+        frames = now.stop - now.start
+        vertices = torch.cat(
+            [part[now] if len(part) > 1 else part.expand(frames, -1, -1) for part in self._vertices], dim=1
+        )
+        before = self._before(vertices, views, bodies)
+        if not before.any():
+            return raster
+        height, width = raster.depth.shape[1:]
+        depth = draw_depth(vertices, self._faces[before], views, lenses, height, width, cull=False)
+        hidden = depth.flatten()[raster.index] < raster.depth.flatten()[raster.index] - 1e-3
+        whole = raster.depth.flatten().clone()
+        whole[raster.index[hidden]] = torch.inf
+        return Raster(
+            whole.view_as(raster.depth),
+            raster.index[~hidden],
+            raster.face[~hidden],
+            raster.barycentric[~hidden],
+        )
+
+    def _before(self, vertices: Tensor, views: Tensor, bodies: Tensor) -> Tensor:
+        """Triangles (F,) bool that stand between the camera and a body in some frame."""
+        assert self._faces is not None
+        eye = -(views[:, :3, :3].transpose(1, 2) @ views[:, :3, 3:])[..., 0]
+        low, high = bodies.amin(dim=1), bodies.amax(dim=1)
+        farthest = (bodies @ views[:, 2, :3, None])[..., 0].amax(dim=1) + views[:, 2, 3]
+        found = torch.zeros(len(self._faces), dtype=torch.bool, device=vertices.device)
+        for t in range(len(views)):
+            corners = vertices[t][self._faces]
+            normal = F.normalize(
+                torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=-1
+            )
+            side = ((eye[t] - corners[:, 0]) * normal).sum(dim=-1, keepdim=True)
+            normal = normal * torch.where(side < 0, -1.0, 1.0)
+            # The corner of the bodies' box that lies deepest behind the plane, seen from the camera.
+            deepest = torch.where(normal > 0, low[t], high[t])
+            behind = ((deepest - corners[:, 0]) * normal).sum(dim=-1) < -_WITHIN
+            nearest = (corners @ views[t, 2, :3]).amin(dim=1) + views[t, 2, 3]
+            found |= behind & (nearest < farthest[t])
+        return found
