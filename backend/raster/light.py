@@ -2,8 +2,8 @@
 
 Shape letters: T frames, H W film, h w picture, P pixels, V vertices, F triangles.
 
-Clay is the bodies in mid grey. As colour is albedo times light, what light does to grey in the film over what it does in
-the reference is what the colours have to be multiplied by. All in sRGB, whose power law keeps products.
+Clay is the bodies in mid grey. As colour is albedo times light, what light does to grey in the film over what it does
+in the reference is what the colours have to be multiplied by. All in sRGB, whose power law keeps products.
 """
 
 from __future__ import annotations
