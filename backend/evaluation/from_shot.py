@@ -30,7 +30,7 @@ class FilmError(ValueError):
 
 
 def as_sample(shot: Shot, film: np.ndarray, background: np.ndarray, mask: np.ndarray) -> Sample:
-    """A shot with its true film.
+    """A shot with its true film; clay and vertices are empty where the shot does not hold them as a Sample does.
 
     Args:
         shot: with meshes of everything that the film shows, or with body parameters of its characters at least.
@@ -48,22 +48,29 @@ def as_sample(shot: Shot, film: np.ndarray, background: np.ndarray, mask: np.nda
     regions = [point_regions(character) for character in shot.characters]
     pictures, points, seen, cameras, Ks = zip(*(_reference(character) for character in shot.characters), strict=True)
     bodies = [character.body for character in shot.characters]
+    vertices, faces, ref_vertices = _skins(shot)
+    clay, ref_clay = _clay(shot, [picture.shape for picture in pictures])
     return Sample(
         video=film,
         background=background,
+        clay=clay,
         mask=mask,
         points=np.stack([character.points for character in shot.characters]),
         rest_points=np.stack([character.rest_points for character in shot.characters]),
         visibility=np.stack([character.visibility for character in shot.characters]),
         point_regions=np.stack(regions),
         joints=_padded([_or_empty(character.joints, clip.frames) for character in shot.characters]),
+        vertices=vertices,
+        faces=faces,
         viewmats=clip.viewmats,
         Ks=clip.Ks,
         betas=_padded([np.zeros(0, np.float32) if body is None else body.betas for body in bodies]),
         poses=_padded([_or_empty(None if body is None else body.poses, clip.frames) for body in bodies]),
         trans=np.stack([np.zeros((clip.frames, 3), np.float32) if body is None else body.trans for body in bodies]),
         ref_image=_padded(pictures),
+        ref_clay=ref_clay,
         ref_points=np.stack(points),
+        ref_vertices=ref_vertices,
         ref_visibility=np.stack(seen),
         ref_viewmat=np.stack(cameras),
         ref_K=np.stack(Ks),
@@ -71,6 +78,40 @@ def as_sample(shot: Shot, film: np.ndarray, background: np.ndarray, mask: np.nda
         seed=shot.settings.seed,
         truth=find_shot_truth(shot),
     )
+
+
+def _skins(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices (C,T,V,3), triangles (F,3) and vertices in the references (C,V,3) of characters with one mesh each, all
+    of the same triangles; otherwise empty."""
+    owned = [[mesh for mesh in shot.meshes if mesh.character == c] for c in range(len(shot.characters))]
+    found = [None if one.reference is None else one.reference.vertices for one in shot.characters]
+    looks = [vertices for vertices in found if vertices is not None]
+    meshes = [mesh for several in owned for mesh in several]
+    alike = all(np.array_equal(mesh.triangles, meshes[0].triangles) for mesh in meshes)
+    if len(looks) < len(owned) or any(len(several) != 1 for several in owned) or not alike:
+        none = np.zeros((len(owned), shot.clip.frames, 0, 3), np.float32)
+        return none, np.zeros((0, 3), np.int32), none[:, 0]
+    moving = [np.broadcast_to(mesh.vertices, (shot.clip.frames, *mesh.vertices.shape[1:])) for mesh in meshes]
+    return np.stack(moving), meshes[0].triangles, np.stack(looks)
+
+
+def _clay(shot: Shot, sizes: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """The film (T,H,W,3) and the references (C,H,W,3) with bodies in clay; each empty when the shot does not hold it.
+
+    Args:
+        sizes: (height, width, 3) of the reference pictures.
+    """
+    clip = shot.clip
+    film = np.zeros((0, clip.height, clip.width, 3), np.uint8)
+    if shot.clay is not None and shot.clay.surroundings:
+        shown = [decode_image(media, "clay.media") for media in shot.clay.media]
+        if all(picture.shape == film.shape[1:] for picture in shown):
+            film = np.broadcast_to(np.stack(shown), (clip.frames, *film.shape[1:]))
+    looks = [one.reference for one in shot.characters]
+    grey = [decode_image(look.clay, "reference.clay") for look in looks if look is not None and look.clay is not None]
+    if [picture.shape for picture in grey] != list(sizes):
+        return film, np.zeros((0, 1, 1, 3), np.uint8)
+    return film, _padded(grey)
 
 
 def find_shot_truth(shot: Shot) -> Truth:

@@ -66,7 +66,8 @@ def _camera(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One camera move, as ``random_camera`` describes it."""
     frames = vertices.shape[0]
-    focal = rng.uniform(24, 85) / 36 * width
+    # Of a 36 mm sensor, as long as the picture's longer side.
+    focal = rng.uniform(24, 85) / 36 * max(width, height)
     azimuth = rng.uniform(-np.pi, np.pi) if toward is None else toward
     elevation = np.radians(rng.uniform(-6, 26) if rng.random() < 0.85 else rng.uniform(20, 60))
     low, high = vertices.min(axis=(0, 1)), vertices.max(axis=(0, 1))
@@ -76,20 +77,24 @@ def _camera(
     across = vertices.reshape(-1, 3) @ side
     span_across = float(across.max() - across.min())
     # What the picture's shorter side spans at the body, in metres: the whole body, or its upper part.
+    shorter = min(width, height)
+    tall, wide = height / shorter, width / shorter
     if rng.random() < 0.6 or crowd:
-        span = max(span_up, 0.9 * span_across) * rng.uniform(0.98, 1.2)
+        span = max(span_up / tall, 0.9 * span_across / wide) * rng.uniform(0.98, 1.2)
         target = centre.copy()
     else:
-        span = max(span_up, 1.0) * rng.uniform(0.5, 0.85)
+        shown = max(span_up, 1.0) * rng.uniform(0.5, 0.85)
+        span = shown / tall
         target = centre.copy()
-        target[2] = high[2] - span * rng.uniform(0.42, 0.5)
+        target[2] = high[2] - shown * rng.uniform(0.42, 0.5)
     target = target + side * rng.normal(0, 0.06) * span + np.array([0, 0, rng.normal(0, 0.03) * span])
-    distance = focal * span / min(width, height)
+    distance = focal * span / shorter
     if crowd:
         # Those in front look larger than their span: what counts is where each of them ends in the picture.
         share = rng.uniform(0.75, 0.92) if rng.random() < 0.25 else rng.uniform(0.98, 1.15)
         spots = vertices[:, ::7].reshape(-1, 3) - target
-        distance = share * _fitting(spots, _direction(azimuth, elevation), 2 * focal / width)
+        zoom = 2 * focal / np.array([width, height])
+        distance = share * _fitting(spots, _direction(azimuth, elevation), zoom)
 
     s = np.arange(frames) / fps
     middle = s[-1] / 2 if frames > 1 else 0.0
@@ -148,16 +153,16 @@ def _direction(azimuth: np.ndarray | float, elevation: np.ndarray | float) -> np
     return np.stack([np.cos(azimuth) * flat, np.sin(azimuth) * flat, np.sin(elevation)], axis=-1)
 
 
-def _fitting(spots: np.ndarray, towards_eye: np.ndarray, lens: float) -> float:
+def _fitting(spots: np.ndarray, towards_eye: np.ndarray, zoom: np.ndarray) -> float:
     """Least distance from the origin, along ``towards_eye`` (3,), from which all ``spots`` (V,3) are in the picture.
 
     Args:
-        lens: twice the focal length over the picture's side.
+        zoom: (2,) twice the focal length over the picture's width and height.
     """
     right = np.cross([0.0, 0.0, 1.0], towards_eye)
     right /= np.linalg.norm(right)
-    across = np.abs(spots @ np.stack([right, np.cross(towards_eye, right)], axis=-1)).max(axis=-1)
-    return float((lens * across + spots @ towards_eye).max())
+    across = np.abs(spots @ np.stack([right, np.cross(towards_eye, right)], axis=-1))
+    return float(((zoom * across).max(axis=-1) + spots @ towards_eye).max())
 
 
 def _wander(rng: np.random.Generator, seconds: np.ndarray) -> np.ndarray:

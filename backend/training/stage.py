@@ -240,9 +240,9 @@ def world_light(place: Surroundings, viewmats: Tensor) -> Tensor:
     return light.expand(viewmats.shape[0], 1, 3)
 
 
-def shade(place: Surroundings, colours: Tensor, normals: Tensor, light: Tensor) -> Tensor:
-    """Soft studio shading of ``colours`` (P,3) with unit ``normals`` (P,3) under ``light`` (P,3): (P,3) in [0,1]."""
+def illuminate(place: Surroundings, normals: Tensor, light: Tensor) -> Tensor:
+    """What soft studio light leaves of a colour (P,1), given unit ``normals`` (P,3) and ``light`` (P,3)."""
     lit = normals * light
     facing = lit[:, :1] + lit[:, 1:2] + lit[:, 2:]
     wrapped = ((facing + 0.35) / 1.35).clamp(min=0)
-    return (colours * (place.ambient + (1.08 - place.ambient) * wrapped)).clamp(0, 1)
+    return place.ambient + (1.08 - place.ambient) * wrapped

@@ -26,7 +26,14 @@ def add_synth_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first shot; the next ones follow (default 0)")
     parser.add_argument("--count", type=int, default=1, help="how many (default 1)")
     parser.add_argument("--frames", type=int, default=17, help="of each (default 17)")
-    parser.add_argument("--size", type=int, default=128, help="pixels of width and height (default 128)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        default=[128],
+        metavar="PIXELS",
+        help="width and height, or one number for a square (default 128)",
+    )
     parser.add_argument("--points", type=int, default=128, help="surface points of each character (default 128)")
     parser.add_argument("--characters", type=int, choices=(1, 2, 3), help="in each; drawn by default")
     parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
@@ -41,15 +48,18 @@ def run_synth(args: argparse.Namespace) -> int:
 
     from .synth import make_sample
 
-    for name, least in (("seed", 0), ("count", 1), ("frames", 1), ("size", 16), ("points", 1)):
+    for name, least in (("seed", 0), ("count", 1), ("frames", 1), ("points", 1)):
         if getattr(args, name) < least:
             raise ValueError(f"--{name} {getattr(args, name)}: choose at least {least}")
+    if len(args.size) > 2 or min(args.size) < 16:
+        raise ValueError(f"--size {' '.join(map(str, args.size))}: choose at least 16, for width and height at most")
+    size = (args.size[0], args.size[-1])
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     args.output.mkdir(parents=True, exist_ok=True)
     made = written = 0.0
     for seed in tqdm(range(args.seed, args.seed + args.count), desc="synthetic shots", file=sys.stderr):
         started = time.monotonic()
-        sample = make_sample(seed, args.frames, args.size, args.points, args.characters, device, truth=True)
+        sample = make_sample(seed, args.frames, size, args.points, args.characters, device, truth=True)
         finished = time.monotonic()
         write_sample(sample, args.output / f"{seed:010d}")
         made += finished - started

@@ -56,6 +56,22 @@ def test_crowds_fit_the_picture(count):
     assert np.mean(inside) > 0.93 and min(inside) > 0.7
 
 
+@pytest.mark.parametrize("crowd", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(224, 128), (128, 224), (176, 128)])
+def test_bodies_fill_pictures_of_any_aspect(width, height, crowd):
+    bodies = np.concatenate([BODY, BODY + [0.8, 0.5, 0]], axis=1) if crowd else BODY
+    filled, inside = [], []
+    for seed in range(30):
+        viewmats, Ks = random_camera(
+            np.random.default_rng(seed), bodies, 24.0, width, height, crowd=crowd, move="static"
+        )
+        uv, _ = project(bodies, viewmats, Ks)
+        inside.append(((uv > 0) & (uv < (width, height))).all(axis=-1).mean())
+        filled.append((np.ptp(uv, axis=(0, 1)) / (width, height)).max())
+        assert (Ks[:, :2, 2] == (width / 2, height / 2)).all()
+    assert np.median(filled) > 0.75 and np.mean(inside) > (0.93 if crowd else 0.75)
+
+
 def test_bodies_stand_apart_around_the_origin():
     bodies = [torch.as_tensor(BODY, dtype=torch.float32) for _ in range(3)]
     for seed in range(10):

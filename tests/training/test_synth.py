@@ -10,6 +10,7 @@ from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.evaluation.silhouette import silhouette_iou
 from maquette.backend.shot import validate
 from maquette.backend.shot.cameras import project
+from maquette.backend.training import synth
 from maquette.backend.training.motions import random_motion
 from maquette.backend.training.puppet import make_puppet
 from maquette.backend.training.synth import Sample, make_sample, to_shot
@@ -24,7 +25,7 @@ def samples() -> list[Sample]:
 
 def test_same_seed_same_sample(samples: list[Sample]) -> None:
     again = make_sample(0, frames=5, size=64, n_points=64)
-    for name in ("video", "background", "mask", "points", "viewmats", "ref_image", "ref_points", "visibility"):
+    for name in ("video", "background", "clay", "mask", "points", "viewmats", "ref_image", "ref_points", "visibility"):
         np.testing.assert_array_equal(getattr(again, name), getattr(samples[0], name))
     assert not np.array_equal(samples[0].video, samples[1].video)
 
@@ -73,6 +74,79 @@ def test_every_sample_is_a_valid_shot(samples: list[Sample], tmp_path) -> None:
     shot.save(tmp_path / "two.shot")
     loaded = type(shot).load(tmp_path / "two.shot")
     np.testing.assert_array_equal(loaded.characters[1].points, samples[-1].points[1])
+
+
+def test_a_square_is_the_same_by_either_name_and_with_more_references(samples: list[Sample]) -> None:
+    again = make_sample(0, frames=5, size=(64, 64), n_points=64, references=3)
+    for name in ("video", "clay", "points", "viewmats", "ref_image", "ref_clay", "ref_vertices"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(samples[0], name))
+    assert [len(samples[0].looks(0)), len(again.looks(0))] == [1, 3]
+
+
+@pytest.mark.parametrize("size", [(112, 64), (64, 112), (88, 64)])
+def test_a_sample_has_its_own_width_and_height(size: tuple[int, int]) -> None:
+    width, height = size
+    sample = make_sample(3, frames=2, size=size, n_points=64, characters=2, truth=True, maps=True)
+    assert sample.truth is not None and sample.normals is not None
+    assert sample.video.shape == sample.clay.shape == sample.background.shape == (2, height, width, 3)
+    assert sample.ref_image.shape == sample.ref_clay.shape == (2, height, width, 3)
+    assert sample.truth.depth.shape == sample.normals.shape[:3] == (2, height, width)
+    assert ((sample.truth.character >= 0) == sample.mask).mean() > 0.98
+
+
+def test_clay_is_the_film_with_grey_bodies(samples: list[Sample]) -> None:
+    for sample in samples:
+        same = (sample.video == sample.clay).all(axis=-1)
+        # Outside the bodies only mixed pixels of their outlines differ; shadows on the floor do not.
+        assert same[~sample.mask].mean() > 0.95 and same[sample.mask].mean() < 0.05
+        grey = sample.clay[sample.mask].astype(int)
+        assert np.median(np.ptp(grey, axis=-1)) == 0 and 30 < grey.mean() < 150
+
+
+def test_film_and_clay_are_lit_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    brown = np.array([0.5, 0.3, 0.1], np.float32)
+    monkeypatch.setattr(synth, "random_look", lambda rng, *rest: np.tile(brown, (len(rest[0]), 1)))
+    plain = make_sample(1, frames=2, size=64, n_points=16, characters=1)
+    for film, clay in ((plain.video, plain.clay), (plain.ref_image, plain.ref_clay)):
+        grey = np.ptp(clay.astype(int), axis=-1) == 0
+        shown = grey & (film != clay).any(axis=-1)
+        assert shown.sum() > 100
+        expected = clay[shown] / 0.5 * brown
+        assert np.quantile(np.abs(film[shown] - expected), 0.9) < 1.5
+
+
+def test_vertices_are_the_skin_that_the_points_lie_on(samples: list[Sample]) -> None:
+    for sample in samples:
+        assert sample.faces.dtype == np.int32 and sample.faces.max() == sample.vertices.shape[2] - 1
+        for c in range(len(sample.points)):
+            moments = (sample.ref_points[c], sample.ref_vertices[c]), (sample.points[c, 2], sample.vertices[c, 2])
+            for spots, skin in moments:
+                assert np.linalg.norm(spots[:, None] - skin[None], axis=-1).min(axis=1).max() < 0.03
+
+
+def test_a_further_reference_shows_the_other_side() -> None:
+    gained = []
+    for seed in range(4):
+        first, second = make_sample(seed, frames=2, size=64, n_points=128, characters=1, references=2).looks(0)
+        gained.append((first.visibility | second.visibility).sum() / first.visibility.sum())
+    assert min(gained) > 1.3
+
+
+def test_a_shot_holds_as_much_as_is_asked_for(samples: list[Sample]) -> None:
+    sample = samples[-1]
+    whole, dark = to_shot(sample), to_shot(sample, light=False)
+    assert whole.clay is not None and whole.clay.surroundings and len(whole.clay.media) == 5
+    assert [mesh.character for mesh in whole.meshes] == [0, 1]
+    assert all(c.reference.clay is not None and c.reference.vertices is not None for c in whole.characters)
+    assert dark.clay is None and dark.meshes and all(c.reference.clay is None for c in dark.characters)
+    bodies, points = to_shot(sample, meshes=False), to_shot(sample, meshes=False, bodies=False)
+    for shot in (bodies, points):
+        validate(shot)
+        assert not shot.meshes and all(c.reference.vertices is None for c in shot.characters)
+    assert all(c.body is not None for c in bodies.characters) and all(c.body is None for c in points.characters)
+    several = to_shot(make_sample(0, frames=1, size=32, n_points=16, references=3))
+    validate(several)
+    assert len(several.characters[0].references) == 3
 
 
 def test_points_are_skin_of_the_posed_body(samples: list[Sample]) -> None:

@@ -13,7 +13,22 @@ from maquette.backend.shot import Shot
 
 def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
     out = tmp_path / "set"
-    words = ["synth", "--seed", "5", "--count", "2", "--frames", "5", "--size", "48", "--points", "32", "-o", str(out)]
+    words = [
+        "synth",
+        "--seed",
+        "5",
+        "--count",
+        "2",
+        "--frames",
+        "5",
+        "--size",
+        "64",
+        "48",
+        "--points",
+        "32",
+        "-o",
+        str(out),
+    ]
     assert main(words) == 0
     assert re.search(r"2 shots; made [\d.]+ frames a second on \w+, written [\d.]+\n", capsys.readouterr().out)
     assert sorted(path.name for path in out.iterdir()) == sorted(
@@ -22,8 +37,8 @@ def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
     shot = Shot.load(out / "0000000005.shot")
     film, _ = decode_video(out / "0000000005.mp4")
     with np.load(out / "0000000005.npz") as truth:
-        assert film.shape == (*truth["mask"].shape, 3) == (5, 48, 48, 3)
-        assert truth["flow"].shape == (4, 48, 48, 2) and truth["depth"].shape == (5, 48, 48)
+        assert film.shape == (*truth["mask"].shape, 3) == (5, 48, 64, 3)
+        assert truth["flow"].shape == (4, 48, 64, 2) and truth["depth"].shape == (5, 48, 64)
         assert ((truth["character"] >= 0) == truth["mask"]).mean() > 0.97
     assert shot.clip.frames == 5 and shot.characters[0].points.shape[1] == 32
     sheet = tmp_path / "sheet.png"
