@@ -17,6 +17,8 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
+from .backend.catalogue.quality import STANDARD, read_levels
+
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 """Says that a path may start with ``//``, where Blender wants to be told."""
 
@@ -41,6 +43,20 @@ def _paint_color(region: str):
     )
 
 
+_SOURCES = (
+    ("RENDER", "Render", "Render the character as it stands in the scene at the reference frame"),
+    ("IMAGE", "Picture", "A picture that shows the character as the scene's camera sees it at the reference frame"),
+)
+
+
+class MAQUETTE_PG_reference(PropertyGroup):
+    """A further picture of a character's looks: its back, its face. The group's name is for the animator."""
+
+    source: EnumProperty(name="Reference", description="Where the picture comes from", items=_SOURCES, default="RENDER")
+    image: PointerProperty(name="Picture", type=bpy.types.Image, description="Picture of the character")
+    frame: IntProperty(name="Frame", description="Frame whose pose and camera match the picture", default=1)
+
+
 class MAQUETTE_PG_character(PropertyGroup):
     """Marks a mesh object as a character of the shot, and says what it looks like."""
 
@@ -54,13 +70,8 @@ class MAQUETTE_PG_character(PropertyGroup):
         name="Reference",
         description="Where the character's looks come from",
         items=(
-            ("RENDER", "Render", "Render the character as it stands in the scene at the reference frame"),
-            (
-                "IMAGE",
-                "Picture",
-                "A picture that shows the character as the scene's camera sees it at the reference frame",
-            ),
-            ("NONE", "None", "No reference: the model invents the looks"),
+            *_SOURCES,
+            ("NONE", "None", "No reference: the model invents the looks, or draws them in clay grey"),
         ),
         default="RENDER",
     )
@@ -68,6 +79,7 @@ class MAQUETTE_PG_character(PropertyGroup):
     reference_frame: IntProperty(
         name="Reference Frame", description="Frame whose pose and camera match the reference picture", default=1
     )
+    references: CollectionProperty(type=MAQUETTE_PG_reference)
     color_skin: _paint_color("skin")
     color_hair: _paint_color("hair")
     color_shirt: _paint_color("shirt")
@@ -170,7 +182,7 @@ class MAQUETTE_PG_shot(PropertyGroup):
 
     uid: StringProperty(name="Id", description="Tells this scene from all others, so that its videos find it again")
     points: IntProperty(
-        name="Points", description="Surface points sent for each character", default=256, min=16, max=8192
+        name="Points", description="Surface points sent for each character", default=512, min=16, max=8192
     )
     background: EnumProperty(
         name="Background",
@@ -197,6 +209,12 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     prompt: StringProperty(name="Prompt", description="Text for models that read it")
     model: StringProperty(name="Model", description="Model that makes the video", default="isa-nano")
+    quality: EnumProperty(
+        name="Quality",
+        description="How much time goes into the video",
+        items=[(level.id, level.label, level.description, "NONE", level.order) for level in read_levels()],
+        default=STANDARD,
+    )
     options: CollectionProperty(type=MAQUETTE_PG_option)
     compare: CollectionProperty(type=MAQUETTE_PG_compared)
     tracks: CollectionProperty(type=MAQUETTE_PG_track)
@@ -332,6 +350,7 @@ class MAQUETTE_PG_window(PropertyGroup):
 
 
 CLASSES = (
+    MAQUETTE_PG_reference,
     MAQUETTE_PG_character,
     MAQUETTE_PG_option,
     MAQUETTE_PG_track,

@@ -13,25 +13,25 @@ import bpy
 import numpy as np
 
 from ..backend.bodies.model import BodyError
-from ..backend.shot import Background, Character, Clip, Reference, Settings, Shot, ShotError, validate
+from ..backend.shot import Background, Character, Clay, Clip, Reference, Settings, Shot, ShotError, validate
 from ..backend.shot.validate import MAX_CHARACTERS, MAX_FRAMES
 from . import background as backgrounds
-from . import reference as references
-from .camera import CameraView, clip_fps, render_size
-from .capture_characters import GEOMETRY, Performer, find_characters, prepare
-from .capture_frames import perform, wardrobe_of
-from .capture_geometry import GeometryReader
+from .camera import clip_fps, render_size
+from .capture_characters import GEOMETRY, Performer, find_characters
+from .capture_clay import scene_clay
 from .capture_keypoints import as_keypoints
+from .capture_looks import asked_of
+from .capture_mesh import TopologyError
+from .capture_take import Take, leave_out_modifiers
 from .capture_tracks import find_spots
 from .capture_wants import Wants, preset_wants
 from .screen_playback import is_screen
-from .state import Keeper, open_stage, scene_kept, shown_layer
+from .state import open_stage, scene_kept, shown_layer
 
 Progress = Callable[[int, int], None]
 
 _LONG = 600
 """Frames from which on rendering a background is worth a warning."""
-_STILL = 1e-5
 
 
 def shot_frames(scene: bpy.types.Scene) -> range:
@@ -123,9 +123,13 @@ def capture_steps(
     fps = clip_fps(scene)
     spots = find_spots(scene) if wants.tracks else []
 
+    engine = options.render_engine
     renders = len(frames) if options.background == "SCENE" else 0
-    total = len(frames) + len(characters) + renders
+    clays = len(frames) if wants.clay else 0
+    asked = [asked_of(obj) for obj in characters]
+    total = len(frames) + sum(map(len, asked)) + renders + clays
     done = 0
+    clay: Clay | None = None
     with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
 
         def step() -> tuple[int, int]:
@@ -144,35 +148,44 @@ def capture_steps(
         # What only carries a track is evaluated too, but is no more part of the picture than before.
         unseen = list(dict.fromkeys(spot.object for spot in spots if spot.object not in seen))
         stage = open_stage(scene, layer, keeper.changes, [*seen, *unseen])
-        try:
-            performers = prepare(stage, characters, options.points, frames[0], wants.keypoints, notes)
-        except BodyError as error:
-            raise ShotError("characters", str(error)) from error
 
         def never(obj: bpy.types.Object) -> bool:
             return is_screen(obj) or obj in unseen
 
-        geometry = GeometryReader(characters, wardrobe_of(performers), never) if wants.meshes else None
-        views: list[CameraView] = []
-        for view in perform(stage, performers, frames, never, spots, geometry):
-            views.append(view)
-            yield step()
-            keeper.resume()
-        _check(performers, views, frames, notes)
-        meshes = geometry.meshes(notes) if geometry is not None else ()
-        looks = []
-        for performer in performers:
-            looks.append(_look(keeper, performer, frames, options.render_engine, Path(folder), notes))
-            yield step()
-            keeper.resume()
+        while True:
+            take = Take(keeper, stage, characters, asked, frames, wants, never, spots, Path(folder))
+            try:
+                for _ in take.read():
+                    yield step()
+                    keeper.resume()
+                break
+            except TopologyError as change:
+                left_out = [] if wants.meshes_required else leave_out_modifiers(keeper.changes, change.object)
+                if not left_out:
+                    raise
+                notes.append(
+                    f"'{change.object.name}' changes the number of its vertices, so that no spot on its skin could be "
+                    f"followed; it is captured without its modifiers {', '.join(left_out)}"
+                )
+                done = 0
+            except BodyError as error:
+                raise ShotError("characters", str(error)) from error
+        notes += take.notices
+        bodies = [obj for p in take.performers for obj in (p.object, *sorted(p.worn, key=lambda o: o.name_full))]
+        surroundings = None
         if renders:
-            hidden = {p.object for p in performers}.union(*(p.worn for p in performers))
-            objects = [o for o in seen if o not in hidden]
-            _check_background(objects, len(frames), notes)
-            engine = options.render_engine
-            for made in backgrounds.scene_background(keeper, objects, frames, engine, Path(folder)):
+            surroundings = [o for o in seen if o not in bodies]
+            _check_background(surroundings, len(frames), notes)
+            for made in backgrounds.scene_background(keeper, surroundings, frames, engine, Path(folder)):
                 if made is not None:
                     behind = made
+                    break
+                yield step()
+                keeper.resume()
+        if clays:
+            for made in scene_clay(keeper, bodies, surroundings, frames, engine, Path(folder)):
+                if made is not None:
+                    clay = made
                     break
                 yield step()
                 keeper.resume()
@@ -182,10 +195,10 @@ def capture_steps(
             fps=fps,
             width=width,
             height=height,
-            viewmats=np.stack([view.viewmat for view in views]).astype(np.float32),
-            Ks=np.stack([view.K for view in views]).astype(np.float32),
+            viewmats=np.stack([view.viewmat for view in take.views]).astype(np.float32),
+            Ks=np.stack([view.K for view in take.views]).astype(np.float32),
         ),
-        characters=tuple(_character(p, look, notes) for p, look in zip(performers, looks, strict=True)),
+        characters=tuple(_character(p, looks, notes) for p, looks in zip(take.performers, take.looks, strict=True)),
         background=behind,
         prompt=options.prompt,
         settings=Settings(
@@ -194,10 +207,12 @@ def capture_steps(
             steps=options.steps or None,
             guidance=options.guidance or None,
             options=dict(wants.options),
+            quality=options.quality,
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
-        meshes=meshes,
+        meshes=take.meshes,
         tracks=tuple(spot.track() for spot in spots),
+        clay=clay,
     )
     validate(shot)
     return shot
@@ -222,55 +237,6 @@ def _seen_objects(
     return list(found)
 
 
-def _check(performers: list[Performer], views: list[CameraView], frames: range, notes: list[str]) -> None:
-    """Raise when a character is never in the picture; note what the animator may want to know."""
-    still = all(np.ptp(np.stack(p.points_T), axis=0).max() < _STILL for p in performers)
-    cameras = np.stack([view.viewmat for view in views]), np.stack([view.K for view in views])
-    if len(frames) > 1 and still and all(np.ptp(part, axis=0).max() < _STILL for part in cameras):
-        notes.append("Nothing moves in this shot: neither a character nor the camera is keyed")
-    if len(frames) == 1:
-        notes.append(f"The shot has one frame, {frames[0]}: set the scene's end after its start for a film")
-    for performer in performers:
-        name = performer.object.name
-        if np.stack(performer.visibility_T).any():
-            continue
-        if any(_in_image(view, points) for view, points in zip(views, performer.points_T, strict=True)):
-            notes.append(f"'{name}' is behind something in every frame")
-        else:
-            raise ShotError(
-                f"characters.{name}",
-                f"'{name}' is never in the picture of '{views[0].name}'; aim the camera at it, or unmark it",
-            )
-
-
-def _in_image(view: CameraView, points: np.ndarray) -> bool:
-    camera = points @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
-    camera = camera[camera[:, 2] > view.clip_start]
-    pixels = camera @ view.K.T
-    uv = pixels[:, :2] / pixels[:, 2:]
-    return bool(((uv >= 0) & (uv <= [view.width, view.height])).all(axis=1).any())
-
-
-def _look(
-    keeper: Keeper, performer: Performer, frames: range, engine: str, folder: Path, notes: list[str]
-) -> Reference | None:
-    marks = performer.object.maquette
-    if marks.reference_source == "NONE":
-        return None
-    frame = marks.reference_frame
-    if marks.reference_source == "IMAGE":
-        return references.picture_reference(keeper, performer, frame, notes)
-    made = references.render_reference(keeper, performer, frame, engine, folder)
-    if made.visibility is not None and made.visibility.any():
-        return made
-    best = frames[int(np.stack(performer.visibility_T).sum(axis=1).argmax())]
-    notes.append(
-        f"'{performer.object.name}' is not in the picture at its reference frame {frame}; frame {best} is taken, where "
-        "most of it shows"
-    )
-    return references.render_reference(keeper, performer, best, engine, folder)
-
-
 def _file_background(scene: bpy.types.Scene, frames: range, notes: list[str]) -> Background:
     options = scene.maquette
     if options.background == "PICTURE":
@@ -285,7 +251,7 @@ def _check_background(objects: list[bpy.types.Object], frames: int, notes: list[
         notes.append(f"{frames} frames of background were rendered; a shorter range is captured faster")
 
 
-def _character(performer: Performer, look: Reference | None, notes: list[str]) -> Character:
+def _character(performer: Performer, looks: list[Reference], notes: list[str]) -> Character:
     return Character(
         name=performer.object.name,
         points=np.stack(performer.points_T),
@@ -293,6 +259,7 @@ def _character(performer: Performer, look: Reference | None, notes: list[str]) -
         visibility=np.stack(performer.visibility_T),
         joints=np.stack(performer.joints_T) if performer.joints_T else None,
         body=performer.body_pose(notes),
-        reference=look,
+        reference=looks[0] if looks else None,
         keypoints=as_keypoints(performer.keypoints_T, performer.states_T) if performer.keypoints_T else None,
+        further_references=tuple(looks[1:]),
     )

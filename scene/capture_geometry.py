@@ -108,6 +108,7 @@ class GeometryReader:
         self._bodies: dict[bpy.types.Object, _Part] = {}
         self._parts: dict[tuple, _Part] = {}
         self._left_out: dict[str, str] = {}
+        self._kept: dict[int, list[_Part]] = {}
         self._held = 0
         self._frames = 0
 
@@ -150,28 +151,23 @@ class GeometryReader:
         while self._held > 2 * MAX_POSITIONS and len(loose := self._loose()) > 1:
             self._drop(min(loose, key=lambda part: part.area), "")
 
-    def meshes(self, notices: list[str]) -> tuple[Mesh, ...]:
+    def meshes(self, notices: list[str], required: bool = True) -> tuple[Mesh, ...]:
         """The surfaces of all frames read: characters, what they wear, then the set, the largest first.
 
         Args:
             notices: a sentence is added for what had to be left out.
+            required: whether characters that are too heavy are refused; else they are left out, with what they wear.
 
         Raises:
-            ShotError: the characters alone are too heavy.
+            ShotError: the characters alone are too heavy, and required.
         """
-        bodies = sorted(self._bodies.values(), key=lambda part: part.character)
+        bodies = self._bodies_that_fit(notices, required)
         used = sum(part.positions() for part in bodies)
-        if used > MAX_POSITIONS or any(part.topology.vertices > MAX_VERTICES for part in bodies):
-            raise ShotError(
-                "meshes",
-                f"the characters have {used / 1e6:.0f} million vertices over all frames; at most "
-                f"{MAX_POSITIONS / 1e6:.0f} million are possible: lower their subdivision in the viewport or shorten "
-                "the range",
-            )
         kept = list(bodies)
+        present = {part.character for part in bodies}
         heavy: list[str] = [name for name, why in self._left_out.items() if not why]
         for part in sorted(self._parts.values(), key=lambda part: (part.character < 0, -part.area)):
-            if part.changed or part.area <= 0:
+            if part.changed or part.area <= 0 or (part.character >= 0 and part.character not in present):
                 continue
             if part.frames != self._frames:
                 self._left_out[part.name] = "comes or goes during the shot"
@@ -193,7 +189,67 @@ class GeometryReader:
                 f"{MAX_MESHES} meshes and {MAX_POSITIONS / 1e6:.0f} million vertices over all frames go in, the "
                 "largest in the picture first"
             )
+        # Each character's own mesh comes first.
+        self._kept = {character: [part for part in kept if part.character == character] for character in present}
         return tuple(part.mesh() for part in kept)
+
+    def moment(self, character: int, depsgraph: bpy.types.Depsgraph, reading: MeshReading) -> np.ndarray | None:
+        """What a character's ``meshes`` are at another moment, one after another in their order.
+
+        Args:
+            character: its index.
+            depsgraph: has evaluated the moment.
+            reading: of the character's mesh at that moment.
+
+        Returns:
+            (V,3) float32 world. None when it has no meshes in the shot, or when a part of them is not there or has
+            other vertices.
+        """
+        kept = self._kept.get(character, [])
+        if not kept:
+            return None
+        found = {id(kept[0]): move(reading.vertices, reading.matrix)}
+        wanted = {key: part for key, part in self._parts.items() if any(part is one for one in kept)}
+        for item in shown(depsgraph, self._never):
+            if (item.source in self._characters and not item.instance) or (part := wanted.get(item.key())) is None:
+                continue
+            surface = self._surfaces.of(item.object)
+            if surface is not None and surface.topology is part.topology:
+                found[id(part)] = move(surface.vertices, item.matrix)
+        if len(found) < len(kept):
+            return None
+        return np.concatenate([found[id(part)] for part in kept]).astype(np.float32)
+
+    def has(self, character: int) -> bool:
+        """Whether a character has any of the ``meshes``."""
+        return bool(self._kept.get(character))
+
+    def _bodies_that_fit(self, notices: list[str], required: bool) -> list[_Part]:
+        """Characters in the order of the shot."""
+        bodies = sorted(self._bodies.values(), key=lambda part: part.character)
+        total = sum(part.positions() for part in bodies)
+        if total <= MAX_POSITIONS and all(part.topology.vertices <= MAX_VERTICES for part in bodies):
+            return bodies
+        if required:
+            raise ShotError(
+                "meshes",
+                f"the characters have {total / 1e6:.0f} million vertices over all frames; at most "
+                f"{MAX_POSITIONS / 1e6:.0f} million are possible: lower their subdivision in the viewport or shorten "
+                "the range",
+            )
+        fitting, used = [], 0
+        for part in sorted(bodies, key=_Part.positions):
+            need = part.positions()
+            if used + need <= MAX_POSITIONS and part.topology.vertices <= MAX_VERTICES:
+                used += need
+                fitting.append(part)
+                continue
+            notices.append(
+                f"'{part.name}' is sent without its surface, which has {need / 1e6:.1f} million vertices over all "
+                f"frames (together {MAX_POSITIONS / 1e6:.0f} million are possible): lower its subdivision in the "
+                "viewport or shorten the range for a finer film"
+            )
+        return sorted(fitting, key=lambda part: part.character)
 
     def _new_part(self, key: tuple, source: bpy.types.Object, surface: Surface, area: float) -> _Part | None:
         """A part that is shown for the first time; one that was not there from the beginning is left out."""

@@ -13,6 +13,18 @@ import numpy as np
 from ..backend.shot import ShotError
 
 
+class TopologyError(ShotError):
+    """A character whose vertices do not stay the same through the shot.
+
+    Attributes:
+        object: the mesh object.
+    """
+
+    def __init__(self, obj: bpy.types.Object, message: str) -> None:
+        super().__init__(f"characters.{obj.name}", message)
+        self.object = obj
+
+
 @dataclass(frozen=True, eq=False)
 class Topology:
     """What must not change while a mesh moves.
@@ -91,7 +103,8 @@ class MeshReader:
         """The mesh at the frame that ``depsgraph`` has evaluated.
 
         Raises:
-            ShotError: no faces, NaN, or another topology than at the first reading.
+            TopologyError: another topology than at the first reading.
+            ShotError: no faces, or NaN.
         """
         obj = self.object
         where = f"frame {depsgraph.scene.frame_current}"
@@ -108,8 +121,8 @@ class MeshReader:
             elif len(mesh.vertices) != self.topology.vertices or not np.array_equal(
                 corner_vertices(mesh), self.topology.corners
             ):
-                raise ShotError(
-                    field,
+                raise TopologyError(
+                    obj,
                     f"'{obj.name}' changes its topology: {self.topology.vertices} vertices at first, "
                     f"{len(mesh.vertices)} at {where}. The same spots on the skin must exist in every frame: disable "
                     "animated Remesh, Decimate, Build, Mask or Boolean modifiers",

@@ -105,6 +105,7 @@ def set_up(stage: Stage, engine: str, transparent: bool, side: int) -> None:
     shading.show_shadows = False
     shading.show_cavity = False
     shading.show_object_outline = False
+    shading.show_specular_highlight = False  # It would stick to skin that turns away from it.
     shading.use_dof = False
 
 

@@ -19,12 +19,17 @@ class Wants:
         keypoints: body, hands and face of each character and of its reference.
         meshes: the surfaces of characters and set, frame by frame.
         tracks: the spots that the animator picked.
+        clay: characters in mid grey under the scene's light, in the shot and in their references.
+        meshes_required: whether the shot is refused where surfaces are too heavy or change their vertices; else it goes
+            without them.
         options: the model's own options that the animator has set, by name; they go into the Shot as they are.
     """
 
     keypoints: bool = True
     meshes: bool = True
     tracks: bool = True
+    clay: bool = True
+    meshes_required: bool = True
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 
@@ -35,10 +40,10 @@ def wants_of(inputs: Mapping[str, str] | None, options: Mapping[str, bool | int 
         inputs: of the model; an input that it does not name is ignored. None is an unknown model, which gets all.
         options: that the animator has set.
     """
-    taken = {
-        name: inputs is None or inputs.get(name, "ignored") != "ignored" for name in ("keypoints", "meshes", "tracks")
-    }
-    return Wants(**taken, options=dict(options or {}))
+    named = ("keypoints", "meshes", "tracks", "clay")
+    taken = {name: inputs is None or inputs.get(name, "ignored") != "ignored" for name in named}
+    required = inputs is None or inputs.get("meshes") == "required"
+    return Wants(**taken, meshes_required=required, options=dict(options or {}))
 
 
 def preset_wants(model: str) -> Wants:

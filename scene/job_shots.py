@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 
 from ..backend.client import state as s
-from ..backend.shot import Shot
+from ..backend.shot import Character, Reference, Shot
 from . import folders, model_checks, models, options
 from .backends import BackendProblem
 from .capture_wants import Wants, wants_of
@@ -82,8 +82,10 @@ def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first
             made = replace(
                 shot,
                 settings=settings,
+                characters=tuple(_for_model(character, model) for character in shot.characters),
                 meshes=shot.meshes if model.uses("meshes") else (),
                 tracks=shot.tracks if model.uses("tracks") else (),
+                clay=shot.clay if model.uses("clay") else None,
             )
             made.save(path)
             parts.append(s.Part(model.id, model.label, str(path)))
@@ -93,3 +95,17 @@ def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first
             Path(part.shot).parent.rmdir()
         raise
     return parts
+
+
+def _for_model(character: Character, model: models.Model) -> Character:
+    """A character whose references hold what a model uses of them."""
+
+    def fitted(reference: Reference) -> Reference:
+        return replace(
+            reference,
+            vertices=reference.vertices if model.uses("meshes") else None,
+            clay=reference.clay if model.uses("clay") else None,
+        )
+
+    first = None if character.reference is None else fitted(character.reference)
+    return replace(character, reference=first, further_references=tuple(map(fitted, character.further_references)))

@@ -22,6 +22,7 @@ INPUTS = {
     "keypoints": "body, hand and face keypoints",
     "meshes": "the bodies' surfaces",
     "tracks": "picked tracks",
+    "clay": "the light on the bodies",
 }
 """Every input that a model may take, in the words of the panel."""
 

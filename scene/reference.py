@@ -5,21 +5,79 @@ Shape letters: N points, H W image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import bpy
 import numpy as np
 
 from ..backend.shot import Keypoints, Media, Reference, ShotError
 from . import capture_render
 from .camera import CameraView, read_camera
 from .capture_characters import GEOMETRY, Performer
+from .capture_clay import ClayBodies
+from .capture_geometry import GeometryReader
 from .capture_keypoints import as_keypoints
 from .capture_media import picture_from_image
+from .capture_mesh import MeshReading
 from .state import Keeper, Stage, open_stage
+from .surfaces import move
 from .visibility import SELF_MARGIN, Occluders, Sight, Targets
 
 _SAME_ASPECT = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Studio:
+    """What all references of a shot are taken with.
+
+    Attributes:
+        engine: ``WORKBENCH`` or ``SCENE``.
+        folder: for pictures on their way.
+        geometry: the shot's meshes, once they are known; None for a model that uses none.
+        clay: whether rendered references come with the body in clay.
+        notices: sentences for the animator.
+    """
+
+    keeper: Keeper
+    engine: str
+    folder: Path
+    geometry: GeometryReader | None
+    clay: bool
+    notices: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One picture of a character that the animator asks for.
+
+    Attributes:
+        character: the object's name.
+        rendered: whether it is rendered; else ``image`` is the animator's own, None where none is chosen.
+        frame: whose pose and camera it shows.
+        name: of a further reference, else empty.
+    """
+
+    character: str
+    rendered: bool
+    image: bpy.types.Image | None
+    frame: int
+    name: str = ""
+
+    @property
+    def field(self) -> str:
+        """Its path in the shot."""
+        return f"characters.{self.character}.{'further_references' if self.name else 'reference'}"
+
+    @property
+    def words(self) -> str:
+        """What to call it in a sentence about the character."""
+        return f"reference '{self.name}'" if self.name else "reference"
+
+    @property
+    def moment(self) -> str:
+        """What to call its frame."""
+        return f"frame {self.frame} of its {self.words}" if self.name else f"its reference frame {self.frame}"
 
 
 def alone(keeper: Keeper, performer: Performer, lit: bool) -> Stage:
@@ -39,12 +97,14 @@ class Moment:
         points: (N,3) float64 world, the spots on its skin.
         visibility: (N,) bool.
         keypoints: with one frame, or None.
+        reading: the mesh that they are on.
     """
 
     view: CameraView
     points: np.ndarray
     visibility: np.ndarray
     keypoints: Keypoints | None
+    reading: MeshReading
 
 
 def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
@@ -64,59 +124,72 @@ def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
     if performer.keypoints is not None and places is not None:
         states = performer.keypoints.states(Sight(sight.seen[count:], sight.hidden[count:]))
         keypoints = as_keypoints([places], [states])
-    return Moment(view, points, sight.seen[:count], keypoints)
+    return Moment(view, points, sight.seen[:count], keypoints, reading)
 
 
-def render_reference(keeper: Keeper, performer: Performer, frame: int, engine: str, folder: Path) -> Reference:
-    """Render one character alone through the scene's camera; the backdrop is transparent.
-
-    Args:
-        frame: whose pose and camera to show.
-        engine: ``WORKBENCH`` or ``SCENE``.
-        folder: for the picture on its way.
-    """
-    stage = alone(keeper, performer, lit=engine == "SCENE")
+def render_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
+    """Render one character, the shot's ``index``-th, alone through the scene's camera; the backdrop is transparent."""
+    keeper = studio.keeper
+    stage = alone(keeper, performer, lit=studio.engine == "SCENE")
     side = max(capture_render.shot_side(keeper.scene), capture_render.REFERENCE_SIDE)
-    capture_render.set_up(stage, engine, transparent=True, side=side)
-    if engine == "WORKBENCH":
+    capture_render.set_up(stage, studio.engine, transparent=True, side=side)
+    if studio.engine == "WORKBENCH":
         capture_render.show_base_colours(stage.scene.objects, keeper.changes)
-    moment = read_moment(performer, stage, frame)
-    picture = capture_render.render(stage, folder, f"characters.{performer.object.name}.reference")
-    return _reference(Media(picture, "image/png"), moment, moment.view.K)
+    moment = read_moment(performer, stage, asked.frame)
+    vertices = _vertices(studio, performer, index, asked, stage, moment)
+    picture = Media(capture_render.render(stage, studio.folder, asked.field), "image/png")
+    made = _reference(picture, moment, moment.view.K, vertices)
+    if not studio.clay:
+        return made
+    with ClayBodies(stage, [performer.object, *performer.worn]).standing():
+        return replace(made, clay=Media(capture_render.render(stage, studio.folder, asked.field), "image/png"))
 
 
-def picture_reference(keeper: Keeper, performer: Performer, frame: int, notices: list[str]) -> Reference:
-    """The animator's own picture, which shows the character as the camera sees it at ``frame``.
+def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
+    """The animator's own picture, which shows the character as the camera sees it at a frame.
 
     A picture of another shape than the render is taken to lie within it, centred and whole, as a camera background
-    image set to Fit does.
+    image set to Fit does. Its light is not known: it comes without clay.
 
     Raises:
         ShotError: no picture, an unreadable one, or one at whose frame the camera does not see the character.
     """
-    obj = performer.object
-    field = f"characters.{obj.name}.reference"
-    image = obj.maquette.reference_image
+    name, image = asked.character, asked.image
     if image is None:
-        raise ShotError(field, f"'{obj.name}' has no reference picture; choose one, or set its reference to Render")
-    media, width, height = picture_from_image(image, field)
-    stage = alone(keeper, performer, lit=False)
-    moment = read_moment(performer, stage, frame)
+        raise ShotError(asked.field, f"'{name}': its {asked.words} has no picture; choose one, or set it to Render")
+    media, width, height = picture_from_image(image, asked.field)
+    stage = alone(studio.keeper, performer, lit=False)
+    moment = read_moment(performer, stage, asked.frame)
     view = moment.view
     if not moment.visibility.any():
         raise ShotError(
-            field,
-            f"the camera does not see '{obj.name}' at its reference frame {frame}; set the picture's own frame",
+            asked.field,
+            f"the camera does not see '{name}' at {asked.moment}; set the picture's own frame",
         )
     render = stage.scene.render
     pixel = np.array([render.pixel_aspect_x, render.pixel_aspect_y], dtype=np.float64)
     K, same = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     if not same:
-        notices.append(
-            f"'{obj.name}': its reference picture is {width}x{height} but the render {view.width}x{view.height}; "
+        studio.notices.append(
+            f"'{name}': its {asked.words} is a picture of {width}x{height} but the render {view.width}x{view.height}; "
             "the picture is taken to lie centred within the render (Fit)"
         )
-    return _reference(media, moment, K)
+    made = _reference(media, moment, K, _vertices(studio, performer, index, asked, stage, moment))
+    if not in_picture(made, width, height).any():
+        studio.notices.append(
+            f"'{name}': its {asked.words}, {width}x{height}, leaves out the part of the render where the camera sees "
+            f"it at frame {asked.frame}, so nothing of its looks is known; use a picture of the render's shape"
+        )
+    return made
+
+
+def in_picture(reference: Reference, width: int, height: int) -> np.ndarray:
+    """(N,) bool, the points that the camera sees and that lie within a picture of this size."""
+    camera = reference.points @ reference.viewmat[:3, :3].T + reference.viewmat[:3, 3]
+    pixels = camera @ reference.K.T
+    uv = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-6)
+    seen = camera[:, 2] > 0 if reference.visibility is None else reference.visibility
+    return seen & ((uv >= 0) & (uv <= [width, height])).all(axis=1)
 
 
 def fit_intrinsics(
@@ -144,7 +217,26 @@ def fit_intrinsics(
     return fitted, bool(same)
 
 
-def _reference(image: Media, moment: Moment, K: np.ndarray) -> Reference:
+def _vertices(
+    studio: Studio, performer: Performer, index: int, asked: Asked, stage: Stage, moment: Moment
+) -> np.ndarray | None:
+    """(V,3) float32 world, the character's meshes of the shot at the moment; those of its parametric body without."""
+    geometry, reading, obj = studio.geometry, moment.reading, performer.object
+    if geometry is None:
+        return None
+    if not geometry.has(index):
+        whole = performer.body is not None and len(reading.vertices) == len(obj.data.vertices)
+        return move(reading.vertices, reading.matrix).astype(np.float32) if whole else None
+    vertices = geometry.moment(index, stage.depsgraph, reading)
+    if vertices is None:
+        studio.notices.append(
+            f"'{obj.name}': what it wears is not the same at {asked.moment} as in the shot; its looks are carried "
+            "less exactly. Take a frame of the shot"
+        )
+    return vertices
+
+
+def _reference(image: Media, moment: Moment, K: np.ndarray, vertices: np.ndarray | None) -> Reference:
     return Reference(
         image=image,
         points=moment.points.astype(np.float32),
@@ -152,4 +244,5 @@ def _reference(image: Media, moment: Moment, K: np.ndarray) -> Reference:
         K=K.astype(np.float32),
         visibility=moment.visibility,
         keypoints=moment.keypoints,
+        vertices=vertices,
     )

@@ -99,8 +99,8 @@ class ModelSpec:
         id: also the file's name without its ending.
         engine: which code runs it, a key of ``registry.ENGINES``.
         inputs: what it takes (``characters``, ``reference``, ``background``, ``camera``, ``prompt``, ``joints``,
-            ``keypoints``, ``meshes``, ``tracks``) and whether each is ``required``, ``optional`` or ``ignored``; what
-            is not listed is ignored.
+            ``keypoints``, ``meshes``, ``tracks``, ``clay``) and whether each is ``required``, ``optional`` or
+            ``ignored``; what is not listed is ignored.
         limits: ``points`` per character, ``window_frames``, ``window_overlap``, ``max_frames``, ``max_characters``,
             ``size_multiple``, ``min_size``, ``max_size`` (pixels), ``first_frame_reference`` (1 when the reference
             picture is the video's first frame), each where it applies.

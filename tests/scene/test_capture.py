@@ -43,7 +43,10 @@ def test_a_shot_holds_the_scene(capture, dancer):
     assert character.points.shape == (3, 64, 3) and character.rest_points.shape == (64, 3)
     assert character.name == "Dancer" and character.joints is None and character.body is None
     assert (shot.prompt, shot.settings.seed, shot.settings.steps, shot.settings.guidance) == ("a dance", 11, 7, None)
-    assert shot.background.kind == "none" and notices == []
+    assert shot.background.kind == "none" and shot.clay.surroundings is False
+    assert notices == [
+        "'Dancer' has no reference: it is drawn in clay grey. Set its Looks > Reference to Render or Picture"
+    ]
 
 
 def test_points_stay_on_the_same_skin(capture, dancer):
@@ -182,12 +185,51 @@ def test_modifiers_that_keep_the_topology_are_fine(capture, dancer):
     assert np.ptp(shape.rest_points, axis=0)[1] > 1.8
 
 
-def test_a_changing_topology_is_refused_by_name(capture, dancer, error):
+def _build(dancer):
     build = dancer.modifiers.new("Build", "BUILD")
     build.frame_start, build.frame_duration = 1, 5
     bpy.context.scene.frame_start = 2
+    return build
+
+
+def test_a_changing_topology_is_refused_by_name_where_surfaces_are_required(addon, capture, dancer, error):
+    _build(dancer)
+    wants = module(addon, "scene.capture_wants").Wants(keypoints=False, meshes_required=True)
     with pytest.raises(error, match=r"characters\.Dancer.*changes its topology.*at frame 3"):
-        capture.capture_shot(bpy.context)
+        capture.capture_shot(bpy.context, wants=wants)
+
+
+def test_elsewhere_it_is_captured_without_the_modifiers_that_change_it(capture, dancer):
+    """Static subdivision stays; what is switched off is as it was afterwards."""
+    dancer.modifiers.new("Subdivision", "SUBSURF").levels = 1
+    build = _build(dancer)
+    notices, done = [], []
+    shot = capture.capture_shot(bpy.context, notices=notices, on_progress=lambda *step: done.append(step))
+    assert any("'Dancer' changes the number of its vertices" in n and "modifiers Build" in n for n in notices)
+    assert shot.meshes[0].vertices.shape[0] == 4 and shot.meshes[0].vertices.shape[1] > 3 * 480
+    assert shot.characters[0].points.shape == (4, 64, 3)
+    assert build.show_viewport and build.show_render
+    assert done[-1] == (8, 8)
+
+
+def test_levels_that_are_keyed_are_left_out_too(capture, dancer):
+    smooth = dancer.modifiers.new("Smooth", "SUBSURF")
+    for frame, levels in ((1, 0), (3, 1)):
+        smooth.levels = levels
+        smooth.keyframe_insert("levels", frame=frame)
+    notices = []
+    shot = capture.capture_shot(bpy.context, notices=notices)
+    assert shot.meshes[0].vertices.shape == (5, 480, 3) and any("modifiers Smooth" in n for n in notices)
+
+
+def test_a_character_behind_the_camera_is_told(capture, dancer):
+    rig = dancer.parent
+    for frame, y in ((3, 0.0), (4, -20.0)):
+        rig.location.y = y
+        rig.keyframe_insert("location", frame=frame)
+    notices = []
+    capture.capture_shot(bpy.context, notices=notices)
+    assert "'Dancer' is behind the camera in 2 frames from 4 on: it does not show there" in notices
 
 
 def _inside(mesh):
@@ -300,7 +342,7 @@ def test_the_scene_is_left_as_found(capture, dancer):
     assert differences(before, snapshot()) == {}
 
 
-@pytest.mark.parametrize("steps", [0, 2, 6, 8])
+@pytest.mark.parametrize("steps", [0, 2, 6, 8, 13])
 def test_the_scene_is_left_as_found_when_it_stops_midway(capture, dancer, steps):
     _furnish(dancer)
     before = snapshot()
@@ -308,7 +350,7 @@ def test_the_scene_is_left_as_found_when_it_stops_midway(capture, dancer, steps)
 
     def stop(done, total):
         nonlocal count
-        assert 0 < done <= total == 11
+        assert 0 < done <= total == 16
         count += 1
         if count > steps:
             raise KeyboardInterrupt
@@ -322,9 +364,11 @@ def test_steps_can_be_left_at_any_time(capture, dancer):
     _furnish(dancer)
     before = snapshot()
     steps = capture.capture_steps(bpy.context.scene)
-    assert next(steps) == (1, 11)
-    assert len(bpy.data.scenes) == 2
-    steps.close()
+    try:
+        assert next(steps) == (1, 16)
+        assert len(bpy.data.scenes) == 2
+    finally:
+        steps.close()
     assert differences(before, snapshot()) == {}
 
 

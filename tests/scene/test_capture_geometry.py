@@ -173,6 +173,22 @@ def test_heavy_characters_are_refused(addon, scene, monkeypatch):
         captured(addon)
 
 
+def test_where_surfaces_are_optional_heavy_characters_go_without(addon, scene, monkeypatch):
+    """The lighter one keeps its surface; what the other wears goes with its own."""
+    small = add_box("Small", 0.5, (1.2, 0, 1))
+    small.maquette.is_character, small.maquette.reference_source = True, "NONE"
+    hat = add_box("Hat", 0.3, (0, 0, 2.1))
+    hat.parent = bpy.data.objects["Dancer"].parent
+    add_box("Box", 0.5, (-1.5, 0, 1))
+    bpy.context.view_layer.update()
+    monkeypatch.setattr(module(addon, "scene.capture_geometry"), "MAX_POSITIONS", 3 * 480 - 1)
+    wants = module(addon, "scene.capture_wants").Wants(keypoints=False, meshes_required=False)
+    notices = []
+    shot = module(addon, "scene.capture").capture_shot(bpy.context, wants=wants, notices=notices)
+    assert [(mesh.name, mesh.character) for mesh in shot.meshes] == [("Small", 1), ("Box", -1)]
+    assert any("'Dancer' is sent without its surface" in note for note in notices)
+
+
 def test_a_shot_with_everything_can_be_saved(addon, scene, tmp_path):
     add_box("Box", 0.5, (1.5, 0, 1))
     shot_module = module(addon, "backend.shot")

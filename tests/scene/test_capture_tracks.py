@@ -126,12 +126,13 @@ def test_what_cannot_be_tracked_is_refused_by_name(addon, scene):
 
 def test_models_say_what_they_want(addon, scene, tmp_path, monkeypatch):
     wants = module(addon, "scene.capture_wants")
-    assert wants.preset_wants("nobody knows it") == wants.Wants(True, True, True)
-    assert wants.preset_wants("isa-nano") == wants.Wants(False, False, False)
+    assert wants.preset_wants("nobody knows it") == wants.Wants(True, True, True, True, True)
+    assert wants.preset_wants("isa-nano") == wants.Wants(False, True, False, True, meshes_required=False)
+    assert wants.wants_of({"meshes": "required"}) == wants.Wants(False, True, False, False)
     (tmp_path / "mine.toml").write_text('[inputs]\nkeypoints = "required"\nmeshes = "ignored"\ntracks = "optional"\n')
     (tmp_path / "broken.toml").write_text("[inputs\n")
     monkeypatch.setattr(wants, "_MODELS", tmp_path)
-    assert wants.preset_wants("mine") == wants.Wants(True, False, True)
+    assert wants.preset_wants("mine") == wants.Wants(True, False, True, False, False)
     assert wants.preset_wants("broken") == wants.Wants()
     assert wants.wants_of({"meshes": "optional"}, {"scale": 0.5}).options == {"scale": 0.5}
 
@@ -140,8 +141,9 @@ def test_only_what_is_wanted_is_captured(addon, scene):
     wants = module(addon, "scene.capture_wants").Wants
     capture = module(addon, "scene.capture").capture_shot
     pick(empty((1, 0, 1)))
-    scene.maquette.model = "isa-nano"
+    scene.maquette.model = "mtvcrafter-7b"
     shot = capture(bpy.context)
-    assert (shot.tracks, shot.meshes, shot.settings.options) == ((), (), {})
-    shot = capture(bpy.context, wants=wants(False, True, True, options={"scale": 0.5}))
+    assert (shot.tracks, shot.meshes, shot.settings.options, shot.clay) == ((), (), {}, None)
+    shot = capture(bpy.context, wants=wants(False, True, True, True, options={"scale": 0.5}))
     assert len(shot.tracks) == 1 and len(shot.meshes) == 1 and shot.settings.options == {"scale": 0.5}
+    assert len(shot.clay.media) == 3

@@ -17,7 +17,8 @@ BACKEND_ONLY = (
 )  # fmt: skip
 """Packages that Blender's own Python does not have."""
 
-IN_BLENDER = ("operators", "panels", "scene", "backend/shot", "backend/bodies", "backend/motions", "backend/client")
+IN_BLENDER = ("operators", "panels", "scene", "backend/shot", "backend/bodies", "backend/motions", "backend/catalogue",
+              "backend/client")  # fmt: skip
 WITHOUT_BLENDER = "backend"
 
 _BLOCKER = """
@@ -99,18 +100,20 @@ def layer_of(parts: tuple[str, ...]) -> str:
 
 ALLOWED = {
     "panels": {"panels", "operators", "scene", "properties", "preferences", "backend/shot", "backend/bodies",
-               "backend/motions", "backend/client"},
+               "backend/motions", "backend/catalogue", "backend/client"},
     "operators": {"operators", "scene", "properties", "preferences", "backend/shot", "backend/bodies",
-                  "backend/motions", "backend/client"},
+                  "backend/motions", "backend/catalogue", "backend/client"},
     "scene": {"scene", "properties", "preferences", "backend/shot", "backend/bodies", "backend/motions",
-              "backend/client"},
+              "backend/catalogue", "backend/client"},
     "backend/shot": {"backend/shot"},
     "backend/bodies": {"backend/bodies", "backend/shot"},
     "backend/motions": {"backend/motions", "backend/bodies", "backend/shot"},
+    "backend/catalogue": {"backend/catalogue"},
     "backend/client": {"backend/client"},
     "backend/media": {"backend/media", "backend/shot"},
     "backend/raster": {"backend/raster", "backend/media", "backend/bodies", "backend/shot"},
-    "backend/models": {"backend/models", "backend/raster", "backend/media", "backend/bodies", "backend/shot"},
+    "backend/models": {"backend/models", "backend/raster", "backend/media", "backend/bodies", "backend/shot",
+                       "backend/catalogue"},
     "backend/server": {"backend/server", "backend/models", "backend/media", "backend/shot"},
 }  # fmt: skip
 """Arrows point one way."""

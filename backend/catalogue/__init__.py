@@ -1,0 +1,1 @@
+"""What there is to choose from, read from ``presets``; for both halves, so nothing but the standard library."""
