@@ -61,6 +61,9 @@ def even(x: float) -> int:
 def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """Fit the picture to ``min_size``, ``max_size`` and ``size_multiple`` of a model's limits, at the clip's aspect.
 
+    By default the picture has as many pixels as the model's default size; with ``max_short_side`` among the limits its
+    short side is that of the default size, and the result is at the clip's aspect to the pixel.
+
     Returns:
         (width, height) of the result, (width, height) that the model works at, and notes for the animator.
 
@@ -69,6 +72,7 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
     """
     settings, clip = shot.settings, shot.clip
     aspect = clip.width / clip.height
+    short = int(spec.limits.get("max_short_side", 0))
     for name in ("width", "height"):
         asked = getattr(settings, name)
         if asked is not None and asked < 1:
@@ -77,26 +81,30 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
         width = min(settings.width, settings.height * aspect)
     elif settings.width or settings.height:
         width = settings.width or (settings.height or 0) * aspect
+    elif short:
+        width = min(spec.defaults.width, spec.defaults.height) * max(1.0, aspect)
     else:
         width = sqrt(spec.defaults.width * spec.defaults.height * aspect)
     asked = (settings.width, settings.height)
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
     width = max(width, least * max(1.0, aspect))
-    width = min(width, most * min(1.0, aspect))
+    width = min(width, most * min(1.0, aspect), short * max(1.0, aspect) if short else width)
     snapped = [max(multiple, multiple * round(side / multiple)) for side in (width, width / aspect)]
     model = (snapped[0], snapped[1])
-    # Of the sizes at the clip's aspect, the one with as many pixels as the model makes.
-    scale = sqrt(model[0] * model[1] / aspect)
+    # Of the sizes at the clip's aspect, the one asked for, or the one with as many pixels as the model makes.
+    scale = width / aspect if short else sqrt(model[0] * model[1] / aspect)
     result = model if model[0] * clip.height == model[1] * clip.width else (even(scale * aspect), even(scale))
     notes = []
     if any(want is not None and want != got for want, got in zip(asked, result, strict=True)):
         wanted = " x ".join("auto" if side is None else str(side) for side in asked)
         notes.append(
-            f"Size {wanted} became {result[0]} x {result[1]}: {spec.label} makes {least} to {most} pixels a side in "
-            f"steps of {multiple}, at the clip's aspect"
+            f"Size {wanted} became {result[0]} x {result[1]}: {spec.label} makes {least} to {most} pixels a side, "
+            + (f"{short} on the short one" if short else f"in steps of {multiple}")
+            + ", at the clip's aspect"
         )
     if result != model:
-        notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
+        how = "the correction of the film is made" if short else "generated"
+        notes.append(f"{how.capitalize()} at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
     return result, model, notes
 
 

@@ -147,6 +147,7 @@ class ControlTransformer3DModel(ISATransformer3DModel):
         timestep: Tensor,
         conditions: ISAConditions | ISAInputs,
         positions: Tensor | None = None,
+        residual: bool = False,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
         """One evaluation of the flow; see ``ISATransformer3DModel.forward``."""
@@ -163,7 +164,7 @@ class ControlTransformer3DModel(ISATransformer3DModel):
             x_BLPD = block(x_BLPD, for_video, encoding_PD, rotation, conditions, index)
             c_BLPD, added = control(c_BLPD, for_control, rotation)
             x_BLPD = x_BLPD + added
-        sample = self._flow(x_BLPD, time_BD, hidden_states, timestep, conditions.latents)
+        sample = self._sample(x_BLPD, time_BD, hidden_states, timestep, None if residual else conditions.carried)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
 

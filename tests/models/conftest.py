@@ -93,6 +93,9 @@ def random_inputs(batch: int = 1, characters: int = 1, frames: int = 9, points: 
         camera_present=torch.ones(batch, dtype=torch.bool),
         background_latents=rand(batch, 16, latents, size, size),
         background_present=torch.ones(batch, dtype=torch.bool),
+        carried_latents=rand(batch, 16, latents, size, size),
+        known=rand(batch, latents, size, size).abs(),
+        carried_present=torch.ones(batch, dtype=torch.bool),
     )
 
 

@@ -87,7 +87,8 @@ def generate(engine: ISAEngine, shot: Shot) -> Result:
 
 def encode(engine: ISAEngine, shot: Shot) -> ISAInputs:
     with torch.no_grad():
-        return engine.encode(shot, engine.plan(shot), lambda *_: None)
+        plan = engine.plan(shot)
+        return engine.encode(shot, plan, engine.carry(shot, plan), lambda *_: None)
 
 
 def embeds_of(inputs: ISAInputs) -> torch.Tensor:

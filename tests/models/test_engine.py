@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.engine import Cancelled, EngineError
 from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.plan import make_plan
-from maquette.backend.models.registry import ModelError, ModelSpec, list_models, load_engine, read_spec
+from maquette.backend.models.isa.transformer import ISATransformer3DModel
+from maquette.backend.models.registry import ModelError, ModelSpec, list_models, load_engine, model_spec, read_spec
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Media, Shot
 
-from .conftest import TINY_TOML, make_shot
+from .conftest import TINY_TOML, TINY_TRANSFORMER, make_shot
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,64 @@ def test_same_seed_same_video_other_seed_other_video(engine):
     first = generate(engine, make_shot(seed=3)).frames
     assert np.array_equal(first, generate(engine, make_shot(seed=3)).frames)
     assert not np.array_equal(first, generate(engine, make_shot(seed=4)).frames)
+
+
+def correcting(spec: ModelSpec, vae, short_side: int = 0, **config) -> ISAEngine:
+    """An engine around a new transformer that counts from the carried film, and gives nothing yet."""
+    limits = {**spec.limits, "max_short_side": short_side} if short_side else spec.limits
+    engine = ISAEngine(replace(spec, limits=limits), device="cpu")
+    torch.manual_seed(0)
+    model = ISATransformer3DModel(**TINY_TRANSFORMER, prediction="residual", **config).eval()
+    engine._pipeline = ISAPipeline(vae=vae, transformer=model, scheduler=FlowMatchEulerDiscreteScheduler())
+    engine._pipeline.set_progress_bar_config(disable=True)
+    return engine
+
+
+@pytest.mark.parametrize("start", ["noise", "carried"])
+@pytest.mark.parametrize(
+    ("frames", "width", "height", "result", "model"),
+    [
+        (9, 64, 64, (32, 32), (32, 32)),
+        (7, 64, 36, (56, 32), (64, 32)),  # frames held, and a size that the model does not take
+        (41, 36, 64, (32, 56), (32, 64)),  # several windows, several chunks of the VAE
+    ],
+)
+def test_nothing_to_correct_gives_the_carried_film_bit_for_bit(
+    tiny_spec, vae, start, frames, width, height, result, model
+):
+    engine = correcting(tiny_spec, vae, 64, start=start)
+    shot = make_shot(frames=frames, width=width, height=height)
+    plan = engine.plan(shot)
+    assert (plan.width, plan.height) == result and plan.model_size == model
+    film = carry_shot(shot, *result).frames
+    assert np.array_equal(generate(engine, shot).frames, film)
+    # Something to correct moves it, by what the VAE makes of the difference alone.
+    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.3)
+    assert not np.array_equal(generate(engine, shot).frames, film)
+
+
+def test_the_correction_alone_goes_through_the_vae(tiny_spec, vae):
+    engine = correcting(tiny_spec, vae, start="carried")
+    shot = make_shot()
+    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.3)
+    carried = engine.carry(shot, engine.plan(shot))
+    with torch.no_grad():
+        z = engine.encode(shot, engine.plan(shot), carried, lambda *_: None).carried_latents
+        change = vae.decode(vae.denormalize(z + 0.3)).sample - vae.decode(vae.denormalize(z)).sample
+    wanted = carried.frames + 127.5 * change[0].permute(1, 2, 3, 0).numpy()
+    made = generate(engine, shot).frames
+    assert np.abs(made - wanted.clip(0, 255)).max() <= 0.51
+    assert np.abs(made.astype(int) - carried.frames).mean() > 1
+
+
+def test_a_model_without_noise_says_that_seeds_change_nothing(tiny_spec, vae):
+    spec = replace(tiny_spec, components={"transformer": {"start": "carried"}})
+    engine = correcting(spec, vae, start="carried")
+    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.1)
+    first, second = (generate(engine, make_shot(seed=seed)) for seed in (0, 5))
+    assert np.array_equal(first.frames, second.frames)
+    assert first.metadata["start"] == "carried"
+    assert not any("seed" in note for note in first.notes) and any("seed" in note for note in second.notes)
 
 
 @pytest.mark.parametrize("change", ["points", "reference", "background", "camera"])
@@ -173,6 +236,28 @@ def _spec() -> ModelSpec:
         path = Path(folder) / "tiny.toml"
         path.write_text(TINY_TOML, "utf-8")
         return read_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("clip", "asked", "result", "model"),
+    [
+        ((1920, 1080), (None, None), (456, 256), (448, 256)),
+        ((1080, 1920), (None, None), (256, 456), (256, 448)),
+        ((500, 500), (None, None), (256, 256), (256, 256)),
+        ((1024, 768), (None, None), (342, 256), (336, 256)),
+        ((448, 256), (None, None), (448, 256), (448, 256)),
+        ((1920, 1080), (1920, 1080), (910, 512), (912, 512)),
+        ((1920, 1080), (None, 128), (228, 128), (224, 128)),
+        ((1920, 1080), (32, None), (114, 64), (112, 64)),
+    ],
+)
+def test_sizes_of_the_embedded_model(clip, asked, result, model):
+    """Its short side is 256 by default and 512 at most; the film is at the clip's aspect to the pixel."""
+    shot = make_shot(frames=1, width=clip[0], height=clip[1])
+    shot = replace(shot, settings=replace(shot.settings, width=asked[0], height=asked[1]))
+    plan = make_plan(model_spec("isa-nano"), shot)
+    assert ((plan.width, plan.height), plan.model_size) == (result, model)
+    assert plan.width / plan.height == pytest.approx(clip[0] / clip[1], abs=1.5 / min(result))
 
 
 def test_what_was_fitted_is_said(tiny_spec):

@@ -10,9 +10,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.isa.pipeline import ISAPipeline
+from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.windows import fusion_weights, fusion_windows
 
-from .conftest import random_inputs
+from .conftest import TINY_TRANSFORMER, random_inputs, randomize
 
 
 @pytest.fixture
@@ -142,3 +143,35 @@ def test_saved_and_loaded_through_diffusers(pipeline, tmp_path):
         for p in (pipeline, loaded)
     )
     assert torch.equal(a, b)
+
+
+def of(vae, **config) -> ISAPipeline:
+    """A pipeline around a new transformer, which gives nothing yet."""
+    torch.manual_seed(0)
+    model = ISATransformer3DModel(**TINY_TRANSFORMER, prediction="residual", **config).eval()
+    return ISAPipeline(vae=vae, transformer=model, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.5))
+
+
+@pytest.mark.parametrize("start", ["noise", "carried"])
+@pytest.mark.parametrize(("steps", "guidance", "frames"), [(1, 1.0, 9), (3, 2.5, 9), (2, 1.0, 29), (1, 3.0, 41)])
+def test_nothing_to_correct_gives_the_carried_film_to_the_last_bit(vae, start, steps, guidance, frames):
+    inputs = random_inputs(frames=frames, size=2)
+    result = of(vae, start=start)(inputs, steps, guidance, seeded(), window=5, overlap=1, output_type="latent").latents
+    assert torch.equal(result, inputs.carried_latents)
+
+
+def test_from_the_carried_film_no_seed_matters_and_one_step_is_the_prediction(vae):
+    pipe = of(vae, start="carried")
+    randomize(pipe.transformer)
+    inputs = random_inputs()
+    first, second = (pipe(inputs, 1, 1.0, seeded(seed), output_type="latent").latents for seed in (1, 2))
+    assert torch.equal(first, second) and not torch.allclose(first, inputs.carried_latents, atol=1e-3)
+    with torch.no_grad():
+        given = pipe.transformer(inputs.carried_latents, torch.tensor([1000.0]), inputs, residual=True).sample
+    torch.testing.assert_close(first, inputs.carried_latents + given)
+
+
+def test_without_a_carried_film_the_background_takes_its_place(vae):
+    inputs = random_inputs().drop(carried=True)
+    result = of(vae, start="carried")(inputs, 1, 1.0, output_type="latent").latents
+    assert torch.equal(result, inputs.background_latents)

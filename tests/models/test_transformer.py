@@ -9,7 +9,7 @@ import torch
 from maquette.backend.models.isa.build import new_transformer, new_vae
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.layers import attend, interspatial_encoding
-from maquette.backend.models.isa.transformer import ISATransformer3DModel
+from maquette.backend.models.isa.transformer import ISATransformer3DModel, widened
 from maquette.backend.models.registry import find_specs, model_spec
 
 from .conftest import TINY_TRANSFORMER, random_inputs, randomize
@@ -64,7 +64,8 @@ def test_padding_points_and_characters_changes_nothing(transformer):
         changes[name] = values
     latents = padded.reference_latents.clone()
     latents[:, :1] = small.reference_latents
-    same = {name: getattr(small, name) for name in ("plucker", "background_latents")}
+    alone = ("plucker", "background_latents", "carried_latents", "known")
+    same = {name: getattr(small, name) for name in alone}
     padded = replace(padded, reference_latents=latents, **same, **changes)
     assert torch.allclose(run(transformer, padded), run(transformer, small), atol=1e-5)
 
@@ -146,6 +147,8 @@ def test_frames_meet_only_in_the_temporal_layers(transformer):
         ("reference", "reference_latents"),
         ("camera", "plucker"),
         ("background", "background_latents"),
+        ("carried", "carried_latents"),
+        ("carried", "known"),
     ],
 )
 def test_a_dropped_condition_has_no_influence_and_a_kept_one_has(transformer, name, field):
@@ -216,7 +219,7 @@ def test_training_reduces_the_loss():
     torch.manual_seed(0)
     model = ISATransformer3DModel(**TINY_TRANSFORMER)
     inputs = random_inputs(batch=2, frames=5)
-    clean = inputs.background_latents + inputs.reference_latents[:, 0, :, None]
+    clean = inputs.carried_latents + inputs.reference_latents[:, 0, :, None]
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     losses = []
@@ -232,13 +235,42 @@ def test_training_reduces_the_loss():
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
+@pytest.mark.parametrize(
+    ("dropped", "counted_from"),
+    [((), "carried_latents"), (("carried",), "background_latents"), (("carried", "background"), None)],
+)
 @torch.no_grad()
-def test_residual_prediction_starts_as_the_background():
-    """x_t minus t times the flow is the predicted clean latent: the background, before training."""
+def test_residual_prediction_counts_from_the_carried_film_else_the_background(dropped, counted_from):
+    """x_t minus t times the flow is the predicted clean latent: before training what is counted from."""
     model = ISATransformer3DModel(**TINY_TRANSFORMER, prediction="residual")
-    inputs, x = random_inputs(), noise()
+    inputs, x = random_inputs().drop(**dict.fromkeys(dropped, True)), noise()
+    base = getattr(inputs, counted_from) if counted_from else torch.zeros_like(x)
+    assert torch.equal(model.prepare_conditions(inputs).carried, base)
     flow = model(x, torch.tensor([700.0]), inputs).sample
-    assert torch.allclose(x - 0.7 * flow, inputs.background_latents, atol=1e-5)
+    assert torch.allclose(x - 0.7 * flow, base, atol=1e-5)
+    randomize(model)
+    offset = model(x, torch.tensor([700.0]), inputs, residual=True).sample
+    assert offset.abs().max() > 1e-3
+    flow = model(x, torch.tensor([700.0]), inputs).sample
+    assert torch.allclose(x - 0.7 * flow, base + offset, atol=1e-5)
+
+
+@torch.no_grad()
+def test_weights_that_knew_no_carried_film_are_widened(transformer):
+    """They give nothing at first, and are blind to the carried film alone."""
+    model = ISATransformer3DModel(**TINY_TRANSFORMER).eval()
+    new = transformer.state_dict()
+    seen = 3 * 16 * TINY_TRANSFORMER.get("patch_size", 2) ** 2
+    old = {**new, "patch_in.weight": new["patch_in.weight"][:, :seen]}
+    model.load_state_dict(widened(old, model))
+    assert run(model, random_inputs()).abs().max() == 0
+    model.patch_out.weight.copy_(new["patch_out.weight"])
+    inputs = random_inputs()
+    blind = run(model, inputs)
+    assert torch.equal(run(model, inputs.drop(carried=True)), blind)
+    assert not torch.allclose(run(model, inputs.drop(background=True)), blind)
+    kept = widened(new, model)
+    assert all(torch.equal(kept[name], value) for name, value in new.items())
 
 
 def test_gradient_checkpointing_changes_nothing(transformer):

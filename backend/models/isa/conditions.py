@@ -25,6 +25,7 @@ from ...shot.cameras import (
     to_ndc,
 )
 from .inputs import ISAInputs
+from .layers import group_frames
 
 _CROP_MARGIN = 1.25
 """Side of the crop around a character's reference, over the extent of its points."""
@@ -216,12 +217,19 @@ def crop_picture(picture: np.ndarray, box: tuple[float, float, float, float], wi
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
 
 
+def latent_known(known: np.ndarray, latent_size: tuple[int, int]) -> Tensor:
+    """The carried film's ``known`` (T,H,W) in [0,1], T = 1+4k, averaged over latent pixels and frames: (L,h,w)."""
+    grouped = group_frames(torch.from_numpy(np.array(known, np.float32)), 0, 4).mean(dim=1)
+    return F.adaptive_avg_pool2d(grouped, latent_size)
+
+
 def make_inputs(
     geometry: ShotGeometry,
     references: Sequence[tuple[Tensor, np.ndarray | Tensor, np.ndarray | Tensor] | None],
     background_latents: Tensor | None,
     latent_channels: int = 16,
     image_embeds: Tensor | None = None,
+    carried: tuple[Tensor, Tensor] | None = None,
 ) -> ISAInputs:
     """Put one clip's conditions together, as a batch of one; ``ISAInputs.cat`` joins clips of equal shape.
 
@@ -231,6 +239,7 @@ def make_inputs(
             padded to the geometry's N; None where it has no reference.
         background_latents: (16,L,h,w) normalised, or None.
         image_embeds: (C,R,image_embed_dim) or None.
+        carried: normalised latents (16,L,h,w) of the carried film and ``latent_known``, or None.
     """
     c, t, n = geometry.points.shape[:3]
     h, w = geometry.plucker.shape[-2:]
@@ -245,6 +254,9 @@ def make_inputs(
     has_background = background_latents is not None
     if background_latents is None:
         background_latents = torch.zeros(latent_channels, frames, h, w)
+    has_carried = carried is not None
+    if carried is None:
+        carried = torch.zeros_like(background_latents), torch.zeros(frames, h, w)
     return ISAInputs(
         points=geometry.points[None],
         rest_points=geometry.rest_points[None],
@@ -258,6 +270,9 @@ def make_inputs(
         camera_present=torch.ones(1, dtype=torch.bool),
         background_latents=background_latents[None].float(),
         background_present=torch.tensor([has_background]),
+        carried_latents=carried[0][None].float(),
+        known=carried[1][None].float(),
+        carried_present=torch.tensor([has_carried]),
         image_embeds=None if image_embeds is None else image_embeds[None],
     )
 
@@ -270,25 +285,27 @@ def random_drops(
     reference: float = 0.08,
     camera: float = 0.05,
     background: float = 0.1,
+    carried: float = 0.1,
 ) -> dict[str, Tensor]:
     """Which conditions to withhold from each clip in training, as arguments of ``ISAInputs.drop``.
 
     Args:
         unconditional: probability that a clip loses points and reference together: the unconditional half of guidance
             at inference.
-        points, reference, camera, background: probability that it loses each by itself, so that shots without one of
-            them work.
+        points, reference, camera, background, carried: probability that it loses each by itself, so that shots
+            without one of them work.
 
     Returns:
         bool tensors (batch,) by name.
     """
-    u = torch.rand(5, batch, generator=generator)
+    u = torch.rand(6, batch, generator=generator)
     both = u[0] < unconditional
     return {
         "points": both | (u[1] < points),
         "reference": both | (u[2] < reference),
         "camera": u[3] < camera,
         "background": u[4] < background,
+        "carried": u[5] < carried,
     }
 
 
@@ -336,6 +353,7 @@ __all__ = [
     "clip_tokens",
     "crop_picture",
     "keep_points",
+    "latent_known",
     "make_inputs",
     "pad_frames",
     "point_subset",

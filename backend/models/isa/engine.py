@@ -1,16 +1,23 @@
-"""The engine that makes videos with an ISA-DiT."""
+"""The engine that makes videos with an ISA-DiT, as corrections of the carried film (``raster.carry``).
+
+What the VAE decodes is only the difference that the network makes: film = carried + D(z) - D(E(carried)), so that the
+VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...media import MediaError, background_frames, decode_image, squeeze_frames
+from ...raster.carry import CarriedFilm, carry_shot
 from ...shot import Reference, Shot
 from ..device import choose_device, choose_dtype
 from ..engine import EngineError, Plan, Progress, Result
@@ -21,6 +28,7 @@ from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
+    latent_known,
     make_inputs,
     pad_frames,
     point_subset,
@@ -34,6 +42,21 @@ from .plan import make_plan, window_latents
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """The carried film of a shot, its last frame repeated up to ``Plan.model_frames``.
+
+    Attributes:
+        frames: (T,H,W,3) uint8 at the size of the result.
+        model: at the size that the model works at.
+        notes: for the animator.
+    """
+
+    frames: np.ndarray
+    model: CarriedFilm
+    notes: tuple[str, ...]
 
 
 class ISAEngine:
@@ -80,9 +103,12 @@ class ISAEngine:
         guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
 
         with torch.no_grad():
-            inputs = self.encode(shot, plan, lambda step, steps: reporter.report("encoding", step, steps))
+            reporter.report("encoding", 0, len(shot.characters) + 3)
+            carried = self.carry(shot, plan, reporter.check)
+            inputs = self.encode(shot, plan, carried, lambda step, steps: reporter.report("encoding", step, steps))
             window, overlap = window_latents(self.spec)
-            reporter.report("denoising", 0, steps)
+            middle = carried.frames[plan.frames // 2]
+            reporter.report("denoising", 0, steps, middle)
             output = pipeline(
                 inputs,
                 num_inference_steps=steps,
@@ -90,17 +116,22 @@ class ISAEngine:
                 generator=torch.Generator("cpu").manual_seed(settings.seed),
                 window=window,
                 overlap=overlap,
-                on_step=lambda step, steps, clean: reporter.denoised(step, steps, lambda: self._preview(clean, plan)),
+                on_step=lambda step, steps, clean: reporter.denoised(
+                    step, steps, lambda: middle if steps == 1 else self._preview(clean, plan)
+                ),
                 check=reporter.check,
                 output_type="latent",
             )
-            frames = self._decode(output.latents, lambda step, steps: reporter.report("decoding", step, steps))
-        frames = frames[: plan.frames]
-        if frames.shape[1:3] != (plan.height, plan.width):
-            frames = squeeze_frames(frames, plan.width, plan.height)
+            frames = self._correct(
+                carried.frames,
+                output.latents,
+                inputs.carried_latents,
+                lambda step, steps: reporter.report("decoding", step, steps),
+            )[: plan.frames]
         metadata = {
             "model": self.spec.id,
             "seed": settings.seed,
+            "start": pipeline.transformer.config["start"],
             "steps": steps,
             "guidance": guidance,
             "width": plan.width,
@@ -111,14 +142,29 @@ class ISAEngine:
             "dtype": str(self.dtype).removeprefix("torch."),
             "seconds": round(time.monotonic() - started, 2),
         }
-        return Result(frames, shot.clip.fps, plan.notes, metadata)
+        return Result(frames, shot.clip.fps, plan.notes + carried.notes, metadata)
 
     def reconstruct(self, film: np.ndarray) -> np.ndarray:
         """A film (T,H,W,3) uint8, T = 1 + 4k, through the VAE and back: the ceiling of what the model can make."""
         with torch.no_grad():
             return self._decode(self._encode_frames(frames_to_tensor(film)[None]), lambda step, steps: None)
 
-    def encode(self, shot: Shot, plan: Plan, on_part: Callable[[int, int], None]) -> ISAInputs:
+    def carry(self, shot: Shot, plan: Plan, check: Callable[[], None] = lambda: None) -> Carried:
+        """Draw the shot's carried film at both sizes; ``check`` is called now and then and may raise to stop."""
+
+        def draw(width: int, height: int) -> CarriedFilm:
+            return carry_shot(shot, width, height, self.device, lambda done, count: check())
+
+        try:
+            film = draw(plan.width, plan.height)
+            same = plan.model_size == (plan.width, plan.height)
+            model = film if same else draw(*plan.model_size)
+        except MediaError as error:
+            field, _, said = str(error).partition(": ")
+            raise EngineError(field, said) from error
+        return Carried(pad_frames(film.frames, plan.model_frames), model, film.notes)
+
+    def encode(self, shot: Shot, plan: Plan, carried: Carried, on_part: Callable[[int, int], None]) -> ISAInputs:
         """The shot's conditions as a batch of one."""
         width, height = plan.model_size
         frames, clip = plan.model_frames, shot.clip
@@ -137,24 +183,27 @@ class ISAEngine:
             (height // factor, width // factor),
             mask,
         )
-        parts = len(shot.characters) + 1
+        parts = len(shot.characters) + 3
         references, embeds = [], []
         for i, character in enumerate(shot.characters):
-            on_part(i, parts)
+            on_part(i + 1, parts)
             field = f"characters[{i}].reference.image"
             reference = character.reference
             encoded = None if reference is None else self._reference(reference, plan, clip.width / clip.height, field)
             references.append(None if encoded is None else encoded[:3])
             embeds.append(None if encoded is None else encoded[3])
-        on_part(parts - 1, parts)
+        on_part(parts - 2, parts)
         background = self._background(shot, plan)
+        on_part(parts - 1, parts)
+        film = self._encode_frames(frames_to_tensor(pad_frames(carried.model.frames, frames))[None])[0]
+        known = latent_known(pad_frames(carried.model.known, frames), (height // factor, width // factor))
         on_part(parts, parts)
         image_embeds = None
         if self._image_encoder is not None:
             size = self._image_encoder.config
             empty = torch.zeros(1 + (size.image_size // size.patch_size) ** 2, size.hidden_size)
             image_embeds = torch.stack([empty if embed is None else embed for embed in embeds])
-        return make_inputs(geometry, references, background, image_embeds=image_embeds)
+        return make_inputs(geometry, references, background, image_embeds=image_embeds, carried=(film, known))
 
     def _reference(
         self, reference: Reference, plan: Plan, aspect: float, field: str
@@ -205,6 +254,33 @@ class ISAEngine:
         on_part(0, count)
         for chunk in vae.decode_chunks(z, _CHUNK):
             parts.append(tensor_to_frames(chunk[0]))
+            on_part(len(parts), count)
+        return np.concatenate(parts)
+
+    def _correct(
+        self, film: np.ndarray, latents: Tensor, carried: Tensor, on_part: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """The carried film with the difference that the network makes, in chunks.
+
+        Args:
+            film: (T,H,W,3) uint8, of any size. latents, carried: (1,16,L,h,w) normalised, what the network gives and
+                what it was given of the film.
+
+        Returns:
+            (T,H,W,3) uint8.
+        """
+        vae = self.load().vae
+        # Apart, not as a batch of two: what is alike in both has to come out alike to the last bit.
+        pair = [vae.denormalize(z.to(self.device).float()).to(self.dtype) for z in (latents, carried)]
+        parts, start, count = [], 0, -(-latents.shape[2] // _CHUNK)
+        on_part(0, count)
+        for made, given in zip(*(vae.decode_chunks(z, _CHUNK) for z in pair), strict=True):
+            change = (made.float() - given.float())[0].transpose(0, 1) * 127.5
+            if change.shape[2:] != film.shape[1:3]:
+                change = F.interpolate(change, film.shape[1:3], mode="bilinear", antialias=True, align_corners=False)
+            frames = torch.from_numpy(film[start : start + len(change)]).float() + change.permute(0, 2, 3, 1).cpu()
+            parts.append(frames.round().clamp(0, 255).to(torch.uint8).numpy())
+            start += len(change)
             on_part(len(parts), count)
         return np.concatenate(parts)
 

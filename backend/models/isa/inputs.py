@@ -31,6 +31,10 @@ class ISAInputs:
         camera_present: (B,) bool.
         background_latents: (B,16,L,h,w) normalised; ignored where absent.
         background_present: (B,) bool.
+        carried_latents: (B,16,L,h,w) float32, normalised latents of the carried film (``raster.carry``); where that is
+            absent the background's stand in for it.
+        known: (B,L,h,w) in [0,1], the carried film's ``known``, averaged over each latent pixel and latent frame.
+        carried_present: (B,) bool.
         image_embeds: (B,C,R,image_embed_dim) CLIP tokens of each reference, for models that use them.
         control_latents: (B,16,L,h,w) normalised latents of a rendering of the bodies (normal maps, for instance), for
             networks with a control branch; zeros where there is none.
@@ -49,12 +53,16 @@ class ISAInputs:
     camera_present: Tensor
     background_latents: Tensor
     background_present: Tensor
+    carried_latents: Tensor
+    known: Tensor
+    carried_present: Tensor
     image_embeds: Tensor | None = None
     character_ids: Tensor | None = None
     control_latents: Tensor | None = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ISAInputs:
-        """Move everything; ``dtype`` changes latents and embeddings only, coordinates stay as they are."""
+        """Move everything; ``dtype`` changes latents and embeddings only: not coordinates, nor the carried latents,
+        from which the result is counted."""
         cast = {"reference_latents", "background_latents", "image_embeds", "control_latents"}
         return _map(self, lambda name, x: x.to(device=device, dtype=dtype if name in cast else None))
 
@@ -64,6 +72,7 @@ class ISAInputs:
         reference: Tensor | bool = False,
         camera: Tensor | bool = False,
         background: Tensor | bool = False,
+        carried: Tensor | bool = False,
     ) -> ISAInputs:
         """Remove conditions, per clip: conditioning dropout in training, the unconditional half in guidance.
 
@@ -86,6 +95,7 @@ class ISAInputs:
             reference_present=keep(reference, self.reference_present),
             camera_present=keep(camera, self.camera_present),
             background_present=keep(background, self.background_present),
+            carried_present=keep(carried, self.carried_present),
         )
 
     @staticmethod
@@ -99,7 +109,10 @@ class ISAConditions:
     """What the network made of ``ISAInputs``: constant over the denoising steps, so computed once a shot.
 
     Attributes:
-        latents: (B,32,L,h,w), reference and background, concatenated to the noisy latent's channels.
+        latents: (B,49,L,h,w), reference, background, carried film and how far it is known, concatenated to the noisy
+            latent's channels.
+        carried: (B,16,L,h,w) float32, what a residual prediction counts from: the carried film's latents, the
+            background's where there is none, zeros where there is neither.
         point_tokens: (B,L,M,D), identity included.
         point_encoding: (B,L,M,D) ISPE, scaled.
         point_mask: (B,L,M) bool.
@@ -109,6 +122,7 @@ class ISAConditions:
     """
 
     latents: Tensor
+    carried: Tensor
     point_tokens: Tensor
     point_encoding: Tensor
     point_mask: Tensor
@@ -123,6 +137,7 @@ class ISAConditions:
         return replace(
             self,
             latents=self.latents.index_select(2, index),
+            carried=self.carried.index_select(2, index),
             point_tokens=self.point_tokens.index_select(1, index),
             point_encoding=self.point_encoding.index_select(1, index),
             point_mask=self.point_mask.index_select(1, index),

@@ -3,7 +3,8 @@
 Shape letters: B batch, L latent frames, h w latent.
 
 Sign: with ``x_t = (1-t) x_0 + t e`` the transformer predicts ``e - x_0``, what diffusers' flow matching schedulers
-integrate; the paper writes ``v = x_0 - e`` (Sec. 5.3), its negative.
+integrate; the paper writes ``v = x_0 - e`` (Sec. 5.3), its negative. A transformer with ``start="carried"`` has the
+carried film's latents in the place of the noise e.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ latents (B,16,L,h,w). An exception that it raises ends the sampling."""
 
 
 class ISAPipeline(DiffusionPipeline):
-    """Video from bodies, references, camera and background.
+    """Video from bodies, references, camera, background and carried film.
+
+    Where a transformer with ``prediction="residual"`` gives nothing, the latents that come out are the carried film's,
+    bit for bit, whatever the steps, guidance and windows.
 
     Args:
         vae, transformer: of one model.
@@ -79,7 +83,7 @@ class ISAPipeline(DiffusionPipeline):
             num_inference_steps: evaluations of the flow.
             guidance_scale: 1 or less samples without guidance, at half the cost.
             generator: on the CPU, so that a seed gives the same noise on every device.
-            latents: noise (B,16,L,h,w) instead of new one.
+            latents: what to start from (B,16,L,h,w), in place of new noise or the carried film.
             window: latent frames that the transformer takes at once; None for all.
             overlap: latent frames that neighbouring windows share at least.
             guidance_drop: conditions that the unconditional half goes without; camera and background stay, so that
@@ -92,10 +96,6 @@ class ISAPipeline(DiffusionPipeline):
         device = self.transformer.device
         shape = inputs.background_latents.shape
         batch, frames = shape[0], shape[2]
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
-        x_BCLhw: Tensor = latents.to(device=device, dtype=torch.float32)
-
         inputs = inputs.to(device=device)
         guided = guidance_scale > 1
         if guided:
@@ -103,6 +103,11 @@ class ISAPipeline(DiffusionPipeline):
         if check is not None:
             check()
         conditions = self.transformer.prepare_conditions(inputs)
+        carried = conditions.carried[:batch]
+        x_BCLhw = carried if latents is None else latents.to(device=device, dtype=torch.float32)
+        if latents is None and self.transformer.config["start"] == "noise":
+            x_BCLhw = randn_tensor(shape, generator=generator, device=torch.device("cpu")).to(device)
+        residual = self.transformer.config["prediction"] == "residual"
         windows = [torch.tensor(index, device=device) for index in fusion_windows(frames, window or frames, overlap)]
         parts = [conditions] if len(windows) == 1 else [conditions.frames(index) for index in windows]
         weights = [torch.tensor(fusion_weights(len(i)), device=device)[:, None, None] for i in windows]
@@ -112,21 +117,26 @@ class ISAPipeline(DiffusionPipeline):
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         for step, timestep in enumerate(self.scheduler.timesteps, 1):
-            flow = torch.zeros_like(x_BCLhw)
+            given = torch.zeros_like(x_BCLhw)
             for index, weight, part in zip(windows, weights, parts, strict=True):
                 if check is not None:
                     check()
                 x = x_BCLhw.index_select(2, index)
                 x = torch.cat([x, x]) if guided else x
-                prediction = self.transformer(x, timestep.expand(x.shape[0]), part, return_dict=False)[0].float()
+                time = timestep.expand(x.shape[0])
+                prediction = self.transformer(x, time, part, residual=residual, return_dict=False)[0].float()
                 if guided:
                     conditional, unconditional = prediction.split(batch)
                     prediction = unconditional + guidance_scale * (conditional - unconditional)
-                flow.index_add_(2, index, prediction * weight)
-            flow /= total
+                given.index_add_(2, index, prediction * weight)
+            given /= total
             sigma = timestep / self.scheduler.config["num_train_timesteps"]
-            clean = x_BCLhw - sigma * flow
+            # Residuals are fused, not the flow that follows from them: nothing stays nothing, without rounding.
+            clean = carried + given if residual else x_BCLhw - sigma * given
+            flow = self.transformer.flow_to(x_BCLhw, clean, sigma) if residual else given
             x_BCLhw = self.scheduler.step(flow, timestep, x_BCLhw, return_dict=False)[0]
+            if residual and step == num_inference_steps:
+                x_BCLhw = clean
             if on_step is not None:
                 on_step(step, num_inference_steps, clean)
 

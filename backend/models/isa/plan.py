@@ -53,9 +53,11 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     points = int(spec.limits["points"])
     if any(character.points.shape[1] > points for character in shot.characters):
         notes.append(f"{spec.label} uses {points} of each character's points, evenly chosen")
+    if shot.settings.seed and spec.components.get("transformer", {}).get("start") == "carried":
+        notes.append(f"The seed changes nothing: {spec.label} corrects the carried film and starts from no noise")
     bare = ", ".join(character.name for character in shot.characters if character.reference is None)
     if bare and spec.inputs.get("reference") == "required":
         raise EngineError("characters", f"{bare} without a reference picture; {spec.label} needs one")
     if bare:
-        notes.append(f"No reference picture for {bare}: the model invents the looks")
+        notes.append(f"No reference picture for {bare}: the model starts from a body in clay grey")
     return Plan(width, height, clip.frames, windows, tuple(notes), model_size, frames)

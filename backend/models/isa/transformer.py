@@ -10,6 +10,7 @@ Everything but the two temporal layers is independent per latent frame, so frame
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -38,10 +39,10 @@ _LEAST_TIME = 0.04
 
 
 class ISATransformer3DModel(ModelMixin, ConfigMixin):
-    """Predicts the flow of video latents from noisy ones, bodies, references, camera and background.
+    """Predicts the flow of video latents from noisy ones, bodies, references, camera, background and carried film.
 
     The output is ``e - x_0`` for ``x_t = (1-t) x_0 + t e``, the sign that diffusers' flow matching schedulers
-    expect; the paper's v is its negative.
+    expect; the paper's v is its negative. With ``start="carried"`` the carried film's latents take the place of e.
 
     Args:
         latent_channels: of the video latents.
@@ -61,8 +62,11 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         adaln_rank: bottleneck of the shared modulation; 0 for none.
         interspatial: ``isa``, or ``no_encoding``: the interspatial attention goes without ISPE (Sec. 6.4). Everything
             else stays, the position encoding that video tokens get where they enter included.
-        prediction: ``flow``, or ``residual``: the layers give what the clean latents have over the background's, from
-            which the flow follows. A small network then need not learn to pass noise and background through.
+        prediction: ``flow``, or ``residual``: the layers give what the clean latents have over the carried film's (the
+            background's where there is none), from which the flow follows. A small network then need not learn to
+            pass noise and background through.
+        start: what sampling starts from: ``noise``, or ``carried``: the carried film's latents (again the background's
+            where there is none). That is a deterministic correction of the carried film, in one step as a rule.
     """
 
     _supports_gradient_checkpointing = True
@@ -91,16 +95,19 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         adaln_rank: int = 64,
         prediction: str = "flow",
         interspatial: str = "isa",
+        start: str = "noise",
     ) -> None:
         super().__init__()
         if interspatial not in ("isa", "no_encoding"):
             raise ValueError(f"interspatial is {interspatial!r}; choose 'isa' or 'no_encoding'")
         if prediction not in ("flow", "residual"):
             raise ValueError(f"prediction is {prediction!r}; choose 'flow' or 'residual'")
+        if start not in ("noise", "carried"):
+            raise ValueError(f"start is {start!r}; choose 'noise' or 'carried'")
         width = num_attention_heads * attention_head_dim
         self.width = width
         self.gradient_checkpointing = False
-        self.patch_in = nn.Linear(3 * latent_channels * patch_size**2, width)
+        self.patch_in = nn.Linear((4 * latent_channels + 1) * patch_size**2, width)
         self.first_frame = nn.Parameter(torch.zeros(width))
 
         # Per coordinate a sine and a cosine per frequency and the coordinate itself; per pose its visibility.
@@ -203,10 +210,14 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         encoding = F.pad(self._encoding(xyz_BLCN3).flatten(2, 3), (0, 0, 0, 1))
         return tokens, encoding, F.pad(mask_BLCN.flatten(2, 3), (0, 1), value=True)
 
-    def _condition_latents(self, inputs: ISAInputs) -> Tensor:
-        """Reference and background channels (B,32,L,h,w)."""
+    def _condition_latents(self, inputs: ISAInputs) -> tuple[Tensor, Tensor]:
+        """Reference, background, carried and known channels (B,49,L,h,w), and the carried latents in float32."""
         background = inputs.background_latents * inputs.background_present[:, None, None, None, None]
-        return torch.cat([self._reference_latents(inputs), background], dim=1)
+        present = inputs.carried_present[:, None, None, None, None]
+        carried = torch.where(present, inputs.carried_latents.float(), background.float())
+        known = inputs.known[:, None] * present
+        channels = (self._reference_latents(inputs), background, carried, known)
+        return torch.cat([part.to(self._dtype()) for part in channels], dim=1), carried
 
     def _reference_latents(self, inputs: ISAInputs) -> Tensor:
         """Reference channels (B,16,L,h,w).
@@ -263,11 +274,13 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         camera_BLPD = self._camera_tokens(inputs)
         reference_BRD, reference_mask = self._reference_tokens(inputs)
         b, frames = camera_BLPD.shape[:2]
+        latents, carried = self._condition_latents(inputs)
         blocks = self._isa_blocks()
         camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in blocks]
         reference = [block.reference_attention.keys_values(reference_BRD) for block in blocks]
         return {
-            "latents": self._condition_latents(inputs).to(self._dtype()),
+            "latents": latents,
+            "carried": carried,
             "camera_keys": tuple(k.unflatten(0, (b, frames)) for k, _ in camera),
             "camera_values": tuple(v.unflatten(0, (b, frames)) for _, v in camera),
             "reference_keys": tuple(k for k, _ in reference),
@@ -291,18 +304,20 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         timestep: Tensor,
         conditions: ISAConditions | ISAInputs,
         positions: Tensor | None = None,
+        residual: bool = False,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
         """One evaluation of the flow.
 
         Args:
             hidden_states: (B,16,L,h,w) noisy normalised latents; h and w multiples of the patch sizes.
-            timestep: (B,) 1000 t, from 1000 (noise) to 0 (video).
+            timestep: (B,) 1000 t, from 1000 (noise, or the carried film) to 0 (video).
             conditions: of the same batch and latent frames; ``ISAInputs`` are prepared first.
             positions: (L,) places in time, latent 0 being the one that holds a single frame; 0, 1, ... by default.
+            residual: of ``prediction="residual"``, give what the layers give, and not the flow that follows from it.
 
         Returns:
-            ``sample`` (B,16,L,h,w), ``e - x_0``.
+            ``sample`` (B,16,L,h,w), ``e - x_0``; with ``residual`` the clean latents less the conditions' ``carried``.
         """
         if isinstance(conditions, ISAInputs):
             conditions = self.prepare_conditions(conditions)
@@ -319,7 +334,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
             else:
                 x_BLPD, y_BLMD = block(*arguments)
 
-        sample = self._flow(x_BLPD, time_BD, hidden_states, timestep, conditions.latents)
+        sample = self._sample(x_BLPD, time_BD, hidden_states, timestep, None if residual else conditions.carried)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def _video_tokens(
@@ -342,20 +357,38 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         x_BLPX = x_BXLhw.unflatten(4, (-1, size)).unflatten(3, (-1, size)).permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
         return x_BLPX.flatten(2, 3)
 
-    def _flow(
-        self, x_BLPD: Tensor, time_BD: Tensor, hidden_states: Tensor, timestep: Tensor, condition_latents: Tensor
+    def _sample(
+        self, x_BLPD: Tensor, time_BD: Tensor, hidden_states: Tensor, timestep: Tensor, carried: Tensor | None
     ) -> Tensor:
-        """The flow (B,16,L,h,w) from the last block's video tokens."""
+        """The flow (B,16,L,h,w) from the last block's video tokens; without ``carried`` what the layers give."""
         size = self.config["patch_size"]
         h, w = hidden_states.shape[3:]
         shift_BD, scale_BD = self.modulation_final(time_BD)[:, None, None].chunk(2, dim=-1)
         x_BLPX = self.patch_out(modulate(self.norm_out(x_BLPD), shift_BD, scale_BD))
         x_BLPX = x_BLPX.unflatten(3, (-1, size, size)).unflatten(2, (h // size, w // size))
         sample = x_BLPX.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
-        if self.config["prediction"] == "residual":
-            background = condition_latents[:, -self.config["latent_channels"] :]
-            clean = background.float() + sample.float()
-            # x_t = (1-t) x_0 + t e, so e - x_0 = (x_t - x_0) / t.
-            t = (timestep.float() / 1000).clamp(min=_LEAST_TIME).view(-1, 1, 1, 1, 1)
-            sample = ((hidden_states.float() - clean) / t).to(hidden_states.dtype)
+        if self.config["prediction"] == "residual" and carried is not None:
+            sample = self.flow_to(hidden_states, carried + sample.float(), timestep / 1000)
         return sample
+
+    @staticmethod
+    def flow_to(x: Tensor, clean: Tensor, times: Tensor) -> Tensor:
+        """The flow (B,16,L,h,w) from latents x at times (B,) or () in [0,1] that leads to ``clean``."""
+        # x_t = (1-t) x_0 + t e, so e - x_0 = (x_t - x_0) / t.
+        t = times.float().clamp(min=_LEAST_TIME).view(-1, 1, 1, 1, 1)
+        return ((x.float() - clean) / t).to(x.dtype)
+
+
+def widened(weights: Mapping[str, Tensor], model: ISATransformer3DModel) -> dict[str, Tensor]:
+    """Weights of a transformer that knew no carried film, for ``model`` of the same configuration but that.
+
+    What it gives is nothing, so that it begins as the carried film itself, and what it sees of the carried film it has
+    to learn. Weights that are wide enough already come back as they are.
+    """
+    found = dict(weights)
+    missing = model.patch_in.in_features - found["patch_in.weight"].shape[1]
+    if missing > 0:
+        found["patch_in.weight"] = F.pad(found["patch_in.weight"], (0, missing))
+        for name in ("patch_out.weight", "patch_out.bias"):
+            found[name] = torch.zeros_like(found[name])
+    return found
