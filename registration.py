@@ -11,6 +11,7 @@ MODULES: tuple[str, ...] = (
     "properties",
     "preferences",
     "operators.body",
+    "operators.looks",
     "operators.motion",
     "operators.camera",
     "operators.shot",

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import bpy
 from bpy.types import Panel
 
+from ..operators.looks import active_character
 from ..scene import paint, rig
 from .main import SidebarPanel, draw_hint
-
-
-def active_character(context: bpy.types.Context) -> bpy.types.Object | None:
-    """The mesh that the panels speak of: the active body, or the active mesh."""
-    active = context.active_object
-    body = rig.find_body(active)
-    if body is not None:
-        return body
-    return active if active is not None and active.type == "MESH" else None
 
 
 class MAQUETTE_PT_body(SidebarPanel, Panel):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel, UILayout
 
+from ..operators.looks import active_character
 from ..scene import models
+from ..scene.capture_looks import asked_of
 from ..scene.model_checks import late_references, makers, used
-from .body import active_character
 from .job import draw_ended, draw_job
+from .looks import draw_looks
 from .main import SidebarPanel, draw_hint, draw_text
 from .models import draw_about, draw_compare, draw_model, draw_options
 from .tracks import draw_tracks
@@ -36,6 +38,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         row.prop(scene, "frame_start", text="Frames")
         row.prop(scene, "frame_end", text="")
         draw_model(layout, context, model)
+        layout.prop(scene.maquette, "quality")
         if used(scene, "prompt"):
             layout.prop(scene.maquette, "prompt")
         layout.prop(scene.maquette, "seed")
@@ -80,17 +83,7 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
                 draw_text(column, context, check.message, "BLANK1")
         row.prop(obj.maquette, "is_character", text="", icon="X", emboss=False, toggle=True, invert_checkbox=True)
     if mesh is not None and mesh.maquette.is_character and used(scene, "reference"):
-        marks = mesh.maquette
-        header, body = box.panel("maquette_reference", default_closed=True)
-        header.label(text=f"Looks of {mesh.name}")
-        if body is not None:
-            body.use_property_split = True
-            body.use_property_decorate = False
-            body.prop(marks, "reference_source")
-            if marks.reference_source == "IMAGE":
-                body.template_ID(marks, "reference_image", open="image.open", text="Picture")
-            if marks.reference_source != "NONE":
-                body.prop(marks, "reference_frame", text="At Frame")
+        draw_looks(box, mesh)
 
 
 def _draw_background(layout: UILayout, context: Context) -> None:
@@ -100,15 +93,17 @@ def _draw_background(layout: UILayout, context: Context) -> None:
         if shot.background in ("PICTURE", "VIDEO"):
             layout.prop(shot, "background_path")
     behind = used(scene, "background") and shot.background == "SCENE"
-    if behind or (used(scene, "reference") and _renders_looks(context)):
+    if behind or used(scene, "clay") or (used(scene, "reference") and _renders_looks(context)):
         layout.prop(shot, "render_engine", text="Rendered By")
 
 
 def _renders_looks(context: Context) -> bool:
-    """Whether a character's reference is rendered from the scene."""
+    """Whether a reference of a character is rendered from the scene."""
     return any(
-        obj.type == "MESH" and obj.maquette.is_character and obj.maquette.reference_source == "RENDER"
+        one.rendered
         for obj in context.scene.objects
+        if obj.type == "MESH" and obj.maquette.is_character
+        for one in asked_of(obj)
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import bpy
 
-from . import backends, framing_view, model_checks, options
+from . import backends, framing_view, model_checks, models, options
+from .capture_looks import asked_of
 from .checks import Check
 
 _SECONDS = 0.5
@@ -74,12 +75,17 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
     if obj.hide_viewport and obj.hide_render:
         return Check("CHARACTER", "ERROR", "Switched off in viewport and renders: switch it on", obj.name)
     looks = model_checks.used(scene, "reference")
-    if looks and marks.reference_source == "IMAGE" and marks.reference_image is None:
-        return Check("CHARACTER", "ERROR", "No reference picture: choose one, or take Render", obj.name)
+    for one in asked_of(obj) if looks else ():
+        if not one.rendered and one.image is None:
+            which = f"picture in '{one.name}'" if one.name else "picture"
+            return Check("CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name)
     if not any(_is_keyed(owner) for owner in _movers(obj)):
         return Check("CHARACTER", "WARNING", "Does not move", obj.name)
     if looks and marks.reference_source == "NONE":
-        return Check("CHARACTER", "OK", "No reference: the model invents the looks", obj.name)
+        model = models.find(scene.maquette.model)
+        grey = model.inputs and model.uses("clay")
+        what = "it is drawn in clay grey" if grey else "the model invents the looks"
+        return Check("CHARACTER", "OK", f"No reference: {what}", obj.name)
     return Check("CHARACTER", "OK", "Ready", obj.name)
 
 

@@ -185,3 +185,41 @@ def test_long_messages_are_broken_into_lines(bench: Bench) -> None:
     layout = Layout()
     main.draw_text(layout, a_context(), text, "INFO")
     assert len(layout.texts) > 4 and max(map(len, layout.texts)) < 40 and layout.text == text.strip()
+
+
+def test_the_quality_stands_beside_the_model(bench: Bench) -> None:
+    bench.build()
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert drawn.properties.index("frame_end") < drawn.properties.index("quality") < drawn.properties.index("seed")
+    items = bpy.context.scene.maquette.bl_rna.properties["quality"].enum_items
+    assert [item.name for item in items] == ["Draft", "Standard", "Fine"] and all(item.description for item in items)
+    assert bpy.context.scene.maquette.quality == "standard"
+
+
+def test_every_reference_of_the_active_character_is_shown(bench: Bench) -> None:
+    bench.build()
+    cube = bpy.data.objects["Performer"]
+    bpy.context.view_layer.objects.active = cube
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "Looks of Performer" in drawn.text and "reference_frame" not in drawn.properties  # NONE
+    cube.maquette.reference_source = "RENDER"
+    for _ in range(2):
+        bpy.ops.maquette.add_reference()
+    cube.maquette.references[1].source = "IMAGE"
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "Looks of Performer (3)" in drawn.text and "maquette.add_reference" in drawn.operators
+    assert drawn.properties.count("frame") == 2 and drawn.properties.count("image") == 1
+    assert drawn.operators.count("maquette.remove_reference") == 2
+    assert "No reference picture in 'Face': choose one, or take Render" in drawn.text
+
+
+@pytest.mark.parametrize(("inputs", "words"), [({"clay": "optional"}, "drawn in clay grey"), ({}, "invents the looks")])
+def test_what_comes_of_a_character_without_a_reference_is_said(bench: Bench, inputs: dict, words: str) -> None:
+    scene = bench.build()
+    taken = {"characters": "required", "reference": "optional", **inputs}
+    bench.backends.show_models([{"id": "one", "label": "One", "available": True, "inputs": taken}])
+    scene.maquette.model = "one"
+    look(bench)
+    assert words in draw("MAQUETTE_PT_shot").text

@@ -52,8 +52,8 @@ def test_what_a_model_takes(models: ModuleType) -> None:
     assert one.takes() == [
         "Needs characters, a reference picture and the bodies' joints",
         "Can use a prompt",
-        "Leaves out a background, the camera's motion, body, hand and face keypoints, the bodies' surfaces and "
-        "picked tracks",
+        "Leaves out a background, the camera's motion, body, hand and face keypoints, the bodies' surfaces, "
+        "picked tracks and the light on the bodies",
     ]
     assert one.bounds() == ["One character", "5 to 49 frames", "512 pixels a side"]
 

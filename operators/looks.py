@@ -1,0 +1,83 @@
+"""Looks: the pictures that say what a character looks like."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import IntProperty
+from bpy.types import Context, Operator
+
+from ..backend.shot.validate import MAX_REFERENCES
+from ..scene import rig
+
+_NAMES = ("Back", "Face", "Left Side", "Right Side")
+
+
+def active_character(context: Context) -> bpy.types.Object | None:
+    """The mesh that panels and operators speak of: the active body, or the active mesh."""
+    active = context.active_object
+    body = rig.find_body(active)
+    if body is not None:
+        return body
+    return active if active is not None and active.type == "MESH" else None
+
+
+class _OfCharacter:
+    """Mixin: only for an active character that has a reference."""
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only for an active character that has a reference."""
+        mesh = active_character(context)
+        if mesh is None or not mesh.maquette.is_character:
+            cls.poll_message_set("Select a character")  # type: ignore[attr-defined]
+            return False
+        if mesh.maquette.reference_source == "NONE":
+            cls.poll_message_set("Set the character's Reference to Render or Picture first")  # type: ignore[attr-defined]
+            return False
+        return True
+
+
+class MAQUETTE_OT_add_reference(_OfCharacter, Operator):
+    """Show one more side of the active character: its back, its face, at the current frame"""
+
+    bl_idname = "maquette.add_reference"
+    bl_label = "Add Reference"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        """Add an entry of the first reference's kind, with a name of its own."""
+        marks = active_character(context).maquette
+        if len(marks.references) >= MAX_REFERENCES:
+            self.report({"ERROR"}, f"{MAX_REFERENCES} further references are the most; remove one")
+            return {"CANCELLED"}
+        taken = {entry.name for entry in marks.references}
+        numbered = (f"Picture {number}" for number in range(2, MAX_REFERENCES + 3))
+        entry = marks.references.add()
+        entry.name = next(name for name in (*_NAMES, *numbered) if name not in taken)
+        entry.source, entry.frame = marks.reference_source, context.scene.frame_current
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_remove_reference(_OfCharacter, Operator):
+    """Remove this reference; a picture stays in the file"""
+
+    bl_idname = "maquette.remove_reference"
+    bl_label = "Remove Reference"
+    bl_options = {"REGISTER", "UNDO"}
+
+    index: IntProperty(
+        name="Index", description="Entry of the list; the last one when negative", default=-1, options={"SKIP_SAVE"}
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        """Remove it; the first reference is none of the list."""
+        references = active_character(context).maquette.references
+        index = len(references) - 1 if self.index < 0 else self.index
+        if not 0 <= index < len(references):
+            self.report({"ERROR"}, f"There is no entry {index}: the list holds {len(references)}")
+            return {"CANCELLED"}
+        references.remove(index)
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_add_reference, MAQUETTE_OT_remove_reference)
