@@ -21,7 +21,7 @@ from ..shot import Shot
 from .figures import Figure, shot_figures
 from .light import relight
 from .looks import SQUARE, Look, borrow, read_look
-from .plate import Hiding, read_clay, read_plate, with_shadows
+from .plate import Hiding, read_clay, read_plate, under_bodies
 from .rasterise import Raster, project_torch, rasterise, vertex_normals
 
 NOBODY = -1
@@ -206,17 +206,17 @@ def _draw(
     grid = _mean(grid.view(frames, *size, 9))
     cover = grid[..., 8]
     colours = grid[..., :3] / cover[..., None].clamp(min=1e-6)
-    whole = torch.zeros(frames, full_height, full_width, device=plate.device)
-    whole[:, top:bottom, left:right] = cover
+    behind = plate[:, top:bottom, left:right]
+    film = plate.clone()
     if clay is not None:
         own = grid[..., 3:7] / cover[..., None].clamp(min=1e-6)
         carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
-        there = clay[:, top:bottom, left:right, :3]
-        colours = relight(colours, there, carried, own[..., 3], cover)
-        plate = with_shadows(plate, clay, whole, shot.clay is not None and shot.clay.surroundings)
-    film = plate.clone()
-    part = film[:, top:bottom, left:right]
-    part += cover[..., None] * (colours.clamp(0, 255) - part)
+        there = clay[:, top:bottom, left:right]
+        colours = relight(colours, there[..., :3], carried, own[..., 3], cover)
+        if shot.clay is not None and shot.clay.surroundings:
+            film = clay[..., :3].clone()
+            behind = under_bodies(behind, there, cover)
+    film[:, top:bottom, left:right] = behind + cover[..., None] * (colours.clamp(0, 255) - behind)
 
     def spread(values: Tensor, empty: float) -> np.ndarray:
         """Values of the box as a map of the whole picture."""
@@ -247,9 +247,10 @@ def _box(
                 return 0, 0, width, height
             continue
         for k in range(2):
-            low[k] = min(low[k], int(at[..., k].min().clamp(0, 1e5)) - 1)
-            high[k] = max(high[k], int(at[..., k].max().clamp(-10, 1e5)) + 2)
+            low[k] = min(low[k], int(at[..., k].min().clamp(0, 1e5)) - 2)
+            high[k] = max(high[k], int(at[..., k].max().clamp(-10, 1e5)) + 3)
     left, top = (min(max(low[k], 0), side - 1) for k, side in enumerate((width, height)))
+    # One pixel more than bodies reach, so that what they cast on their surroundings is whole around them.
     return left, top, max(min(high[0], width), left + 1), max(min(high[1], height), top + 1)
 
 

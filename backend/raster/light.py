@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .rasterise import rasterise, vertex_normals
+from .spread import square_sum
 
 _FLOOR = 4.0
 """Levels of 255 added to both clays: near black their ratio says nothing."""
@@ -47,8 +48,8 @@ def relight(colours: Tensor, film: Tensor, carried: Tensor, lit: Tensor, cover: 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """Weighted 3x3 mean of (T,H,W,3)."""
     stacked = torch.cat([values * weight[..., None], weight[..., None]], dim=-1).permute(0, 3, 1, 2)
-    mean = F.avg_pool2d(stacked, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)
-    return mean[..., :3] / mean[..., 3:].clamp(min=1e-9)
+    total = square_sum(stacked.contiguous(), 1)
+    return (total[:, :3] / total[:, 3:].clamp(min=1e-9)).permute(0, 2, 3, 1)
 
 
 def guess_clay(

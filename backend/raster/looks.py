@@ -17,10 +17,12 @@ from ..shot import Reference
 from .figures import Figure
 from .light import guess_clay
 from .rasterise import draw_depth, project_torch, vertex_normals
+from .spread import spread
 
-_BEHIND = 0.02
-"""Metres that a spot may lie behind what the picture shows and still be it."""
-_FACING = (0.05, 0.35)
+_BEHIND, _BESIDE = 0.03, 0.1
+"""Metres that a spot may lie behind what its pixel shows, and behind what the pixels around show, and still be seen: the
+first for skin that runs away from the camera, the second as a pixel beside something nearer shows a mix of both."""
+_FACING = (0.0, 0.25)
 """Cosine between skin and line of sight at which a spot begins to be seen, and at which it is fully seen."""
 SQUARE = 2.0
 """Power of that cosine by which several pictures share a spot."""
@@ -31,7 +33,9 @@ _LARGEST = 2048
 """Pixels of the longer side at which a picture is worked on."""
 _SHOWN = 0.6
 """How well a vertex must be seen for others to borrow its colour."""
-_DONORS = 3000
+_DONORS = 1500
+_TURNED, _MIRRORED = 0.02, 0.03
+"""Metres that a spot which faces the other way counts as farther off, halved; and one on the other side of the body."""
 _BORROWED = 4
 _CHUNK = 1 << 22
 
@@ -69,7 +73,7 @@ class Look:
         height, width = self.depth.shape
         place = at[:, :2] / at.new_tensor([width / 2, height / 2]) - 1
         shown = sample(self.depth[None], place)[0]
-        visible = (at[:, 2] > 0) & (at[:, 2] <= shown + _BEHIND) & (place.abs() <= 1).all(dim=-1)
+        visible = (at[:, 2] > 0) & (at[:, 2] <= shown) & (place.abs() <= 1).all(dim=-1)
         low, high = _FACING
         ramp = ((facing - low) / (high - low)).clamp(0, 1)
         return place.clamp(-2, 2), visible * ramp * ramp * (3 - 2 * ramp)
@@ -118,8 +122,8 @@ def read_look(
     inside = _eroded(body & (alpha >= _ALPHA), rim)
     if not inside.any():
         inside = body & (alpha >= 0.5)
-    # A pixel beside something nearer shows a mix of both.
-    shown = -F.max_pool2d(-torch.where(body, depth, 1e6)[None], 2 * rim + 1, 1, rim)[0]
+    around = -F.max_pool2d(-torch.where(body, depth, 1e6)[None], 2 * rim + 1, 1, rim)[0]
+    shown = torch.minimum(depth + _BEHIND, around + _BESIDE)
     shown = torch.where(body & (alpha >= 0.5), shown, torch.zeros_like(shown))
     if clay is not None:
         light = _resized(torch.as_tensor(clay.copy(), device=device), height, width)
@@ -170,17 +174,10 @@ def _grown(depth: Tensor, by: int) -> Tensor:
 
 
 def _spread(colours: Tensor, inside: Tensor, by: int) -> Tensor:
-    """Colours (C,h,w) of the pixels ``inside``, spread outwards over others: pixel by pixel, then from afar."""
-    known = inside[None].float()
-    values = colours * known
-    for _ in range(by):
-        weight = F.avg_pool2d(known[None], 3, 1, 1)[0]
-        mean = F.avg_pool2d(values[None], 3, 1, 1)[0] / weight.clamp(min=1e-9)
-        new = (known == 0) & (weight > 1e-6)
-        values = torch.where(new, mean, values)
-        known = torch.where(new, torch.ones_like(known), known)
-    total = known.sum().clamp(min=1)
-    return torch.where(known > 0, values, (values.sum(dim=(1, 2)) / total)[:, None, None])
+    """Colours (C,h,w) of the pixels ``inside``, carried outwards over others, and their mean far away."""
+    values, known = spread(colours[None], inside[None, None], by)
+    mean = values.sum(dim=(2, 3), keepdim=True) / known.sum().clamp(min=1)
+    return torch.where(known, values, mean)[0]
 
 
 def _facing(
@@ -248,12 +245,13 @@ def borrow(figure: Figure, looks: Sequence[Look]) -> Tensor:
     # Evenly over the body, so that distances to a few thousand are enough.
     donors = donors[torch.linspace(0, len(donors) - 1, min(_DONORS, len(donors)), device=device).long()]
     takers = torch.nonzero(shown < 1).squeeze(1)
-    mirror = torch.tensor([-1.0, 1.0, 1.0], device=device)
+    # Where a spot is, and which way it faces there.
+    place = torch.cat([figure.rest, _TURNED * vertex_normals(figure.rest[None], figure.faces)[0]], dim=1)
+    mirror = torch.tensor([-1.0, 1.0, 1.0, -1.0, 1.0, 1.0], device=device)
     k = min(_BORROWED, len(donors))
     for part in takers.split(_CHUNK // len(donors)):
-        here = figure.rest[part]
         apart = torch.minimum(
-            torch.cdist(here, figure.rest[donors]), torch.cdist(here, figure.rest[donors] * mirror) + 1e-3
+            torch.cdist(place[part], place[donors]), torch.cdist(place[part], place[donors] * mirror) + _MIRRORED
         )
         distance, index = apart.topk(k, dim=1, largest=False)
         near = 1 / (distance + 2e-3) ** 2

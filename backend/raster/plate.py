@@ -16,6 +16,7 @@ from ..media import background_frames, decode_rgba
 from ..shot import Shot
 from .figures import Figure
 from .rasterise import Raster, draw_depth
+from .spread import spread, square_sum
 
 PLAIN = 128.0
 """Grey behind the bodies of a shot without a background, 0..255."""
@@ -51,26 +52,16 @@ def read_clay(shot: Shot, width: int, height: int, device: torch.device) -> Tens
     return clay.expand(shot.clip.frames, -1, -1, -1)
 
 
-def with_shadows(plate: Tensor, clay: Tensor, cover: Tensor, surroundings: bool) -> Tensor:
+def under_bodies(plate: Tensor, clay: Tensor, cover: Tensor) -> Tensor:
     """The background with what bodies cast on it: the clay's own pixels outside their outline.
 
     Args:
-        plate: (T,H,W,3). clay: (T,H,W,4). cover: (T,H,W) share of each pixel that bodies cover.
-        surroundings: whether the clay shows the background.
+        plate: (T,H,W,3). clay: (T,H,W,4) that shows the background. cover: (T,H,W) share of pixels that bodies cover.
     """
-    if not surroundings:
-        return plate
-    around = F.max_pool2d((cover > 0).float()[:, None], 3, 1, 1)[:, 0] > 0
-    ratio = ((clay[..., :3] + _FLOOR) / (plate + _FLOOR)).clamp(*_BOUNDS)
-    known = (~around).float()[:, None]
-    cast = ratio.permute(0, 3, 1, 2) * known
-    for _ in range(_REACH):
-        weight = F.avg_pool2d(known, 3, 1, 1)
-        mean = F.avg_pool2d(cast, 3, 1, 1) / weight.clamp(min=1e-9)
-        new = (known == 0) & (weight > 1e-6)
-        cast = torch.where(new, mean, cast)
-        known = torch.where(new, torch.ones_like(known), known)
-    cast = torch.where(known > 0, cast, torch.ones_like(cast)).permute(0, 2, 3, 1)
+    around = square_sum((cover > 0).float(), 1) > 0
+    ratio = ((clay[..., :3] + _FLOOR) / (plate + _FLOOR)).clamp(*_BOUNDS).permute(0, 3, 1, 2)
+    cast, known = spread(ratio.contiguous(), ~around[:, None], _REACH)
+    cast = torch.where(known, cast, torch.ones_like(cast)).permute(0, 2, 3, 1)
     under = ((plate + _FLOOR) * cast - _FLOOR).clamp(0, 255)
     return torch.where(around[..., None], under, clay[..., :3])
 
