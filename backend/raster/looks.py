@@ -20,8 +20,8 @@ from .rasterise import draw_depth, project_torch, vertex_normals
 from .spread import spread
 
 _BEHIND, _BESIDE = 0.03, 0.1
-"""Metres that a spot may lie behind what its pixel shows, and behind what the pixels around show, and still be seen: the
-first for skin that runs away from the camera, the second as a pixel beside something nearer shows a mix of both."""
+"""Metres that a spot may lie behind what its pixel shows, and behind what the pixels around show, and still be seen:
+the first for skin that runs away from the camera, the second as a pixel beside something nearer shows both."""
 _FACING = (0.0, 0.25)
 """Cosine between skin and line of sight at which a spot begins to be seen, and at which it is fully seen."""
 SQUARE = 2.0
