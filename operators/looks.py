@@ -21,6 +21,13 @@ def active_character(context: Context) -> bpy.types.Object | None:
     return active if active is not None and active.type == "MESH" else None
 
 
+def _looks(context: Context) -> bpy.types.PropertyGroup:
+    """What the active character, which there is, looks like."""
+    mesh = active_character(context)
+    assert mesh is not None
+    return mesh.maquette
+
+
 class _OfCharacter:
     """Mixin: only for an active character that has a reference."""
 
@@ -46,7 +53,7 @@ class MAQUETTE_OT_add_reference(_OfCharacter, Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Add an entry of the first reference's kind, with a name of its own."""
-        marks = active_character(context).maquette
+        marks = _looks(context)
         if len(marks.references) >= MAX_REFERENCES:
             self.report({"ERROR"}, f"{MAX_REFERENCES} further references are the most; remove one")
             return {"CANCELLED"}
@@ -71,7 +78,7 @@ class MAQUETTE_OT_remove_reference(_OfCharacter, Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Remove it; the first reference is none of the list."""
-        references = active_character(context).maquette.references
+        references = _looks(context).references
         index = len(references) - 1 if self.index < 0 else self.index
         if not 0 <= index < len(references):
             self.report({"ERROR"}, f"There is no entry {index}: the list holds {len(references)}")

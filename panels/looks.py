@@ -35,6 +35,7 @@ def draw_looks(layout: UILayout, mesh: bpy.types.Object) -> None:
             column.template_ID(entry, "image", open="image.open", text="Picture")
         column.prop(entry, "frame", text="At Frame")
     body.operator("maquette.add_reference", icon="ADD")
+    body.separator(factor=0.5)
 
 
 CLASSES = ()
