@@ -11,6 +11,7 @@ from maquette.backend.shot import (
     Background,
     BodyPose,
     Character,
+    Clay,
     Clip,
     Keypoints,
     Media,
@@ -52,7 +53,8 @@ def make_shot(
 ) -> Shot:
     """A valid shot: point clouds of a person's size that sway in front of an orbiting camera.
 
-    With ``full`` it also has what only some models take: keypoints, meshes (a box a person, a floor) and a track.
+    With ``full`` it also has what only some models take: keypoints, meshes (a box a person, a floor), a track, clay,
+    two references a person, and a quality.
     """
     rng = np.random.default_rng(seed)
     K = intrinsics(50, 36, 24, "AUTO", 0, 0, width, height).astype(np.float32)
@@ -108,15 +110,33 @@ def add_geometry(shot: Shot, rng: np.random.Generator) -> Shot:
         looks = person.reference
         if looks is not None:
             looks = replace(looks, keypoints=make_keypoints(looks.points[None], rng))
-        people.append(replace(person, keypoints=make_keypoints(person.points, rng), reference=looks))
         box = np.array([[x, y, z] for x in (-0.25, 0.25) for y in (-0.15, 0.15) for z in (-0.85, 0.85)])
         corners = (person.points.mean(axis=1, keepdims=True) + box).astype(np.float32)
+        further = ()
+        if looks is not None:
+            looks = replace(looks, vertices=corners[0], clay=png(8, 6, (128, 128, 128)))
+            further = (replace(looks, image=png(6, 8), vertices=corners[-1], clay=None),)
+        people.append(
+            replace(
+                person,
+                keypoints=make_keypoints(person.points, rng),
+                reference=looks,
+                further_references=further,
+            )
+        )
         meshes.append(Mesh(person.name, i, corners, BOX_TRIANGLES))
     floor = np.array([[[-5, -5, 0], [5, -5, 0], [5, 5, 0], [-5, 5, 0]]], np.float32)
     meshes.append(Mesh("Floor", -1, floor, np.array([[0, 1, 2], [0, 2, 3]], np.int32)))
     spot = shot.characters[0].points[:, 0]
     track = Track("Empty", np.ascontiguousarray(spot), np.ones(len(spot), np.bool_))
-    return replace(shot, characters=tuple(people), meshes=tuple(meshes), tracks=(track,))
+    return replace(
+        shot,
+        characters=tuple(people),
+        meshes=tuple(meshes),
+        tracks=(track,),
+        clay=Clay((png(8, 6, (120, 120, 120)),), surroundings=True),
+        settings=replace(shot.settings, quality="standard"),
+    )
 
 
 BOX_TRIANGLES = np.array(

@@ -48,6 +48,7 @@ __all__ = [
     "model_spec",
     "plan_shot",
     "read_spec",
+    "shot_engine",
     "status",
     "weights_home",
 ]
@@ -145,13 +146,16 @@ def list_models(extra_dirs: Iterable[str | Path] = ()) -> list[ModelStatus]:
 def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
     """What the shot's model would make of it, without loading anything. Raises EngineError."""
     from .engine import EngineError
+    from .quality import is_draft, settled
 
     try:
         spec = model_spec(shot.settings.model, extra_dirs)
+        if is_draft(shot):
+            return importlib.import_module(".draft", __package__).draft_plan(spec, shot)
         make_plan = _engine_part(spec, 0)
     except ModelError as error:
         raise EngineError("settings.model", str(error)) from error
-    return make_plan(spec, shot)
+    return make_plan(spec, settled(shot, spec.defaults))
 
 
 def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:
@@ -168,6 +172,17 @@ def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[s
     if not found.available:
         raise ModelError(found.reason)
     return _engine_part(found.spec, 1)(found.spec, device=device)
+
+
+def shot_engine(shot: Shot, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:
+    """The engine that makes a shot, by its model and quality. Arguments and errors as of ``load_engine``."""
+    from .quality import is_draft
+
+    if is_draft(shot):
+        from .draft import DraftEngine
+
+        return DraftEngine(model_spec(shot.settings.model, extra_dirs), device)
+    return load_engine(shot.settings.model, device, extra_dirs)
 
 
 def _engine_part(spec: ModelSpec, part: int) -> Any:

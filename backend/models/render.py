@@ -13,8 +13,8 @@ from typing import Any
 from ..shot import Shot
 from .engine import Cancelled, Progress, Result
 from .memory import check_job
-from .quality import list_quality
-from .registry import load_engine, model_spec, plan_shot
+from .quality import list_quality, settled
+from .registry import model_spec, plan_shot, shot_engine
 from .spec import ModelError, ModelSpec
 
 _STAGES = {
@@ -36,7 +36,9 @@ def add_render_parser(subparsers: Any) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps")
     parser.add_argument("--guidance", type=float, help="guidance scale; 1 turns it off")
     parser.add_argument(
-        "--quality", choices=list(list_quality()), help="steps and guidance where the shot leaves them open"
+        "--quality",
+        choices=list(list_quality()),
+        help="draft: the carried film, without a network; the others: more or fewer steps",
     )
     parser.add_argument(
         "--option",
@@ -67,10 +69,10 @@ def run_render(args: argparse.Namespace) -> int:
         **kept,
         **_options(model_spec(changes.get("model", shot.settings.model), args.models), args.option),
     }
-    shot = replace(shot, settings=replace(shot.settings, **changes))
     if args.quality is not None:
-        defaults = model_spec(shot.settings.model, args.models).defaults
-        shot = replace(shot, settings=list_quality()[args.quality].apply(shot.settings, defaults))
+        changes["quality"] = args.quality
+    shot = replace(shot, settings=replace(shot.settings, **changes))
+    shot = settled(shot, model_spec(shot.settings.model, args.models).defaults)
     _check_output(args.output)
     plan = plan_shot(shot, args.models)
     for note in plan.notes:
@@ -80,7 +82,7 @@ def run_render(args: argparse.Namespace) -> int:
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
         with ProgressBar(quiet=args.quiet) as bar:
-            engine = load_engine(shot.settings.model, args.device, args.models)
+            engine = shot_engine(shot, args.device, args.models)
             check_job(engine, shot)
             result = engine.generate(shot, bar.update, lambda: bool(interrupted))
             write_result(shot, result, args.output, args.frames_dir, bar.update)

@@ -107,8 +107,8 @@ class _Worker:
         self._previewed = 0.0
         try:
             shutil.rmtree(part, ignore_errors=True)
-            engine = self._load(task.model)
             shot = Shot.load(task.folder / "job.shot")
+            engine, shot = self._engine_for(task.model, shot)
             # Before any weights are read: a job that cannot fit costs nobody's time.
             if (strategy := check_job(engine, shot)) is not None:
                 log.info("Job %s, %s: %s", task.job, task.model, strategy)
@@ -133,6 +133,20 @@ class _Worker:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._connection.send(report)
+
+    def _engine_for(self, model: str, shot: Any) -> tuple[Any, Any]:
+        """What makes the shot, and the shot with what its quality level fills in."""
+        if shot.settings.quality is None:
+            return self._load(model), shot
+        from ..models.quality import is_draft, settled
+
+        spec = next(status.spec for status in self._source.models() if status.spec.id == model)
+        if not is_draft(shot):
+            return self._load(model), settled(shot, spec.defaults)
+        from ..models.draft import DraftEngine
+
+        # The model that is loaded stays: a draft needs none of its memory.
+        return DraftEngine(spec, self._device), shot
 
     def _load(self, model: str) -> Any:
         if self._engine is None or self._model != model:

@@ -42,6 +42,7 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         OSError: the file cannot be read.
     """
     from ..models.engine import EngineError
+    from ..models.quality import is_draft, settled
     from ..shot import Shot, ShotError
 
     try:
@@ -58,7 +59,12 @@ def check_shot(path: Path, engines: Engines) -> Intake:
     if status is None:
         message = f"This backend knows no model '{shot.settings.model[:80]}'. Choose one of: {available}."
         raise _invalid(message, "settings.model")
-    if not status.available:
+    try:
+        draft = is_draft(shot)
+        settings = settled(shot, status.spec.defaults).settings
+    except EngineError as error:
+        raise _invalid(_without_field(error), error.field) from error
+    if not status.available and not draft:
         raise _invalid(f"{status.reason.rstrip('.')}. Models that are ready: {available}.", "settings.model")
     try:
         plan = engines.plan(shot)
@@ -67,7 +73,7 @@ def check_shot(path: Path, engines: Engines) -> Intake:
     return Intake(
         name=shot.name,
         model=shot.settings.model,
-        steps=int(shot.settings.steps or status.spec.defaults.steps),
+        steps=int(settings.steps or status.spec.defaults.steps),
         plan={"width": plan.width, "height": plan.height, "frames": plan.frames, "fps": float(shot.clip.fps)},
         notes=list(plan.notes),
         # The PNGs and a zip of them; the film is small beside them.
@@ -93,11 +99,15 @@ def _check_pictures(shot: Any) -> None:
     """Pictures that cannot be decoded are better heard of now than after an hour in the queue."""
     from ..media import MediaError, decode_image
 
-    found = [
-        (f"characters[{i}].reference.image", character.reference.image, f"the reference of {character.name}")
-        for i, character in enumerate(shot.characters)
-        if character.reference is not None
-    ]
+    found = []
+    for i, character in enumerate(shot.characters):
+        for k, reference in enumerate(character.references):
+            field = f"characters[{i}]." + ("reference" if k == 0 else f"further_references[{k - 1}]")
+            found.append((f"{field}.image", reference.image, f"the reference of {character.name}"))
+            if reference.clay is not None:
+                found.append((f"{field}.clay", reference.clay, f"the clay of {character.name}'s reference"))
+    if shot.clay is not None:
+        found += [(f"clay.media[{i}]", media, "the clay") for i, media in enumerate(shot.clay.media)]
     if shot.background.kind == "still":
         found += [("background.media[0]", media, "the background") for media in shot.background.media[:1]]
     for field, media, name in found:

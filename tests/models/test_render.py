@@ -6,14 +6,18 @@ import argparse
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.models import registry
 from maquette.backend.models import render as render_module
+from maquette.backend.models.engine import EngineError
 from maquette.backend.models.quality import list_quality
 from maquette.backend.models.registry import ModelDefaults, ModelError
 from maquette.backend.models.render import add_render_parser
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Settings
+from PIL import Image
 
 from .conftest import make_shot
 
@@ -34,15 +38,39 @@ def render(monkeypatch, model_dir):
 def test_writes_the_video_the_frames_and_their_settings(render, tmp_path, capsys):
     shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
     make_shot(frames=6).save(shot)
-    assert render(shot, "-o", out, "--seed", 7, "--quality", "draft", "--frames-dir", frames, "--device", "cpu") == 0
+    assert render(shot, "-o", out, "--seed", 7, "--quality", "fine", "--frames-dir", frames, "--device", "cpu") == 0
     video, fps = decode_video(out)
     assert video.shape == (6, 32, 32, 3) and fps == 12
     assert len(list(frames.glob("*.png"))) == 6
     metadata = read_mp4_metadata(out)
-    assert metadata["seed"] == 7 and metadata["steps"] == 1 and metadata["guidance"] == 1.0
+    assert metadata["seed"] == 7 and metadata["steps"] == 4 and metadata["guidance"] == 2.0
     printed = capsys.readouterr()
     assert "6 frames of 32 x 32" in printed.out
     assert "Denoising" in printed.err and "Note: 6 frames were generated as 9" in printed.err
+
+
+def test_a_draft_is_the_carried_film_and_needs_no_weights(render, tmp_path, monkeypatch, capsys):
+    def load(*_: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    monkeypatch.setattr(registry, "load_engine", load)
+    shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
+    made = make_shot(frames=6)
+    made.save(shot)
+    assert render(shot, "-o", out, "--quality", "draft", "--frames-dir", frames, "--device", "cpu") == 0
+    written = np.stack([np.asarray(Image.open(path)) for path in sorted(frames.glob("*.png"))])
+    assert np.array_equal(written, carry_shot(made, 32, 32).frames)
+    metadata = read_mp4_metadata(out)
+    assert metadata["quality"] == "draft" and "steps" not in metadata
+    assert "Denoising" not in capsys.readouterr().err
+
+
+def test_an_unknown_quality_is_named(render, tmp_path):
+    shot = tmp_path / "a.shot"
+    made = make_shot()
+    replace(made, settings=replace(made.settings, quality="superb")).save(shot)
+    with pytest.raises(EngineError, match=r"settings\.quality: no level 'superb'; choose one of draft"):
+        render(shot, "-o", tmp_path / "a.mp4")
 
 
 def test_options_reach_the_engine_and_do_not_outlive_their_model(render, tmp_path, model_dir, monkeypatch, capsys):
@@ -106,6 +134,7 @@ def test_quality_levels_fill_in_only_what_is_open():
     levels = list_quality()
     assert list(levels) == ["draft", "standard", "fine"]
     defaults = ModelDefaults(steps=20, guidance=2.0, width=64, height=64, frames=9)
-    assert levels["draft"].apply(Settings(), defaults).steps == 10
+    assert [name for name, level in levels.items() if level.carried] == ["draft"]
     assert levels["standard"].apply(Settings(), defaults).guidance is None
+    assert levels["fine"].apply(Settings(), defaults).steps == 40
     assert levels["fine"].apply(Settings(steps=3), defaults).steps == 3

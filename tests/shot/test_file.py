@@ -79,9 +79,38 @@ def test_a_file_of_version_1_is_read(path):
     def older(header):
         header["version"] = 1
         del header["meshes"], header["tracks"], header["settings"]["options"]
+        before_version_3(header)
 
     rewrite(path, json_edit=older)
     assert_same(make_shot(), load_shot(path))
+
+
+def before_version_3(header):
+    del header["clay"], header["settings"]["quality"]
+    for character in header["characters"]:
+        del character["further_references"]
+        character["reference"] = character["reference"]["image"]
+
+
+def test_a_file_of_version_2_is_read(tmp_path):
+    def older(header):
+        header["version"] = 2
+        before_version_3(header)
+
+    shot = make_shot(full=True)
+    people = tuple(
+        dataclasses.replace(
+            person,
+            reference=dataclasses.replace(person.reference, vertices=None, clay=None),
+            further_references=(),
+        )
+        for person in shot.characters
+    )
+    settings = dataclasses.replace(shot.settings, quality=None)
+    shot = dataclasses.replace(shot, characters=people, clay=None, settings=settings)
+    shot.save(tmp_path / "a.shot")
+    rewrite(tmp_path / "a.shot", json_edit=older)
+    assert_same(shot, load_shot(tmp_path / "a.shot"))
 
 
 def test_optional_parts_may_be_absent(tmp_path):
@@ -194,6 +223,9 @@ def test_a_missing_part_is_named(path, name):
         (lambda h: h["characters"][0].update(name=""), "characters[0].name"),
         (lambda h: h["characters"][0].update(reference="../../etc/passwd"), "characters[0].reference.image"),
         (lambda h: h["characters"][0].update(reference="media/9.png"), "media/9.png"),
+        (lambda h: h["characters"][0]["reference"].update(clay="media/9.png"), "media/9.png"),
+        (lambda h: h["characters"][0].update(further_references=[3]), "characters[0].further_references[0]"),
+        (lambda h: h.update(clay={"media": "all", "surroundings": True}), "clay.media"),
         (lambda h: h["background"].update(kind="hologram"), "background.kind"),
         (lambda h: h["background"].update(media=None), "background.media"),
         (lambda h: h["settings"].update(steps=0), "settings.steps"),

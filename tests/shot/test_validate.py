@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from maquette.backend.shot import (
     LEFT_HAND_KEYPOINTS,
     RIGHT_HAND_KEYPOINTS,
     Character,
+    Media,
     Shot,
     ShotError,
     validate,
 )
 
-from ..builders import make_shot
+from ..builders import make_shot, png
 
 CHARACTER_ARRAYS = ("points", "rest_points", "visibility", "joints")
 
@@ -148,3 +150,34 @@ def test_keypoints_have_their_places():
     assert KEYPOINT_NAMES[RIGHT_HAND_KEYPOINTS][-1] == "right_hand_little_4"
     assert KEYPOINT_NAMES[FACE_KEYPOINTS] == tuple(f"face_{i}" for i in range(68))
     assert KEYPOINT_NAMES[BODY_KEYPOINTS][1:3] == ("neck", "right_shoulder")
+
+
+def test_a_reference_has_as_many_vertices_as_the_meshes():
+    shot = make_shot(full=True)
+    person = shot.characters[0]
+    fewer = replace(person.further_references[0], vertices=person.further_references[0].vertices[:-1])
+    shot = replace(shot, characters=(replace(person, further_references=(fewer,)),))
+    with pytest.raises(ShotError, match=r"further_references\[0\]\.vertices: has 7 where .* have 8; disable"):
+        validate(shot)
+    validate(replace(shot, meshes=()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"media": ()}, r"clay\.media: must be one picture, or 5"),
+        ({"media": (png(),) * 4}, r"clay\.media: must be one picture, or 5, one a frame, not 4"),
+        ({"surroundings": 1}, r"clay\.surroundings: must be true or false"),
+        ({"media": (Media(b"nothing", "image/png"),)}, r"clay\.media\[0\]: is not a image/png file"),
+    ],
+)
+def test_clay_that_cannot_be_is_refused(changes, says):
+    shot = make_shot(full=True)
+    with pytest.raises(ShotError, match=says):
+        validate(replace(shot, clay=replace(shot.clay, **changes)))
+
+
+def test_further_references_follow_a_first_one():
+    shot = make_shot(full=True)
+    with pytest.raises(ShotError, match=r"characters\[0\]\.reference: is missing, but there are further"):
+        validate(replace(shot, characters=(replace(shot.characters[0], reference=None),)))
