@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .shot import (
     RIGHT_HAND_KEYPOINTS,
     Keypoints,
     KeypointState,
+    Reference,
     Shot,
     load_shot,
 )
@@ -26,6 +28,7 @@ from .shot.cameras import camera_centers, depth_planes, project
 
 _PALETTE = ((255, 170, 60), (80, 200, 255), (255, 110, 170), (140, 230, 110), (200, 160, 255), (250, 240, 110))
 _TRACKS = (255, 60, 60)
+_CARRIED_SIDE = 512
 _HIDDEN = 0.35
 """Brightness of a point that the camera does not see."""
 _PARTS = {
@@ -58,6 +61,7 @@ def summarize(shot: Shot) -> dict[str, Any]:
                 "body": character.body.body if character.body else None,
                 "keypoints": _keypoint_facts(character.keypoints),
                 "reference": _reference_facts(character.reference),
+                "further_references": [_reference_facts(further) for further in character.further_references],
             }
         )
     settings = shot.settings
@@ -95,6 +99,7 @@ def summarize(shot: Shot) -> dict[str, Any]:
             for mesh in shot.meshes
         ],
         "tracks": [{"name": track.name, "visible": round(float(track.visibility.mean()), 4)} for track in shot.tracks],
+        "clay": None if shot.clay is None else {"media": len(shot.clay.media), "surroundings": shot.clay.surroundings},
         "prompt": shot.prompt,
         "settings": {**{name: getattr(settings, name) for name in settings.__dataclass_fields__}, "options": options},
     }
@@ -112,13 +117,15 @@ def _keypoint_facts(keypoints: Keypoints | None) -> dict[str, Any] | None:
     return facts
 
 
-def _reference_facts(reference: Any) -> dict[str, Any] | None:
+def _reference_facts(reference: Reference | None) -> dict[str, Any] | None:
     if reference is None:
         return None
     return {
         "mime": reference.image.mime,
         "bytes": len(reference.image.data),
         "focal_px": round(float(reference.K[0, 0]), 2),
+        "vertices": None if reference.vertices is None else len(reference.vertices),
+        "clay": reference.clay is not None,
     }
 
 
@@ -205,15 +212,35 @@ def add_inspect_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet of the points over the frames"
     )
+    parser.add_argument(
+        "--carry",
+        type=Path,
+        metavar="OUT.mp4",
+        help="write the carried film: the references laid onto the moving bodies, without a network",
+    )
     parser.set_defaults(run=run_inspect)
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Print the summary; write the sheet when asked. Raises ShotError, MediaError or OSError."""
+    """Print the summary; write sheet and carried film when asked. Raises ShotError, MediaError or OSError."""
     shot = load_shot(args.file)
     print(json.dumps(summarize(shot), indent=2, ensure_ascii=False))
     if args.sheet:
         from .media.codec import encode_png
 
         args.sheet.write_bytes(encode_png(shot_sheet(shot)).data)
+    if args.carry:
+        write_carried(shot, args.carry)
     return 0
+
+
+def write_carried(shot: Shot, path: Path) -> None:
+    """Write a shot's carried film, its short side at most ``_CARRIED_SIDE`` pixels long; notes go to stderr."""
+    from .media.codec import write_mp4
+    from .raster.carry import carry_shot
+
+    scale = min(1.0, _CARRIED_SIDE / min(shot.clip.width, shot.clip.height))
+    film = carry_shot(shot, *(max(2, 2 * round(side * scale / 2)) for side in (shot.clip.width, shot.clip.height)))
+    for note in film.notes:
+        print(f"Note: {note}", file=sys.stderr)
+    write_mp4(path, film.frames, shot.clip.fps, {"generator": "Maquette", "title": shot.name, "quality": "draft"})

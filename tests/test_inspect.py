@@ -6,7 +6,8 @@ from argparse import ArgumentParser
 import numpy as np
 import pytest
 from maquette.backend.inspect import add_inspect_parser, draw_points, summarize
-from maquette.backend.media import decode_image
+from maquette.backend.media import decode_image, decode_video
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import ShotError
 from maquette.backend.shot.cameras import project
 
@@ -72,3 +73,14 @@ def test_keypoints_meshes_and_tracks_are_told_and_drawn(tmp_path):
     assert run(str(tmp_path / "a.shot"), "--sheet", str(tmp_path / "a.png")) == 0
     assert run(str(plain), "--sheet", str(tmp_path / "b.png")) == 0
     assert decode_image(tmp_path / "a.png").shape[0] > decode_image(tmp_path / "b.png").shape[0] + 200
+
+
+def test_the_carried_film_is_written(tmp_path, capsys):
+    shot = make_shot(3, width=96, height=64)
+    shot.save(tmp_path / "a.shot")
+    assert run(str(tmp_path / "a.shot"), "--carry", str(tmp_path / "a.mp4")) == 0
+    frames, rate = decode_video(tmp_path / "a.mp4")
+    assert frames.shape == (3, 64, 96, 3) and rate == 24
+    expected = carry_shot(shot, 96, 64)
+    assert np.abs(frames.astype(int) - expected.frames).mean() < 4
+    assert [f"Note: {note}" for note in expected.notes] == capsys.readouterr().err.splitlines()
