@@ -20,29 +20,40 @@ find_python() {  # find_python 3.13 -> path of a working interpreter of that ver
   done
 }
 
-make_env() {  # make_env FOLDER PYTHON CHECKSUM pip-arguments...
-  local folder=$1 python=$2 sum=$3
-  shift 3
+make_env() {  # make_env FOLDER PYTHON CHECKSUM WHAT-COMES pip-arguments...
+  local folder=$1 python=$2 sum=$3 comes=$4
+  shift 4
   if [ "$(cat "$folder/.ready" 2>/dev/null)" = "$sum" ]; then return; fi
-  say "$folder ($("$python" --version))"
+  say "$folder ($("$python" --version)): $comes"
   [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
   "$folder/bin/python" -m pip install --disable-pip-version-check --quiet --progress-bar on "$@"
   printf '%s' "$sum" > "$folder/.ready"
 }
 
+# Before anything is downloaded: Python, and what Blender loads from the machine.
 py311=$(find_python 3.11)
+if [ -n "$py311" ]; then
+  "$py311" tools/check_system.py
+elif command -v python3 > /dev/null; then
+  # Another version, or Debian's without the parts that make environments.
+  python3 tools/check_system.py --need python3.11 python3.11-venv
+  py311=$(find_python 3.11)
+fi
 if [ -z "$py311" ]; then
-  echo "Maquette needs Python 3.11 with venv. On Debian: sudo apt install python3 python3-venv" >&2
+  echo "Maquette needs Python 3.11 with venv. On Debian 12: $(grep -m1 -o 'sudo apt install .*' README.md)" >&2
   exit 1
 fi
 
 here=$(pwd)
-make_env .venv "$py311" "$(cat pyproject.toml <(echo "$here") | sha256sum)" -e '.[backend,train,evaluate,dev]'
+make_env .venv "$py311" "$(cat pyproject.toml <(echo "$here") | sha256sum)" \
+  'the first time about 4 GB come and fill 8 GB, in 5 to 20 minutes; 0.7 and 2 GB where pip finds torch without CUDA' \
+  -e '.[backend,train,evaluate,dev]'
 blender_sum=$(sha256sum < tools/blender-requirements.txt)
-make_env .venv-blender "$py311" "$blender_sum" -r tools/blender-requirements.txt
+blender_comes='the first time about 0.4 GB come and fill 1 GB, in 1 to 5 minutes'
+make_env .venv-blender "$py311" "$blender_sum" "$blender_comes" -r tools/blender-requirements.txt
 py313=$(find_python 3.13)
 if [ -n "$py313" ]; then
-  make_env .venv-blender-5.2 "$py313" "$blender_sum" -r tools/blender-requirements.txt
+  make_env .venv-blender-5.2 "$py313" "$blender_sum" "$blender_comes" -r tools/blender-requirements.txt
 elif [ ! -e .venv-blender-5.2 ]; then
   say "no Python 3.13 found: Blender 5.2 will not be tested here (4.5 will)"
 fi
