@@ -56,7 +56,7 @@ def scene_background(
         None after each frame, and the background at the end.
     """
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Background")
-    side = capture_render.shot_side(keeper.scene)
+    side = capture_render.film_side(keeper.scene)
     capture_render.set_up(stage, engine, transparent=False, side=side)
     if engine == "WORKBENCH":
         capture_render.show_base_colours(stage.scene.objects, keeper.changes)

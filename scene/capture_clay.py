@@ -108,7 +108,7 @@ def scene_clay(
     if objects is None:
         objects = [o for o in keeper.scene.objects if engine == "SCENE" and o.type not in GEOMETRY]
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Clay")
-    side = capture_render.shot_side(keeper.scene)
+    side = capture_render.film_side(keeper.scene)
     # Before the bodies come in: their looks must not change how Workbench colours the set.
     capture_render.set_up(stage, engine, transparent=not surroundings, side=side)
     if engine == "WORKBENCH" and surroundings:

@@ -55,6 +55,28 @@ def shot_side(scene: bpy.types.Scene) -> int:
     return max(working_side(name) for name in (shot.model, *(entry.name for entry in shot.compare)))
 
 
+def film_side(scene: bpy.types.Scene) -> int:
+    """Pixels of the longest side of pictures of which a shot needs one a frame.
+
+    Models that say by their short side how large their film is by default need no more than that; others can use a
+    picture as large as they can make, as for ``shot_side``.
+    """
+    render, shot = scene.render, scene.maquette
+    aspect = max(render.resolution_x, render.resolution_y) / min(render.resolution_x, render.resolution_y)
+    return max(_film_side(name, aspect) for name in (shot.model, *(entry.name for entry in shot.compare)))
+
+
+def _film_side(model: str, aspect: float) -> int:
+    most, preset = working_side(model), read_preset(model)
+    try:
+        if preset is not None and "max_short_side" in preset["limits"]:
+            short = min(int(preset["defaults"]["width"]), int(preset["defaults"]["height"]))
+            return min(most, 2 * round(short * aspect / 2))
+    except (ValueError, KeyError, TypeError):
+        pass
+    return most
+
+
 def set_up(stage: Stage, engine: str, transparent: bool, side: int) -> None:
     """Set the stage's own render settings.
 

@@ -202,9 +202,11 @@ def test_a_scene_of_nothing_but_characters_has_its_plain_world_behind(capture, d
 
 @pytest.fixture
 def presets(addon, tmp_path, monkeypatch):
-    """Two models: a tiny one of 256 pixels, and a large one of 1024."""
+    """A tiny model of 256 pixels, a large one of 1024, and one whose films have 100 on the short side by default."""
     for name, side in (("tiny", 256), ("large", 1024)):
         (tmp_path / f"{name}.toml").write_text(f"[limits]\nmax_size = {side}\n")
+    limits, defaults = "max_size = 1024\nmax_short_side = 512\n", "width = 100\nheight = 100\n"
+    (tmp_path / "short.toml").write_text(f"[limits]\n{limits}[defaults]\n{defaults}")
     monkeypatch.setattr(module(addon, "scene.capture_wants"), "_MODELS", tmp_path)
 
 
@@ -232,6 +234,12 @@ def test_pictures_are_large_enough_for_every_compared_model(capture, dancer, pre
         return [decode(each, tmp_path).shape[1] for each in media]
 
     assert widths() == [256, 512]
+    scene.maquette.model = "short"
+    assert widths() == [200, 1024]
+    scene.maquette.compare.add().name = "tiny"
+    assert widths() == [256, 1024]
+    scene.maquette.compare.clear()
+    scene.maquette.model = "tiny"
     scene.maquette.compare.add().name = "large"
     assert widths() == [1024, 1024]
 
