@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .models.threads import share_cores
+
 _COMMANDS = {
     "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     debug = "--debug" in arguments
+    share_cores()
     try:
         args = _parser(wanted).parse_args(arguments)
         return int(args.run(args) or 0)

@@ -17,6 +17,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from ..models.threads import share_cores
 from .engines import Engines, make_engines
 from .errors import is_disk_full
 
@@ -67,22 +70,53 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
     # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    share_cores()
     _prefer_to_be_killed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    split = Split("Python", time.monotonic() - (time.time() - psutil.Process().create_time()))
+    split.to("torch")
     try:
         source = make_engines(engines, models)
-        connection.send(Report("ready", source.device(device)))
+        where = source.device(device)
+        log.info("Ready on %s: %s", where, split)
+        connection.send(Report("ready", where))
     except Exception as error:
         log.exception("The engines cannot be loaded")
         connection.send(Report("broken", f"{type(error).__name__}: {error}"))
         return
     worker = _Worker(connection, cancel, source, device)
+    worker.warm_up()
     while True:
         try:
             task = connection.recv()
         except (EOFError, OSError):
             return
         worker.run(task)
+
+
+class Split:
+    """Where the seconds of a piece of work go, by stage, in order of appearance.
+
+    Args:
+        stage: the first.
+        since: when it began, as ``time.monotonic`` tells; None for now.
+    """
+
+    def __init__(self, stage: str, since: float | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage = stage
+        self._since = time.monotonic() if since is None else since
+
+    def to(self, stage: str) -> None:
+        """End the stage under way and begin, or go on with, another."""
+        now = time.monotonic()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+
+    def __str__(self) -> str:
+        self.to(self._stage)
+        parts = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.seconds.items())
+        return f"{sum(self.seconds.values()):.2f} s ({parts})"
 
 
 class _Worker:
@@ -95,8 +129,21 @@ class _Worker:
         self._engine: Any = None
         self._previewed = 0.0
         self._wrote = 0.0
+        self._split = Split("imports")
+
+    def warm_up(self) -> None:
+        """Import what the first job needs as long as none has come: most of its seconds go there."""
+        split, pieces = Split("imports"), self._source.warm_up(self._device)
+        try:
+            while not self._connection.poll() and next(pieces, self) is not self:
+                pass
+        except Exception as error:
+            # The job that needs it tells it in its own words.
+            log.warning("Not warmed up: %s: %s", type(error).__name__, error)
+        log.info("Warmed up: %s", split)
 
     def run(self, task: Task) -> None:
+        self._split = Split("imports")
         from ..media import MediaError
         from ..models.engine import Cancelled, EngineError
         from ..models.memory import check_job
@@ -107,8 +154,11 @@ class _Worker:
         self._previewed = 0.0
         try:
             shutil.rmtree(part, ignore_errors=True)
+            self._split.to("shot")
             shot = Shot.load(task.folder / "job.shot")
+            self._split.to("imports")
             engine, shot = self._engine_for(task.model, shot)
+            self._split.to("checks")
             # Before any weights are read: a job that cannot fit costs nobody's time.
             if (strategy := check_job(engine, shot)) is not None:
                 log.info("Job %s, %s: %s", task.job, task.model, strategy)
@@ -132,6 +182,7 @@ class _Worker:
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
+        log.info("Job %s, %s, %s: %s", task.job, task.model, report.kind, self._split)
         self._connection.send(report)
 
     def _engine_for(self, model: str, shot: Any) -> tuple[Any, Any]:
@@ -187,6 +238,7 @@ class _Worker:
                 yield frame
                 wrote()
 
+        self._split.to("writing")
         metadata = {**describe(shot), **result.metadata, "job": task.job}
         self._send_progress("writing", 0, total)
         part.mkdir()
@@ -200,6 +252,7 @@ class _Worker:
         return bool(self._cancel.value)
 
     def _progress(self, task: Task, progress: Any) -> None:
+        self._split.to("weights" if progress.stage == "loading" else progress.stage)
         if progress.preview is not None and time.monotonic() - self._previewed >= _PREVIEW_SECONDS:
             self._previewed = time.monotonic()
             self._preview(task, progress.preview)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,10 @@ class Engines(Protocol):
 
     def device(self, wanted: str | None) -> str:
         """The device that ``load`` uses, in words (called in the engine process)."""
+        ...
+
+    def warm_up(self, device: str | None) -> Iterator[None]:
+        """Import what jobs need, a piece at a time, as long as nobody waits (called in the engine process)."""
         ...
 
 
@@ -64,6 +69,20 @@ class RegistryEngines:
         if device.type == "cuda":
             return f"{device} ({torch.cuda.get_device_name(device)})"
         return str(device)
+
+    def warm_up(self, device: str | None) -> Iterator[None]:
+        """See Engines."""
+        # What every job needs comes first, then the drafts', then the slowest third of what the networks need.
+        for module in ("media", "models.memory", "models.draft"):
+            importlib.import_module(f"..{module}", __package__)
+            yield
+        importlib.import_module("diffusers.utils.torch_utils")
+        yield
+        from ..models.registry import DEFAULT_MODEL, list_models, load_engine
+
+        if any(status.spec.id == DEFAULT_MODEL and status.available for status in list_models(self._folders)):
+            load_engine(DEFAULT_MODEL, device, self._folders)
+        yield
 
 
 def make_engines(path: str, folders: tuple[Path, ...]) -> Engines:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,11 @@ class FakeEngines:
 
     def device(self, wanted: str | None) -> str:
         return wanted or "fake"
+
+    def warm_up(self, device: str | None) -> Iterator[None]:
+        for piece in (1, 2):
+            note(f"warm {piece}")
+            yield
 
 
 def lines(path: Path) -> list[str]:
