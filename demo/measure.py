@@ -46,7 +46,7 @@ def _why(name: str, sample: Sample, absent: tuple[str, ...]) -> str:
     if name == "lpips" and absent:
         said = [text.removeprefix("LPIPS: ") for text in absent if text.startswith("LPIPS")]
         return said[0] if said else "the film is too small"
-    if name == "swapped" and len(sample.points) < 2:
+    if name.startswith("swapped") and len(sample.points) < 2:
         return "there is one character"
     if name == "psnr_background" and not camera_moves(sample):
         return "the camera stands still"

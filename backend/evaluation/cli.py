@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..models.spec import ModelSpec
     from ..training.synth import Sample
     from .evaluate import Run
 
 _SETS = ("heldout", "real")
+WITHOUT = ("light", "meshes", "bodies")
+"""What a shot can be handed over without; see ``to_shot``."""
 
 
 def add_evaluate_parser(subparsers: Any) -> None:
@@ -34,7 +37,26 @@ def add_evaluate_parser(subparsers: Any) -> None:
         help="heldout: synthetic shots that no training draws; real: windows of the motion files in --motions",
     )
     parser.add_argument("--motions", type=Path, metavar="DIR", help="motion files for --set real")
-    parser.add_argument("--shots", type=int, default=24, help="how many (default 24)")
+    parser.add_argument(
+        "--shots", type=int, default=32, help="how many (default 32, which has each aspect with each number of people)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="of the shorter side, a multiple of 16; the shots are 16:9, 9:16, 1:1 and 4:3 in turn (default: the "
+        "model's own size)",
+    )
+    parser.add_argument(
+        "--references", type=int, default=1, metavar="N", help="pictures of each character, from all sides (default 1)"
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=WITHOUT,
+        help="hand the shots over without the pictures of their light, the bodies' meshes or their parameters",
+    )
     parser.add_argument("--steps", type=int, nargs="+", help="denoising steps, all combined with all of --guidance")
     parser.add_argument("--guidance", type=float, nargs="+", help="guidance scales")
     parser.add_argument(
@@ -64,7 +86,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``maquette evaluate``. Returns 0."""
     from ..models.registry import load_engine, model_spec
     from .backbones import backbones_home, find_backbones
-    from .evaluate import run_autoencoder, run_model, true_films
+    from .evaluate import carried_films, run_autoencoder, run_model, true_films
     from .pictures import sheet_shots
     from .report import Report
     from .store import Store, store_key
@@ -76,7 +98,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     backbones = find_backbones(args.backbones or backbones_home(), device)
     for text in backbones.absent:
         print(f"not measured: {text}", file=sys.stderr)
-    samples = _samples(args, spec.defaults.frames, spec.defaults.width)
+    samples = _samples(args, spec)
     store = Store(args.keep, store_key(spec, device, backbones.digests) if args.keep else "")
     keep = frozenset(sheet_shots(samples))
 
@@ -89,19 +111,20 @@ def run_evaluate(args: argparse.Namespace) -> int:
     # The default is what most people run: it leads the report, whatever else is asked for.
     default = (spec.defaults.steps, spec.defaults.guidance)
     asked = itertools.product(args.steps or [default[0]], args.guidance or [default[1]])
-    truth = with_bar("true films", true_films, samples, keep=frozenset())
+    truth = with_bar("true films", true_films, samples, keep=keep)
+    carried = with_bar("carried films", carried_films, samples, keep=keep, device=device, without=args.without)
     code: Callable[[np.ndarray], np.ndarray] | None = getattr(engine, "reconstruct", None)
     alone = None
     if code is not None:
-        alone = with_bar("autoencoder", run_autoencoder, samples, code=code, keep=keep)
+        alone = with_bar("autoencoder", run_autoencoder, samples, code=code)
     runs = []
     for steps, guidance in dict.fromkeys([default, *asked]):
         leads = (steps, guidance) == default
         shots = samples if leads else samples[: args.table_shots]
-        settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance}
+        settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance, "without": args.without}
         title = f"{steps} steps, guidance {guidance:g}"
         runs.append(with_bar(title, run_model, shots, keep=keep if leads else frozenset(), **settings))
-    report = Report(spec.id, args.set, samples, device, runs, truth, alone, backbones.absent)
+    report = Report(spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without)
     report.write(args.output)
     print(report.as_markdown())
     print(f"report written to {args.output}")
@@ -110,12 +133,17 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises SetError: options that do not go together."""
+    from ..shot.validate import MAX_REFERENCES
     from .sets import SetError
 
     if args.shots < 1:
         raise SetError(f"--shots {args.shots}: choose at least 1")
     if args.table_shots is not None and not 1 <= args.table_shots <= args.shots:
         raise SetError(f"--table-shots {args.table_shots}: choose 1 to {args.shots}, the number of --shots")
+    if args.size is not None and (args.size < 16 or args.size % 16):
+        raise SetError(f"--size {args.size}: choose a multiple of 16")
+    if not 1 <= args.references <= 1 + MAX_REFERENCES:
+        raise SetError(f"--references {args.references}: choose 1 to {1 + MAX_REFERENCES}")
     if args.set == "real" and args.motions is None:
         raise SetError("--set real needs --motions DIR, a folder of motion files")
     if any(steps < 1 for steps in args.steps or ()):
@@ -124,9 +152,11 @@ def _check(args: argparse.Namespace) -> None:
         raise SetError(f"--guidance {min(args.guidance):g}: choose at least 1, which turns guidance off")
 
 
-def _samples(args: argparse.Namespace, frames: int, size: int) -> Sequence[Sample]:
+def _samples(args: argparse.Namespace, spec: ModelSpec) -> Sequence[Sample]:
     from .sets import held_out, real_motions
 
+    size = args.size or min(spec.defaults.width, spec.defaults.height)
+    points = spec.limits.get("points", 128)
     if args.set == "heldout":
-        return held_out(args.shots, frames, size)
-    return real_motions(args.motions, args.shots, frames, size)
+        return held_out(args.shots, spec.defaults.frames, size, points, references=args.references)
+    return real_motions(args.motions, args.shots, spec.defaults.frames, size, points, args.references)

@@ -9,13 +9,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..models.engine import Engine
-from ..shot.types import Settings
+from ..raster.carry import carry_shot
+from ..shot.types import Settings, Shot
 from ..training.synth import Sample, to_shot
 from . import metrics
 from .backbones import Backbones
@@ -23,8 +23,8 @@ from .measures import FILM_REFERENCE, MEASURES, OTHER_REFERENCE, kinds, measure,
 from .perceptual import frechet_distance
 from .store import Scored, Store
 
-Film = Callable[[Sample], np.ndarray]
-"""Makes the film (T,H,W,3) uint8 of a sample."""
+Film = Callable[[Any], np.ndarray]
+"""Makes the film (T,H,W,3) uint8 of a sample, or of what was made ready of it."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,24 @@ class Run:
         values = self.values[name]
         return int(np.isfinite(values if chosen is None else values[chosen[: len(values)]]).sum())
 
+    def gain(self, other: Run, name: str, chosen: np.ndarray | None = None) -> tuple[float, float, float]:
+        """Mean difference of a measure to another run on the same shots, and its 95 % bootstrap interval."""
+        shared = min(self.shots, other.shots)
+        values = self.values[name][:shared] - other.values[name][:shared]
+        return metrics.bootstrap(values if chosen is None else values[chosen[:shared]])
+
     def fvd(self, truth: Run) -> float:
         """Fréchet video distance to the true films of the same shots; NaN without I3D's features."""
         return frechet_distance(self.features, truth.features[: len(self.features)])
 
 
 def by_kind(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """Which of the samples (n,) bool are of each kind: fewest characters first, then by camera, then by reference."""
+    """Which of the samples (n,) bool are of each kind: by characters, fewest first, by camera, reference and aspect."""
     found = [(*kinds(sample), reference_kind(sample)) for sample in samples]
     counts = sorted({(len(sample.points), kinds(sample)[0]) for sample in samples})
-    names = [name for _, name in counts] + sorted({camera for _, camera, _ in found}, reverse=True)
-    names += [name for name in (FILM_REFERENCE, OTHER_REFERENCE) if any(kind[2] == name for kind in found)]
+    names = [name for _, name in counts] + sorted({kind[1] for kind in found}, reverse=True)
+    names += [name for name in (FILM_REFERENCE, OTHER_REFERENCE) if any(kind[3] == name for kind in found)]
+    names += dict.fromkeys(kind[2] for kind in found)
     return {name: np.array([name in kind for kind in found]) for name in names}
 
 
@@ -87,6 +94,7 @@ def run_films(
     steps: int | None = None,
     guidance: float | None = None,
     bar: Any = None,
+    ready: Callable[[Sample], Any] = lambda sample: sample,
 ) -> Run:
     """Make the film of every sample, or take up what is kept of it, and measure it.
 
@@ -94,6 +102,7 @@ def run_films(
         name: of the setting, as a folder's name.
         keep: indices of the samples whose films the run is to hold.
         bar: a tqdm bar, moved on after each sample.
+        ready: what ``make`` is given of a sample; its time does not count.
     """
     backbones, store = backbones or Backbones(), store or Store(None, "")
     scored, films = [], {}
@@ -101,8 +110,9 @@ def run_films(
         one = store.read(name, sample)
         film = store.film(name, sample) if index in keep else None
         if one is None or (index in keep and film is None):
+            given = ready(sample)
             started = time.monotonic()
-            film = make(sample)
+            film = make(given)
             seconds = time.monotonic() - started
             film = _fitted(film, sample)
             one = score(film, sample, seconds, backbones)
@@ -150,18 +160,55 @@ def true_films(samples: Sequence[Sample], **arguments: Any) -> Run:
     return run_films("true", samples, lambda sample: sample.video, **arguments)
 
 
+def carried_films(samples: Sequence[Sample], device: str = "cpu", without: Sequence[str] = (), **arguments: Any) -> Run:
+    """The carried films alone, no network on top. Further arguments as of ``run_films``.
+
+    Args:
+        without: what the shots are handed over without, as ``to_shot`` names it.
+    """
+
+    def make(shot: Shot) -> np.ndarray:
+        return carry_shot(shot, shot.clip.width, shot.clip.height, device).frames
+
+    def ready(sample: Sample) -> Shot:
+        return _shot(sample, None, without)
+
+    return run_films("carried" + _suffix(without), samples, make, ready=ready, **arguments)
+
+
 def run_model(
-    engine: Engine, samples: Sequence[Sample], model: str, steps: int, guidance: float, **arguments: Any
+    engine: Engine,
+    samples: Sequence[Sample],
+    model: str,
+    steps: int,
+    guidance: float,
+    without: Sequence[str] = (),
+    **arguments: Any,
 ) -> Run:
-    """Generate every sample with a model and measure it. Further arguments as of ``run_films``."""
-    make = partial(_generate, engine, model, steps, guidance)
-    name = f"steps-{steps}_guidance-{guidance:g}"
-    return run_films(name, samples, make, steps=steps, guidance=guidance, **arguments)
+    """Generate every sample with a model at the sample's size and measure it. Further arguments as of ``run_films``.
+
+    Args:
+        without: what the shots are handed over without, as ``to_shot`` names it.
+    """
+
+    def make(shot: Shot) -> np.ndarray:
+        return engine.generate(shot, lambda progress: None, lambda: False).frames
+
+    def ready(sample: Sample) -> Shot:
+        height, width = sample.mask.shape[1:]
+        settings = Settings(model, sample.seed % 2**32, steps, guidance, width, height)
+        return _shot(sample, settings, without)
+
+    name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}"
+    return run_films(name, samples, make, steps=steps, guidance=guidance, ready=ready, **arguments)
 
 
-def _generate(engine: Engine, model: str, steps: int, guidance: float, sample: Sample) -> np.ndarray:
-    shot = to_shot(sample, Settings(model=model, seed=sample.seed % 2**32, steps=steps, guidance=guidance))
-    return engine.generate(shot, lambda progress: None, lambda: False).frames
+def _shot(sample: Sample, settings: Settings | None, without: Sequence[str]) -> Shot:
+    return to_shot(sample, settings, **{name: False for name in without})
+
+
+def _suffix(without: Sequence[str]) -> str:
+    return "".join(f"_no-{name}" for name in without)
 
 
 def run_autoencoder(code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], **arguments: Any) -> Run:

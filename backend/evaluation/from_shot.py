@@ -110,7 +110,7 @@ def _clay(shot: Shot, sizes: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.
     looks = [one.reference for one in shot.characters]
     grey = [decode_image(look.clay, "reference.clay") for look in looks if look is not None and look.clay is not None]
     if [picture.shape for picture in grey] != list(sizes):
-        return film, np.zeros((0, 1, 1, 3), np.uint8)
+        return film, np.zeros((len(looks), 0, 0, 3), np.uint8)
     return film, _padded(grey)
 
 

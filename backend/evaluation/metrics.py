@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torch import Tensor
 
 from ..shot.cameras import project
 from ..training.truth import Truth
@@ -30,12 +30,36 @@ ALIKE = 5.0
 _GROUP = 4
 """Frames of a latent frame."""
 
+_STILL = 0.05
+"""Mean change in levels of 255 below which a film stands still."""
+
 
 def ssim(generated: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity of two films (T,H,W,3), frame by frame with the usual 11-pixel Gaussian, then averaged."""
-    # Float64: variances of plain areas are small differences of large squares.
-    a, b = (torch.from_numpy(film).permute(0, 3, 1, 2).double() for film in (generated, truth))
-    return float(structural_similarity_index_measure(a, b, data_range=255.0))  # type: ignore[arg-type]
+    reach = torch.arange(11, dtype=torch.float64) - 5
+    weights = torch.softmax(-(reach**2) / (2 * 1.5**2), 0).tolist()
+
+    def blurred(image: Tensor) -> Tensor:
+        """(3,H,W) without 5 pixels at each side: one direction after the other, many times as fast as a square."""
+        for axis in (1, 2):
+            kept = image.shape[axis] - 10
+            image = sum(image.narrow(axis, k, kept) * weight for k, weight in enumerate(weights))  # type: ignore
+        return image
+
+    low, high = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    found = []
+    for pair in zip(generated, truth, strict=True):
+        # Float64: variances of plain areas are small differences of large squares.
+        a, b = (
+            F.pad(torch.from_numpy(frame.astype(np.float64)).permute(2, 0, 1), (5, 5, 5, 5), mode="reflect")
+            for frame in pair
+        )
+        mean_a, mean_b = blurred(a), blurred(b)
+        variances = blurred(a * a) - mean_a**2 + blurred(b * b) - mean_b**2
+        shared = blurred(a * b) - mean_a * mean_b
+        likeness = (2 * mean_a * mean_b + low) * (2 * shared + high)
+        found.append((likeness / ((mean_a**2 + mean_b**2 + low) * (variances + high))).mean())
+    return float(torch.stack(found).mean())
 
 
 def background_psnr(generated: np.ndarray, truth: np.ndarray, mask: np.ndarray, margin: int = 2) -> float:
@@ -58,32 +82,29 @@ def region_colours(film: np.ndarray, truth: Truth, character: int, regions: int)
     return colours
 
 
-def point_colours(
-    image: np.ndarray,
-    points: np.ndarray,
-    visibility: np.ndarray,
-    viewmat: np.ndarray,
-    K: np.ndarray,
-    point_regions: np.ndarray,
-    regions: int,
-) -> np.ndarray:
-    """Mean CIELAB colour (R,3) of each region of a body in a still (H,W,3), read at its visible surface points.
+def seen_colours(
+    image: np.ndarray, points: np.ndarray, visibility: np.ndarray, viewmat: np.ndarray, K: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """CIELAB colours (P,3) of a still (H,W,3) at those of a body's surface points that it shows, and which (N,) bool.
 
     Args:
-        points: (N,3) world; visibility: (N,) bool; point_regions: (N,) region of each point.
+        points: (N,3) world; visibility: (N,) bool.
         viewmat: (4,4); K: (3,3) pixels of the still.
     """
     uv, _ = project(points[None], viewmat[None], K[None])
     height, width = image.shape[:2]
     column, row = np.floor(uv[0]).astype(int).T
     seen = visibility & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    lab = to_lab(image[row[seen], column[seen]])
-    region = point_regions[seen]
-    colours = np.full((regions, 3), np.nan)
+    return to_lab(image[row[seen], column[seen]]), seen
+
+
+def by_region(colours: np.ndarray, region: np.ndarray, regions: int) -> np.ndarray:
+    """Median colour (R,3) of each body region, of ``colours`` (P,3) of points in ``region`` (P,); NaN of too few."""
+    found = np.full((regions, 3), np.nan)
     for r in range(regions):
         if np.count_nonzero(region == r) >= MIN_POINTS:
-            colours[r] = np.median(lab[region == r], axis=0)
-    return colours
+            found[r] = np.median(colours[region == r], axis=0)
+    return found
 
 
 def colour_error(generated: np.ndarray, reference: np.ndarray) -> float:
@@ -122,6 +143,34 @@ def identities_swapped(generated: Sequence[np.ndarray], references: Sequence[np.
     return 0.0
 
 
+def mean_colour(film: np.ndarray, truth: Truth, character: int) -> np.ndarray:
+    """Mean CIELAB colour (3,) of a body over a film (T,H,W,3); NaN where it hardly shows."""
+    mine = film[truth.character == character]
+    return to_lab(mine).mean(axis=0) if len(mine) >= MIN_PIXELS else np.full(3, np.nan)
+
+
+def nearer_another(shown: np.ndarray, true: np.ndarray, references: np.ndarray) -> float:
+    """Share of bodies whose mean colour is nearer to another's reference than to its own.
+
+    A body is judged where some other reference differs visibly from its own, and where the true film tells them apart:
+    there it is nearer to its own. Only references that differ visibly from a body's own count as another's.
+
+    Args:
+        shown, true, references: mean colours (C,3) in CIELAB of the bodies in the film, in the true film and in their
+            references.
+
+    Returns:
+        0 to 1, NaN where no body can be judged.
+    """
+    apart = np.linalg.norm(references[:, None] - references[None], axis=-1) >= ALIKE
+    wrong = []
+    for c, others in enumerate(apart):
+        found, best = (np.linalg.norm(references - colours[c], axis=-1) for colours in (shown, true))
+        if others.any() and best[c] < best[others].min() and np.isfinite(found[c]):
+            wrong.append(found[others].min() < found[c])
+    return float(np.mean(wrong)) if wrong else float("nan")
+
+
 def warp_error(film: np.ndarray, truth: Truth) -> float:
     """Unsteadiness: RMS difference in levels of 255 between each frame and the next one taken back by the true flow.
 
@@ -139,6 +188,32 @@ def warp_error(film: np.ndarray, truth: Truth) -> float:
     )
     square = (back - pixels[:-1]).square().mean(dim=1).numpy()
     return float(np.sqrt(square[truth.flow_valid].mean()))
+
+
+def judder(film: np.ndarray, truth: np.ndarray) -> float:
+    """Jumps where a latent frame ends: change of the picture there over change within latent frames, against the truth.
+
+    Frames 0 | 1-4 | 5-8 | ... are one latent frame each. The mean change between neighbouring frames across their
+    borders, over that between the others, is divided by the same ratio of the true film; so 1 is as steady as the
+    truth, whatever moves in it.
+
+    Args:
+        film, truth: (T,H,W,3) uint8.
+
+    Returns:
+        NaN for films of fewer than three frames, and where the true film stands still.
+    """
+    if len(film) < 3:
+        return float("nan")
+    borders = np.arange(len(film) - 1) % _GROUP == 0
+    ratios = []
+    for each in (film, truth):
+        frames = each.astype(np.float32)
+        change = np.abs(frames[1:] - frames[:-1]).mean(axis=(1, 2, 3))
+        if each is truth and min(change[borders].mean(), change[~borders].mean()) < _STILL:
+            return float("nan")
+        ratios.append(change[borders].mean() / max(change[~borders].mean(), 1e-6))
+    return float(ratios[0] / ratios[1])
 
 
 def place_errors(generated: np.ndarray, truth: np.ndarray) -> np.ndarray:

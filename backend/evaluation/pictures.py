@@ -5,66 +5,66 @@ Shape letters: T frames, H W image.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..media import encode_jpeg
+from ..media import contact_sheet, encode_jpeg
 from ..training.synth import Sample
 from .evaluate import Run
 from .measures import MEASURES, kinds
 
 SHEET_SHOTS = 6
-MAX_BYTES = 400_000
+MAX_BYTES = 600_000
 """Of a sheet's file."""
-_SHEET_FRAMES = 5
-_SHOWN = ("psnr", "iou", "psnr_background", "colour", "warp")
+_SHEET_WIDTH = 1500
+_TILE = 150
+"""Pixels of a sheet's frames: their height."""
+_SHOWN = ("psnr", "psnr_figure", "iou_share", "colour", "judder")
 
 
 def sheet_shots(samples: Sequence[Sample], count: int = SHEET_SHOTS) -> list[int]:
-    """Indices of shots to look at: of each kind in turn the first that was not taken, in the set's order."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, sample in enumerate(samples):
-        groups.setdefault(kinds(sample), []).append(index)
-    queues, chosen = [groups[kind] for kind in sorted(groups, reverse=True)], []
+    """Indices of shots to look at, in order: one after the other the first of which least was seen before."""
+    found = [kinds(sample) for sample in samples]
+    seen: Counter[str] = Counter()
+    chosen: list[int] = []
     while len(chosen) < min(count, len(samples)):
-        chosen += [queue.pop(0) for queue in queues if queue]
-    return sorted(chosen[:count])
+        left = (i for i in range(len(samples)) if i not in chosen)
+        # Casts come before cameras and aspects: there are fewer shots of some.
+        chosen.append(min(left, key=lambda i: (sum(seen[kind] for kind in found[i]), seen[found[i][0]], i)))
+        seen.update(found[chosen[-1]])
+    return sorted(chosen)
 
 
-def sheet(samples: Sequence[Sample], films: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Picture (H,W,3) of some shots: true frames above generated ones, each led by its reference pictures.
+def sheet(samples: Sequence[Sample], films: Mapping[str, Mapping[int, np.ndarray]]) -> np.ndarray:
+    """Picture (H,W,3) of some shots, one below the other: a row of frames for each kind of film, reference pictures
+    first, as many frames as there is room for.
 
     Args:
-        films: (T,H,W,3) uint8 by the index of their sample.
+        films: by what they are, the films (T,H,W,3) uint8 by the index of their sample. Samples are shown that each
+            kind has a film of.
     """
-    blocks = []
-    for index, film in sorted(films.items()):
-        sample = samples[index]
-        chosen = np.linspace(0, len(film) - 1, _SHEET_FRAMES).round().astype(int)
-        true, made = (np.concatenate(list(each[chosen]), axis=1) for each in (sample.video, film))
-        blocks.append(np.concatenate([_references(sample), np.concatenate([true, made], axis=0)], axis=1))
-    if len(blocks) % 2:
-        blocks.append(np.full_like(blocks[0], 255))
-    rows = [np.concatenate(blocks[i : i + 2], axis=1) for i in range(0, len(blocks), 2)]
-    return np.concatenate(rows, axis=0)
+    shown = sorted(set.intersection(*(set(each) for each in films.values())))
+    blocks = [_block(samples[index], {name: each[index] for name, each in films.items()}) for index in shown]
+    width = max(block.shape[1] for block in blocks)
+    return np.concatenate(
+        [np.pad(block, ((0, 0), (0, width - block.shape[1]), (0, 0)), constant_values=255) for block in blocks]
+    )
 
 
-def _references(sample: Sample) -> np.ndarray:
-    """A column (2H,W,3) with each character's reference picture, smaller where there are more than two."""
-    height, width = sample.ref_image.shape[1:3]
-    column = np.full((2 * height, width, 3), 255, np.uint8)
-    pictures = list(sample.ref_image)
-    if len(pictures) > 2:
-        half = (width // 2, height // 2)
-        pictures = [np.asarray(Image.fromarray(p).resize(half, Image.Resampling.LANCZOS)) for p in pictures]
-    high, wide = pictures[0].shape[:2]
-    for i, picture in enumerate(pictures[: (2 * height // high) * (width // wide)]):
-        down, right = divmod(i, width // wide)
-        column[down * high : (down + 1) * high, right * wide : (right + 1) * wide] = picture
-    return column
+def _block(sample: Sample, films: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The rows of one shot. A row has one reference picture, so that only as many are shown as there are rows."""
+    frames = next(iter(films.values()))
+    tile = _TILE * frames.shape[2] / frames.shape[1]
+    columns = max(1, int(_SHEET_WIDTH / tile) - 1)
+    blank = np.full((1, *frames.shape[1:]), 255, np.uint8)
+    looks = list(sample.ref_image[: len(films)])
+    rows = [("reference" if i == 0 else "", look[None]) for i, look in enumerate(looks)]
+    rows += [("", blank)] * (len(films) - len(looks))
+    beside = contact_sheet(rows, 1, _TILE, tile / _TILE), contact_sheet(list(films.items()), columns, _TILE)
+    return np.concatenate(beside, axis=1)
 
 
 def write_sheet(picture: np.ndarray, path: Path) -> None:
@@ -80,8 +80,8 @@ def write_sheet(picture: np.ndarray, path: Path) -> None:
     path.write_bytes(data)
 
 
-def plot_settings(runs: Sequence[Run], autoencoder: Run | None, path: Path) -> None:
-    """Quality against steps, a line per guidance, on the shots that all runs share; the autoencoder dotted."""
+def plot_settings(runs: Sequence[Run], carried: Run, path: Path) -> None:
+    """Quality against steps, a line per guidance, on the shots that all runs share; the carried film dotted."""
     pyplot = _pyplot()
     shared = np.arange(max(run.shots for run in runs)) < min(run.shots for run in runs)
     figure, axes = pyplot.subplots(1, len(_SHOWN), figsize=(3.1 * len(_SHOWN), 3.2), constrained_layout=True)
@@ -92,8 +92,7 @@ def plot_settings(runs: Sequence[Run], autoencoder: Run | None, path: Path) -> N
             means = np.array([run.mean(name, shared) for run in line])
             axis.plot(steps, means[:, 0], marker="o", markersize=4, label=f"guidance {guidance:g}")
             axis.fill_between(steps, means[:, 1], means[:, 2], alpha=0.1)
-        if autoencoder is not None:
-            axis.axhline(autoencoder.mean(name, shared)[0], linestyle=":", color="0.3", label="autoencoder")
+        axis.axhline(carried.mean(name, shared)[0], linestyle=":", color="0.3", label="carried film")
         axis.set_title(_title(name))
         axis.set_xlabel("steps")
         axis.set_xticks(sorted({run.steps for run in runs if run.steps is not None}))

@@ -14,6 +14,7 @@ from ..motions.resample import resample
 from ..motions.types import BodyMotion, MotionError
 from ..training.data import HELD_OUT
 from ..training.synth import Sample, make_sample
+from .measures import ASPECTS
 
 REAL = HELD_OUT + 500_000_000
 """Seeds of the surroundings, looks and cameras of real motions."""
@@ -26,18 +27,50 @@ class SetError(ValueError):
     """A set that cannot be made; the message says what to change."""
 
 
-def held_out(count: int, frames: int, size: int, points: int = 128, maps: bool = False) -> list[Sample]:
+def held_out(
+    count: int,
+    frames: int,
+    size: int,
+    points: int = 128,
+    maps: bool = False,
+    square: bool = False,
+    references: int = 1,
+) -> list[Sample]:
     """Shots of fixed seeds that training never draws: identities, motions and cameras are all new.
 
-    Every fourth has two characters, who may hide each other, but every eighth has three.
+    Every fourth has two characters, who may hide each other, but every eighth has three. Each aspect has as many of
+    these in every 32 shots.
 
     Args:
-        frames, size, points: T, H = W and N of every shot.
+        frames, points: T and N of every shot.
+        size: pixels of the shorter side, see ``shot_size``.
         maps: also draw normals and canonical coordinates.
+        square: all pictures are square.
+        references: pictures of each character.
     """
     return [
-        make_sample(HELD_OUT + i, frames, size, points, _characters(i), truth=True, maps=maps) for i in range(count)
+        make_sample(
+            HELD_OUT + i,
+            frames,
+            size if square else shot_size(i, size),
+            points,
+            _characters(i),
+            truth=True,
+            maps=maps,
+            references=references,
+        )
+        for i in range(count)
     ]
+
+
+def shot_size(index: int, size: int) -> tuple[int, int]:
+    """Width and height of a set's ``index``-th shot: the aspects in turn, ``size`` pixels on the shorter side, the
+    longer one rounded to a multiple of 16."""
+    ratios = list(ASPECTS.values())
+    # Turned on by one every eight shots, or one aspect would have all the pairs.
+    ratio = ratios[(index + index // _TRIOS) % len(ratios)]
+    longer = max(16 * round(size * max(ratio, 1 / ratio) / 16), size)
+    return (longer, size) if ratio >= 1 else (size, longer)
 
 
 def _characters(index: int) -> int:
@@ -47,8 +80,12 @@ def _characters(index: int) -> int:
     return 2 if index % _PAIRS == _PAIRS - 1 else 1
 
 
-def real_motions(folder: Path, count: int, frames: int, size: int, points: int = 128) -> list[Sample]:
+def real_motions(
+    folder: Path, count: int, frames: int, size: int, points: int = 128, references: int = 1
+) -> list[Sample]:
     """Windows of the motion files in a folder, each on a new body before a new camera, the files in turn.
+
+    Arguments as of ``held_out``.
 
     Files that are no motion are told of on stderr and left out; the last pose is held where a motion is too short.
 
@@ -65,7 +102,16 @@ def real_motions(folder: Path, count: int, frames: int, size: int, points: int =
     if not found:
         raise SetError(f"{folder}: no motion file can be read there; give a folder of BVH, AMASS or tracker files")
     return [
-        make_sample(REAL + i, frames, size, points, 1, truth=True, motion=_window(found[i % len(found)]))
+        make_sample(
+            REAL + i,
+            frames,
+            shot_size(i, size),
+            points,
+            1,
+            truth=True,
+            motion=_window(found[i % len(found)]),
+            references=references,
+        )
         for i in range(count)
     ]
 
@@ -88,6 +134,7 @@ def _window(source: BodyMotion):
 def describe(samples: Sequence[Sample]) -> str:
     """The set in words."""
     pairs, trios = (sum(len(sample.points) == count for sample in samples) for count in (2, 3))
-    frames, height, width = samples[0].mask.shape
     cast = f"{pairs} with two characters" + (f", {trios} with three" if trios else "")
-    return f"{len(samples)} shots of {frames} frames, {width} x {height}, {cast}"
+    sizes = [f"{sample.mask.shape[2]} x {sample.mask.shape[1]}" for sample in samples]
+    named = ", ".join(sorted(set(sizes), key=sizes.index))
+    return f"{len(samples)} shots of {len(samples[0].mask)} frames, {named}, {cast}"

@@ -17,6 +17,8 @@ from ..training.synth import Sample
 _HERE = Path(__file__).parent
 _JUDGES = ("measures.py", "metrics.py", "perceptual.py", "silhouette.py")
 """Files that say what a figure means; others of this package only arrange figures."""
+_CARRY = _HERE.parent / "raster"
+"""The code of the carried film, which has no weights by which it could be told from another."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,16 @@ class Store:
 def sample_digest(sample: Sample) -> str:
     """What tells a sample from another of the same seed that a changed generator makes."""
     digest = hashlib.sha256()
-    for part in (sample.video, sample.background, sample.points, sample.viewmats, sample.Ks, sample.ref_image):
+    for part in (sample.video, sample.background, sample.clay, sample.points, sample.viewmats, sample.Ks):
         digest.update(np.ascontiguousarray(part).tobytes())
+    for look in (look for c in range(len(sample.points)) for look in sample.looks(c)):
+        digest.update(np.ascontiguousarray(look.image).tobytes())
     return digest.hexdigest()[:12]
 
 
 def store_key(spec: ModelSpec, device: str, backbones: Mapping[str, str] | None = None) -> str:
-    """A folder's name for a model's weights and configuration, a device, the judges' code and their networks."""
+    """A folder's name for a model's weights and configuration, a device, the judges' code and networks, and the carried
+    film's code."""
     digest = hashlib.sha256()
     files = [path for ending in ("*.safetensors", "*.json") for path in spec.folder.rglob(ending)]
     for path in sorted(files):
@@ -106,6 +111,6 @@ def store_key(spec: ModelSpec, device: str, backbones: Mapping[str, str] | None 
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     configuration = (spec.engine, dict(spec.components), dict(spec.limits), dict(backbones or {}), device)
     digest.update(json.dumps(configuration, sort_keys=True, default=str).encode())
-    for name in _JUDGES:
-        digest.update((_HERE / name).read_bytes())
+    for path in (*(_HERE / name for name in _JUDGES), *sorted(_CARRY.glob("*.py"))):
+        digest.update(path.read_bytes())
     return f"{spec.id}-{digest.hexdigest()[:12]}"

@@ -88,7 +88,7 @@ def ablate(run: Ablation) -> Outcomes:
     config = run.config
     make_data(run.folder / "data", config.data, max(run.workers, 1), run.device, run.until)
     data = config.data
-    samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True)
+    samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True, square=True)
     _same_shots(run, samples)
     outcomes = Outcomes(samples, {}, {})
     going = True

@@ -13,6 +13,7 @@ from maquette.backend.evaluation import sets
 from maquette.backend.evaluation.measures import MEASURES
 from maquette.backend.models import registry
 from maquette.backend.models.engine import Result
+from maquette.backend.shot import Shot
 from maquette.backend.training.synth import make_sample
 
 from ..conftest import ROOT
@@ -34,11 +35,13 @@ class Double:
 
     def __init__(self) -> None:
         self.made: list[tuple[int, float]] = []
+        self.shots: list[Shot] = []
 
     def generate(self, shot, on_progress, cancelled) -> Result:
         from maquette.backend.media import background_frames
 
         self.made.append((shot.settings.steps, shot.settings.guidance))
+        self.shots.append(shot)
         return Result(background_frames(shot, shot.clip.width, shot.clip.height), shot.clip.fps, ())
 
     def reconstruct(self, film):
@@ -51,7 +54,7 @@ def engine(monkeypatch):
     monkeypatch.setattr(registry, "load_engine", lambda *arguments: found)
     # Small shots: what is tested here is the command.
     small = sets.held_out
-    monkeypatch.setattr(sets, "held_out", lambda count, frames, size: small(count, 5, 48, 32))
+    monkeypatch.setattr(sets, "held_out", lambda count, frames, size, points, **more: small(count, 5, 48, 32, **more))
     return found
 
 
@@ -75,6 +78,19 @@ def test_a_table_of_settings_that_goes_on(engine, tmp_path, monkeypatch, capsys)
     assert again == data
 
 
+def test_what_a_shot_comes_without_is_left_out_and_told(engine, tmp_path):
+    command = ["evaluate", "--shots", "1", "--without", "light", "meshes", "--references", "2", "-o", str(tmp_path)]
+    assert main(command) == 0
+    shot = engine.shots[0]
+    assert shot.clay is None and not shot.meshes and len(shot.characters[0].references) == 2
+    # A model works at the size of its shots.
+    assert (shot.settings.width, shot.settings.height) == (shot.clip.width, shot.clip.height) == (80, 48)
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["without"] == ["light", "meshes"] and data["aims"] == []
+    assert data["carried"]["measures"]["psnr"]["mean"] > data["runs"][0]["measures"]["psnr"]["mean"]
+    assert "without light and meshes" in (tmp_path / "report.md").read_text()
+
+
 def test_a_network_is_taken_from_its_folder(engine, tmp_path, capsys):
     write_alexnet(tmp_path)
     assert main(["evaluate", "--shots", "1", "--backbones", str(tmp_path), "-o", str(tmp_path / "report")]) == 0
@@ -89,6 +105,8 @@ def test_a_network_is_taken_from_its_folder(engine, tmp_path, capsys):
         (["--shots", "0"], "--shots 0: choose at least 1"),
         (["--shots", "4", "--table-shots", "5"], "--table-shots 5: choose 1 to 4"),
         (["--set", "real"], "needs --motions"),
+        (["--size", "100"], "--size 100: choose a multiple of 16"),
+        (["--references", "0"], "--references 0: choose 1 to 17"),
         (["--steps", "0"], "--steps 0"),
         (["--guidance", "0.5"], "--guidance 0.5"),
         (["--backbones", "/nowhere"], "/nowhere: there is no such folder"),
@@ -107,7 +125,8 @@ def test_the_demo_prints_every_measure_and_why_one_is_absent(tmp_path, monkeypat
     found = load("measure").measures(np.flip(sample.video, axis=1).copy(), sample)
     assert set(found) == {one.name for one in MEASURES}
     assert found["psnr"]["render"] == 99 and found["psnr"]["video"] < 40
-    assert found["swapped"]["about"] == "not measured: there is one character"
+    for name in ("swapped", "swapped_mean"):
+        assert found[name]["about"] == "not measured: there is one character"
     assert "alexnet" in found["lpips"]["about"] and found["lpips"]["video"] is None
     lines = load("demo").table({"measures": found, "frames": 5})
     assert len(lines) == 1 + len(MEASURES) + 2 and lines[-1] == "frames 5"

@@ -94,12 +94,13 @@ def test_meshes_and_clay_come_back_as_they_went(pair):
     assert not dark.clay.size and not dark.ref_clay.size and dark.vertices.size
 
 
-def test_without_a_reference_there_is_no_colour():
+def test_without_a_reference_there_are_no_looks_to_compare():
     sample = make_sample(1, 4, 48, 32, 1)
     shot = to_shot(sample)
     shot = replace(shot, characters=(replace(shot.characters[0], reference=None),))
     found = as_sample(shot, sample.video, sample.background, sample.mask)
-    assert np.isnan(measure(sample.video, found)["colour"])
+    measured = measure(sample.video, found)
+    assert np.isnan(measured["colour_ref"]) and np.isnan(measured["swapped_mean"]) and measured["colour"] == 0
 
 
 def test_what_does_not_fit_is_said():
