@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -107,41 +108,47 @@ def read_look(
     device = vertices.device
     rgba = decode_rgba(reference.image, f"{field}.image")
     clay = None if reference.clay is None else decode_image(reference.clay, f"{field}.clay")
-    viewmat = torch.as_tensor(reference.viewmat, device=device)
-    K = torch.as_tensor(reference.K, device=device).clone()
+    viewmat, K = (torch.as_tensor(matrix, device=device) for matrix in (reference.viewmat, reference.K))
     scale = _scale(vertices, viewmat, K, rgba.shape, density)
-    height, width = (max(1, round(side * scale)) for side in rgba.shape[:2])
-    K[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
-    pixels = _resized(torch.as_tensor(rgba.copy(), device=device), height, width)
+
+    def drawn(height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Depth (h,w) of the body in the picture at a size, and that size's intrinsics (3,3)."""
+        lens = K.clone()
+        lens[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
+        depth = draw_depth(vertices[None], faces, viewmat[None], lens[None], height, width, cull=figure.closed)[0]
+        return depth, lens
+
+    # Colours are cleaned before they are enlarged: that mixes them.
+    height, width = (max(1, round(side * min(scale, 1.0))) for side in rgba.shape[:2])
+    depth, lens = drawn(height, width)
+    pixels = _resized(rgba, height, width, device)
     colours, alpha = pixels[:3], pixels[3] / 255
-    view = (viewmat[None], K[None], height, width)
-    depth = draw_depth(vertices[None], faces, *view, cull=figure.closed)[0]
     body = torch.isfinite(depth)
-    notes = _complaints(figure.name, body, alpha, reference)
-    rim = max(1, round(scale))
-    inside = _eroded(body & (alpha >= _ALPHA), rim)
+    notes = _complaints(figure.name, body, alpha)
+    fine, _ = drawn(2 * height, 2 * width)
+    inside = _within(torch.isfinite(fine)) & (alpha >= _ALPHA)
     if not inside.any():
         inside = body & (alpha >= 0.5)
-    around = -F.max_pool2d(-torch.where(body, depth, 1e6)[None], 2 * rim + 1, 1, rim)[0]
-    shown = torch.minimum(depth + _BEHIND, around + _BESIDE)
-    shown = torch.where(body & (alpha >= 0.5), shown, torch.zeros_like(shown))
     if clay is not None:
-        light = _resized(torch.as_tensor(clay.copy(), device=device), height, width)
+        light = _resized(clay, height, width, device)
     elif grey is not None:
-        light = guess_clay(colours, inside, vertices, faces, viewmat, K, grey)
+        light = guess_clay(colours, inside, vertices, faces, viewmat, lens, grey)
     else:
         light = None
     known = torch.full_like(colours[:1], float(light is not None))
     colours = torch.cat([colours, torch.zeros_like(colours) if light is None else light, known])
-    look = Look(
-        _spread(colours, inside, max(2, round(_BLEED * scale))),
-        _grown(shown, 2 * rim),
-        viewmat,
-        K,
-        vertices,
-        _facing(figure, vertices, viewmat, depth, K, reference),
-    )
-    return look, notes
+    colours = _spread(colours, inside)
+    facing = _facing(figure, vertices, viewmat, depth, lens, reference)
+    rim = 1
+    if scale > 1:
+        rim = 2
+        height, width = (round(side * scale) for side in rgba.shape[:2])
+        depth, lens = drawn(height, width)
+        colours, alpha = _enlarged(colours, height, width), _enlarged(alpha[None], height, width)[0]
+    around = -F.max_pool2d(-depth.clamp(max=1e6)[None], 2 * rim + 1, 1, rim)[0]
+    shown = torch.minimum(depth + _BEHIND, around + _BESIDE)
+    shown = torch.where(torch.isfinite(depth) & (alpha >= 0.5), shown, torch.zeros_like(shown))
+    return Look(colours, _grown(shown, 2 * rim), viewmat, lens, vertices, facing), notes
 
 
 def _scale(vertices: Tensor, viewmat: Tensor, K: Tensor, shape: Sequence[int], density: float) -> float:
@@ -154,17 +161,21 @@ def _scale(vertices: Tensor, viewmat: Tensor, K: Tensor, shape: Sequence[int], d
     return min(2.0, max(density / max(own, 1e-6), 0.05), _LARGEST / max(shape[:2]))
 
 
-def _resized(picture: Tensor, height: int, width: int) -> Tensor:
+def _resized(picture: np.ndarray, height: int, width: int, device: torch.device) -> Tensor:
     """(H,W,C) uint8 to (C,height,width) float32."""
-    pixels = picture.permute(2, 0, 1)[None].float()
-    if pixels.shape[2:] != (height, width):
-        pixels = F.interpolate(pixels, (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return pixels[0].clamp(0, 255)
+    pixels = torch.as_tensor(picture.copy(), device=device).permute(2, 0, 1).float()
+    return pixels if pixels.shape[1:] == (height, width) else _enlarged(pixels, height, width)
 
 
-def _eroded(mask: Tensor, by: int) -> Tensor:
-    outside = F.max_pool2d((~mask)[None].float(), 2 * by + 1, 1, by)[0]
-    return outside == 0
+def _enlarged(picture: Tensor, height: int, width: int) -> Tensor:
+    """A picture (C,H,W) of 0..255 at another size."""
+    resized = F.interpolate(picture[None], (height, width), mode="bicubic", antialias=True, align_corners=False)
+    return resized[0].clamp(0, 255)
+
+
+def _within(fine: Tensor) -> Tensor:
+    """Pixels (h,w) that the body covers wholly, of twice as fine an outline (2h,2w)."""
+    return F.max_pool2d((~fine)[None].float(), 2)[0] == 0
 
 
 def _grown(depth: Tensor, by: int) -> Tensor:
@@ -173,9 +184,9 @@ def _grown(depth: Tensor, by: int) -> Tensor:
     return torch.where(depth > 0, depth, near)
 
 
-def _spread(colours: Tensor, inside: Tensor, by: int) -> Tensor:
+def _spread(colours: Tensor, inside: Tensor) -> Tensor:
     """Colours (C,h,w) of the pixels ``inside``, carried outwards over others, and their mean far away."""
-    values, known = spread(colours[None], inside[None, None], by)
+    values, known = spread(colours[None], inside[None, None], _BLEED)
     mean = values.sum(dim=(2, 3), keepdim=True) / known.sum().clamp(min=1)
     return torch.where(known, values, mean)[0]
 
@@ -205,7 +216,7 @@ def _facing(
     return torch.where(hidden[nearest], -torch.ones_like(facing), facing)
 
 
-def _complaints(name: str, body: Tensor, alpha: Tensor, reference: Reference) -> list[str]:
+def _complaints(name: str, body: Tensor, alpha: Tensor) -> list[str]:
     """Sentences on a reference that cannot be right."""
     if not body.any():
         return [
