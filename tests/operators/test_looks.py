@@ -60,3 +60,15 @@ def test_what_cannot_be_is_said(addon: ModuleType, cube: bpy.types.Object) -> No
     assert not bpy.ops.maquette.add_reference.poll()
     cube.maquette.reference_source, cube.maquette.is_character = "RENDER", False
     assert not bpy.ops.maquette.add_reference.poll()
+
+
+def test_adding_and_removing_are_undone_in_one_step(cube: bpy.types.Object) -> None:
+    name = cube.name
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.maquette.add_reference("EXEC_DEFAULT", True)
+    bpy.ops.maquette.remove_reference("EXEC_DEFAULT", True, index=0)
+    assert names(bpy.data.objects[name]) == []
+    bpy.ops.ed.undo()
+    assert names(bpy.data.objects[name]) == ["Back"]
+    bpy.ops.ed.undo()
+    assert names(bpy.data.objects[name]) == []
