@@ -240,7 +240,8 @@ def write_carried(shot: Shot, path: Path) -> None:
     from .raster.carry import carry_shot
 
     scale = min(1.0, _CARRIED_SIDE / min(shot.clip.width, shot.clip.height))
-    film = carry_shot(shot, *(max(2, 2 * round(side * scale / 2)) for side in (shot.clip.width, shot.clip.height)))
+    width, height = (max(2, 2 * round(side * scale / 2)) for side in (shot.clip.width, shot.clip.height))
+    film = carry_shot(shot, width, height)
     for note in film.notes:
         print(f"Note: {note}", file=sys.stderr)
     write_mp4(path, film.frames, shot.clip.fps, {"generator": "Maquette", "title": shot.name, "quality": "draft"})

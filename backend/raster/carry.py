@@ -115,8 +115,19 @@ def carry_shot(
         parts.append(_draw(dressed, hiding, plate[now], None if clay is None else clay[now], now, viewmats, Ks, shot))
         if on_frames is not None:
             on_frames(now.stop, frames)
-    names = ("frames", "known", "character", "normal", "depth", "canonical")
-    return CarriedFilm(*(np.concatenate([getattr(part, name) for part in parts]) for name in names), tuple(notes))
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return CarriedFilm(
+        joined("frames"),
+        joined("known"),
+        joined("character"),
+        joined("normal"),
+        joined("depth"),
+        joined("canonical"),
+        tuple(notes),
+    )
 
 
 def _density(figure: Figure, viewmats: Tensor, Ks: Tensor) -> float:
