@@ -103,8 +103,8 @@ class ModelSpec:
             ``ignored``; what is not listed is ignored.
         limits: ``points`` per character, ``window_frames``, ``window_overlap``, ``max_frames``, ``max_characters``,
             ``size_multiple``, ``min_size``, ``max_size`` (pixels a side), ``max_short_side`` (pixels; makes the default
-            size's short side that of every aspect, see ``settings.fit_size``), ``first_frame_reference`` (1 when the reference
-            picture is the video's first frame), each where it applies.
+            size's short side that of every aspect, see ``settings.fit_size``), ``first_frame_reference`` (1 when the
+            reference picture is the video's first frame), each where it applies.
         files: paths that must exist under ``folder``.
         folder: where the weights lie.
         unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.

@@ -81,7 +81,7 @@ class AblationConfig:
         model: id in presets/models, whose configuration and VAE are used.
         transformer, vae_model: entries that replace those of the model's configuration.
         variants: of ``VARIANTS``. seeds: each variant is trained once with each.
-        data: the shots; their normal maps are always drawn.
+        data: the shots; their normal maps are always drawn, and no carried film.
         dit: the loop of every variant. dit_loss: what they minimise.
         vae: the loop of the two VAEs, or None to leave them out. vae_loss: what they minimise; its ``image_decoding``
             is what one of them goes without.
@@ -133,7 +133,8 @@ def read_ablation(path: Path) -> AblationConfig:
         "vae_loss": VAELossConfig,
     }
     given: dict[str, Any] = {name: read_section(kind, table.pop(name, {}), name, path) for name, kind in kinds.items()}
-    given["data"] = replace(given["data"], maps=True)
+    # What bodies teach is measured without the carried film, which would tell everything already.
+    given["data"] = replace(given["data"], maps=True, carried=False)
     check_shots(given["data"], "data", path)
     for section, network in (("transformer", "transformer"), ("vae_model", "vae")):
         if not isinstance(entries := table.get(section, {}), dict):
@@ -178,7 +179,7 @@ class Ablation:
     @property
     def transformer(self) -> dict[str, Any]:
         """Arguments of the ISA variant."""
-        return {**self.spec.components["transformer"], **self.config.transformer}
+        return {**self.spec.components["transformer"], "start": "noise", **self.config.transformer}
 
     def shards(self) -> list[Path]:
         """Files of the shots that are trained on."""

@@ -50,7 +50,7 @@ class Films:
     """Random clips out of shards (see ``data.py``), which stay in memory.
 
     Attributes:
-        video, background: of each shard, (n,S,H,W,3) uint8. Shards may differ in S, not in H and W.
+        video, background: of each shard, (n,S,H,W,3) uint8. Shards may differ in S, H and W.
         mask: of each shard, (n,S,H,W) bool, where the bodies are.
     """
 
@@ -72,6 +72,8 @@ class Films:
     def batch(self, count: int, frames: int, generator: torch.Generator, augmentation: Augmentation = PLAIN) -> Tensor:
         """Clips of films that are long enough, half of them mirrored and half played backwards.
 
+        Whole pictures are of one size; windows (see ``Augmentation.crop``) come from films of any.
+
         Args:
             count, frames: B and T.
             generator: on the CPU; decides everything.
@@ -85,6 +87,10 @@ class Films:
         shards = [i for i, video in enumerate(self.video) if video.shape[1] >= frames]
         if not shards:
             raise ValueError(f"the longest film has {self.longest} frames, fewer than a clip of {frames}")
+        sizes = {self.video[i].shape[2:4] for i in shards}
+        if len(sizes) > 1 and not augmentation.crop:
+            one = shards[int(float(torch.rand((), generator=generator)) * len(shards))]
+            shards = [i for i in shards if self.video[i].shape[2:4] == self.video[one].shape[2:4]]
         clips = []
         for _ in range(count):
             pick, item, kind, mirror, reverse = torch.rand(5, generator=generator).tolist()

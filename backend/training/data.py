@@ -3,6 +3,8 @@
 A shard is one .npz of ``SHARD`` samples with the same number of frames and characters; its seeds follow from its
 number, so that a missing shard can be made again at any time and a held-out set never meets the training set.
 
+A shard's shots have one size. With ``DataConfig.aspects`` shards take turns in shape, at equal area.
+
 Shape letters: n samples, C characters, T frames, N points, H W image.
 """
 
@@ -18,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..raster.carry import carry_shot
 from .errors import TrainingError
 from .stamp import read_stamp, write_stamp
-from .synth import make_sample
+from .synth import Sample, make_sample, to_shot
 
 SHARD = 64
 HELD_OUT = 1_000_000_000
@@ -44,6 +47,15 @@ FIELDS = (
 """Fields of a Sample that a shard keeps, stacked along a new first axis."""
 MAPS = ("normals", "canonical")
 """Fields that a shard keeps besides when it was made with ``DataConfig.maps``."""
+CARRIED = ("carried", "known")
+"""And with ``DataConfig.carried``, of ``carry_sample``."""
+
+ASPECTS = (1.0, 16 / 9, 9 / 16, 4 / 3)
+"""Width over height of the shards' shots, in turn."""
+_MULTIPLE = 16
+"""Pixels that sides of other shapes than squares are a multiple of."""
+_UNLIT = 5
+"""Every so-many-th seed is carried without its light, as a picture from elsewhere is."""
 
 GENERATOR = "generator.json"
 """Mark of a folder of shards: what drew them."""
@@ -64,6 +76,8 @@ class DataConfig:
 
     Attributes:
         frames, size, points: T, H = W, N of every sample.
+        aspects: give shards the shapes of ``ASPECTS`` in turn, with about size x size pixels each.
+        carried: also keep the carried film and how far it is known, for what starts from it.
         shards, pair_shards, trio_shards: number of shards with one, two and three characters.
         maps: keep normals and canonical coordinates of the drawn bodies too.
     """
@@ -75,6 +89,8 @@ class DataConfig:
     pair_shards: int = 4
     trio_shards: int = 0
     maps: bool = False
+    aspects: bool = False
+    carried: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("frames", 1), ("size", 16), ("points", 1), *((f"{kind}shards", 0) for kind in _CASTS)):
@@ -89,7 +105,7 @@ class DataConfig:
     @property
     def fields(self) -> tuple[str, ...]:
         """What each shard holds."""
-        return FIELDS + MAPS if self.maps else FIELDS
+        return FIELDS + (MAPS if self.maps else ()) + (CARRIED if self.carried else ())
 
     def cast(self, index: int) -> tuple[int, int]:
         """Number of characters of the ``index``-th shard, and its number among those with as many.
@@ -103,6 +119,14 @@ class DataConfig:
                 return characters, number
             number -= shards
         raise IndexError(f"shard {index} of {self.count}")
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Width and height of the ``index``-th shard's shots."""
+        aspect = ASPECTS[self.cast(index)[1] % len(ASPECTS)] if self.aspects else 1.0
+        if aspect == 1:
+            return self.size, self.size
+        width, height = (self.size * scale / _MULTIPLE for scale in (aspect**0.5, aspect**-0.5))
+        return max(round(width), 1) * _MULTIPLE, max(round(height), 1) * _MULTIPLE
 
 
 def shard_seeds(frames: int, characters: int, number: int) -> range:
@@ -122,13 +146,26 @@ def shard_seeds(frames: int, characters: int, number: int) -> range:
 def shard_path(folder: Path, config: DataConfig, index: int) -> Path:
     """File of a shard: first those with one character, then those with two, then those with three."""
     characters, number = config.cast(index)
-    maps = "_maps" if config.maps else ""
-    return folder / f"{_KINDS[characters - 1]}_{config.frames}f_{config.size}px_{config.points}p{maps}_{number:04d}.npz"
+    width, height = config.size_of(index)
+    size = f"{width}" if width == height else f"{width}x{height}"
+    kept = "".join(f"_{name}" for name in ("maps", "carried") if getattr(config, name))
+    return folder / f"{_KINDS[characters - 1]}_{config.frames}f_{size}px_{config.points}p{kept}_{number:04d}.npz"
 
 
 def shard_paths(folder: Path, config: DataConfig) -> list[Path]:
     """Files of all shards, in order."""
     return [shard_path(folder, config, i) for i in range(config.count)]
+
+
+def carry_sample(sample: Sample, device: str = "cpu") -> dict[str, np.ndarray]:
+    """The carried film of a sample, as the engine would draw it of its Shot.
+
+    Returns:
+        ``carried`` (T,H,W,3) uint8 and ``known`` (T,H,W) uint8, 255 times that of ``CarriedFilm``.
+    """
+    height, width = sample.video.shape[1:3]
+    film = carry_shot(to_shot(sample, light=sample.seed % _UNLIT > 0), width, height, device)
+    return {"carried": film.frames, "known": np.rint(255 * film.known).astype(np.uint8)}
 
 
 def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu") -> Path:
@@ -137,13 +174,15 @@ def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu"
     if path.exists():
         return path
     characters, number = config.cast(index)
-    samples = [
-        make_sample(seed, config.frames, config.size, config.points, characters, device, maps=config.maps)
-        for seed in shard_seeds(config.frames, characters, number)
-    ]
-    stacked = {name: np.stack([getattr(sample, name) for sample in samples]) for name in config.fields}
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in config.fields}
+    for seed in shard_seeds(config.frames, characters, number):
+        size = config.size_of(index)
+        sample = make_sample(seed, config.frames, size, config.points, characters, device, maps=config.maps)
+        carried = carry_sample(sample, device) if config.carried else {}
+        for name, values in kept.items():
+            values.append(carried[name] if name in carried else getattr(sample, name))
     partial = path.with_suffix(f".{os.getpid()}.partial.npz")
-    np.savez(partial, **stacked)  # type: ignore[arg-type]
+    np.savez(partial, **{name: np.stack(values) for name, values in kept.items()})  # type: ignore[arg-type]
     os.replace(partial, path)
     return path
 
@@ -160,13 +199,13 @@ def time_is_up(until: float | None) -> bool:
 
 @functools.cache
 def fingerprint() -> tuple[float, ...]:
-    """A few numbers of one fixed sample, drawn on the CPU, by which versions of the generator are told apart.
+    """A few numbers of one fixed sample and its carried film, by which versions of the generator are told apart.
 
-    Colours and points, not a digest: another processor may round a pixel differently.
+    Colours and points drawn on the CPU, not a digest: another processor may round a pixel differently.
     """
     sample = make_sample(_FINGERPRINT_SEED, frames=1, size=32, characters=2)
     numbers: list[float] = []
-    for images in (sample.video, sample.ref_image):
+    for images in (sample.video, sample.ref_image, carry_sample(sample)["carried"]):
         numbers += (images.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4)) / 255).ravel().tolist()
     for places in (sample.points[:, :, ::16], sample.viewmats, sample.poses):
         numbers += places.ravel().tolist()

@@ -66,14 +66,14 @@ def show_samples(latents: Latents, load_vae: Callable[[], AutoencoderKLISA]) -> 
             loaded.append(load_vae())
         vae = loaded[0]
         loop.model.eval()
-        shortest = min(length for _, length in latents.groups)
-        for characters, length in sorted(latents.groups):
-            if length != shortest:
-                continue
+        steps, guidance = (1, 1.0) if loop.model.config["start"] == "carried" else (_STEPS, _GUIDANCE)
+        shortest = min(kind.frames for kind in latents.groups)
+        shown = {kind.characters: kind for kind in sorted(latents.groups, reverse=True) if kind.frames == shortest}
+        for characters, kind in sorted(shown.items()):
             generator = step_generator(0, characters)
-            clean, _, inputs = latents.batch((characters, length), _CLIPS, generator, loop.device)
+            clean, _, inputs, *_ = latents.batch(kind, _CLIPS, generator, loop.device)
             noise = torch.randn(clean.shape, generator=generator).to(loop.device)
-            made = sample_latents(loop.model, inputs, noise, _STEPS, _GUIDANCE)
+            made = sample_latents(loop.model, inputs, noise, steps, guidance)
             films = [_decoded(vae, list(vae.denormalize(part).split(1))) for part in (clean, made)]
             loop.show(f"true above made, {characters} character(s)", _sheet(films))
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from ..models.isa.build import load_image_encoder, load_transformer, load_vae, new_transformer, new_vae
 from ..models.isa.vae import AutoencoderKLISA
@@ -164,7 +165,7 @@ def _published(load: Callable[[ModelSpec], nn.Module], run: Run, model: nn.Modul
     try:
         found = load(spec)
         model.load_state_dict(found.state_dict())
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise TrainingError(
             f"[start] {name} = true: {spec.folder} holds no weights that fit this run ({reason[:300]}); leave it out"
@@ -247,13 +248,20 @@ def _dit_worker(run: Run) -> bool:
     model = new_transformer(run.spec)
     loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
     if not loop.resume() and config.start.dit:
-        _published(load_transformer, run, model, "dit")
+        _published(lambda spec: load_transformer(spec, like=model), run, model, "dit")
         loop.ema.reset(model)
     dtype = torch.bfloat16 if loop.bf16 else torch.float32
     latents = Latents(run.latents())
-    loss = DiTLoss(latents, config.dit_loss, config.dit.batch, loop.device, dtype)
+    decode = _decoder(run, loop.device) if config.dit_loss.pixel else None
+    loss = DiTLoss(latents, config.dit_loss, config.dit.batch, loop.device, dtype, decode)
     show = show_samples(latents, lambda: trained_vae(run, loop.device)) if accelerator.log_with else None
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log", show)
+
+
+def _decoder(run: Run, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The run's finished VAE as a function of normalised latents that gradients go through."""
+    vae = trained_vae(run, device).requires_grad_(False)
+    return lambda latents: vae.decode(vae.denormalize(latents), return_dict=False)[0]
 
 
 def train_vae(run: Run) -> bool:
@@ -306,7 +314,8 @@ def _encode(run: Run) -> None:
         image_encoder = load_image_encoder(run.spec, width, torch.bfloat16 if bf16 else torch.float32)
         image_encoder.to(run.device)
     shards = run.shards() + run.long_shards()
-    encode_data(vae, shards, run.folder / "latents", bf16, image_encoder, until=run.until)
+    pixels = run.config.dit_loss.pixel > 0
+    encode_data(vae, shards, run.folder / "latents", bf16, image_encoder, until=run.until, pixels=pixels)
 
 
 def train_dit(run: Run) -> bool:

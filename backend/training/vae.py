@@ -364,8 +364,8 @@ def latent_statistics(model: AutoencoderKLISA, films: Films, clips: int = 48, ba
     latents = []
     for _ in range(clips // batch):
         x = films.batch(batch, films.video[0].shape[1], generator).to(device)
-        latents.append(model.encode(x, return_dict=False)[0].mean.float().cpu())
-    stacked = torch.cat(latents).transpose(0, 1).flatten(1)
+        latents.append(model.encode(x, return_dict=False)[0].mean.float().cpu().transpose(0, 1).flatten(1))
+    stacked = torch.cat(latents, dim=1)
     return {
         "latents_mean": [round(float(v), 5) for v in stacked.mean(dim=1)],
         "latents_std": [round(float(stacked.std(dim=1).square().mean().sqrt()), 5)],

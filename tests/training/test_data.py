@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.training import data as data_module
 from maquette.backend.training.data import (
+    CARRIED,
     FIELDS,
     HELD_OUT,
     MAPS,
@@ -21,7 +23,7 @@ from maquette.backend.training.data import (
     shard_paths,
     shard_seeds,
 )
-from maquette.backend.training.synth import make_sample
+from maquette.backend.training.synth import make_sample, to_shot
 
 shard = st.tuples(st.integers(1, 199), st.integers(1, 3), st.integers(0, 26040))
 
@@ -45,9 +47,34 @@ def test_shards_whose_seeds_would_meet_others_are_refused(frames, number):
         shard_seeds(frames, 3, number)
 
 
-@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.booleans())
-def test_every_shard_has_a_file_of_its_own(one, two, three, maps):
-    config = DataConfig(shards=one, pair_shards=two, trio_shards=three, maps=maps)
+def test_shards_take_turns_in_shape_at_equal_area():
+    config = DataConfig(size=256, shards=5, pair_shards=2, aspects=True)
+    sizes = [config.size_of(i) for i in range(7)]
+    assert sizes == [(256, 256), (336, 192), (192, 336), (288, 224), (256, 256), (256, 256), (336, 192)]
+    assert all(abs(w * h / 256**2 - 1) < 0.05 for w, h in sizes)
+    assert {DataConfig(size=72, shards=5).size_of(i) for i in range(5)} == {(72, 72)}
+
+
+def test_a_shard_holds_the_carried_film(tmp_path, monkeypatch):
+    """As the engine draws it of the shot, in the shard's own shape; every fifth seed without its light."""
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    config = DataConfig(frames=1, size=32, points=16, shards=2, pair_shards=0, aspects=True)
+    path = make_shard(tmp_path, config, 1)
+    assert "48x32" in path.name
+    with np.load(path) as kept:
+        assert set(kept.files) == {*FIELDS, *CARRIED}
+        assert kept["carried"].shape == kept["video"].shape == (2, 1, 32, 48, 3)
+        assert kept["known"].shape == (2, 1, 32, 48) and kept["known"].dtype == np.uint8
+        for i, seed in enumerate(shard_seeds(1, 1, 1)):
+            shot = to_shot(make_sample(seed, 1, (48, 32), 16, 1), light=seed % 5 > 0)
+            film = carry_shot(shot, 48, 32)
+            np.testing.assert_array_equal(kept["carried"][i], film.frames)
+            assert np.abs(kept["known"][i] / 255 - film.known).max() < 0.003
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.booleans(), st.booleans())
+def test_every_shard_has_a_file_of_its_own(one, two, three, maps, aspects):
+    config = DataConfig(shards=one, pair_shards=two, trio_shards=three, maps=maps, aspects=aspects)
     paths = shard_paths(Path("x"), config)
     assert len(set(paths)) == config.count == one + two + three
     kinds = [path.name.split("_")[0] for path in paths]
@@ -58,7 +85,7 @@ def test_every_shard_has_a_file_of_its_own(one, two, three, maps):
 
 def test_a_shard_holds_its_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(data_module, "SHARD", 2)
-    config = DataConfig(frames=2, size=32, points=16, shards=1, pair_shards=1, trio_shards=1, maps=True)
+    config = DataConfig(frames=2, size=32, points=16, shards=1, pair_shards=1, trio_shards=1, maps=True, carried=False)
     paths = make_data(tmp_path, config, workers=1)
     assert sorted(paths) == sorted(tmp_path.glob("*.npz")) and len(paths) == 3
     for characters, path in enumerate(paths, start=1):

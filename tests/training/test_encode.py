@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.isa.build import load_image_encoder, new_scheduler, new_transformer, new_vae
 from maquette.backend.models.isa.engine import ISAEngine
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.registry import ModelSpec, model_spec
-from maquette.backend.training.data import FIELDS, MAPS
-from maquette.backend.training.encode import encode_data, encode_films, encode_shard, encode_shots, unpack
+from maquette.backend.training.data import FIELDS, MAPS, carry_sample
+from maquette.backend.training.encode import (
+    encode_data,
+    encode_films,
+    encode_shard,
+    encode_shots,
+    spread_cover,
+    unpack,
+)
 from maquette.backend.training.synth import Sample, make_sample, to_shot
 
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 
 
-def stacked(*samples: Sample, names: tuple[str, ...] = FIELDS) -> dict[str, np.ndarray]:
-    return {name: np.stack([getattr(sample, name) for sample in samples]) for name in names}
+def stacked(*samples: Sample, names: tuple[str, ...] = FIELDS, carried: bool = False) -> dict[str, np.ndarray]:
+    found = {name: np.stack([getattr(sample, name) for sample in samples]) for name in names}
+    films = [carry_sample(sample) for sample in samples] if carried else []
+    return found | ({name: np.stack([film[name] for film in films]) for name in films[0]} if films else {})
 
 
 def saved_shard(path: Path, *samples: Sample) -> Path:
-    np.savez(path, **stacked(*samples))  # type: ignore[arg-type]
+    np.savez(path, **stacked(*samples, carried=True))  # type: ignore[arg-type]
     return path
 
 
 @pytest.fixture
 def clip_spec(tmp_path: Path) -> ModelSpec:
     """The embedded model's description with a tiny CLIP beside its weights."""
-    from dataclasses import replace
-
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     torch.manual_seed(0)
@@ -54,7 +62,7 @@ def clip_spec(tmp_path: Path) -> ModelSpec:
 def test_training_sees_what_the_engine_sees(tmp_path: Path, clip_spec: ModelSpec, with_clip: bool) -> None:
     torch.manual_seed(0)
     vae = new_vae(clip_spec).eval()
-    sample = make_sample(11, frames=5, size=128, n_points=128, characters=2)
+    sample = make_sample(11, frames=5, size=(112, 64), n_points=512, characters=2)
     clip = load_image_encoder(clip_spec, 24) if with_clip else None
     trained = encode_shard(vae, saved_shard(tmp_path / "one.npz", sample), bf16=False, image_encoder=clip)
 
@@ -64,10 +72,11 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path, clip_spec: ModelSpec
     transformer = new_transformer(clip_spec, **TINY, image_embed_dim=24 if with_clip else None)
     engine._pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(clip_spec))
     shot = to_shot(sample)
+    shot = replace(shot, settings=replace(shot.settings, height=64))
     with torch.no_grad():
         plan = engine.plan(shot)
-        assert plan.model_size == (128, 128)
-        used = engine.encode(shot, plan, lambda step, steps: None)
+        assert plan.model_size == (112, 64) == (plan.width, plan.height)
+        used = engine.encode(shot, plan, engine.carry(shot, plan), lambda step, steps: None)
     assert (used.image_embeds is not None) == with_clip
     for field in fields(ISAInputs):
         value = getattr(used, field.name)
@@ -117,6 +126,36 @@ def test_normal_maps_are_encoded_like_films() -> None:
     assert "control_latents" not in encode_shots(vae, shots, bf16=False)
     with pytest.raises(ValueError, match="maps = true"):
         encode_shots(vae, stacked(sample), bf16=False, control=True)
+
+
+def test_decoding_the_target_latents_difference_gives_the_true_film() -> None:
+    """What is kept for a loss on pixels: carried + target - D(E(carried)) is the true film."""
+    torch.manual_seed(0)
+    vae = new_vae(model_spec("isa-nano")).eval()
+    sample = make_sample(14, frames=5, size=(64, 48), n_points=16, characters=1)
+    packed = encode_shots(vae, stacked(sample, carried=True), bf16=False, pixels=True)
+    clean, cover, inputs = unpack(packed)
+    assert clean.shape == inputs.carried_latents.shape and bool(inputs.carried_present.all())
+    carried = frames_to_tensor(carry_sample(sample)["carried"])
+    with torch.no_grad():
+        decoded = vae.decode(vae.denormalize(inputs.carried_latents)).sample[0]
+    film = tensor_to_frames(carried + packed["target"][0].float() - decoded)
+    assert np.abs(film.astype(int) - sample.video).max() <= 1
+    gap = (frames_to_tensor(sample.video) - carried).square().mean(dim=0)
+    assert float(packed["gap"][0, 0]) == pytest.approx(float(gap.mean()), rel=1e-3)
+    weighted = (gap * spread_cover(cover, (1, *gap.shape))[0]).mean()
+    assert float(packed["gap"][0, 1]) == pytest.approx(float(weighted), rel=2e-2)
+    with pytest.raises(ValueError, match="carried = true"):
+        encode_shots(vae, stacked(sample), bf16=False, pixels=True)
+    assert not bool(unpack(encode_shots(vae, stacked(sample), bf16=False))[2].carried_present.any())
+
+
+def test_cover_is_spread_over_the_frames_of_its_latent() -> None:
+    cover = torch.rand(1, 3, 2, 3)
+    spread = spread_cover(cover, (1, 9, 16, 24))
+    assert torch.equal(spread[0, 0, ::8, ::8], cover[0, 0])
+    for frame in range(1, 9):
+        assert torch.equal(spread[0, frame, 7::8, 7::8], cover[0, 1 + (frame - 1) // 4])
 
 
 def test_what_is_encoded_is_not_encoded_again(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from maquette.backend.training.config import StartConfig
 from maquette.backend.training.data import HELD_OUT, DataConfig, make_shard, shard_seeds
 from maquette.backend.training.dit import (
     DiTLossConfig,
+    Kind,
     Latents,
     sample_latents,
 )
@@ -74,8 +75,8 @@ def test_whole_chain(toy: Run, tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 32e6
     model = ISATransformer3DModel.from_pretrained(folder / "transformer", local_files_only=True)
     latents = Latents(toy.latents())
-    assert sorted(latents.groups) == [(1, 2), (1, 3), (2, 2)]
-    clean, _, inputs = latents.batch((2, 2), 2, step_generator(0, 0), torch.device("cpu"))
+    assert sorted(latents.groups) == [(1, 2, 8, 8), (1, 3, 8, 8), (2, 2, 8, 8)]
+    clean, _, inputs, *_ = latents.batch(Kind(2, 2, 8, 8), 2, step_generator(0, 0), torch.device("cpu"))
     noise = torch.randn(clean.shape, generator=step_generator(0, 1))
     made = sample_latents(model.float().eval(), inputs, noise, steps=2, guidance=1.5)
     assert made.shape == clean.shape

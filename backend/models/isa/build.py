@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file
 
 from ..engine import EngineError
 from ..registry import ModelSpec
-from .transformer import ISATransformer3DModel
+from .transformer import ISATransformer3DModel, widened
 from .vae import AutoencoderKLISA
 
 
@@ -33,9 +34,21 @@ def load_vae(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Autoencoder
     return AutoencoderKLISA.from_pretrained(spec.folder / "vae", torch_dtype=dtype, local_files_only=True).eval()
 
 
-def load_transformer(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> ISATransformer3DModel:
-    """The model's transformer with its saved weights."""
+def load_transformer(
+    spec: ModelSpec, dtype: torch.dtype = torch.float32, like: ISATransformer3DModel | None = None
+) -> ISATransformer3DModel:
+    """The model's transformer with its saved weights.
+
+    Args:
+        like: give these weights as far as they fit this network, see ``transformer.widened``.
+    """
     folder = spec.folder / "transformer"
+    if like is not None:
+        network = ISATransformer3DModel(**{k: v for k, v in like.config.items() if not k.startswith("_")})
+        weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+        network.load_state_dict(widened(weights, network))
+        torch.nn.Module.to(network, dtype)
+        return network.eval()
     return ISATransformer3DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).eval()
 
 

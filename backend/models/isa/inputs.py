@@ -98,6 +98,12 @@ class ISAInputs:
             carried_present=keep(carried, self.carried_present),
         )
 
+    def base(self) -> Tensor:
+        """What a residual prediction counts from (B,16,L,h,w) float32, see ``ISAConditions.carried``."""
+        background = self.background_latents * self.background_present[:, None, None, None, None]
+        present = self.carried_present[:, None, None, None, None]
+        return torch.where(present, self.carried_latents.float(), background.float())
+
     @staticmethod
     def cat(parts: Sequence[ISAInputs]) -> ISAInputs:
         """Concatenate along the batch."""

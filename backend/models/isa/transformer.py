@@ -210,14 +210,12 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         encoding = F.pad(self._encoding(xyz_BLCN3).flatten(2, 3), (0, 0, 0, 1))
         return tokens, encoding, F.pad(mask_BLCN.flatten(2, 3), (0, 1), value=True)
 
-    def _condition_latents(self, inputs: ISAInputs) -> tuple[Tensor, Tensor]:
-        """Reference, background, carried and known channels (B,49,L,h,w), and the carried latents in float32."""
+    def _condition_latents(self, inputs: ISAInputs, carried: Tensor) -> Tensor:
+        """Reference, background, carried and known channels (B,49,L,h,w)."""
         background = inputs.background_latents * inputs.background_present[:, None, None, None, None]
-        present = inputs.carried_present[:, None, None, None, None]
-        carried = torch.where(present, inputs.carried_latents.float(), background.float())
-        known = inputs.known[:, None] * present
+        known = inputs.known[:, None] * inputs.carried_present[:, None, None, None, None]
         channels = (self._reference_latents(inputs), background, carried, known)
-        return torch.cat([part.to(self._dtype()) for part in channels], dim=1), carried
+        return torch.cat([part.to(self._dtype()) for part in channels], dim=1)
 
     def _reference_latents(self, inputs: ISAInputs) -> Tensor:
         """Reference channels (B,16,L,h,w).
@@ -274,12 +272,12 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         camera_BLPD = self._camera_tokens(inputs)
         reference_BRD, reference_mask = self._reference_tokens(inputs)
         b, frames = camera_BLPD.shape[:2]
-        latents, carried = self._condition_latents(inputs)
+        carried = inputs.base()
         blocks = self._isa_blocks()
         camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in blocks]
         reference = [block.reference_attention.keys_values(reference_BRD) for block in blocks]
         return {
-            "latents": latents,
+            "latents": self._condition_latents(inputs, carried),
             "carried": carried,
             "camera_keys": tuple(k.unflatten(0, (b, frames)) for k, _ in camera),
             "camera_values": tuple(v.unflatten(0, (b, frames)) for _, v in camera),
@@ -382,13 +380,19 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
 def widened(weights: Mapping[str, Tensor], model: ISATransformer3DModel) -> dict[str, Tensor]:
     """Weights of a transformer that knew no carried film, for ``model`` of the same configuration but that.
 
+    It may also have had video tokens of one latent pixel where ``model`` has larger ones; these see the mean of theirs.
     What it gives is nothing, so that it begins as the carried film itself, and what it sees of the carried film it has
-    to learn. Weights that are wide enough already come back as they are.
+    to learn. Weights that fit as they are come back so.
     """
     found = dict(weights)
+    channels = model.config["latent_channels"]
+    area, area_before = (len(bias) // channels for bias in (model.patch_out.bias, found["patch_out.bias"]))
+    if area_before == 1 < area:
+        found["patch_in.weight"] = found["patch_in.weight"].repeat_interleave(area, dim=1) / area
     missing = model.patch_in.in_features - found["patch_in.weight"].shape[1]
     if missing > 0:
         found["patch_in.weight"] = F.pad(found["patch_in.weight"], (0, missing))
+    if missing > 0 or area != area_before:
         for name in ("patch_out.weight", "patch_out.bias"):
-            found[name] = torch.zeros_like(found[name])
+            found[name] = torch.zeros_like(model.state_dict()[name])
     return found
