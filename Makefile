@@ -19,7 +19,7 @@ setup:
 	@tools/setup.sh
 
 demo: setup
-	@$(BLENDER) demo/demo.py $(if $(MOTION),--motion "$(MOTION)")
+	@$(BLENDER) demo/run.py $(if $(MOTION),--motion "$(MOTION)")
 
 test: setup lint
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-backend test-blender-all
@@ -47,6 +47,7 @@ bench: setup
 	$(BLENDER) bench/key_import.py
 	$(BLENDER) bench/capture.py
 	$(BACKEND) bench/nano_generation.py
+	$(BACKEND) bench/busy.py
 	$(BACKEND) bench/vae_losses.py
 
 models-table: setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -70,6 +71,8 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
     # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    # Of a crash the log tells where it was.
+    faulthandler.enable()
     share_cores()
     _prefer_to_be_killed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -202,7 +205,8 @@ class _Worker:
     def _load(self, model: str) -> Any:
         if self._engine is None or self._model != model:
             self._send_progress("loading", 0, 0)
-            self._unload()
+            if self._engine is not None:
+                self._unload()
             self._engine = self._source.load(model, self._device)
             self._model = model
         return self._engine
