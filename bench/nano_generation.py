@@ -1,18 +1,19 @@
-"""Nano generation, and frames batched against a loop over frames, in the same run.
+"""The embedded model and the carried film alone, at both default shapes, against a convolution timed in the same run.
 
     .venv/bin/python bench/nano_generation.py [--frames 17] [--repeats 3] [--json OUT]
 
-Generates 17 frames of 128x128 through the engine: reference and background encoded, default steps, guidance, frames
-decoded. The weights are the shipped ones, or new ones of the same size where there are none (the time is the same).
+Makes 17 frames of 448x256 and of 256x256 through the engine, after loading, and draws their carried film alone (the
+quality level Draft). The shot is a synthetic one with its meshes, light, reference and background film. Each time
+stands beside its ratio to ``reference_seconds``: one pass of a fixed convolution over 16 pictures, which says how fast
+this machine is at the moment. The weights are the shipped ones, or new ones of the same size (the time is the same).
 
-``ratio`` compares one evaluation of the transformer with the same evaluation where every per-frame attention
+``frame_by_frame`` compares one evaluation of the transformer with the same evaluation where every per-frame attention
 (spatial, interspatial, camera, reference) runs frame by frame, as a per-frame method must. Best of the repeats.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import tempfile
 import time
@@ -20,39 +21,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from maquette.backend.models.isa.build import new_transformer, new_vae
 from maquette.backend.models.isa.engine import ISAEngine
 from maquette.backend.models.isa.layers import CrossAttention, InterspatialAttention, SelfAttention
 from maquette.backend.models.registry import model_spec, status
-from maquette.backend.shot import Background, Character, Clip, Media, Reference, Settings, Shot
-from maquette.backend.shot.cameras import look_at
-from PIL import Image
-from tqdm import tqdm
+from maquette.backend.raster.carry import carry_shot
+from maquette.backend.shot import Shot
+from maquette.backend.training.data import HELD_OUT
+from maquette.backend.training.synth import make_sample, to_shot
+
+SIZES = ((448, 256), (256, 256))
 
 
-def example_shot(frames: int, size: int, points: int) -> Shot:
-    """One cloud of points with a reference and a background, before an orbiting camera."""
-    rng = np.random.default_rng(0)
-    stream = io.BytesIO()
-    Image.fromarray(rng.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(stream, "PNG")
-    picture = Media(stream.getvalue(), "image/png")
-    angles = np.linspace(0, 0.8, frames)
-    target = np.array([0.0, 0.0, 1.0])
-    viewmats = np.stack([look_at(np.array([4 * np.sin(a), -4 * np.cos(a), 1.2]), target) for a in angles])
-    K = np.array([[size, 0, size / 2], [0, size, size / 2], [0, 0, 1.0]])
-    rest = rng.uniform(-0.5, 0.5, (points, 3)).astype(np.float32)
-    cloud = np.repeat((rest + np.float32(target))[None], frames, 0)
-    character = Character(
-        name="points",
-        points=cloud,
-        rest_points=rest,
-        visibility=np.ones((frames, points), bool),
-        reference=Reference(picture, cloud[0], viewmats[0].astype(np.float32), K.astype(np.float32)),
-    )
-    clip = Clip(12.0, size, size, viewmats.astype(np.float32), np.repeat(K[None], frames, 0).astype(np.float32))
-    return Shot(clip, (character,), Background("still", (picture,)), settings=Settings(model="isa-nano"))
+def example_shot(frames: int, size: int | tuple[int, int], points: int) -> Shot:
+    """A synthetic shot of one character with all that Blender would have exported."""
+    return to_shot(make_sample(HELD_OUT, frames, size, points, characters=1))
 
 
 def best(function: Callable[[], object], repeats: int) -> float:
@@ -102,9 +87,15 @@ class FrameByFrame:
         return run
 
 
+def convolution(repeats: int) -> float:
+    """Seconds of the fixed convolution."""
+    x, weight = torch.rand(16, 64, 128, 128), torch.rand(64, 64, 3, 3)
+    return best(lambda: F.conv2d(x, weight, padding=1), repeats)
+
+
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="time of nano generation, batched and frame by frame")
+    parser = argparse.ArgumentParser(description="time of nano generation and of the carried film alone")
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -119,44 +110,10 @@ def main() -> int:
             new_transformer(spec).save_pretrained(spec.folder / "transformer")
         engine = ISAEngine(spec)
         load = time.perf_counter()
-        pipeline = engine.load()
+        engine.load()
         load = time.perf_counter() - load
-    size = spec.defaults.width
-    shot = example_shot(arguments.frames, size, spec.limits["points"])
-    rounds = arguments.repeats + 1
-    with tqdm(total=rounds, desc="generating") as bar:
-
-        def generate() -> None:
-            engine.generate(shot, lambda _: None, lambda: False)
-            bar.update()
-
-        seconds = best(generate, arguments.repeats)
-
-    plan = engine.plan(shot)
-    with torch.no_grad():
-        inputs = engine.encode(shot, plan, lambda *_: None).to(engine.device)
-        conditions = pipeline.transformer.prepare_conditions(inputs)
-        x = torch.randn(inputs.background_latents.shape, device=engine.device)
-        timestep = torch.tensor([500.0], device=engine.device)
-
-        def evaluate() -> torch.Tensor:
-            return pipeline.transformer(x, timestep, conditions).sample
-
-        # In turn, so that whatever else the machine does falls on both.
-        batched = looped = float("inf")
-        for _ in range(5 * arguments.repeats):
-            batched = min(batched, best(evaluate, 1))
-            with FrameByFrame(x.shape[2], x.shape[2]):
-                looped = min(looped, best(evaluate, 1))
-        whole = evaluate()
-        with FrameByFrame(x.shape[2], x.shape[2]):
-            parted = evaluate()
-    tolerance = 0.05 * float(whole.float().abs().max() + 1e-6)
-    if not torch.allclose(whole.float(), parted.float(), atol=tolerance):
-        raise SystemExit("frame by frame gives another result; the comparison is void")
     figures = {
         "frames": arguments.frames,
-        "size": size,
         "steps": spec.defaults.steps,
         "guidance": spec.defaults.guidance,
         "device": str(engine.device),
@@ -164,15 +121,55 @@ def main() -> int:
         "threads": torch.get_num_threads(),
         "trained_weights": trained,
         "load_seconds": round(load, 2),
-        "generation_seconds": round(seconds, 2),
-        "step_ms": round(1000 * batched, 1),
-        "step_frame_by_frame_ms": round(1000 * looped, 1),
-        "ratio": round(looped / batched, 2),
     }
+    references = []
+    for width, height in SIZES:
+        shot = example_shot(arguments.frames, (width, height), spec.limits["points"])
+        reference = convolution(5 * arguments.repeats)
+        nano = best(lambda shot=shot: engine.generate(shot, lambda _: None, lambda: False), arguments.repeats)
+        draft = best(lambda shot=shot, w=width, h=height: carry_shot(shot, w, h, engine.device), arguments.repeats)
+        reference = min(reference, convolution(5 * arguments.repeats))
+        references.append(reference)
+        for name, seconds in (("nano", nano), ("draft", draft)):
+            figures[f"{name}_{width}x{height}_seconds"] = round(seconds, 2)
+            figures[f"{name}_{width}x{height}_ratio"] = round(seconds / reference, 1)
+    figures["reference_seconds"] = round(min(references), 4)
+    figures["frame_by_frame"] = frame_by_frame(engine, shot, arguments.repeats)
     print(json.dumps(figures, indent=2))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return 0
+
+
+def frame_by_frame(engine: ISAEngine, shot: Shot, repeats: int) -> dict[str, float]:
+    """Milliseconds of an evaluation of the transformer with frames batched and frame by frame, and their ratio."""
+    plan, transformer = engine.plan(shot), engine.load().transformer
+    with torch.no_grad():
+        inputs = engine.encode(shot, plan, engine.carry(shot, plan), lambda *_: None).to(engine.device)
+        conditions = transformer.prepare_conditions(inputs)
+        timestep = torch.tensor([1000.0], device=engine.device)
+
+        def evaluate() -> torch.Tensor:
+            return transformer(conditions.carried, timestep, conditions).sample
+
+        # In turn, so that whatever else the machine does falls on both.
+        batched = looped = float("inf")
+        frames = conditions.carried.shape[2]
+        for _ in range(5 * repeats):
+            batched = min(batched, best(evaluate, 1))
+            with FrameByFrame(frames, frames):
+                looped = min(looped, best(evaluate, 1))
+        whole = evaluate()
+        with FrameByFrame(frames, frames):
+            parted = evaluate()
+    tolerance = 0.05 * float(whole.float().abs().max() + 1e-6)
+    if not torch.allclose(whole.float(), parted.float(), atol=tolerance):
+        raise SystemExit("frame by frame gives another result; the comparison is void")
+    return {
+        "batched_ms": round(1000 * batched, 1),
+        "looped_ms": round(1000 * looped, 1),
+        "ratio": round(looped / batched, 2),
+    }
 
 
 if __name__ == "__main__":
