@@ -13,8 +13,8 @@ def share_cores(environment: MutableMapping[str, str] = os.environ, quota: Path 
     """Let torch's threads sleep while they wait for one another, and be no more than a container may run at once.
 
     By default OpenMP's threads spin while they wait. Where another program keeps a core busy they then use up the time
-    that the thread they wait for needs, and everything takes many times as long; on idle cores sleeping costs nothing
-    that could be measured. What the user has set stays. Call before torch is imported; processes that are started
+    that the thread they wait for needs, and everything takes several times as long. On idle cores spinning gains about
+    a tenth (``bench/busy.py``). What the user has set stays. Call before torch is imported; processes that are started
     later inherit it.
 
     Args:
