@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -174,7 +175,8 @@ def capture_steps(
         bodies = [obj for p in take.performers for obj in (p.object, *sorted(p.worn, key=lambda o: o.name_full))]
         surroundings = None
         if renders:
-            surroundings = [o for o in seen if o not in bodies]
+            hidden = set(bodies)
+            surroundings = [o for o in seen if o not in hidden]
             _check_background(surroundings, len(frames), notes)
             for made in backgrounds.scene_background(keeper, surroundings, frames, engine, Path(folder)):
                 if made is not None:
@@ -198,7 +200,10 @@ def capture_steps(
             viewmats=np.stack([view.viewmat for view in take.views]).astype(np.float32),
             Ks=np.stack([view.K for view in take.views]).astype(np.float32),
         ),
-        characters=tuple(_character(p, looks, notes) for p, looks in zip(take.performers, take.looks, strict=True)),
+        characters=tuple(
+            _character(performer, looks, any(mesh.character == index for mesh in take.meshes), notes)
+            for index, (performer, looks) in enumerate(zip(take.performers, take.looks, strict=True))
+        ),
         background=behind,
         prompt=options.prompt,
         settings=Settings(
@@ -251,14 +256,17 @@ def _check_background(objects: list[bpy.types.Object], frames: int, notes: list[
         notes.append(f"{frames} frames of background were rendered; a shorter range is captured faster")
 
 
-def _character(performer: Performer, looks: list[Reference], notes: list[str]) -> Character:
+def _character(performer: Performer, looks: list[Reference], meshed: bool, notes: list[str]) -> Character:
+    body = performer.body_pose(notes)
+    if body is None and not meshed:
+        looks = [replace(look, vertices=None) for look in looks]  # Nobody could tell whose vertices they are.
     return Character(
         name=performer.object.name,
         points=np.stack(performer.points_T),
         rest_points=performer.rest_points.astype(np.float32),
         visibility=np.stack(performer.visibility_T),
         joints=np.stack(performer.joints_T) if performer.joints_T else None,
-        body=performer.body_pose(notes),
+        body=body,
         reference=looks[0] if looks else None,
         keypoints=as_keypoints(performer.keypoints_T, performer.states_T) if performer.keypoints_T else None,
         further_references=tuple(looks[1:]),

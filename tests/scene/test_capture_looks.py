@@ -112,6 +112,9 @@ def test_a_body_that_is_too_heavy_is_still_known_by_its_parameters(addon, captur
     character = shot.characters[0]
     assert shot.meshes == () and character.body is not None
     np.testing.assert_allclose(character.reference.vertices, world(body), atol=1e-5)
+    body.parent.pose.bones["spine2"].scale.y = 1.5  # As no body parameters can say.
+    character = capture().characters[0]
+    assert character.body is None and character.reference.vertices is None
 
 
 def test_several_references_each_at_its_own_frame(dancer, capture, error, tmp_path):
