@@ -26,6 +26,7 @@ from maquette.backend.models.threads import share_cores
 from tqdm import tqdm
 
 FRAMES, SIZE, STEPS = 5, 128, 4
+CORES = os.cpu_count() or 1
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
@@ -74,8 +75,8 @@ def reference() -> float:
     """Seconds of one fixed piece of work on every core at once."""
     data = bytes(64 << 20)
     start = time.perf_counter()
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda _: hashlib.sha256(data).digest(), range(4 * len(os.sched_getaffinity(0)))))
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(lambda _: hashlib.sha256(data).digest(), range(4 * CORES)))
     return time.perf_counter() - start
 
 
@@ -124,7 +125,7 @@ def main() -> int:
         "frames": FRAMES,
         "size": SIZE,
         "steps": STEPS,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": CORES,
         "seconds": {name: {n: round(s, 2) for n, s in of.items()} for name, of in seconds.items()},
         "ratio_to_idle": {name: {n: round(s / of[first], 2) for n, s in of.items()} for name, of in seconds.items()},
         "spinning_to_sleeping": {n: round(seconds["spinning"][n] / seconds["sleeping"][n], 2) for n in arguments.busy},

@@ -71,8 +71,9 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
     # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    # Of a crash the log tells where it was.
-    faulthandler.enable()
+    if sys.stderr is not None:
+        # Of a crash the log tells where it was.
+        faulthandler.enable()
     share_cores()
     _prefer_to_be_killed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
