@@ -49,9 +49,15 @@ def sheet(samples: Sequence[Sample], films: Mapping[str, Mapping[int, np.ndarray
     shown = sorted(set.intersection(*(set(each) for each in films.values())))
     blocks = [_block(samples[index], {name: each[index] for name, each in films.items()}) for index in shown]
     width = max(block.shape[1] for block in blocks)
-    return np.concatenate(
-        [np.pad(block, ((0, 0), (0, width - block.shape[1]), (0, 0)), constant_values=255) for block in blocks]
-    )
+    return np.concatenate([_grown(block, block.shape[0], width) for block in blocks])
+
+
+def _grown(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture on more paper, whose colour is that of its corner, below and to the right."""
+    paper = np.empty((height, width, 3), np.uint8)
+    paper[:] = picture[0, 0]
+    paper[: picture.shape[0], : picture.shape[1]] = picture
+    return paper
 
 
 def _block(sample: Sample, films: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -59,12 +65,10 @@ def _block(sample: Sample, films: Mapping[str, np.ndarray]) -> np.ndarray:
     frames = next(iter(films.values()))
     tile = _TILE * frames.shape[2] / frames.shape[1]
     columns = max(1, int(_SHEET_WIDTH / tile) - 1)
-    blank = np.full((1, *frames.shape[1:]), 255, np.uint8)
-    looks = list(sample.ref_image[: len(films)])
-    rows = [("reference" if i == 0 else "", look[None]) for i, look in enumerate(looks)]
-    rows += [("", blank)] * (len(films) - len(looks))
-    beside = contact_sheet(rows, 1, _TILE, tile / _TILE), contact_sheet(list(films.items()), columns, _TILE)
-    return np.concatenate(beside, axis=1)
+    looks = [("reference" if i == 0 else "", look[None]) for i, look in enumerate(sample.ref_image[: len(films)])]
+    rows = contact_sheet(list(films.items()), columns, _TILE)
+    beside = contact_sheet(looks, 1, _TILE, tile / _TILE)
+    return np.concatenate([_grown(beside, rows.shape[0], beside.shape[1]), rows], axis=1)
 
 
 def write_sheet(picture: np.ndarray, path: Path) -> None:
