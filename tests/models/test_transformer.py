@@ -273,6 +273,19 @@ def test_weights_that_knew_no_carried_film_are_widened(transformer):
     assert all(torch.equal(kept[name], value) for name, value in new.items())
 
 
+@torch.no_grad()
+def test_larger_video_tokens_see_the_mean_of_the_smaller_ones():
+    torch.manual_seed(0)
+    fine, coarse = (ISATransformer3DModel(**{**TINY_TRANSFORMER, "patch_size": size}) for size in (1, 2))
+    old = fine.state_dict()
+    coarse.load_state_dict(widened({**old, "patch_in.weight": old["patch_in.weight"][:, :48]}, coarse))
+    assert run(coarse, random_inputs()).abs().max() == 0
+    x = torch.randn(1, 65, 2, 4, 4)
+    x[:, 48:] = 0
+    mean = fine.patch_in(fine._patches(x)).unflatten(2, (2, 2, 2, 2)).mean(dim=(3, 5)).flatten(2, 3)
+    torch.testing.assert_close(coarse.patch_in(coarse._patches(x)), mean)
+
+
 def test_gradient_checkpointing_changes_nothing(transformer):
     inputs, x = random_inputs(), noise()
     gradients = []
