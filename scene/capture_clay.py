@@ -69,6 +69,8 @@ class ClayBodies:
         except RuntimeError:  # Nothing to see, such as an empty text.
             return
         made.made(mesh)
+        if not mesh.polygons:
+            return
         mesh.materials.clear()
         mesh.materials.append(self._material)
         # Workbench takes colours from these where there are any.

@@ -103,6 +103,7 @@ class Surfaces:
         except RuntimeError:  # Nothing to see, such as an empty text.
             return None
         if mesh is None or not len(mesh.polygons):
+            obj.to_mesh_clear()
             return None
         name = original.as_pointer()
         known = self._topologies.get(name)
