@@ -7,8 +7,7 @@ BLENDER_EXT = $(firstword $(wildcard .venv-blender/lib/python*/site-packages/bpy
 MOTION ?=
 MOTIONS ?=
 BACKBONES ?=
-SHOTS ?= 48
-TABLE_SHOTS ?= 8
+SHOTS ?= 32
 
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
@@ -72,7 +71,7 @@ body: setup
 EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $(BACKBONES),--backbones "$(BACKBONES)")
 
 report: setup
-	$(EVALUATE) --shots $(SHOTS) --table-shots $(TABLE_SHOTS) --steps 4 8 16 30 --guidance 1 1.5 2 3 -o docs/evaluation
+	$(EVALUATE) --shots $(SHOTS) -o docs/evaluation
 	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
 
 # docs/ablation; about an hour and a half of one CPU core. The same command goes on after a stop.
