@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..models.isa.build import load_image_encoder, load_transformer, load_vae, new_transformer, new_vae
+from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
 from ..models.registry import ModelSpec
 from .checkpoint import load_averaged
@@ -32,6 +33,7 @@ from .launch import first_alone, in_bfloat16, new_accelerator, spread
 from .loop import Loop, LoopConfig
 from .pictures import show_clips, show_samples
 from .stamp import differences, read_stamp, write_stamp
+from .strength import temper
 from .vae import (
     Films,
     VAELossConfig,
@@ -326,7 +328,7 @@ def train_dit(run: Run) -> bool:
     return spread(_dit_worker, run, run.workers)
 
 
-def averaged_transformer(run: Run) -> tuple[nn.Module, int]:
+def averaged_transformer(run: Run) -> tuple[ISATransformer3DModel, int]:
     """The DiT with its averaged weights, and the steps it has seen."""
     model = new_transformer(run.spec)
     if not (path := run.folder / "dit.ckpt").exists():
@@ -338,6 +340,8 @@ def averaged_transformer(run: Run) -> tuple[nn.Module, int]:
 def export(run: Run, folder: Path | None = None) -> Path:
     """Write VAE and DiT in float16 where the model's preset looks for them (or to ``folder``).
 
+    A correction of the carried film is written at the strength that helps on fresh shots, see ``strength.temper``.
+
     Raises:
         TrainingError: there is nothing to write yet, or the preset describes other networks than the run's.
     """
@@ -348,6 +352,9 @@ def export(run: Run, folder: Path | None = None) -> Path:
     target = folder or run.spec.folder
     vae = trained_vae(run, "cpu")
     transformer, _ = averaged_transformer(run)
+    if transformer.config["start"] == "carried" and transformer.config["prediction"] == "residual":
+        strength, gain = temper(vae, transformer, run.config.data)
+        print(f"the correction ships at {strength:g} of its strength: {gain:+.2f} dB over the carried film")
     made, replaced = target / ".export", target / ".replaced"
     for rest in (made, replaced):
         shutil.rmtree(rest, ignore_errors=True)

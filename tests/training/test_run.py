@@ -19,6 +19,7 @@ from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.models.registry import model_spec
 from maquette.backend.training import data as data_module
+from maquette.backend.training import strength as strength_module
 from maquette.backend.training.checkpoint import read_checkpoint
 from maquette.backend.training.config import StartConfig
 from maquette.backend.training.data import HELD_OUT, DataConfig, make_shard, shard_seeds
@@ -48,6 +49,7 @@ TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_module, "SHARD", 3)
+    monkeypatch.setattr(strength_module, "SHOTS", 2)
 
 
 @pytest.fixture
