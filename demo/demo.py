@@ -28,8 +28,10 @@ sys.path.insert(0, str(HERE))
 from progress import Progress  # noqa: E402
 
 FRAMES = 17
-SIZE = 128
+WIDTH, HEIGHT = 456, 256
 FPS = 24
+SAMPLES = 8
+"""Light paths a pixel, denoised: what the pictures need to be clean enough to judge a film by."""
 
 STAGES = {
     "Starting Blender": 4,
@@ -37,9 +39,9 @@ STAGES = {
     "Motion": 4,
     "Camera": 1,
     "Starting the backend": 12,
-    "Reading the shot": 8,
-    "Generating": 30,
-    "Rendering the body": 8,
+    "Reading the shot": 40,
+    "Generating": 15,
+    "Rendering the body": 40,
     "Reading the surfaces": 3,
     "Saving the scene": 2,
     "Measuring": 6,
@@ -93,37 +95,57 @@ def start_blender(parent: Path) -> tuple[ModuleType, str]:
 
 
 def set_stage(bpy: ModuleType) -> None:
-    """Size, rate, range, and something to stand on that shows the camera's motion."""
+    """Size, rate, range, a set that shows the camera's motion, and light that shows the bodies' shapes."""
     scene = bpy.context.scene
-    scene.render.resolution_x = scene.render.resolution_y = SIZE
+    scene.render.resolution_x, scene.render.resolution_y = WIDTH, HEIGHT
     scene.render.resolution_percentage = 100
     scene.render.fps, scene.render.fps_base = FPS, 1.0
     scene.frame_start, scene.frame_end = 1, FRAMES
     scene.frame_set(1)
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples, scene.cycles.use_denoising = SAMPLES, True
     # The video's colours on the plane as they are.
     scene.view_settings.view_transform = "Standard"
+    _lay_floor(bpy, scene)
+    world = bpy.data.worlds.new("Backdrop")
+    world.color = _SKY
+    if bpy.app.version < (5, 0):
+        world.use_nodes = True
+    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
+    background.inputs["Color"].default_value = (*_SKY, 1.0)
+    background.inputs["Strength"].default_value = 0.7
+    scene.world = world
+    light = bpy.data.lights.new("Sun", "SUN")
+    light.energy, light.angle, light.color = 3.0, 0.1, (1.0, 0.94, 0.84)
+    sun = bpy.data.objects.new("Sun", light)
+    sun.rotation_euler = (0.75, 0.25, 0.6)
+    scene.collection.objects.link(sun)
 
-    # A chequered floor of one-metre tiles, and a backdrop of one colour.
+
+_SKY = (0.36, 0.42, 0.52)
+
+
+def _lay_floor(bpy: ModuleType, scene) -> None:
+    """A chequered floor of one-metre tiles."""
     tiles, half = 24, 12
-    corners = [(x - half, y - half, 0.0) for y in range(tiles + 1) for x in range(tiles + 1)]
     row = tiles + 1
-    faces = [
-        (y * row + x, y * row + x + 1, (y + 1) * row + x + 1, (y + 1) * row + x)
-        for y in range(tiles)
-        for x in range(tiles)
-    ]
+    corners = [(x - half, y - half, 0.0) for y in range(row) for x in range(row)]
+    squares = [(x, y) for y in range(tiles) for x in range(tiles)]
+    faces = [(y * row + x, y * row + x + 1, (y + 1) * row + x + 1, (y + 1) * row + x) for x, y in squares]
     mesh = bpy.data.meshes.new("Floor")
     mesh.from_pydata(corners, [], faces)
-    layer = mesh.color_attributes.new("Color", "FLOAT_COLOR", "CORNER")
-    for i, polygon in enumerate(mesh.polygons):
-        dark = (i % tiles + i // tiles) % 2
-        for corner in polygon.loop_indices:
-            layer.data[corner].color = (0.30, 0.31, 0.34, 1.0) if dark else (0.42, 0.43, 0.46, 1.0)
-    floor = bpy.data.objects.new("Floor", mesh)
-    scene.collection.objects.link(floor)
-    world = bpy.data.worlds.new("Backdrop")
-    world.color = (0.36, 0.40, 0.46)
-    scene.world = world
+    for name, level in (("Light Tile", 0.42), ("Dark Tile", 0.26)):
+        material = bpy.data.materials.new(name)
+        material.diffuse_color = (level, level, 1.05 * level, 1.0)
+        if bpy.app.version < (5, 0):
+            material.use_nodes = True
+        shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+        shader.inputs["Base Color"].default_value = (level, level, 1.05 * level, 1.0)
+        shader.inputs["Roughness"].default_value = 0.8
+        mesh.materials.append(material)
+    for polygon, (x, y) in zip(mesh.polygons, squares, strict=True):
+        polygon.material_index = (x + y) % 2
+    scene.collection.objects.link(bpy.data.objects.new("Floor", mesh))
 
 
 def write_walk(package: str, path: Path) -> Path:
@@ -199,17 +221,17 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
     bodies = [o for o in scene.objects if o.maquette.is_character]
     everything = [o for o in scene.objects if not screen.is_screen(o)]
     kinds = {
-        "rendered": (everything, False),
-        "background": ([o for o in everything if o not in bodies], False),
-        "mask": (bodies, True),
+        "rendered": (everything, "SCENE"),
+        "background": ([o for o in everything if o not in bodies], "SCENE"),
+        "mask": (bodies, "WORKBENCH"),
     }
     done = 0
-    for kind, (objects, transparent) in kinds.items():
+    for kind, (objects, engine) in kinds.items():
         folder = WORK / kind
         folder.mkdir()
         with state.scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory() as scratch:
             stage = state.open_stage(scene, layer, keeper.changes, objects, f"Demo {kind}")
-            capture_render.set_up(stage, "WORKBENCH", transparent=transparent, side=SIZE)
+            capture_render.set_up(stage, engine, transparent=kind == "mask", side=max(WIDTH, HEIGHT))
             for i, frame in enumerate(range(scene.frame_start, scene.frame_end + 1), 1):
                 stage.at(frame)
                 picture = capture_render.render(stage, Path(scratch), kind)
@@ -222,13 +244,15 @@ def capture_surfaces(bpy: ModuleType, package: str) -> None:
     """Write ``demo.shot`` with every mesh of the scene as it moves: from it follows what each pixel shows, and where
     that goes next."""
     capture = importlib.import_module(f"{package}.scene.capture")
-    wants = importlib.import_module(f"{package}.scene.capture_wants").Wants(keypoints=False, tracks=False)
+    Wants = importlib.import_module(f"{package}.scene.capture_wants").Wants
     settings = bpy.context.scene.maquette
-    background, settings.background = settings.background, "NONE"
+    kept = settings.background, settings.render_engine
+    settings.background, settings.render_engine = "NONE", "WORKBENCH"
     try:
+        wants = Wants(keypoints=False, tracks=False, clay=False)
         capture.capture_shot(bpy.context, wants=wants).save(WORK / "demo.shot")
     finally:
-        settings.background = background
+        settings.background, settings.render_engine = kept
 
 
 def measure() -> dict:
@@ -263,8 +287,7 @@ def perform(motion: Path | None, bar: Progress) -> dict:
             with quiet(bar):
                 run(bpy.ops.maquette.add_camera_move, move="ORBIT")
             settings = bpy.context.scene.maquette
-            settings.background = "SCENE"
-            settings.points = 512
+            settings.background, settings.render_engine = "SCENE", "SCENE"
             bar.start("Starting the backend")
             with quiet(bar):
                 start_backend(bpy, jobs, bar)
