@@ -9,6 +9,9 @@ MOTIONS ?=
 BACKBONES ?=
 SHOTS ?= 32
 
+# As the backend runs (backend/models/threads.py): torch's threads sleep while they wait.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..bodies import BodyError, BodyModel, load_body
 from ..media import decode_image
 from ..models.mofa.flow import exact_motion
 from ..raster.rasterise import rasterise
-from ..raster.surfaces import Scene, Surface, body_surface, shot_surfaces
+from ..raster.surfaces import Scene, Surface, body_surface, parametric_body, shot_surfaces
 from ..shot import Character, Shot
 from ..training.synth import Sample
 from ..training.truth import NOBODY, Truth
@@ -139,7 +137,7 @@ def find_shot_truth(shot: Shot) -> Truth:
     region = np.zeros(frames * height * width, np.uint8)
     character[raster.index] = owners
     for c, performer in enumerate(shot.characters):
-        body, skin = _body(performer), body_surface(performer)
+        body, skin = parametric_body(performer), body_surface(performer)
         if body is None or body.regions is None or skin is None:
             continue
         for t in range(frames):
@@ -190,23 +188,11 @@ def point_regions(character: Character) -> np.ndarray:
 
     All zero where the body or its regions are not known: the character is one region then.
     """
-    body = _body(character)
+    body = parametric_body(character)
     if character.body is None or body is None or body.regions is None:
         return np.zeros(len(character.rest_points), np.uint8)
     rest = body.shaped(character.body.betas) - body.joints_rest(character.body.betas)[0]
     return body.regions[_nearest(character.rest_points, rest)].astype(np.uint8)
-
-
-def _body(character: Character) -> BodyModel | None:
-    """The model of a character's body; None where it has none that this computer knows."""
-    body = character.body
-    # A shot names bodies; it may not name files of this computer.
-    if body is None or Path(body.body).name != body.body or Path(body.body).suffix:
-        return None
-    try:
-        return load_body(body.body)
-    except (BodyError, OSError):
-        return None
 
 
 def _nearest(spots: np.ndarray, points: np.ndarray) -> np.ndarray:
