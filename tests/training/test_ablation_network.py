@@ -59,7 +59,7 @@ def test_the_variants_have_as_many_parameters(preset: str) -> None:
 
 
 def test_a_step_costs_about_the_same_where_points_and_tokens_are_about_as_many() -> None:
-    config = model_spec("isa-nano").components["transformer"]
+    config = {**model_spec("isa-nano").components["transformer"], "patch_size": 1}
     inputs = conditions(batch=1, points=64, size=8)
     work = {}
     for name in VARIANTS:
