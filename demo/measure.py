@@ -90,7 +90,7 @@ def main() -> None:
             overlay(generated, masks),
         ),
     ]
-    (HERE / "sheet.png").write_bytes(encode_png(contact_sheet(rows, columns=9, tile_height=192)).data)
+    (HERE / "sheet.png").write_bytes(encode_png(contact_sheet(rows, columns=5, tile_height=224)).data)
 
 
 if __name__ == "__main__":
