@@ -267,7 +267,8 @@ def _box(
 
 def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
     """Colour, clay, whether that is known, and how well it is known (P,8) of a figure's samples ``mine`` (P,)."""
-    attributes = torch.cat([one.borrowed, *(torch.cat([k.vertices, k.facing[:, None]], 1) for k in one.looks)], dim=1)
+    moments = (torch.cat([look.vertices, look.facing[:, None]], dim=1) for look in one.looks)
+    attributes = torch.cat([one.borrowed, one.figure.rest, *moments], dim=1)
     corners = faces[raster.face[mine]]
     weights = raster.barycentric[mine]
     found = sum(attributes.index_select(0, corners[:, k]) * weights[:, k, None] for k in range(3))
@@ -275,8 +276,8 @@ def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Ten
     total = torch.zeros(len(mine), 7, device=found.device)
     share, known = (torch.zeros(len(mine), device=found.device) for _ in range(2))
     for k, look in enumerate(one.looks):
-        spots, facing = found[:, 7 + 4 * k : 10 + 4 * k], found[:, 10 + 4 * k]
-        place, seen = look.seen(spots, facing)
+        spots, facing = found[:, 10 + 4 * k : 13 + 4 * k], found[:, 13 + 4 * k]
+        place, seen = look.seen(spots, facing, found[:, 7:10])
         weight = seen * facing.clamp(min=0) ** SQUARE if len(one.looks) > 1 else seen
         total += weight[:, None] * look.colours(place)
         share = share + weight

@@ -17,12 +17,13 @@ from ..media import decode_image, decode_rgba
 from ..shot import Reference
 from .figures import Figure
 from .light import guess_clay
-from .rasterise import draw_depth, project_torch, vertex_normals
+from .rasterise import Raster, project_torch, rasterise, vertex_normals
 from .spread import spread
 
-_BEHIND, _BESIDE = 0.03, 0.1
-"""Metres that a spot may lie behind what its pixel shows, and behind what the pixels around show, and still be seen:
-the first for skin that runs away from the camera, the second as a pixel beside something nearer shows both."""
+_BEHIND = 0.03
+"""Metres that a spot may lie behind what its pixel shows and still be seen: skin that runs away from the camera."""
+_SAME_SPOT = 0.1
+"""Metres on the rest pose within which what a pixel shows is the spot itself: an arm that touches the chest is not."""
 _FACING = (0.0, 0.25)
 """Cosine between skin and line of sight at which a spot begins to be seen, and at which it is fully seen."""
 SQUARE = 2.0
@@ -49,6 +50,7 @@ class Look:
         picture: (7,h,w) float32: the colours, the clay's colours, both 0..255, and whether the light is known. Without
             that, the clay is 0.
         depth: (h,w) float32 metres to the farthest spot that each pixel can be said to show; 0 where none.
+        rest: (3,h,w) float32 metres, where on the rest pose the spot is that each pixel shows; NaN where none.
         viewmat: (4,4); K: (3,3) pixels of ``picture``.
         vertices: (V,3) of the figure in the picture.
         facing: (V,) float32 in [-1,1], how squarely the picture sees each vertex; -1 where something hides it.
@@ -56,16 +58,17 @@ class Look:
 
     picture: Tensor
     depth: Tensor
+    rest: Tensor
     viewmat: Tensor
     K: Tensor
     vertices: Tensor
     facing: Tensor
 
-    def seen(self, spots: Tensor, facing: Tensor) -> tuple[Tensor, Tensor]:
+    def seen(self, spots: Tensor, facing: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
         """How well the picture shows spots.
 
         Args:
-            spots: (P,3) world, at the moment of the picture. facing: (P,).
+            spots: (P,3) world, at the moment of the picture. facing: (P,). rest: (P,3) on the rest pose.
 
         Returns:
             Places in the picture (P,2) as ``grid_sample`` takes them, and weights (P,) in [0,1].
@@ -75,6 +78,9 @@ class Look:
         place = at[:, :2] / at.new_tensor([width / 2, height / 2]) - 1
         shown = sample(self.depth[None], place)[0]
         visible = (at[:, 2] > 0) & (at[:, 2] <= shown) & (place.abs() <= 1).all(dim=-1)
+        there = F.grid_sample(self.rest[None], place.view(1, 1, -1, 2), "nearest", "border", align_corners=False)
+        # Beside the outline there is nothing to compare with, and a NaN is no reason to doubt.
+        visible &= ~((there[0, :, 0].T - rest).square().sum(dim=-1) > _SAME_SPOT**2)
         low, high = _FACING
         ramp = ((facing - low) / (high - low)).clamp(0, 1)
         return place.clamp(-2, 2), visible * ramp * ramp * (3 - 2 * ramp)
@@ -111,22 +117,22 @@ def read_look(
     viewmat, K = (torch.as_tensor(matrix, device=device) for matrix in (reference.viewmat, reference.K))
     scale = _scale(vertices, viewmat, K, rgba.shape, density)
 
-    def drawn(height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Depth (h,w) of the body in the picture at a size, and that size's intrinsics (3,3)."""
+    def drawn(height: int, width: int) -> tuple[Raster, Tensor]:
+        """The body in the picture at a size, and that size's intrinsics (3,3)."""
         lens = K.clone()
         lens[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
-        depth = draw_depth(vertices[None], faces, viewmat[None], lens[None], height, width, cull=figure.closed)[0]
-        return depth, lens
+        return rasterise(vertices[None], faces, viewmat[None], lens[None], height, width, cull=figure.closed), lens
 
     # Colours are cleaned before they are enlarged: that mixes them.
     height, width = (max(1, round(side * min(scale, 1.0))) for side in rgba.shape[:2])
-    depth, lens = drawn(height, width)
+    raster, lens = drawn(height, width)
+    depth = raster.depth[0]
     pixels = _resized(rgba, height, width, device)
     colours, alpha = pixels[:3], pixels[3] / 255
     body = torch.isfinite(depth)
     notes = _complaints(figure.name, body, alpha)
     fine, _ = drawn(2 * height, 2 * width)
-    inside = _within(torch.isfinite(fine)) & (alpha >= _ALPHA)
+    inside = _within(torch.isfinite(fine.depth[0])) & (alpha >= _ALPHA)
     if not inside.any():
         inside = body & (alpha >= 0.5)
     if clay is not None:
@@ -143,12 +149,15 @@ def read_look(
     if scale > 1:
         rim = 2
         height, width = (round(side * scale) for side in rgba.shape[:2])
-        depth, lens = drawn(height, width)
+        raster, lens = drawn(height, width)
+        depth = raster.depth[0]
         colours, alpha = _enlarged(colours, height, width), _enlarged(alpha[None], height, width)[0]
-    around = -F.max_pool2d(-depth.clamp(max=1e6)[None], 2 * rim + 1, 1, rim)[0]
-    shown = torch.minimum(depth + _BEHIND, around + _BESIDE)
-    shown = torch.where(torch.isfinite(depth) & (alpha >= 0.5), shown, torch.zeros_like(shown))
-    return Look(colours, _grown(shown, 2 * rim), viewmat, lens, vertices, facing), notes
+    rest = torch.full((height * width, 3), float("nan"), device=device)
+    rest[raster.index] = raster.interpolate(figure.rest, faces)
+    rest = rest.T.view(3, height, width)
+    shown = torch.where(torch.isfinite(depth) & (alpha >= 0.5), depth + _BEHIND, torch.zeros_like(depth))
+    shown = _grown(shown, 2 * rim) * ~_mixed(rest, rim)
+    return Look(colours, shown, rest, viewmat, lens, vertices, facing), notes
 
 
 def _scale(vertices: Tensor, viewmat: Tensor, K: Tensor, shape: Sequence[int], density: float) -> float:
@@ -176,6 +185,23 @@ def _enlarged(picture: Tensor, height: int, width: int) -> Tensor:
 def _within(fine: Tensor) -> Tensor:
     """Pixels (h,w) that the body covers wholly, of twice as fine an outline (2h,2w)."""
     return F.max_pool2d((~fine)[None].float(), 2)[0] == 0
+
+
+def _mixed(rest: Tensor, reach: int) -> Tensor:
+    """Pixels (h,w) within ``reach`` of one that shows another spot of the body: they show something of both.
+
+    Args:
+        rest: (3,h,w) spots, NaN where there is none.
+    """
+    mixed = torch.zeros(rest.shape[1:], dtype=torch.bool, device=rest.device)
+    for k in range(1, reach + 1):
+        across = (rest[:, :, k:] - rest[:, :, :-k]).square().sum(dim=0) > _SAME_SPOT**2
+        down = (rest[:, k:] - rest[:, :-k]).square().sum(dim=0) > _SAME_SPOT**2
+        mixed[:, k:] |= across
+        mixed[:, :-k] |= across
+        mixed[k:] |= down
+        mixed[:-k] |= down
+    return mixed
 
 
 def _grown(depth: Tensor, by: int) -> Tensor:
@@ -242,12 +268,12 @@ def borrow(figure: Figure, looks: Sequence[Look]) -> Tensor:
     count, device = len(figure.rest), figure.rest.device
     total, weight = torch.zeros(count, 7, device=device), torch.zeros(count, device=device)
     for look in looks:
-        place, seen = look.seen(look.vertices, look.facing)
+        place, seen = look.seen(look.vertices, look.facing, figure.rest)
         share = seen * look.facing.clamp(0, 1) ** SQUARE
         total += share[:, None] * look.colours(place)
         weight = weight + share
     own = total / weight.clamp(min=1e-6)[:, None]
-    shown = torch.stack([look.seen(look.vertices, look.facing)[1] for look in looks]).amax(dim=0)
+    shown = torch.stack([look.seen(look.vertices, look.facing, figure.rest)[1] for look in looks]).amax(dim=0)
     donors = torch.nonzero(shown >= _SHOWN).squeeze(1)
     if not len(donors):
         donors = torch.nonzero(shown > 0).squeeze(1)
