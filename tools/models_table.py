@@ -16,7 +16,7 @@ from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes, p
 ROOT = Path(__file__).resolve().parents[1]
 
 INPUTS = (
-    "characters", "reference", "background", "camera", "prompt", "joints", "keypoints", "meshes", "tracks",
+    "characters", "reference", "background", "camera", "prompt", "joints", "keypoints", "meshes", "tracks", "clay",
 )  # fmt: skip
 
 GPUS = (8, 12, 16, 24, 32, 48, 80)
@@ -62,14 +62,16 @@ def limits_table(specs: Iterable[ModelSpec]) -> str:
         limits, d = spec.limits, spec.defaults
         least, most = limits.get("min_size", "?"), limits.get("max_size", "?")
         side = f"{least}" if least == most else f"{least} to {most}"
+        short = f", {limits['max_short_side']} on the short one" if "max_short_side" in limits else ""
+        steps = "1 step" if d.steps == 1 else f"{d.steps} steps"
         rows.append(
             [
                 spec.label,
                 limits.get("max_characters", "any"),
-                f"{side} in steps of {limits.get('size_multiple', 1)}",
+                f"{side}{short}, in steps of {limits.get('size_multiple', 1)}",
                 f"{limits.get('min_frames', 1)} to {limits.get('max_frames', 'any')}",
                 limits.get("window_frames", spec.options["window"].default if "window" in spec.options else "all"),
-                f"{d.frames} frames of {d.width} x {d.height}, {d.steps} steps, guidance {d.guidance:g}",
+                f"{d.frames} frames of {d.width} x {d.height}, {steps}, guidance {d.guidance:g}",
             ]
         )
     return table(["model", "characters", "pixels a side", "frames", "at once", "by default"], rows)

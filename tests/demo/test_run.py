@@ -27,7 +27,9 @@ os.write(2, {words!r})
 def start(tmp_path: Path, act: str, words: str = "") -> tuple[subprocess.Popen[str], Path]:
     log, script = tmp_path / "blender.log", tmp_path / "child.py"
     script.write_text(CHILD.format(words=words.encode(), act=act))
-    code = "import sys; from pathlib import Path; import run; "
+    # What a shell starts in the background would not hear Ctrl-C.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from pathlib import Path; import run; "
     code += f"sys.exit(run.run([sys.executable, {str(script)!r}, {str(log)!r}], Path({str(log)!r})))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
     # A group of its own: what Ctrl-C in a terminal reaches.
