@@ -49,7 +49,13 @@ CONFIG = AblationConfig(
     dit=LOOP,
     dit_loss=DiTLossConfig(pair_share=0.5, least_points=8),
     measure=MeasureConfig(shots=4, steps=2, validate_every=2),
-    transformer={"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "reference_grid": 2},
+    transformer={
+        "patch_size": 1,
+        "num_layers": 1,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "reference_grid": 2,
+    },
     vae=replace(LOOP, steps=2, batch=1),
     vae_model={
         "block_out_channels": (16, 16),
@@ -126,9 +132,10 @@ def test_variants_see_the_same_shots_noise_and_times(
 
     class Watched(ablation_module.DiTLoss):
         def draw(self, step, generator):
-            drawn = super().draw(step, generator)
-            kept.extend([*drawn[:4], drawn[4].point_mask, drawn[4].reference_present])
-            return drawn
+            batch, noise, times = super().draw(step, generator)
+            kept.extend([batch.clean, batch.cover, noise, times])
+            kept.extend([batch.inputs.point_mask, batch.inputs.reference_present])
+            return batch, noise, times
 
     monkeypatch.setattr(ablation_module, "DiTLoss", Watched)
     for variant in VARIANTS:
