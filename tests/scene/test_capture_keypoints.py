@@ -44,7 +44,7 @@ def body(addon):
 
 def captured(addon, notices=None, index=0):
     """The keypoints of one character."""
-    wants = module(addon, "scene.capture_wants").Wants(keypoints=True, meshes=False, tracks=False)
+    wants = module(addon, "scene.capture_wants").Wants(keypoints=True, meshes=False, tracks=False, clay=False)
     shot = module(addon, "scene.capture").capture_shot(bpy.context, wants=wants, notices=notices)
     return shot.characters[index].keypoints
 
