@@ -56,5 +56,5 @@ def test_the_embedded_model(tmp_path: Path):
     with Server(tmp_path, "--device", "cpu", MAQUETTE_ENGINES=REGISTRY_ENGINES) as server:
         shot = save_shot(tmp_path / "s.shot", steps=4, frames=17, points=128)
         job = make(server, shot, tmp_path / "film.mp4")
-        assert job["plan"] == {"width": 128, "height": 128, "frames": 17, "fps": 24.0}
-        assert decode_video(tmp_path / "film.mp4")[0].shape == (17, 128, 128, 3)
+        assert job["plan"] == {"width": 256, "height": 256, "frames": 17, "fps": 24.0}
+        assert decode_video(tmp_path / "film.mp4")[0].shape == (17, 256, 256, 3)
