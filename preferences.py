@@ -10,7 +10,7 @@ from .panels import preferences as view
 
 def _backend_changed(_self: MAQUETTE_AP_preferences, _context: Context) -> None:
     """What was known about another backend says nothing about this one."""
-    from .scene import backends, readiness
+    from .scene.job import backends, readiness
 
     backends.changed()
     readiness.touch()

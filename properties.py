@@ -27,7 +27,7 @@ def _paint_color(region: str):
     """A colour of a painted body; choosing another repaints that region."""
 
     def repaint(self, _context):
-        from .scene import paint
+        from .scene.rig import paint
 
         paint.repaint(self.id_data, (region,))
 
@@ -94,7 +94,7 @@ _choices: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
 
 def _choice_items(self: MAQUETTE_PG_option, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
     """What an option that is a choice can be."""
-    from .scene import models
+    from .scene.job import models
 
     described = models.option(self.model, self.option)
     names = described.choices if described is not None and described.choices else ("",)
@@ -109,7 +109,7 @@ def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
     """Callbacks that show and set an option's value as one kind of property."""
 
     def get(self: MAQUETTE_PG_option):
-        from .scene import models, options
+        from .scene.job import models, options
 
         value = options.value(self)
         described = models.option(self.model, self.option)
@@ -118,7 +118,7 @@ def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
         return described.choices.index(str(value)) if kind == "choice" else value
 
     def put(self: MAQUETTE_PG_option, value) -> None:
-        from .scene import models, options
+        from .scene.job import models, options
 
         described = models.option(self.model, self.option)
         if described is not None and described.kind == kind:

@@ -29,7 +29,7 @@ MODULES: tuple[str, ...] = (
     "panels.job",
     "panels.tracks",
     "panels.result",
-    "scene.handlers",
+    "scene.job.handlers",
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""
 

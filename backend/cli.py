@@ -16,9 +16,9 @@ _COMMANDS = {
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
-    "synth": ("training.synth_cli", "add_synth_parser", "make synthetic shots with their true films"),
+    "synth": ("worlds.cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),
-    "ablate": ("training.ablation_cli", "add_ablate_parser", "measure what interspatial attention is worth"),
+    "ablate": ("ablation.cli", "add_ablate_parser", "measure what interspatial attention is worth"),
     "models": ("models.weights.cli", "add_models_parser", "list the models; add, check and remove published weights"),
 }
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the

@@ -2,13 +2,13 @@
 
     .venv-blender/bin/python bench/capture.py [--frames 97] [--points 256] [--repeats 5]
 
-Prints JSON. ``ratio`` is the time of the plain way over that of ``scene/capture.py``. The plain way steps the scene,
-reads each evaluated mesh with ``vertices.foreach_get``, and asks ``world_to_camera_view`` and ``scene.ray_cast`` about
-every point. ``seconds`` is elapsed time; ``cpu_seconds`` is processor time, which other work on the computer touches
-less. ``keypoints_ratio`` is what the capture takes with the 128 keypoints of each body over what it takes without;
-``clay_ratio`` likewise, of 17 frames that Workbench renders with This Scene behind. The
-capture also reads joints, body parameters and cameras, and validates the Shot. Both sides must say the same
-about nearly every point.
+Prints JSON. ``ratio`` is the time of the plain way over that of ``scene/capture/shot.py``. The plain way steps the
+scene, reads each evaluated mesh with ``vertices.foreach_get``, and asks ``world_to_camera_view`` and
+``scene.ray_cast`` about every point. ``seconds`` is elapsed time; ``cpu_seconds`` is processor time, which other work
+on the computer touches less. ``keypoints_ratio`` is what the capture takes with the 128 keypoints of each body over
+what it takes without; ``clay_ratio`` likewise, of 17 frames that Workbench renders with This Scene behind. The
+capture also reads joints, body parameters and cameras, and validates the Shot. Both sides must say the same about
+nearly every point.
 """
 
 from __future__ import annotations
@@ -110,11 +110,11 @@ def main() -> int:
     arguments = parser.parse_args()
 
     package = enable()
-    capture = importlib.import_module(f"{package}.scene.capture")
-    characters = importlib.import_module(f"{package}.scene.capture_characters")
-    state = importlib.import_module(f"{package}.scene.state")
-    wants = importlib.import_module(f"{package}.scene.capture_wants")
-    visibility = importlib.import_module(f"{package}.scene.visibility")
+    capture = importlib.import_module(f"{package}.scene.capture.shot")
+    characters = importlib.import_module(f"{package}.scene.capture.characters")
+    state = importlib.import_module(f"{package}.scene.stage")
+    wants = importlib.import_module(f"{package}.scene.capture.wants")
+    visibility = importlib.import_module(f"{package}.scene.capture.visibility")
     meshes = build(arguments.frames, arguments.points)
     scene, layer = bpy.context.scene, bpy.context.view_layer
     with state.scene_kept(scene, layer) as keeper:

@@ -42,9 +42,9 @@ def main() -> int:
     arguments = parser.parse_args()
 
     package = enable()
-    rig = importlib.import_module(f"{package}.scene.rig")
-    rig_pose = importlib.import_module(f"{package}.scene.rig_pose")
-    body_motion = importlib.import_module(f"{package}.scene.body_motion")
+    rig = importlib.import_module(f"{package}.scene.rig.bodies")
+    rig_pose = importlib.import_module(f"{package}.scene.rig.channels")
+    body_motion = importlib.import_module(f"{package}.scene.rig.motion")
     bodies = importlib.import_module(f"{package}.backend.bodies")
     motions = importlib.import_module(f"{package}.backend.motions")
 

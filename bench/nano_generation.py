@@ -24,13 +24,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from maquette.backend.models.isa.build import new_transformer, new_vae
-from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.isa.family import ISAEngine
 from maquette.backend.models.isa.layers import CrossAttention, InterspatialAttention, SelfAttention
 from maquette.backend.models.registry import model_spec, status
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Shot
 from maquette.backend.training.data import HELD_OUT
-from maquette.backend.training.synth import make_sample, to_shot
+from maquette.backend.worlds.synth import make_sample, to_shot
 
 SIZES = ((448, 256), (256, 256))
 

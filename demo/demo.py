@@ -213,9 +213,9 @@ def generate(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> float:
 
 def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
     """Render the scene as it stands, its characters alone, and what is behind them, for the sheet and the metrics."""
-    state = importlib.import_module(f"{package}.scene.state")
-    capture_render = importlib.import_module(f"{package}.scene.capture_render")
-    screen = importlib.import_module(f"{package}.scene.screen_playback")
+    state = importlib.import_module(f"{package}.scene.stage")
+    capture_render = importlib.import_module(f"{package}.scene.capture.render")
+    screen = importlib.import_module(f"{package}.scene.screen.playback")
     scene = bpy.context.scene
     layer = bpy.context.view_layer
     bodies = [o for o in scene.objects if o.maquette.is_character]
@@ -243,8 +243,8 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
 def capture_surfaces(bpy: ModuleType, package: str) -> None:
     """Write ``demo.shot`` with every mesh of the scene as it moves: from it follows what each pixel shows, and where
     that goes next."""
-    capture = importlib.import_module(f"{package}.scene.capture")
-    Wants = importlib.import_module(f"{package}.scene.capture_wants").Wants
+    capture = importlib.import_module(f"{package}.scene.capture.shot")
+    Wants = importlib.import_module(f"{package}.scene.capture.wants").Wants
     settings = bpy.context.scene.maquette
     kept = settings.background, settings.render_engine
     settings.background, settings.render_engine = "NONE", "WORKBENCH"
@@ -274,7 +274,7 @@ def perform(motion: Path | None, bar: Progress) -> dict:
         with quiet(bar):
             bpy, package = start_blender(Path(parent))
             set_stage(bpy)
-        jobs = importlib.import_module(f"{package}.scene.jobs")
+        jobs = importlib.import_module(f"{package}.scene.job.jobs")
         try:
             bar.start("Body")
             with quiet(bar):

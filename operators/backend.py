@@ -7,7 +7,8 @@ from pathlib import Path
 import bpy
 from bpy.types import Context, Event, Operator
 
-from ..scene import backends, folders
+from ..scene import folders
+from ..scene.job import backends
 
 
 class _Backend:

@@ -7,7 +7,8 @@ from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
 from bpy.types import Operator
 
 from ..backend import bodies
-from ..scene import poses, rig
+from ..scene.rig import bodies as rig
+from ..scene.rig import poses
 
 _items: dict[str, list[tuple[str, str, str]]] = {}
 """Items of dynamic enums; Blender needs their strings kept alive."""

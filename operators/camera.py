@@ -9,7 +9,11 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 from bpy.types import Operator
 
 from ..backend.shot import ShotError
-from ..scene import camera_lens, camera_moves, camera_paths, framing_view, rig
+from ..scene.camera import framing as framing_view
+from ..scene.camera import lens as camera_lens
+from ..scene.camera import moves as camera_moves
+from ..scene.camera import paths as camera_paths
+from ..scene.rig import bodies as rig
 
 _items: list[tuple[str, str, str]] = []
 """Items of the dynamic enum; Blender needs their strings kept alive."""

@@ -6,7 +6,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
-from ..scene import jobs
+from ..scene.job import jobs
 
 
 class MAQUETTE_OT_generate(Operator):

@@ -8,7 +8,7 @@ import bpy
 from bpy.props import BoolProperty, IntProperty
 from bpy.types import Context, Event, Operator
 
-from ..scene import library
+from ..scene.job import library
 
 
 class _Result:

@@ -7,7 +7,7 @@ from bpy.props import IntProperty
 from bpy.types import Context, Operator
 
 from ..backend.shot.validate import MAX_REFERENCES
-from ..scene import rig
+from ..scene.rig import bodies as rig
 
 _NAMES = ("Back", "Face", "Left Side", "Right Side")
 

@@ -7,7 +7,7 @@ import math
 from bpy.props import StringProperty
 from bpy.types import Context, Operator
 
-from ..scene import model_checks, models, options
+from ..scene.job import model_checks, models, options
 
 
 def words(model: models.Model) -> str:

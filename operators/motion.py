@@ -12,7 +12,9 @@ from bpy.types import FileHandler, Operator, OperatorFileListElement
 from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
-from ..scene import body_motion, keys, rig
+from ..scene import keys
+from ..scene.rig import bodies as rig
+from ..scene.rig import motion as body_motion
 from .body import body_items, select_only
 
 EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")

@@ -10,8 +10,10 @@ from bpy.types import Operator
 from bpy_extras.io_utils import ImportHelper
 
 from ..backend.shot import ShotError
-from ..scene import screen, screen_grid, screen_views
-from ..scene.capture_media import probe_film, resolve
+from ..scene.capture.media import probe_film, resolve
+from ..scene.screen import grid as screen_grid
+from ..scene.screen import show as screen
+from ..scene.screen import views as screen_views
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 

@@ -10,8 +10,9 @@ from bpy.types import Operator
 from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shot import ShotError
-from ..scene import job_shots, models
-from ..scene.capture import capture_shot
+from ..scene.capture.shot import capture_shot
+from ..scene.job import models
+from ..scene.job import shots as job_shots
 
 
 class MAQUETTE_OT_export_shot(Operator, ExportHelper):

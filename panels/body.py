@@ -5,7 +5,8 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..operators.looks import active_character
-from ..scene import paint, rig
+from ..scene.rig import bodies as rig
+from ..scene.rig import paint
 from .main import SidebarPanel, draw_hint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpy.types import Panel
 
-from ..scene.model_checks import makers
+from ..scene.job.model_checks import makers
 from .main import SidebarPanel, draw_hint, draw_text
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bpy.types import Context, Menu, UILayout
 
-from ..scene import models, options
-from ..scene.model_checks import compared
+from ..scene.job import models, options
+from ..scene.job.model_checks import compared
 from .main import draw_text
 
 _ICONS = {"READY": "CHECKMARK", "MISSING": "CANCEL", "UNKNOWN": "BLANK1"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bpy.types import Panel
 
-from ..scene import keys, rig
+from ..scene import keys
+from ..scene.rig import bodies as rig
 from .main import SidebarPanel, draw_hint
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bpy.types import Context, Panel, UILayout
 
 from ..operators.looks import active_character
-from ..scene import models
-from ..scene.capture_looks import asked_of
-from ..scene.model_checks import late_references, makers, used
+from ..scene.capture.looks import asked_of
+from ..scene.job import models
+from ..scene.job.model_checks import late_references, makers, used
 from .job import draw_ended, draw_job
 from .looks import draw_looks
 from .main import SidebarPanel, draw_hint, draw_text

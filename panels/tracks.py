@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpy.types import Context, PropertyGroup, UILayout, UIList
 
-from ..scene.model_checks import carries
+from ..scene.job.model_checks import carries
 from .main import draw_hint
 
 

@@ -22,7 +22,9 @@ HAS_BPY = importlib.util.find_spec("bpy") is not None
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 BLENDER_TESTS = ("scene", "operators", "panels")
-BACKEND_TESTS = ("server", "models", "raster", "training", "evaluation", "media", "parity", "test_inspect.py")
+BACKEND_TESTS = (
+    "server", "models", "raster", "worlds", "training", "evaluation", "ablation", "media", "parity", "test_inspect.py",
+)  # fmt: skip
 
 collect_ignore = [
     *(() if HAS_BPY else BLENDER_TESTS),

@@ -48,9 +48,9 @@ def build(bpy: ModuleType, run: Any) -> None:
 def capture(bpy: ModuleType, package: str, folder: Path) -> None:
     """Write ``one.shot`` with everything that any model takes, and Blender's picture of each frame."""
     module = lambda name: importlib.import_module(f"{package}.scene.{name}")  # noqa: E731
-    wants = module("capture_wants").Wants()
-    module("capture").capture_shot(bpy.context, wants=wants).save(folder / "one.shot")
-    state, render, scene = module("state"), module("capture_render"), bpy.context.scene
+    wants = module("capture.wants").Wants()
+    module("capture.shot").capture_shot(bpy.context, wants=wants).save(folder / "one.shot")
+    state, render, scene = module("stage"), module("capture.render"), bpy.context.scene
     with state.scene_kept(scene, bpy.context.view_layer) as keeper:
         stage = state.open_stage(scene, bpy.context.view_layer, keeper.changes, list(scene.objects), "Model Inputs")
         render.set_up(stage, "WORKBENCH", transparent=False, side=max(SIZE))
@@ -106,7 +106,7 @@ def _over(renders: np.ndarray, drawings: np.ndarray) -> np.ndarray:
 def _poses(shot: Any, renders: np.ndarray) -> np.ndarray:
     import cv2
     from maquette.backend.media import resize_frames
-    from maquette.backend.models.mimicmotion.engine import draw_maps
+    from maquette.backend.models.mimicmotion.family import draw_maps
     from maquette.backend.models.mimicmotion.inputs import read_poses
     from maquette.backend.models.mimicmotion.plan import make_plan
     from maquette.backend.models.registry import model_spec

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..models.spec import ModelSpec
-    from ..training.synth import Sample
+    from ..catalogue.models import ModelSpec
+    from ..worlds.synth import Sample
     from .evaluate import Run
 
 _SETS = ("heldout", "real")

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..models.engine import Engine
+from ..models.family import Engine
 from ..raster.carry import carry_shot
 from ..shot.types import Settings, Shot
-from ..training.synth import Sample, to_shot
+from ..worlds.synth import Sample, to_shot
 from . import metrics
 from .backbones import Backbones
 from .measures import FILM_REFERENCE, MEASURES, OTHER_REFERENCE, kinds, measure, reference_kind

@@ -16,8 +16,8 @@ from ..models.mofa.flow import exact_motion
 from ..raster.rasterise import rasterise
 from ..raster.surfaces import Scene, Surface, body_surface, parametric_body, shot_surfaces
 from ..shot import Character, Shot
-from ..training.synth import Sample
-from ..training.truth import NOBODY, Truth
+from ..worlds.synth import Sample
+from ..worlds.truth import NOBODY, Truth
 
 FAR = 1e5
 """Metres to what has no mesh: a backdrop that only the camera's turning moves."""

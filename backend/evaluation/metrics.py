@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..shot.cameras import project
-from ..training.truth import Truth
+from ..worlds.truth import Truth
 from .silhouette import psnr
 
 MIN_PIXELS = 12

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..media import contact_sheet, encode_jpeg
-from ..training.synth import Sample
+from ..worlds.synth import Sample
 from .evaluate import Run
 from .measures import MEASURES, kinds
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..training.synth import Sample
+from ..worlds.synth import Sample
 from .aims import ASPECT_SLACK, Verdict, judge
 from .evaluate import Run, by_kind
 from .measures import FVD, MEASURES, OTHER_REFERENCE, Measure

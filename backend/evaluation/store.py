@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models.spec import ModelSpec
-from ..training.synth import Sample
+from ..catalogue.models import ModelSpec
+from ..worlds.synth import Sample
 
 _HERE = Path(__file__).parent
 _JUDGES = ("measures.py", "metrics.py", "perceptual.py", "silhouette.py")

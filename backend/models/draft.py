@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..catalogue.models import ModelSpec
 from ..media import MediaError
 from ..raster.carry import carry_shot
 from ..shot import Shot
 from .device import choose_device
-from .engine import EngineError, Plan, Progress, Result
+from .family import EngineError, Plan, Progress, Result
 from .settings import check_settings, fit_size
-from .spec import ModelSpec
 from .steps import Reporter
 
 

@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from .engine import EngineError
-from .spec import ModelSpec
+from ..catalogue.models import ModelSpec
+from .family import EngineError
 
 
 def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> Any:

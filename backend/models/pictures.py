@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..media import MediaError, background_frames, decode_rgba
 from ..shot import Reference, Shot
-from .engine import EngineError
+from .family import EngineError
 
 _SAME_PIXELS = 0.5
 """How far two cameras may put a spot apart, in pixels of the picture, and still count as one camera."""

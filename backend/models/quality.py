@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from ..catalogue.models import ModelDefaults, ModelError
 from ..catalogue.quality import QualityLevel, read_levels
 from ..shot import Settings, Shot
-from .engine import EngineError
-from .spec import ModelDefaults, ModelError
+from .family import EngineError
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .spec import ModelDefaults, ModelError, ModelOption, ModelSpec, Source, read_spec, weights_home
+from ..catalogue.models import ModelDefaults, ModelError, ModelOption, ModelSpec, Source, read_spec, weights_home
 
 if TYPE_CHECKING:
     from ..shot import Shot
-    from .engine import Engine, Plan
+    from .family import Engine, Plan
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
 """Where the models that come with Maquette are described."""
@@ -25,10 +25,10 @@ PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
 DEFAULT_MODEL = "isa-nano"
 
 ENGINES: dict[str, tuple[str, str]] = {
-    "isa": ("isa.plan:make_plan", "isa.engine:ISAEngine"),
-    "mtvcrafter": ("mtvcrafter.plan:make_plan", "mtvcrafter.engine:MTVCrafterEngine"),
-    "mimicmotion": ("mimicmotion.plan:make_plan", "mimicmotion.engine:MimicMotionEngine"),
-    "mofa": ("mofa.plan:make_plan", "mofa.engine:MOFAEngine"),
+    "isa": ("isa.plan:make_plan", "isa.family:ISAEngine"),
+    "mtvcrafter": ("mtvcrafter.plan:make_plan", "mtvcrafter.family:MTVCrafterEngine"),
+    "mimicmotion": ("mimicmotion.plan:make_plan", "mimicmotion.family:MimicMotionEngine"),
+    "mofa": ("mofa.plan:make_plan", "mofa.family:MOFAEngine"),
 }
 """What a description's ``engine`` stands for: a function ``(spec, shot) -> Plan`` that needs no torch, and a class
 ``(spec, device=None)`` that is an ``Engine``. Loaded on demand."""
@@ -145,7 +145,7 @@ def list_models(extra_dirs: Iterable[str | Path] = ()) -> list[ModelStatus]:
 
 def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
     """What the shot's model would make of it, without loading anything. Raises EngineError."""
-    from .engine import EngineError
+    from .family import EngineError
     from .quality import is_draft, settled
 
     try:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..catalogue.models import ModelError, ModelSpec
 from ..shot import Shot
-from .engine import Cancelled, Progress, Result
-from .memory import check_job
+from .family import Cancelled, Progress, Result
+from .memory.arrangement import check_job
 from .quality import list_quality, settled
 from .registry import model_spec, plan_shot, shot_engine
-from .spec import ModelError, ModelSpec
 
 _STAGES = {
     "loading": "Loading",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import sqrt
 
+from ..catalogue.models import ModelSpec
 from ..shot import Shot
-from .engine import EngineError
-from .spec import ModelSpec
+from .family import EngineError
 
 
 def check_settings(spec: ModelSpec, shot: Shot) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .engine import Cancelled, Progress
+from .family import Cancelled, Progress
 
 PREVIEW_SECONDS = 0.5
 """Least time between previews: decoding one takes time from the work."""

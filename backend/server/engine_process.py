@@ -149,8 +149,8 @@ class _Worker:
     def run(self, task: Task) -> None:
         self._split = Split("imports")
         from ..media import MediaError
-        from ..models.engine import Cancelled, EngineError
-        from ..models.memory import check_job
+        from ..models.family import Cancelled, EngineError
+        from ..models.memory.arrangement import check_job
         from ..models.registry import ModelError
         from ..shot import Shot, ShotError
 
@@ -221,7 +221,7 @@ class _Worker:
 
     def _write(self, task: Task, part: Path, shot: Any, result: Any) -> None:
         from ..media import write_mp4, write_png_sequence
-        from ..models.engine import Cancelled
+        from ..models.family import Cancelled
 
         def stop_when_cancelled() -> None:
             if self._cancelled():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ..models.engine import Engine, Plan
+    from ..models.family import Engine, Plan
     from ..models.registry import ModelStatus
     from ..shot import Shot
 
@@ -73,7 +73,7 @@ class RegistryEngines:
     def warm_up(self, device: str | None) -> Iterator[None]:
         """See Engines."""
         # What every job needs comes first, then the drafts', then the slowest third of what the networks need.
-        for module in ("media", "models.memory", "models.draft"):
+        for module in ("media", "models.memory.placement", "models.draft"):
             importlib.import_module(f"..{module}", __package__)
             yield
         importlib.import_module("diffusers.utils.torch_utils")

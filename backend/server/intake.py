@@ -41,7 +41,7 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         ApiError: 422 with the field at fault.
         OSError: the file cannot be read.
     """
-    from ..models.engine import EngineError
+    from ..models.family import EngineError
     from ..models.quality import is_draft, settled
     from ..shot import Shot, ShotError
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from ..raster.carry import carry_shot
+from ..worlds.synth import Sample, make_sample, to_shot
 from .errors import TrainingError
 from .stamp import read_stamp, write_stamp
-from .synth import Sample, make_sample, to_shot
 
 SHARD = 64
 HELD_OUT = 1_000_000_000

@@ -23,7 +23,7 @@ from ..motions.trackers import find_bodies
 from ..motions.types import MotionError
 from ..shot.cameras import look_at
 from ..shot.framing import MotionStatistics, camera_joints, read_statistics
-from .motions import random_motion
+from ..worlds.motions import random_motion
 
 ENDINGS = (".npy", ".npz", ".pkl", ".pt", ".pth", ".bvh")
 """Files of a data folder that are read."""

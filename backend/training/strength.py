@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
+from ..worlds.synth import make_sample
 from .data import CARRIED, FIELDS, HELD_OUT, DataConfig, carry_sample
 from .encode import encode_shots, spread_cover, unpack
-from .synth import make_sample
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 FIRST = HELD_OUT + 500_000_000

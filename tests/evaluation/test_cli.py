@@ -12,9 +12,9 @@ from maquette.backend.cli import main
 from maquette.backend.evaluation import sets
 from maquette.backend.evaluation.measures import MEASURES
 from maquette.backend.models import registry
-from maquette.backend.models.engine import Result
+from maquette.backend.models.family import Result
 from maquette.backend.shot import Shot
-from maquette.backend.training.synth import make_sample
+from maquette.backend.worlds.synth import make_sample
 
 from ..conftest import ROOT
 from .test_backbones import write_alexnet

@@ -9,8 +9,8 @@ import pytest
 from maquette.backend.evaluation.from_shot import FilmError, as_sample, point_regions
 from maquette.backend.evaluation.measures import MEASURES, measure
 from maquette.backend.shot import Mesh
-from maquette.backend.training.synth import make_sample, to_shot
-from maquette.backend.training.truth import NOBODY
+from maquette.backend.worlds.synth import make_sample, to_shot
+from maquette.backend.worlds.truth import NOBODY
 
 
 @pytest.fixture(scope="module", params=[(3, 1), (5, 2)], ids=["one", "two"])

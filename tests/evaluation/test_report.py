@@ -24,7 +24,7 @@ from maquette.backend.evaluation.report import Report
 from maquette.backend.evaluation.sets import held_out
 from maquette.backend.evaluation.store import Store, store_key
 from maquette.backend.models.registry import model_spec
-from maquette.backend.training.synth import make_sample
+from maquette.backend.worlds.synth import make_sample
 from PIL import Image
 
 from .test_backbones import write_alexnet, write_i3d

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from maquette.backend.models.engine import EngineError, Result
-from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.family import EngineError, Result
+from maquette.backend.models.isa.family import ISAEngine
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA

@@ -10,8 +10,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.models.engine import Cancelled, EngineError
-from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.family import Cancelled, EngineError
+from maquette.backend.models.isa.family import ISAEngine
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.plan import make_plan
 from maquette.backend.models.isa.transformer import ISATransformer3DModel

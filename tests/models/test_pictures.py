@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from maquette.backend.models.engine import Cancelled, EngineError
+from maquette.backend.models.family import Cancelled, EngineError
 from maquette.backend.models.pictures import is_first_view, reference_picture
 from maquette.backend.models.steps import Reporter
 from maquette.backend.shot import Background, Media

@@ -11,7 +11,7 @@ import pytest
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.models import registry
 from maquette.backend.models import render as render_module
-from maquette.backend.models.engine import EngineError
+from maquette.backend.models.family import EngineError
 from maquette.backend.models.quality import list_quality
 from maquette.backend.models.registry import ModelDefaults, ModelError
 from maquette.backend.models.render import add_render_parser

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def rig(addon):
-    return importlib.import_module(addon.__name__ + ".scene.rig")
+    return importlib.import_module(addon.__name__ + ".scene.rig.bodies")
 
 
 def objects():
@@ -104,7 +104,7 @@ def test_pose_needs_a_body(rig):
 
 
 def test_every_pose_file_can_be_taken(rig, addon):
-    poses = importlib.import_module(addon.__name__ + ".scene.poses")
+    poses = importlib.import_module(addon.__name__ + ".scene.rig.poses")
     bpy.ops.maquette.add_body()
     for path in poses.FOLDER.glob("*.toml"):
         poses.load_pose(path)
@@ -120,7 +120,7 @@ def test_every_pose_file_can_be_taken(rig, addon):
     ],
 )
 def test_bad_pose_files_are_named(addon, tmp_path, text, message):
-    poses = importlib.import_module(addon.__name__ + ".scene.poses")
+    poses = importlib.import_module(addon.__name__ + ".scene.rig.poses")
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(poses.PoseError, match=message):

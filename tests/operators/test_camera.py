@@ -17,7 +17,7 @@ MOVES = ("ORBIT", "DOLLY", "CRANE", "PUSH_IN", "DOLLY_ZOOM", "HANDHELD", "STATIC
 def maquette(addon):
     class Modules:
         keys = importlib.import_module(addon.__name__ + ".scene.keys")
-        moves = importlib.import_module(addon.__name__ + ".scene.camera_moves")
+        moves = importlib.import_module(addon.__name__ + ".scene.camera.moves")
         operator = importlib.import_module(addon.__name__ + ".operators.camera")
 
     return Modules

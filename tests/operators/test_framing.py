@@ -131,7 +131,7 @@ def test_without_a_camera_there_is_nothing_to_set(framed) -> None:
 
 def test_check_framing(framed, addon: ModuleType) -> None:
     view = bpy.context.window_manager.maquette
-    readiness = importlib.import_module(f"{addon.__name__}.scene.readiness")
+    readiness = importlib.import_module(f"{addon.__name__}.scene.job.readiness")
     framed.camera.data.lens = 200
     assert bpy.ops.maquette.check_framing() == {"FINISHED"}
     said = [line.message for line in view.framing]

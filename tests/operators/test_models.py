@@ -61,7 +61,7 @@ def test_compare_models(bench: Bench) -> None:
 
 def test_the_tooltip_says_what_one_must_know(bench: Bench) -> None:
     module = bench.module("operators.models")
-    words = {entry["id"]: module.words(bench.module("scene.models").find(entry["id"])) for entry in ENTRIES}
+    words = {entry["id"]: module.words(bench.module("scene.job.models").find(entry["id"])) for entry in ENTRIES}
     assert words["short"].splitlines()[0] == "A short one" and "One character" in words["short"]
     assert "At most 3 frames" in words["short"] and "Licence: CC0-1.0" in words["isa-nano"]
     assert words["big"].endswith("Big cannot run: no weights have been added")

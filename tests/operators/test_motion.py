@@ -12,10 +12,10 @@ import pytest
 @pytest.fixture
 def maquette(addon):
     class Modules:
-        rig = importlib.import_module(addon.__name__ + ".scene.rig")
-        rig_pose = importlib.import_module(addon.__name__ + ".scene.rig_pose")
+        rig = importlib.import_module(addon.__name__ + ".scene.rig.bodies")
+        rig_pose = importlib.import_module(addon.__name__ + ".scene.rig.channels")
         keys = importlib.import_module(addon.__name__ + ".scene.keys")
-        body_motion = importlib.import_module(addon.__name__ + ".scene.body_motion")
+        body_motion = importlib.import_module(addon.__name__ + ".scene.rig.motion")
         operator = importlib.import_module(addon.__name__ + ".operators.motion")
         bodies = importlib.import_module(addon.__name__ + ".backend.bodies")
         motions = importlib.import_module(addon.__name__ + ".backend.motions")

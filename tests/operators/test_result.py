@@ -46,7 +46,7 @@ def test_a_known_video_plays_where_its_shot_was(scene, film):
 
 
 def test_the_module_does_the_same_for_a_job(addon, scene, film):
-    screen = module(addon, "scene.screen")
+    screen = module(addon, "scene.screen.show")
     record = screen.record_of(scene, film, "vid_2")
     record.frame_count = 9
     notices = screen.load_result(scene, record, "PLANE")

@@ -30,7 +30,7 @@ def test_writes_a_shot_that_loads(shots, tmp_path):
 def test_the_models_own_options_go_along(addon, shots, tmp_path):
     scene = bpy.context.scene
     option = {"type": "float", "default": 0.5, "min": 0, "max": 1}
-    backends = importlib.import_module(addon.__name__ + ".scene.backends")
+    backends = importlib.import_module(addon.__name__ + ".scene.job.backends")
     backends.show_models([{"id": "m", "available": True, "options": {"strength": option, "other": option}}])
     bpy.ops.maquette.choose_model(model="m")
     scene.maquette.options[0].as_float = 0.75

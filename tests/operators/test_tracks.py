@@ -81,7 +81,7 @@ def test_what_is_gone_is_told(addon: ModuleType, scene: bpy.types.Scene) -> None
     bpy.ops.mesh.primitive_cube_add()
     cube = bpy.context.object
     bpy.ops.maquette.add_tracks()
-    carries = import_module(f"{addon.__name__}.scene.model_checks").carries
+    carries = import_module(f"{addon.__name__}.scene.job.model_checks").carries
     assert carries(scene, scene.maquette.tracks[0])
     scene.maquette.tracks[0].vertex = 99
     assert not carries(scene, scene.maquette.tracks[0])

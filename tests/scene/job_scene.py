@@ -23,7 +23,8 @@ class Bench:
     def __init__(self, addon: ModuleType) -> None:
         self.addon = addon
         self.jobs, self.folders, self.library, self.backends, self.readiness = (
-            self.module(f"scene.{name}") for name in ("jobs", "folders", "library", "backends", "readiness")
+            self.module(f"scene.{name}")
+            for name in ("job.jobs", "folders", "job.library", "job.backends", "job.readiness")
         )
         self.events = self.module("backend.client.state")
         self.jobs.close()

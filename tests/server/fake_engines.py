@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from maquette.backend.models.engine import Cancelled, EngineError, Plan, Progress, Result
+from maquette.backend.models.family import Cancelled, EngineError, Plan, Progress, Result
 from maquette.backend.models.registry import ModelDefaults, ModelSpec, ModelStatus
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.isa.build import load_image_encoder, new_scheduler, new_transformer, new_vae
-from maquette.backend.models.isa.engine import ISAEngine
+from maquette.backend.models.isa.family import ISAEngine
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.registry import ModelSpec, model_spec
@@ -23,7 +23,7 @@ from maquette.backend.training.encode import (
     spread_cover,
     unpack,
 )
-from maquette.backend.training.synth import Sample, make_sample, to_shot
+from maquette.backend.worlds.synth import Sample, make_sample, to_shot
 
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 

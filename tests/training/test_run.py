@@ -31,8 +31,8 @@ from maquette.backend.training.dit import (
 )
 from maquette.backend.training.loop import Loop, LoopConfig, step_generator
 from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train, trained_vae
-from maquette.backend.training.synth import make_sample
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
+from maquette.backend.worlds.synth import make_sample
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -8,7 +8,7 @@ import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
-from ..engine import EngineError
+from ..family import EngineError
 from ..registry import ModelSpec
 from .transformer import ISATransformer3DModel, widened
 from .vae import AutoencoderKLISA

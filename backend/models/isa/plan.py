@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ...catalogue.models import ModelSpec
 from ...shot import Shot
-from ..engine import EngineError, Plan
+from ..family import EngineError, Plan
 from ..settings import check_settings, fit_size, held_note
-from ..spec import ModelSpec
 from ..windows import fusion_windows
 
 _GROUP = 4

@@ -9,8 +9,8 @@ from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import Autoen
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from ...catalogue.models import ModelSpec
 from ..loading import load_part
-from ..spec import ModelSpec
 from .pose_net import PoseNet, PoseUNet
 
 NETWORKS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from PIL import Image
 from ...media import MediaError, decode_image
 from ...shot import BODY_KEYPOINTS, Keypoints, Shot
 from ...shot.cameras import project, to_camera
-from ..engine import EngineError
+from ..family import EngineError
 from .keypoints import Pose2D, character_keypoints, project_pose, reference_keypoints
 
 Box = tuple[float, float, float, float]

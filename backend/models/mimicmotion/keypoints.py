@@ -24,7 +24,7 @@ from ...shot import (
     KeypointState,
 )
 from ...shot.cameras import project
-from ..engine import EngineError
+from ..family import EngineError
 from .pose_drawing import THRESHOLD
 
 SELF_OCCLUDED_CONFIDENCE = 0.5

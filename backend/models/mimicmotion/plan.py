@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
+from ...catalogue.models import ModelSpec
 from ...shot import Clip, Shot
-from ..engine import EngineError, Plan
+from ..family import EngineError, Plan
 from ..settings import check_settings, fit_size, option
-from ..spec import ModelSpec
 from .inputs import Poses, read_poses
 from .tiles import sequence_tiles
 

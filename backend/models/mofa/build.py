@@ -10,8 +10,8 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from ...catalogue.models import ModelSpec
 from ..loading import load_part
-from ..spec import ModelSpec
 from .cmp import MotionPropagation
 from .flow_controlnet import FlowControlNet
 from .landmark_controlnet import LandmarkControlNet

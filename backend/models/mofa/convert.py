@@ -11,7 +11,7 @@ from functools import partial
 
 from torch import Tensor
 
-from ..spec import ModelSpec
+from ...catalogue.models import ModelSpec
 from ..weights.component import Component, without_prefix
 from .build import network_names, new_network
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...catalogue.models import ModelSpec
 from ...media import MediaError, background_frames, squeeze_frames
 from ...raster.surfaces import Scene, shot_surfaces
 from ...shot import Shot
-from ..engine import EngineError
+from ..family import EngineError
 from ..pictures import reference_picture
 from ..settings import option
-from ..spec import ModelSpec
 from .cmp import MotionPropagation
 from .flow import backdrop_depth, exact_motion
 from .landmarks import draw_faces, head_masks, project_face

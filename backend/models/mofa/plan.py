@@ -13,14 +13,14 @@ from math import sqrt
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ...catalogue.models import ModelSpec
 from ...shot import Character, KeypointState, Shot
 from ...shot.cameras import project, scale_intrinsics
 from ...shot.keypoints import FACE_KEYPOINTS
-from ..engine import EngineError, Plan
+from ..family import EngineError, Plan
 from ..pictures import is_first_view
 from ..registry import status
 from ..settings import check_settings, even, held_note, option
-from ..spec import ModelSpec
 from .windows import periodic_windows
 
 _APART = 0.02

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-from ..engine import EngineError
+from ...catalogue.models import ModelError, ModelSpec
+from ..family import EngineError
 from ..loading import load_part
-from ..spec import ModelError, ModelSpec
 from .lora import merge_lora
 from .plan import LORA, sampling
 from .tokenizer import MotionTokenizer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..spec import ModelSpec
+from ...catalogue.models import ModelSpec
 from ..weights.component import Component
 from .build import base, new_network
 from .lora import lora_problems

@@ -12,7 +12,7 @@ import numpy as np
 from ...media import resize_frames
 from ...shot import Shot
 from ...shot.framing import model_joints
-from ..engine import EngineError, Plan
+from ..family import EngineError, Plan
 from ..pictures import reference_picture
 
 _MUCH_CUT = 0.2

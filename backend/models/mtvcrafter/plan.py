@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ...catalogue.models import ModelSpec
 from ...shot import Character, Shot
 from ...shot.framing import framing
-from ..engine import EngineError, Plan
+from ..family import EngineError, Plan
 from ..settings import check_settings, even, held_note, option
-from ..spec import ModelSpec
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
 """Where the few-step weights lie below a model's folder."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..engine import Plan
-from ..footprint import GB, Part, need_of, part_of, parts_of_files
-from ..memory import Strategy, arrangements, estimate
+from ..family import Plan
+from ..memory.arrangement import Strategy, arrangements, estimate
+from ..memory.footprint import GB, Part, need_of, part_of, parts_of_files
 from ..registry import ModelSpec
 from .component import components
 

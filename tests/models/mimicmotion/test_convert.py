@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.mimicmotion.build import new_network
 from maquette.backend.models.mimicmotion.plan import make_plan, window_of
 from maquette.backend.models.registry import load_engine
-from maquette.backend.models.spec import ModelSpec, read_spec
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError

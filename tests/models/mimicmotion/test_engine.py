@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
+from maquette.backend.catalogue.models import read_spec
 from maquette.backend.media import encode_png
-from maquette.backend.models.engine import Cancelled, EngineError, Progress
-from maquette.backend.models.footprint import GB, fitting_chunk
-from maquette.backend.models.mimicmotion import engine as module
-from maquette.backend.models.mimicmotion.engine import MimicMotionEngine
+from maquette.backend.models.family import Cancelled, EngineError, Progress
+from maquette.backend.models.memory.footprint import GB, fitting_chunk
+from maquette.backend.models.memory.placement import Placement
+from maquette.backend.models.mimicmotion import family as module
+from maquette.backend.models.mimicmotion.family import MimicMotionEngine
 from maquette.backend.models.mimicmotion.plan import make_plan
-from maquette.backend.models.placement import Placement
 from maquette.backend.models.registry import load_engine, model_spec
-from maquette.backend.models.spec import read_spec
 from maquette.backend.shot import Settings, Shot
 
 from .conftest import make_shot, tiny_toml, with_character

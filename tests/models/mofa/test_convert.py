@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from maquette.backend.models.engine import EngineError
+from maquette.backend.catalogue.models import ModelSpec
+from maquette.backend.models.family import EngineError
 from maquette.backend.models.mofa.build import load_network, network_names, new_network
 from maquette.backend.models.mofa.convert import components
-from maquette.backend.models.spec import ModelSpec
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.component import WeightsError
 from safetensors.torch import save_file

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.media import encode_png, squeeze_frames
-from maquette.backend.models.engine import Cancelled, EngineError, Progress
+from maquette.backend.models.family import Cancelled, EngineError, Progress
 from maquette.backend.models.mofa import inputs
-from maquette.backend.models.mofa.engine import MOFAEngine
+from maquette.backend.models.mofa.family import MOFAEngine
 from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
 from maquette.backend.models.mofa.plan import fit_picture
-from maquette.backend.models.spec import ModelSpec
 from maquette.backend.shot import Background, Shot
 
 from ...builders import png

@@ -16,7 +16,7 @@ from maquette.backend.models.mtvcrafter.convert import (
     components,
     vae_names,
 )
-from maquette.backend.models.mtvcrafter.engine import MTVCrafterEngine
+from maquette.backend.models.mtvcrafter.family import MTVCrafterEngine
 from maquette.backend.models.mtvcrafter.names import CLIP_VISION, UMT5_ENCODER, WAN_TRANSFORMER, Renaming
 from maquette.backend.models.registry import ModelError, model_spec
 from maquette.backend.models.weights.add import add

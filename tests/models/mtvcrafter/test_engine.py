@@ -8,10 +8,10 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
-from maquette.backend.models import placement
-from maquette.backend.models.engine import Cancelled, EngineError
-from maquette.backend.models.memory import Mode, Strategy
-from maquette.backend.models.mtvcrafter.engine import MTVCrafterEngine
+from maquette.backend.models.family import Cancelled, EngineError
+from maquette.backend.models.memory import placement
+from maquette.backend.models.memory.arrangement import Mode, Strategy
+from maquette.backend.models.mtvcrafter.family import MTVCrafterEngine
 from maquette.backend.models.registry import find_specs, load_engine, plan_shot, status
 from maquette.backend.shot import Settings, Shot
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from maquette.backend.models.engine import EngineError
+from maquette.backend.models.family import EngineError
 from maquette.backend.models.mtvcrafter.inputs import hold_last, onto_canvas, shot_inputs
 from maquette.backend.models.mtvcrafter.plan import make_plan
 from maquette.backend.models.mtvcrafter.previews import LatentColours

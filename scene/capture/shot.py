@@ -1,0 +1,255 @@
+"""Read the scene into a Shot.
+
+Shape letters: C characters, T frames, N points, R = C N points of all characters.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ...backend.bodies.model import BodyError
+from ...backend.shot import Background, Character, Clay, Clip, Reference, Settings, Shot, ShotError, validate
+from ...backend.shot.validate import MAX_CHARACTERS
+from ..camera.matrices import clip_fps, render_size
+from ..camera.timeline import shot_frames
+from ..marks import is_screen
+from ..rig.characters import GEOMETRY, find_characters
+from ..stage import open_stage, scene_kept, shown_layer
+from . import background as backgrounds
+from .characters import Performer
+from .clay import scene_clay
+from .keypoints import as_keypoints
+from .looks import asked_of
+from .mesh import TopologyError
+from .take import Take, leave_out_modifiers
+from .tracks import find_spots
+from .wants import Wants, preset_wants
+
+Progress = Callable[[int, int], None]
+
+_LONG = 600
+"""Frames from which on rendering a background is worth a warning."""
+
+
+def capture_shot(
+    context: bpy.types.Context,
+    *,
+    on_progress: Progress | None = None,
+    notices: list[str] | None = None,
+    wants: Wants | None = None,
+) -> Shot:
+    """Read the context's scene into a Shot in one go, and leave the scene as found.
+
+    Args:
+        on_progress: called with the steps done and their number; may raise to stop, and the scene is as it was.
+        notices, wants: see ``capture_steps``.
+
+    Raises:
+        ShotError: see ``capture_steps``.
+    """
+    steps = capture_steps(context.scene, notices=notices, wants=wants)
+    try:
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            if on_progress is not None:
+                on_progress(done, total)
+    finally:
+        steps.close()
+
+
+def capture_steps(
+    scene: bpy.types.Scene, *, notices: list[str] | None = None, wants: Wants | None = None
+) -> Generator[tuple[int, int], None, Shot]:
+    """Read a scene into a Shot, step by step, and leave it as found.
+
+    Surfaces, joints and cameras are read from the evaluated scene frame by frame (viewport modifiers), visibility
+    against everything that shows in renders. The scene's own frame, selection, mode and settings are not touched, so
+    that a window may be used between steps; until the generator has ended or is closed, throw-away copies of the
+    scene exist beside it. Close it before the file is saved or undone.
+
+    Args:
+        notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
+        wants: which parts the model uses; None goes by the preset of the scene's model.
+
+    Yields:
+        Steps done and their number.
+
+    Returns:
+        The Shot, validated.
+
+    Raises:
+        ShotError: the scene cannot be captured; the message names the part at fault and the cure.
+    """
+    notes = notices if notices is not None else []
+    options = scene.maquette
+    wants = preset_wants(options.model) if wants is None else wants
+    layer = shown_layer(scene)
+    frames = shot_frames(scene)
+    width, height = render_size(scene.render)
+    if min(width, height) < 8:
+        raise ShotError("resolution", f"the output is {width}x{height}; at least 8x8 pixels are needed")
+    characters = find_characters(scene, layer)
+    if len(characters) > MAX_CHARACTERS:
+        raise ShotError("characters", f"the scene has {len(characters)}; at most {MAX_CHARACTERS} are possible")
+    if scene.render.use_border:
+        notes.append("The render border is ignored: a shot is the whole picture")
+    behind = _file_background(scene, frames, notes) if options.background in ("PICTURE", "VIDEO") else Background()
+    fps = clip_fps(scene)
+    spots = find_spots(scene) if wants.tracks else []
+
+    engine = options.render_engine
+    renders = len(frames) if options.background == "SCENE" else 0
+    clays = len(frames) if wants.clay else 0
+    asked = [asked_of(obj) for obj in characters]
+    total = len(frames) + sum(map(len, asked)) + renders + clays
+    done = 0
+    clay: Clay | None = None
+    with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
+
+        def step() -> tuple[int, int]:
+            nonlocal done
+            done += 1
+            if not bpy.app.background:
+                keeper.settle()
+            return done, total
+
+        seen = _seen_objects(scene, layer, characters)
+        for obj in seen:
+            if obj.mode == "EDIT":
+                obj.update_from_editmode()
+            if obj.hide_viewport and (obj in characters or not obj.hide_render):
+                keeper.changes.set(obj, "hide_viewport", False)
+        # What only carries a track is evaluated too, but is no more part of the picture than before.
+        unseen = list(dict.fromkeys(spot.object for spot in spots if spot.object not in seen))
+        stage = open_stage(scene, layer, keeper.changes, [*seen, *unseen])
+
+        def never(obj: bpy.types.Object) -> bool:
+            return is_screen(obj) or obj in unseen
+
+        while True:
+            take = Take(keeper, stage, characters, asked, frames, wants, never, spots, Path(folder))
+            try:
+                for _ in take.read():
+                    yield step()
+                    keeper.resume()
+                break
+            except TopologyError as change:
+                left_out = [] if wants.meshes_required else leave_out_modifiers(keeper.changes, change.object)
+                if not left_out:
+                    raise
+                notes.append(
+                    f"'{change.object.name}' changes the number of its vertices, so that no spot on its skin could be "
+                    f"followed; it is captured without its modifiers {', '.join(left_out)}"
+                )
+                done = 0
+            except BodyError as error:
+                raise ShotError("characters", str(error)) from error
+        notes += take.notices
+        bodies = [obj for p in take.performers for obj in (p.object, *sorted(p.worn, key=lambda o: o.name_full))]
+        surroundings = None
+        if renders:
+            hidden = set(bodies)
+            surroundings = [o for o in seen if o not in hidden]
+            _check_background(surroundings, len(frames), notes)
+            for made in backgrounds.scene_background(keeper, surroundings, frames, engine, Path(folder)):
+                if made is not None:
+                    behind = made
+                    break
+                yield step()
+                keeper.resume()
+        if clays:
+            for made in scene_clay(keeper, bodies, surroundings, frames, engine, Path(folder)):
+                if made is not None:
+                    clay = made
+                    break
+                yield step()
+                keeper.resume()
+
+    shot = Shot(
+        clip=Clip(
+            fps=fps,
+            width=width,
+            height=height,
+            viewmats=np.stack([view.viewmat for view in take.views]).astype(np.float32),
+            Ks=np.stack([view.K for view in take.views]).astype(np.float32),
+        ),
+        characters=tuple(
+            _character(performer, looks, any(mesh.character == index for mesh in take.meshes), notes)
+            for index, (performer, looks) in enumerate(zip(take.performers, take.looks, strict=True))
+        ),
+        background=behind,
+        prompt=options.prompt,
+        settings=Settings(
+            model=options.model,
+            seed=options.seed,
+            steps=options.steps or None,
+            guidance=options.guidance or None,
+            options=dict(wants.options),
+            quality=options.quality,
+        ),
+        name=Path(bpy.data.filepath).stem or scene.name,
+        meshes=take.meshes,
+        tracks=tuple(spot.track() for spot in spots),
+        clay=clay,
+    )
+    validate(shot)
+    return shot
+
+
+def _seen_objects(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, characters: list[bpy.types.Object]
+) -> list[bpy.types.Object]:
+    """Objects of the view layer whose collections show in renders, and the characters; no results of ours."""
+    found: dict[bpy.types.Object, None] = dict.fromkeys(characters)
+
+    def walk(layer: bpy.types.LayerCollection) -> None:
+        if layer.exclude or layer.collection.hide_render:
+            return
+        for obj in layer.collection.objects:
+            if not is_screen(obj):
+                found[obj] = None
+        for child in layer.children:
+            walk(child)
+
+    walk(view_layer.layer_collection)
+    return list(found)
+
+
+def _file_background(scene: bpy.types.Scene, frames: range, notes: list[str]) -> Background:
+    options = scene.maquette
+    if options.background == "PICTURE":
+        return backgrounds.picture_background(options.background_path)
+    return backgrounds.film_background(options.background_path, len(frames), clip_fps(scene), notes)
+
+
+def _check_background(objects: list[bpy.types.Object], frames: int, notes: list[str]) -> None:
+    if not any(o.type in GEOMETRY or o.instance_type != "NONE" for o in objects):
+        notes.append("The scene holds nothing but characters: the background is the plain backdrop")
+    if frames > _LONG:
+        notes.append(f"{frames} frames of background were rendered; a shorter range is captured faster")
+
+
+def _character(performer: Performer, looks: list[Reference], meshed: bool, notes: list[str]) -> Character:
+    body = performer.body_pose(notes)
+    if body is None and not meshed:
+        looks = [replace(look, vertices=None) for look in looks]  # Nobody could tell whose vertices they are.
+    return Character(
+        name=performer.object.name,
+        points=np.stack(performer.points_T),
+        rest_points=performer.rest_points.astype(np.float32),
+        visibility=np.stack(performer.visibility_T),
+        joints=np.stack(performer.joints_T) if performer.joints_T else None,
+        body=body,
+        reference=looks[0] if looks else None,
+        keypoints=as_keypoints(performer.keypoints_T, performer.states_T) if performer.keypoints_T else None,
+        further_references=tuple(looks[1:]),
+    )

@@ -1,0 +1,125 @@
+"""When Blender tells of something: the timer, files opened and closed, undo, changes of the scene, the end."""
+
+from __future__ import annotations
+
+import atexit
+
+import bpy
+from bpy.app.handlers import persistent
+
+from .. import folders
+from ..stage import remove_stages
+from . import backends, jobs, library, readiness
+from . import view as job_view
+
+CLASSES = ()
+_FIRST_LOOK = 0.1
+
+
+def _tick() -> float:
+    """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
+    try:
+        return jobs.poll()
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        return 1.0
+
+
+@persistent
+def _before_load(*_: object) -> None:
+    jobs.file_going()
+
+
+@persistent
+def _after_load(*_: object) -> None:
+    remove_stages()
+    folders.forget_ids()
+    job_view.drop_previews()
+    backends.republish()
+    library.sync()
+    readiness.publish(now=True)
+    jobs.poll()
+
+
+@persistent
+def _before_change(*_: object) -> None:
+    jobs.step_aside()
+
+
+@persistent
+def _after_undo(*_: object) -> None:
+    # What was done while a capture was under way has its stage in the undo history.
+    remove_stages()
+    folders.keep_ids()
+    library.sync()
+    readiness.touch()
+
+
+@persistent
+def _scene_changed(*_: object) -> None:
+    readiness.touch()
+
+
+_HANDLERS = (
+    ("load_pre", _before_load),
+    ("load_post", _after_load),
+    ("save_pre", _before_change),
+    ("undo_pre", _before_change),
+    ("redo_pre", _before_change),
+    ("undo_post", _after_undo),
+    ("redo_post", _after_undo),
+    ("depsgraph_update_post", _scene_changed),
+)
+
+
+def register() -> None:
+    """Start to listen, and where Blender has a window, to poll."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
+    atexit.register(_at_exit)
+    if bpy.app.background:
+        _first_look()
+    else:
+        # While an add-on is being enabled, bpy.data is not to be touched.
+        bpy.app.timers.register(_first_look, first_interval=_FIRST_LOOK)
+        bpy.app.timers.register(_tick, first_interval=2 * _FIRST_LOOK, persistent=True)
+
+
+def unregister() -> None:
+    """Stop all of it; a job at the backend goes on there."""
+    atexit.unregister(_at_exit)
+    for name, handler in _HANDLERS:
+        handlers = getattr(bpy.app.handlers, name)
+        if handler in handlers:
+            handlers.remove(handler)
+    _stop()
+
+
+def _first_look() -> None:
+    """What an earlier session and the open file have left."""
+    backends.republish()
+    if hasattr(bpy.data, "scenes"):
+        library.sync()
+    jobs.runner.take_up()
+
+
+def _at_exit() -> None:
+    """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
+    _stop_timers()
+    jobs.runner.leave_all()
+    backends.close()
+
+
+def _stop() -> None:
+    _stop_timers()
+    jobs.close()
+    job_view.drop_previews()
+    backends.close()
+
+
+def _stop_timers() -> None:
+    for timer in (_tick, _first_look):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)

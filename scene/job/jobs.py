@@ -1,0 +1,398 @@
+"""Runs jobs: feeds the pure state machine with what has happened and carries out what it asks for.
+
+``poll()`` does all of it. One timer calls it while Blender has a window; in the background, and in tests, whoever
+started the job calls it. It never waits: the capture is done in slices, the backend is followed by a process of its
+own, and the result is put into the scene when it is here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import bpy
+
+from ...backend.client import Follower, FollowSpec
+from ...backend.client import state as s
+from ...backend.client.owed import owe
+from ...backend.client.process import is_alive, read_json, write_json
+from .. import folders
+from ..capture import shot as capture
+from . import backends, library, readiness
+from . import shots as job_shots
+from . import view as job_view
+from .reports import events_of, reason
+
+CAPTURE_SLICE = 0.03
+"""Seconds of capture in one poll while there is a window; at least one step is made."""
+
+PATIENCE = 300.0
+"""Seconds for which a backend that has stopped answering is tried again."""
+
+_RECORD = "record.json"
+_LEFT = "Blender was closed while this job was under way"
+_LOOK_SECONDS = 0.25
+_SHOW_SECONDS = 0.1
+
+
+class Runner:
+    """The one job of this Blender."""
+
+    def __init__(self) -> None:
+        self.state = s.JobState()
+        self.notices: list[s.Notify] = []
+        self._events: deque[s.Event] = deque()
+        self._dispatching = False
+        self._folders: dict[int, Path] = {}
+        self._record: library.Record | None = None
+        self._capture: Iterator[tuple[int, int]] | None = None
+        self._to_start: s.StartWorker | None = None
+        self._follower: Follower | None = None
+        self._polled = time.monotonic()
+
+    def dispatch(self, event: s.Event) -> None:
+        """Let the state machine have an event, and carry out what follows from it."""
+        self._events.append(event)
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            while self._events:
+                before = self.state.phase
+                self.state, effects = s.transition(self.state, self._events.popleft())
+                for effect in effects:
+                    if not s.superseded(self.state, effect):
+                        self._carry_out(effect)
+                if self.state.phase is not before and self.state.phase in s.WITH_BACKEND | {s.Phase.FAILED}:
+                    self._remember()
+        finally:
+            self._dispatching = False
+
+    def poll(self) -> None:
+        """Take in whatever has happened since the last call."""
+        now = time.monotonic()
+        elapsed, self._polled = now - self._polled, now
+        state = self.state
+        try:
+            self._look()
+        except Exception as error:
+            # Nobody foresaw this; a job that is never heard of again would be worse.
+            failed = s.CaptureFailed if state.phase is s.Phase.CAPTURING else s.BackendFailed
+            self.dispatch(failed(self.state.run, reason(error)))
+        if state.phase is s.Phase.CANCELLING:
+            # A window that stood still, for a render say, is no proof that the backend did.
+            self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
+
+    def _look(self) -> None:
+        phase = self.state.phase
+        if phase is s.Phase.CAPTURING:
+            if not _rendering():
+                self._capture_slice()
+        elif self._to_start is not None:
+            self._start_worker()
+        elif self._follower is not None and phase in s.WITH_BACKEND:
+            self._look_at_worker()
+
+    # -- effects -------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: s.Effect) -> None:
+        match effect:
+            case s.StartCapture(run, scene):
+                self._start_capture(run, scene)
+            case s.StopCapture():
+                self.stop_capture()
+            case s.StartWorker(run, shot):
+                if shot:
+                    self._folders[run] = Path(shot).parent
+                self._to_start = effect
+                self._start_worker(first=True)
+            case s.CancelJob(run):
+                if self._follower is None:
+                    if self._to_start is not None and self._to_start.job:
+                        owe(backends.owed_file(), self._to_start.job)
+                    self._to_start = None
+                    self.dispatch(s.BackendCancelled(run))
+                else:
+                    self._follower.cancel()
+            case s.StopWorker():
+                self._to_start = None
+                if self._follower is not None:
+                    self._follower.leave()
+                    self._follower = None
+            case s.ApplyResult(run, scene, video, load):
+                try:
+                    self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
+                except Exception as error:
+                    self.dispatch(s.ApplyFailed(run, reason(error)))
+            case s.ShowTogether(run, scene, videos):
+                try:
+                    library.show_together(scene, [Path(video) for video in videos])
+                except Exception as error:
+                    self.notices.append(s.Notify(run, "WARNING", f"Not shown side by side: {reason(error)}"))
+            case s.Forget(run, shot):
+                self._forget(run, shot)
+            case s.Notify():
+                self.notices.append(effect)
+
+    def _start_capture(self, run: int, uid: str) -> None:
+        try:
+            if why := backends.problem():
+                raise backends.BackendProblem(why)
+            scene = folders.scene_of(uid)
+            if scene is None:
+                raise backends.BackendProblem("The scene is gone")
+            folders.results_folder()
+            plan = job_shots.plan(scene)
+            self._record = library.describe(scene)
+            if plan.several:
+                self._record = replace(self._record, comparison=uuid.uuid4().hex)
+            if run not in self._folders:
+                self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
+            self._capture = self._captured(run, scene, plan, self._folders[run] / f"{folders.stem(scene)}.shot")
+            # A local backend takes seconds to start: it does so while the scene is captured.
+            backends.prepare()
+        except Exception as error:
+            self.dispatch(s.CaptureFailed(run, reason(error)))
+
+    def _captured(
+        self, run: int, scene: bpy.types.Scene, plan: job_shots.Plan, path: Path
+    ) -> Iterator[tuple[int, int]]:
+        """Capture step by step, save the shot for each model, and say so."""
+        notes: list[str] = []
+        shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, plan.able))
+        if self._record is not None:
+            self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
+        if scene.use_preview_range:
+            notes.append(f"The preview range was left out: the shot is frames {scene.frame_start} to {scene.frame_end}")
+        first, *others = job_shots.save(shot, scene, plan.able, path)
+        if others and (scene.maquette.steps or scene.maquette.guidance):
+            notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
+        for part in others:
+            self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
+        parts = (*others, *plan.refused)
+        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, parts))
+
+    def _capture_slice(self) -> None:
+        if self._capture is None:
+            # It was stopped for the file to be saved or an undo to be made: it begins again.
+            self._start_capture(self.state.run, self.state.scene)
+        run, steps = self.state.run, self._capture
+        if steps is None:
+            return
+        began = time.monotonic()
+        try:
+            for done, total in steps:
+                self.dispatch(s.CaptureAdvanced(run, done, total))
+                if not bpy.app.background and time.monotonic() - began > CAPTURE_SLICE:
+                    return
+            self._capture = None
+        except Exception as error:
+            self._capture = None
+            self.dispatch(s.CaptureFailed(run, reason(error)))
+
+    def stop_capture(self) -> None:
+        steps, self._capture = self._capture, None
+        if steps is not None:
+            try:
+                steps.close()  # type: ignore[attr-defined]
+            except Exception as error:
+                print(f"Maquette: the scene could not be put back after the capture: {error}")
+
+    def _start_worker(self, first: bool = False) -> None:
+        start = self._to_start
+        if start is None:
+            return
+        try:
+            if first:
+                backends.prepare()
+            target = backends.target()
+            if target is None:
+                self.dispatch(s.Waiting(start.run, backends.waiting_line()))
+                return
+            self._to_start = None
+            folder = self._folders.get(start.run)
+            if folder is None:
+                folder = self._folders[start.run] = folders.user_folder("jobs", uuid.uuid4().hex)
+            stem = Path(start.shot).stem if start.shot else "shot"
+            spec = FollowSpec(
+                address=target.address,
+                token=target.token,
+                client_id=folders.client_id(),
+                results=str(folders.results_folder()),
+                shot=start.shot,
+                job=start.job,
+                name="_".join(filter(None, (stem, self.state.model if self.state.several else ""))),
+                patience=PATIENCE,
+                owed=str(backends.owed_file()),
+            )
+            self._follower = Follower.start(spec, folder)
+        except Exception as error:
+            self._to_start = None
+            self.dispatch(s.BackendFailed(start.run, reason(error)))
+
+    def _look_at_worker(self) -> None:
+        if self._follower is None:
+            return
+        run, report = self.state.run, self._follower.state()
+        if report["state"] == "completed" and _rendering():
+            return  # the scene is not to be touched now; the video waits
+        job_view.show_preview(report["preview_path"], report["preview_revision"])
+        for event in events_of(report, self.state):
+            self.dispatch(event)
+        if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
+            status = backends.local().poll()
+            if status.state == "dead" and report["state"] not in ("completed", "downloading"):
+                self.dispatch(s.BackendFailed(self.state.run, status.message))
+
+    def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
+        """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
+        known = self._record or library.Record(scene=uid)
+        whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
+        record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now(), **whose)
+        where, notes = library.put_away(video, record, load)
+        return (self.state.message if self.state.stopped else where), notes
+
+    # -- what outlives Blender -----------------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        """Write down what a later session needs to take the job up."""
+        folder = self._folders.get(self.state.run)
+        if folder is None or not (self.state.shot or self.state.job):
+            return
+        state = self.state
+        part = s.Part(state.model, state.label, state.shot, state.job)
+        self._write_record(folder, part, state.scene, state.notes)
+
+    def _write_record(self, folder: Path, part: s.Part, scene: str, notes: tuple[str, ...]) -> None:
+        record = self._record
+        if record is not None and part.model:
+            record = replace(record, model=part.model, model_label=part.label)
+        data = {
+            "pid": os.getpid(),
+            "scene": scene,
+            "shot": part.shot,
+            "job": part.job,
+            "notes": list(notes),
+            "record": asdict(record) if record else None,
+        }
+        try:
+            write_json(folder / _RECORD, data)
+        except OSError as error:
+            print(f"Maquette: the job cannot be written down in {folder}: {error}")
+
+    def take_up(self) -> None:
+        """Offer the newest job that an earlier session left behind, if there is one."""
+        if self.state.phase is not s.Phase.IDLE:
+            return
+        try:
+            left = sorted(folders.user_folder("jobs").glob(f"*/{_RECORD}"), key=os.path.getmtime, reverse=True)
+        except OSError:
+            return
+        for path in left:
+            data = read_json(path) or {}
+            pid = data.get("pid")
+            if not isinstance(pid, int) or (pid != os.getpid() and is_alive(pid)):
+                continue  # another Blender is at it
+            shot, job = str(data.get("shot") or ""), str(data.get("job") or "")
+            shot = shot if Path(shot).is_file() else ""
+            if not (shot or job):
+                shutil.rmtree(path.parent, ignore_errors=True)
+                continue
+            self._record = library.from_json(data.get("record"))
+            self._folders[self.state.run + 1] = path.parent
+            self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
+            return
+
+    def _forget(self, run: int, shot: str = "") -> None:
+        if shot:
+            shutil.rmtree(Path(shot).parent, ignore_errors=True)
+            return
+        folder = self._folders.pop(run, None)
+        # A job that is tried again lives on in the folder of the run before.
+        if folder is not None and folder != self._folders.get(self.state.run):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Let go of everything; a job at the backend goes on there and can be taken up later."""
+        self.stop_capture()
+        self.leave_all()
+
+    def leave_all(self) -> None:
+        """End the processes without touching Blender's data, which may be gone."""
+        if self._capture is not None:
+            # Left to be collected, a half-done capture would try to put a scene back that exists no more.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._capture))
+        if self._follower is not None:
+            self._follower.leave()
+            self._follower = None
+        self._to_start = None
+
+
+runner = Runner()
+_shown_at = 0.0
+
+
+def poll() -> float:
+    """Everything that is to be done now and then; returns the seconds until it wants to be called again."""
+    global _shown_at
+    runner.poll()
+    capturing = runner.state.phase is s.Phase.CAPTURING
+    if capturing and time.monotonic() - _shown_at < _SHOW_SECONDS:
+        # Drawing would take longer than the frames that are captured.
+        return 0.0
+    _shown_at = time.monotonic()
+    redraw = backends.poll()
+    if redraw:
+        readiness.touch()
+    redraw |= job_view.publish(runner)
+    if redraw:
+        job_view.redraw()
+    if capturing:
+        return 0.0
+    return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
+
+
+def generate(scene: bpy.types.Scene) -> None:
+    """Start a job for the scene."""
+    runner.dispatch(s.Generate(folders.scene_id(scene)))
+    job_view.publish(runner)
+
+
+def wait() -> s.JobState:
+    """Poll until the job has ended. For scripts: a window stands still meanwhile."""
+    while runner.state.busy:
+        poll()
+        time.sleep(0.02)
+    poll()
+    return runner.state
+
+
+def step_aside() -> None:
+    """Leave the scene as it was found, for the file to be saved or an undo to be made; a capture begins again."""
+    runner.stop_capture()
+
+
+def file_going() -> None:
+    """Another file is about to be opened."""
+    if runner.state.phase is s.Phase.CAPTURING:
+        message = "Another file was opened while the scene was being captured: press Generate again there"
+        runner.dispatch(s.CaptureFailed(runner.state.run, message))
+
+
+def close() -> None:
+    """Blender or the add-on ends."""
+    global runner
+    runner.stop()
+    runner = Runner()
+
+
+def _rendering() -> bool:
+    """Whether Blender renders in the background just now."""
+    return bpy.app.is_job_running("RENDER")

@@ -1,0 +1,158 @@
+"""What the shot has and what it still needs, found out between draws so that the panels only have to show it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+
+from ..camera import framing as framing_view
+from ..capture.looks import asked_of
+from ..checks import Check
+from . import backends, model_checks, models, options
+
+_SECONDS = 0.5
+
+
+_dirty = True
+_checked_at = 0.0
+_checked_scene = ""
+
+
+def touch() -> None:
+    """The scene has changed: look again, soon."""
+    global _dirty
+    _dirty = True
+
+
+def publish(now: bool = False) -> bool:
+    """Look at the window's scene, at most twice a second; returns whether anything to be shown has changed."""
+    global _dirty, _checked_at, _checked_scene
+    scene = bpy.context.scene
+    if scene is None:
+        return False
+    shown = (scene.maquette.model, *scene.maquette.compare.keys())
+    fresh = scene.library is None and any([options.ensure(scene, model) for model in shown])
+    other = scene.name != _checked_scene
+    if not now and not other and (not _dirty or time.monotonic() - _checked_at < _SECONDS):
+        return fresh
+    _dirty, _checked_at, _checked_scene = False, time.monotonic(), scene.name
+    fresh |= framing_view.publish(scene)
+    if any(obj.maquette.is_character for obj in scene.objects):
+        # Nobody is asked for whom Maquette only lies there.
+        backends.ask_once()
+    found = check(scene)
+    view = bpy.context.window_manager.maquette
+    shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]
+    if found == shown and view.checked_scene == scene.name:
+        return fresh
+    view.checks.clear()
+    for line in found:
+        item = view.checks.add()
+        item.kind, item.level, item.message, item.target = line.kind, line.level, line.message, line.target
+    view.checked_scene = scene.name
+    return True
+
+
+def check(scene: bpy.types.Scene) -> list[Check]:
+    """Everything that can be told about the shot without evaluating a frame."""
+    characters = [obj for obj in scene.objects if obj.type == "MESH" and obj.maquette.is_character]
+    lines = [_character(obj, scene) for obj in characters]
+    if not characters:
+        lines.append(Check("CHARACTER", "ERROR", "No character yet: add a body, or mark a mesh as a character"))
+    lines.append(_camera(scene))
+    lines += _motion(scene, characters)
+    lines += _background(scene)
+    lines += model_checks.check(scene, characters)
+    if why := backends.problem():
+        lines.append(Check("BACKEND", "ERROR", why))
+    return lines
+
+
+def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
+    marks = obj.maquette
+    if obj.hide_viewport and obj.hide_render:
+        return Check("CHARACTER", "ERROR", "Switched off in viewport and renders: switch it on", obj.name)
+    looks = model_checks.used(scene, "reference")
+    for one in asked_of(obj) if looks else ():
+        if not one.rendered and one.image is None:
+            which = f"picture in '{one.name}'" if one.name else "picture"
+            return Check("CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name)
+    if not any(_is_keyed(owner) for owner in _movers(obj)):
+        return Check("CHARACTER", "WARNING", "Does not move", obj.name)
+    if looks and marks.reference_source == "NONE":
+        model = models.find(scene.maquette.model)
+        grey = model.inputs and model.uses("clay")
+        what = "it is drawn in clay grey" if grey else "the model invents the looks"
+        return Check("CHARACTER", "OK", f"No reference: {what}", obj.name)
+    return Check("CHARACTER", "OK", "Ready", obj.name)
+
+
+def _camera(scene: bpy.types.Scene) -> Check:
+    bound = any(marker.camera for marker in scene.timeline_markers)
+    if scene.camera is None and not bound:
+        return Check("CAMERA", "ERROR", "No camera: add a camera move, or choose the scene's camera")
+    if scene.camera is not None and scene.camera.data.type != "PERSP":
+        kind = {"ORTHO": "orthographic", "PANO": "panoramic"}.get(scene.camera.data.type, scene.camera.data.type)
+        return Check("CAMERA", "ERROR", f"The camera is {kind}: set its lens to Perspective", scene.camera.name)
+    return Check("CAMERA", "OK", "Ready", scene.camera.name if scene.camera else "")
+
+
+def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Iterator[Check]:
+    if scene.use_preview_range:
+        yield Check(
+            "MOTION",
+            "WARNING",
+            f"The preview range is left out: the shot is frames {scene.frame_start} to {scene.frame_end}",
+        )
+    if scene.frame_end <= scene.frame_start:
+        yield Check("MOTION", "WARNING", "The frame range has a single frame: set Start and End")
+    if characters and scene.camera is not None:
+        owners = [owner for obj in (*characters, scene.camera) for owner in _movers(obj)]
+        if not any(_is_keyed(owner) for owner in owners):
+            yield Check("MOTION", "WARNING", "Nothing is keyed: import a motion, key the body, or add a camera move")
+
+
+def _background(scene: bpy.types.Scene) -> Iterator[Check]:
+    shot = scene.maquette
+    if shot.background not in ("PICTURE", "VIDEO") or not model_checks.used(scene, "background"):
+        return
+    kind = "picture" if shot.background == "PICTURE" else "film"
+    if not shot.background_path:
+        yield Check("BACKGROUND", "ERROR", f"No background {kind}: choose a file, or another background")
+    elif not Path(bpy.path.abspath(shot.background_path)).is_file():
+        name = Path(shot.background_path).name
+        yield Check("BACKGROUND", "ERROR", f"The background {kind} {name} is not there: choose it again")
+
+
+def _movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:
+    """What can move an object: itself, its parents, its rigs, what its constraints follow, its shape keys."""
+    seen: set[bpy.types.Object] = set()
+    todo = [obj]
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        yield current
+        if current.data is not None:
+            yield current.data
+            if getattr(current.data, "shape_keys", None) is not None:
+                yield current.data.shape_keys
+        todo += [current.parent] if current.parent is not None else []
+        todo += [m.object for m in current.modifiers if getattr(m, "object", None) is not None]
+        bones = current.pose.bones if current.pose is not None else ()
+        for constraint in (*current.constraints, *(c for bone in bones for c in bone.constraints)):
+            target = getattr(constraint, "target", None)
+            if target is not None:
+                todo.append(target)
+
+
+def _is_keyed(owner: bpy.types.ID) -> bool:
+    """Whether it has keys of its own; drivers only follow what is keyed elsewhere."""
+    animation = getattr(owner, "animation_data", None)
+    if animation is None:
+        return False
+    return animation.action is not None or any(track.strips for track in animation.nla_tracks)

@@ -1,0 +1,112 @@
+"""One capture for all the models that are to make the shot: what it must hold, and the file that each model gets."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import bpy
+
+from ...backend.client import state as s
+from ...backend.shot import Character, Reference, Shot
+from .. import folders
+from ..capture.wants import Wants, wants_of
+from . import model_checks, models, options
+from .backends import BackendProblem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who makes the shot.
+
+    Attributes:
+        able: the models that it goes to, the scene's own first.
+        refused: those that cannot make it, each with its problem.
+    """
+
+    able: tuple[models.Model, ...]
+    refused: tuple[s.Part, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether this is a comparison."""
+        return len(self.able) + len(self.refused) > 1
+
+
+def plan(scene: bpy.types.Scene) -> Plan:
+    """Which models make the scene's shot.
+
+    Whether a model's weights are there only the backend knows for sure, so that is left to it to say.
+
+    Raises:
+        BackendProblem: none of them can; says what to change.
+    """
+    able, refused = [], []
+    for model in model_checks.makers(scene):
+        found = model_checks.problems(scene, replace(model, available=None))
+        if found:
+            refused.append(s.Part(model.id, model.label, problem=". ".join(found)))
+        else:
+            able.append(model)
+    if not able:
+        raise BackendProblem("\n".join(part.problem for part in refused))
+    return Plan(tuple(able), tuple(refused))
+
+
+def wants(scene: bpy.types.Scene, able: Sequence[models.Model]) -> Wants:
+    """What the capture must hold for all of them."""
+    each = [wants_of(model.inputs or None) for model in able]
+    shared = {f.name: any(getattr(one, f.name) for one in each) for f in fields(Wants) if f.name != "options"}
+    return Wants(**shared, options=options.chosen(scene, able[0].id))
+
+
+def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first: Path) -> list[s.Part]:
+    """Write the shot once for each model; the first to ``first``, each other to a folder of its own.
+
+    Steps and guidance are the scene's model's: the others take their own, since the same number means something else
+    to each.
+
+    Raises:
+        OSError: a file cannot be written; none is left then.
+    """
+    parts: list[s.Part] = []
+    path = first
+    try:
+        for number, model in enumerate(able):
+            if number:
+                path = folders.user_folder("jobs", uuid.uuid4().hex) / first.name
+            settings = replace(shot.settings, model=model.id, options=options.chosen(scene, model.id))
+            if model.id != scene.maquette.model:
+                settings = replace(settings, steps=None, guidance=None)
+            made = replace(
+                shot,
+                settings=settings,
+                characters=tuple(_for_model(character, model) for character in shot.characters),
+                meshes=shot.meshes if model.uses("meshes") else (),
+                tracks=shot.tracks if model.uses("tracks") else (),
+                clay=shot.clay if model.uses("clay") else None,
+            )
+            made.save(path)
+            parts.append(s.Part(model.id, model.label, str(path)))
+    except BaseException:
+        for part in parts[1:]:
+            Path(part.shot).unlink(missing_ok=True)
+            Path(part.shot).parent.rmdir()
+        raise
+    return parts
+
+
+def _for_model(character: Character, model: models.Model) -> Character:
+    """A character whose references hold what a model uses of them."""
+
+    def fitted(reference: Reference) -> Reference:
+        return replace(
+            reference,
+            vertices=reference.vertices if model.uses("meshes") else None,
+            clay=reference.clay if model.uses("clay") else None,
+        )
+
+    first = None if character.reference is None else fitted(character.reference)
+    return replace(character, reference=first, further_references=tuple(map(fitted, character.further_references)))

@@ -1,0 +1,123 @@
+"""Shows the state of things in the window manager, where the panels read it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import bpy.utils.previews
+
+from ...backend.client import state as s
+from .. import folders
+from . import readiness
+
+if TYPE_CHECKING:
+    from .jobs import Runner
+
+_previews: Any = None
+_revision = 0
+_names = itertools.count()
+
+
+def publish(runner: Runner) -> bool:
+    """Copy the job's state to where the panels read it; returns whether anything has changed."""
+    state, view = runner.state, bpy.context.window_manager.maquette
+    scene = folders.scene_of(state.scene)
+    shown = {
+        "state": state.phase.value,
+        "message": state.message,
+        "scene_name": scene.name if scene else "",
+        "queue_position": -1 if state.queue_position is None else state.queue_position,
+        "stage": state.stage,
+        "step": state.step,
+        "steps": state.steps,
+        "progress": state.progress,
+        "eta_seconds": -1.0 if state.eta_seconds is None else round(state.eta_seconds),
+        "notes": "\n".join(state.notes),
+        "can_resume": state.resumable,
+    }
+    changed = False
+    for name, value in shown.items():
+        before = getattr(view, name)
+        if abs(before - value) > 1e-4 if isinstance(value, float) else before != value:
+            setattr(view, name, value)
+            changed = True
+    changed |= _publish_parts(state, view)
+    if not state.busy and view.preview_path:
+        drop_previews()
+        changed = True
+    while runner.notices:
+        notice = runner.notices.pop(0)
+        tell(notice.level, notice.message)
+        changed = True
+    return readiness.publish() or changed
+
+
+def _publish_parts(state: s.JobState, view: Any) -> bool:
+    """Copy what has become of each model's share; returns whether anything has changed."""
+    parts: list[tuple[str, str, str]] = []
+    if state.several:
+        parts = [(o.part.label or o.part.model, o.phase.name, o.message) for o in state.outcomes]
+        if state.busy:
+            parts.append((state.label or state.model, "NOW", ""))
+        parts += [(part.label or part.model, "WAITING", "") for part in state.waiting]
+    if parts == [(item.name, item.state, item.message) for item in view.parts]:
+        return False
+    view.parts.clear()
+    for name, phase, message in parts:
+        item = view.parts.add()
+        item.name, item.state, item.message = name, phase, message
+    return True
+
+
+def show_preview(path: str, revision: int) -> None:
+    """Show a new preview of the running job."""
+    global _previews, _revision
+    if not path or revision == _revision:
+        return
+    _revision = revision
+    if _previews is None:
+        _previews = bpy.utils.previews.new()
+    _previews.clear()
+    try:
+        # A name that was loaded before would give the old picture.
+        picture = _previews.load(f"preview{next(_names)}", path, "IMAGE")
+    except (OSError, RuntimeError, KeyError):
+        return  # not worth the job
+    # Asking for the size reads the file now; left to itself, Blender would first show a spinner each time.
+    _ = (picture.icon_size[:], picture.image_size[:])
+    view = bpy.context.window_manager.maquette
+    view.preview_path, view.preview = path, picture.icon_id
+
+
+def drop_previews() -> None:
+    """Forget the preview."""
+    global _previews, _revision
+    view = bpy.context.window_manager.maquette
+    view.preview_path, view.preview = "", 0
+    _revision = 0
+    if _previews is not None:
+        bpy.utils.previews.remove(_previews)
+        _previews = None
+
+
+def tell(level: str, message: str) -> None:
+    """Report something in the window's status bar and log; in the background, print it."""
+    if bpy.app.background or not bpy.context.window_manager.windows:
+        print(f"Maquette: {message}")
+        return
+    window = bpy.context.window_manager.windows[0]
+    with bpy.context.temp_override(window=window):
+        bpy.ops.maquette.tell("INVOKE_DEFAULT", level=level, message=message)
+
+
+def redraw() -> None:
+    """Draw the sidebars, and the preferences where they are open, again."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type not in ("VIEW_3D", "PREFERENCES"):
+                continue
+            for region in area.regions:
+                if region.type in ("UI", "WINDOW") and (area.type, region.type) != ("VIEW_3D", "WINDOW"):
+                    region.tag_redraw()

@@ -1,0 +1,366 @@
+"""The ablation at toy size: equal budgets, resuming, measuring, and a report that tells whatever came out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from maquette.backend.ablation import design as ablation_module
+from maquette.backend.ablation import measure as ablation_measure
+from maquette.backend.ablation.design import (
+    ABLATIONS,
+    GIVEN,
+    Ablation,
+    AblationConfig,
+    Job,
+    MeasureConfig,
+    Validation,
+    read_ablation,
+    read_curve,
+    train_variant,
+    trained_variant,
+)
+from maquette.backend.ablation.measure import Outcome, Outcomes, ablate, forward_gflop
+from maquette.backend.ablation.network import VARIANTS, parameter_count, variant_network
+from maquette.backend.ablation.report import ABOUT, AblationReport, judge, paired, psnr_by_place
+from maquette.backend.cli import main
+from maquette.backend.evaluation.evaluate import Run
+from maquette.backend.evaluation.measures import MEASURES
+from maquette.backend.training import data as data_module
+from maquette.backend.training.data import DataConfig
+from maquette.backend.training.dit import DiTLossConfig
+from maquette.backend.training.encode import unpack
+from maquette.backend.training.errors import TrainingError
+from maquette.backend.training.loop import LoopConfig
+from maquette.backend.training.vae import VAELossConfig
+
+from .test_network import conditions
+
+LOOP = LoopConfig(steps=3, batch=2, lr=1e-3, warmup=1, precision="no")
+CONFIG = AblationConfig(
+    model="isa-nano",
+    data=DataConfig(frames=5, size=32, points=16, shards=1, pair_shards=1, maps=True),
+    dit=LOOP,
+    dit_loss=DiTLossConfig(pair_share=0.5, least_points=8),
+    measure=MeasureConfig(shots=4, steps=2, validate_every=2),
+    transformer={
+        "patch_size": 1,
+        "num_layers": 1,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "reference_grid": 2,
+    },
+    vae=replace(LOOP, steps=2, batch=1),
+    vae_model={
+        "block_out_channels": (16, 16),
+        "spatial_resample": (True,),
+        "temporal_resample": (False,),
+        "temporal_patch_size": 4,
+    },
+    vae_loss=VAELossConfig(frames=(5,), image_decoding=0.5),
+    vae_dit=True,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ablation, Outcomes]:
+    """A whole toy ablation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_module, "SHARD", 2)
+        run = Ablation(CONFIG, tmp_path_factory.mktemp("ablation") / "run")
+        return run, ablate(run)
+
+
+def copied(run: Ablation, folder: Path, **changes) -> Ablation:
+    """The same ablation's files in another folder."""
+    shutil.copytree(run.folder, folder)
+    return replace(run, folder=folder, **changes)
+
+
+def test_everything_is_trained_and_measured(finished: tuple[Ablation, Outcomes]) -> None:
+    run, outcomes = finished
+    assert set(outcomes.dits) == {
+        *(Job(variant, 0) for variant in VARIANTS),
+        Job("isa", 0, "regularised"),
+        Job("isa", 0, "unregularised"),
+    }
+    assert set(outcomes.vaes) == {GIVEN, "regularised", "unregularised"}
+    for outcome in [*outcomes.dits.values(), *outcomes.vaes.values()]:
+        assert outcome.run.values["psnr"].shape == (4,)
+        assert np.isfinite(outcome.run.values["psnr"]).all()
+        assert outcome.run.films
+    for job, outcome in outcomes.dits.items():
+        assert [point["step"] for point in outcome.curve] == [0, 2, 3]
+        assert torch.load(run.checkpoint(job), weights_only=True)["step"] == CONFIG.dit.steps
+
+
+def test_budgets_are_equal(finished: tuple[Ablation, Outcomes]) -> None:
+    _, outcomes = finished
+    isa, no_ispe, control = (outcomes.dits[Job(variant, 0)] for variant in VARIANTS)
+    assert no_ispe.parameters == isa.parameters
+    assert control.parameters == pytest.approx(isa.parameters, rel=5e-3)
+    assert no_ispe.gflop == isa.gflop > 0
+    # 17 point tokens and 16 video tokens a latent frame.
+    assert control.gflop == pytest.approx(isa.gflop, rel=0.15)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_budgets_of_the_presets_are_equal(preset: str) -> None:
+    config = read_ablation(ABLATIONS / f"{preset}.toml")
+    run = Ablation(config, Path("nowhere"))
+    size, frames, points = config.data.size // 8, 1 + config.data.frames // 4, config.data.points
+    inputs = conditions(batch=1, points=points, size=size, frames=config.data.frames)
+    latents = torch.zeros(1, 16, frames, size, size)
+    models = {variant: variant_network(variant, run.transformer) for variant in VARIANTS}
+    assert parameter_count(models["control"]) == pytest.approx(parameter_count(models["isa"]), rel=2e-3)
+    work = {variant: forward_gflop(model, latents, inputs) for variant, model in models.items()}
+    assert work["control"] == pytest.approx(work["isa"], rel=0.05)
+
+
+def test_variants_see_the_same_shots_noise_and_times(
+    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    seen: dict[str, list[torch.Tensor]] = {}
+    kept: list[torch.Tensor] = []
+
+    class Watched(ablation_module.DiTLoss):
+        def draw(self, step, generator):
+            batch, noise, times = super().draw(step, generator)
+            kept.extend([batch.clean, batch.cover, noise, times])
+            kept.extend([batch.inputs.point_mask, batch.inputs.reference_present])
+            return batch, noise, times
+
+    monkeypatch.setattr(ablation_module, "DiTLoss", Watched)
+    for variant in VARIANTS:
+        job = Job(variant, 0)
+        run.checkpoint(job).unlink()
+
+        kept.clear()
+        assert train_variant((run, job))
+        seen[variant] = list(kept)
+    for variant in VARIANTS[1:]:
+        assert len(seen[variant]) == len(seen["isa"]) == 6 * CONFIG.dit.steps
+        assert all(torch.equal(a, b) for a, b in zip(seen[variant], seen["isa"], strict=True))
+
+
+def test_isa_and_no_ispe_start_from_the_same_weights() -> None:
+    states = []
+    for variant in ("isa", "no_ispe"):
+        torch.manual_seed(0)
+        states.append(variant_network(variant, Ablation(CONFIG, Path("nowhere")).transformer).state_dict())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_is_done_is_only_read(
+    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    for name in ("trained_variant", "encode_shots"):
+        monkeypatch.setattr(ablation_measure, name, lambda *_, **__: pytest.fail("done again"))
+    again = ablate(run)
+    assert set(again.dits) == set(finished[1].dits)
+    for job, outcome in again.dits.items():
+        np.testing.assert_array_equal(outcome.run.values["psnr"], finished[1].dits[job].run.values["psnr"])
+        assert outcome.curve == finished[1].dits[job].curve
+
+
+def test_stopped_and_resumed_is_the_same(finished: tuple[Ablation, Outcomes], tmp_path: Path) -> None:
+    job = Job("control", 0)
+    run = copied(finished[0], tmp_path / "run")
+    run.checkpoint(job).unlink()
+    run.curve(job).unlink()
+    short = replace(run, until=time.time() - 1)
+    assert not train_variant((short, job))
+    assert train_variant((run, job))
+    assert read_curve(run.curve(job))[-1]["loss"] == finished[1].dits[job].curve[-1]["loss"]
+    ours, theirs = (trained_variant(each, job).state_dict() for each in (run, finished[0]))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_time_that_is_up_is_told(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
+    run = copied(finished[0], tmp_path / "run", until=time.time() - 1)
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    (run.folder / "results" / "control-given-0.json").unlink()
+    found = ablate(run)
+    report = AblationReport(run, found)
+    assert report.missing == ["control-given-0"]
+    assert "control-given-0" in report.as_markdown()
+
+
+def test_no_shot_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    run = Ablation(CONFIG, tmp_path / "run", until=time.time() - 1)
+    report = AblationReport(run, ablate(run))
+    assert report.missing
+    assert not any(path.exists() for path in run.shards())
+
+
+def test_a_stopped_loop_ends_the_ablation(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    for variant in ("isa", "control"):
+        (run.folder / "results" / f"{variant}-given-0.json").unlink()
+    begun = []
+    monkeypatch.setattr(ablation_measure, "spread", lambda work, argument, count: bool(begun.append(argument)))
+    report = AblationReport(run, ablate(run))
+    assert len(begun) == 1
+    assert report.missing == ["isa-given-0", "control-given-0"]
+
+
+def test_a_folder_holds_one_configuration(finished: tuple[Ablation, Outcomes]) -> None:
+    run, _ = finished
+    with pytest.raises(TrainingError, match=r"another configuration: dit.steps \(3 there, 4 here\);"):
+        ablate(replace(run, config=replace(CONFIG, dit=replace(LOOP, steps=4))))
+    with pytest.raises(TrainingError, match=r"workers \(1 there, 2 here\)"):
+        ablate(replace(run, workers=2))
+
+
+def test_other_held_out_shots_are_refused(
+    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    monkeypatch.setattr(data_module, "SHARD", 2)
+    (run.folder / "heldout_4.sha256").write_text("0\n")
+    with pytest.raises(TrainingError, match="held-out"):
+        ablate(run)
+
+
+def test_validation_is_the_loss_of_held_out_shots(finished: tuple[Ablation, Outcomes]) -> None:
+    run, _ = finished
+    held_out = run.held_out(GIVEN)
+    validation = Validation(held_out, CONFIG.dit_loss, torch.device("cpu"))
+    assert sorted(len(group[0]) for group in validation.groups) == [1, 3]
+    times = torch.cat([group[2] for group in validation.groups]).sort().values
+    torch.testing.assert_close(times, (torch.arange(4) + 0.5) / 4)
+
+    class Perfect(torch.nn.Module):
+        def forward(self, x, timestep, inputs, return_dict=False):
+            group = next(g for g in validation.groups if g[4] is inputs)
+            return (group[1] - group[0],)
+
+    assert validation(Perfect(), {}) == {"loss": 0.0, "figure": 0.0}
+    model = variant_network("isa", run.transformer)
+    assert validation(model, dict(model.named_parameters()))["loss"] > 1e-3
+
+
+def test_the_report_states_all_variants(finished: tuple[Ablation, Outcomes], tmp_path: Path) -> None:
+    report = AblationReport(*finished)
+    report.write(tmp_path)
+    text = (tmp_path / "ablation.md").read_text("utf-8")
+    for name, about in ABOUT.items():
+        assert f"| {name} | {about} |" in text
+    assert "28.34 | 25.21 | 26.45" in text
+    for part in ("regularised", "Order by psnr", "What this does not say", "GFLOP"):
+        assert part in text
+    table = json.loads((tmp_path / "ablation.json").read_text("utf-8"))
+    assert set(table["variants"]) == set(VARIANTS)
+    assert set(table["differences_to_isa"]) == {"no_ispe", "control"}
+    assert set(table["on_vaes"]) == {"regularised", "unregularised"}
+    assert len(table["vaes"]["regularised"]["psnr_by_place"]) == 4
+    assert table["missing"] == []
+    for name in ("ablation.jpg", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def made_up(psnr: dict[str, list[float]]) -> AblationReport:
+    """A report on figures that nobody measured: only psnr differs."""
+    count = len(next(iter(psnr.values())))
+
+    def outcome(values: list[float]) -> Outcome:
+        figures = {m.name: np.full(count, np.nan) for m in MEASURES}
+        figures["psnr"] = np.array(values)
+        return Outcome(Run(None, None, figures, np.zeros(count)), 10)
+
+    outcomes = Outcomes([], {Job(name, 0): outcome(values) for name, values in psnr.items()}, {})
+    return AblationReport(Ablation(replace(CONFIG, vae=None), Path("nowhere")), outcomes)
+
+
+def test_whatever_order_comes_out_is_told() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(20, 3, 30)
+    noise = rng.normal(0, 0.1, (3, 30))
+    report = made_up({"isa": list(base), "no_ispe": list(base + noise[0]), "control": list(base + 1 + noise[1])})
+    assert judge(report.difference("control", "psnr"), True) == "better"
+    assert judge(report.difference("no_ispe", "psnr"), True) == "undecided"
+    order = report.order("psnr")
+    assert order.index("`control`") < order.index("`isa`")
+    assert "do not tell `no_ispe` from `isa`" in order
+    worse = made_up({"isa": list(base), "no_ispe": list(base - 1 + noise[0]), "control": list(base - 2)})
+    assert judge(worse.difference("no_ispe", "psnr"), True) == "worse"
+    assert worse.order("psnr").index("`isa`") < worse.order("psnr").index("`no_ispe`")
+
+
+def test_paired_differences_see_what_means_hide() -> None:
+    """Shots differ by 3 dB, the variants by 0.5 dB on each: unpaired intervals would overlap."""
+    rng = np.random.default_rng(1)
+    base = rng.normal(20, 3, 24)
+    mean, low, high = paired(base + 0.5 + rng.normal(0, 0.1, 24), base)
+    assert 0.4 < low < mean < high < 0.6
+    gaps = base.copy()
+    gaps[:4] = np.nan
+    assert paired(gaps, base) == (0.0, 0.0, 0.0)
+    assert judge((0.5, 0.1, 0.9), higher=False) == "worse"
+    assert judge((float("nan"),) * 3, higher=True) == "undecided"
+
+
+def test_psnr_by_place() -> None:
+    places = np.array([[4.0, 1.0, 1.0, 1.0], [4.0, 3.0, 1.0, 1.0]])
+    found = psnr_by_place(Outcome(Run(None, None, {}, np.zeros(2), places=places), 1))
+    assert found == pytest.approx([10 * np.log10(255**2 / v) for v in (4.0, 2.0, 1.0, 1.0)])
+
+
+def test_films_of_a_variant_come_from_its_own_conditions(finished: tuple[Ablation, Outcomes]) -> None:
+    """The control variant's held-out shots have normal maps, and turning them changes its flow after training."""
+    run, _ = finished
+    shots = torch.load(run.held_out(GIVEN), weights_only=True)
+    clean, _, inputs = unpack(shots[0])
+    assert inputs.control_latents is not None and inputs.control_latents.abs().max() > 0
+    model = trained_variant(run, Job("control", 0))
+    with torch.no_grad():
+        a = model(clean, torch.tensor([900.0]), inputs).sample
+        b = model(clean, torch.tensor([900.0]), replace(inputs, control_latents=inputs.control_latents.flip(4))).sample
+        c = model(clean, torch.tensor([900.0]), replace(inputs, points=-inputs.points)).sample
+    assert torch.equal(a, c)
+    assert not torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("x", "not a readable"),
+        ("[dit]\nsteps=1\nbatch=1\nlr=1.0\n", "model is missing"),
+        ('model="isa-nano"\nvariants=["isaac"]\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', "isaac"),
+        ('model="isa-nano"\n[dit]\nstep=1\n', r"\[dit\] has no step"),
+        ('model="isa-nano"\nfoo=1\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', "foo"),
+        ('model="isa-nano"\nseeds=[]\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', "seeds"),
+        ('model="isa-nano"\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n[vae]\nsteps=1\nbatch=1\nlr=1.0\n', "image_decoding"),
+        ('model="isa-nano"\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n[measure]\nshots=0\n', "shots"),
+        ('model="isa-nano"\ntransformer={heads=1}\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"\[transformer\] has no heads"),
+        ('model="isa-nano"\nvae_model=1\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"write \[vae_model\]"),
+        ('model="isa-nano"\n[data]\nframes=8\n[dit]\nsteps=1\nbatch=1\nlr=1.0\n', r"\[data\] frames = 8"),
+    ],
+)
+def test_a_bad_file_names_the_entry(tmp_path: Path, text: str, named: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=named):
+        read_ablation(path)
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", "nothing"]) == 2
+    assert "cpu, gpu" in capsys.readouterr().err
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert main(["ablate", "cpu", "--folder", str(folder)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert (folder / "config.json").read_text() == "{}"
