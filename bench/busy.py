@@ -57,7 +57,8 @@ def work() -> int:
     """Be the process of a ``Generation``: for every line that comes in, the seconds of one."""
     from dataclasses import replace
 
-    from maquette.backend.models.registry import DEFAULT_MODEL, load_engine
+    from maquette.backend.catalogue.models import DEFAULT_MODEL
+    from maquette.backend.models.engine import (load_engine)
     from nano_generation import example_shot
 
     engine = load_engine(DEFAULT_MODEL, "cpu")

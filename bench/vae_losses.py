@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import new_vae
-from maquette.backend.models.registry import model_spec
 from maquette.backend.training.clips import Films
 from maquette.backend.training.loop import step_generator
 from maquette.backend.training.vae import VAELossConfig, VAEObjective

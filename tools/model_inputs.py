@@ -105,11 +105,11 @@ def _over(renders: np.ndarray, drawings: np.ndarray) -> np.ndarray:
 
 def _poses(shot: Any, renders: np.ndarray) -> np.ndarray:
     import cv2
+    from maquette.backend.catalogue.models import model_spec
     from maquette.backend.media import resize_frames
     from maquette.backend.models.mimicmotion.family import draw_maps
     from maquette.backend.models.mimicmotion.inputs import read_poses
     from maquette.backend.models.mimicmotion.plan import make_plan
-    from maquette.backend.models.registry import model_spec
 
     size = make_plan(model_spec("mimicmotion"), shot).model_size
     maps = draw_maps(read_poses(shot, 0, size), size, lambda step, steps: None)[1:]
@@ -119,11 +119,11 @@ def _poses(shot: Any, renders: np.ndarray) -> np.ndarray:
 
 def _motion(shot: Any, renders: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """MOFA-Video's rows: flow, the first picture carried along it, and the face."""
+    from maquette.backend.catalogue.models import model_spec
     from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
     from maquette.backend.models.mofa.landmarks import project_face
     from maquette.backend.models.mofa.plan import fit_picture
     from maquette.backend.models.mofa.view import model_view
-    from maquette.backend.models.registry import model_spec
 
     spec, frames = model_spec("mofa-hybrid"), len(renders)
     fit = fit_picture(spec, shot)

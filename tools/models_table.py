@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from maquette.backend.catalogue.models import ModelSpec
-from maquette.backend.models.memory.arrangement.arrangement import DoesNotFit, choose
-from maquette.backend.models.memory.arrangement.footprint import GB, Free, Part, need_of
-from maquette.backend.models.registry import ModelError, find_specs
+from maquette.backend.catalogue.models import ModelError, ModelSpec, find_specs
+from maquette.backend.models.memory.arrangement import DoesNotFit, choose
+from maquette.backend.models.memory.footprint import GB, Free, Part, need_of
 from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes, parts_of_components
 
 ROOT = Path(__file__).resolve().parents[1]

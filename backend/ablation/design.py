@@ -28,11 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..catalogue.models import ModelSpec, model_spec
 from ..models.isa.build import load_vae, new_vae
 from ..models.isa.inputs import ISAInputs
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
-from ..models.registry import ModelSpec, model_spec
 from ..training.clips import Films
 from ..training.config import PRESETS, check_network, check_shots, read_section
 from ..training.data import DataConfig, shard_paths

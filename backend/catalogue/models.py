@@ -1,13 +1,22 @@
-"""A model's description: one TOML file."""
+"""The models that exist: one TOML file each in ``presets/models``, or in folders of the user's own.
+
+Weights lie beside the file, in the folder that it names, or in the user's data folder.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
+"""Where the models that come with Maquette are described."""
+
+DEFAULT_MODEL = "isa-nano"
 
 _REQUIRED = ("id", "label", "description", "license", "engine", "limits", "defaults")
 _KINDS = {"bool": bool, "int": int, "float": float, "choice": str}
@@ -97,7 +106,7 @@ class ModelSpec:
 
     Attributes:
         id: also the file's name without its ending.
-        engine: which code runs it, a key of ``registry.ENGINES``.
+        engine: which code runs it, a key of ``models.registry.ENGINES``.
         inputs: what it takes (``characters``, ``reference``, ``background``, ``camera``, ``prompt``, ``joints``,
             ``keypoints``, ``meshes``, ``tracks``, ``clay``) and whether each is ``required``, ``optional`` or
             ``ignored``; what is not listed is ignored.
@@ -131,14 +140,63 @@ class ModelSpec:
     memory: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model as a backend offers it: one entry of ``GET /v1/models``.
+
+    Attributes:
+        missing: files that are not there, relative to the model's folder.
+        reason: why it cannot run, for the animator; empty when it can.
+        memory: ``gpu_gb``, ``gpu_gb_least``, ``disk_gb`` at the default size, as far as they are known.
+    """
+
+    id: str
+    label: str
+    description: str
+    license: str
+    available: bool
+    missing: tuple[str, ...]
+    reason: str
+    inputs: Mapping[str, str]
+    limits: Mapping[str, int]
+    defaults: ModelDefaults
+    options: Mapping[str, ModelOption]
+    sources: tuple[Source, ...]
+    memory: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it goes over the wire."""
+        return asdict(self)
+
+
+def find_specs(extra_dirs: Iterable[str | Path] = ()) -> dict[str, ModelSpec]:
+    """Every described model by id, the default first. A user's folder wins over the built-in description."""
+    specs: dict[str, ModelSpec] = {}
+    for folder in (PRESETS, *map(Path, extra_dirs)):
+        for path in sorted(folder.glob("*.toml")):
+            spec = read_spec(path)
+            specs[spec.id] = spec
+    return dict(sorted(specs.items(), key=lambda item: item[0] != DEFAULT_MODEL))
+
+
+def model_spec(model_id: str, extra_dirs: Iterable[str | Path] = ()) -> ModelSpec:
+    """One model by id. Raises ModelError that lists the ids there are."""
+    specs = find_specs(extra_dirs)
+    if model_id not in specs:
+        raise ModelError(f"no model {model_id!r}; choose one of {', '.join(specs)}")
+    return specs[model_id]
+
+
 def weights_home() -> Path:
     """Where weights that do not come with Maquette are kept, a folder a model: ``MAQUETTE_WEIGHTS``, or the user's
-    data folder."""
+    data folder (the one that platformdirs names, which Blender's Python lacks)."""
     if named := os.environ.get("MAQUETTE_WEIGHTS"):
         return Path(named).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("maquette", appauthor=False) / "models"
+    variable, default = {
+        "win32": ("LOCALAPPDATA", "~/AppData/Local"),
+        "darwin": ("", "~/Library/Application Support"),
+    }.get(sys.platform, ("XDG_DATA_HOME", "~/.local/share"))
+    return Path(os.environ.get(variable) or default).expanduser() / "maquette" / "models"
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -180,7 +180,9 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
 
     @app.get("/v1/models", dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [status.as_json() for status in backend.engines.models()]}
+        from ..models.weights.sizes import model_entry
+
+        return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
 
     @app.post("/v1/videos", status_code=201)
     async def create(request: Request, client: Client) -> dict[str, Any]:

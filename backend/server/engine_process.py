@@ -148,10 +148,10 @@ class _Worker:
 
     def run(self, task: Task) -> None:
         self._split = Split("imports")
+        from ..catalogue.models import ModelError
         from ..media import MediaError
         from ..models.family import Cancelled, EngineError
         from ..models.memory.arrangement import check_job
-        from ..models.registry import ModelError
         from ..shot import Shot, ShotError
 
         part = task.folder / "result.part"

@@ -78,7 +78,9 @@ class RegistryEngines:
             yield
         importlib.import_module("diffusers.utils.torch_utils")
         yield
-        from ..models.registry import DEFAULT_MODEL, list_models, load_engine
+        from ..catalogue.models import DEFAULT_MODEL
+        from ..models.registry import (list_models)
+        from ..models.engine import (load_engine)
 
         if any(status.spec.id == DEFAULT_MODEL and status.available for status in list_models(self._folders)):
             load_engine(DEFAULT_MODEL, device, self._folders)

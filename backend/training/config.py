@@ -10,9 +10,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..catalogue.models import ModelSpec, model_spec
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
-from ..models.registry import ModelSpec, model_spec
 from .data import DataConfig
 from .dit import DiTLossConfig
 from .errors import TrainingError

@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..catalogue.models import ModelSpec
 from ..models.isa.build import load_image_encoder, load_transformer, load_vae, new_transformer, new_vae
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
-from ..models.registry import ModelSpec
 from .checkpoint import load_averaged
 from .config import LOOPS, PRESETS, RunConfig, read_config
 from .data import claim_data, make_data, shard_paths

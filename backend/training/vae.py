@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..catalogue.models import ModelSpec
 from ..models.isa.build import new_vae
 from ..models.isa.vae import AutoencoderKLISA
 from ..models.isa.vae_layers import to_blocks
-from ..models.registry import ModelSpec
 from .adversary import PatchDiscriminator, adaptive_weight, fooling_loss, judging_loss
 from .clips import Augmentation, Films, to_model, to_pixels
 from .errors import TrainingError

@@ -13,10 +13,10 @@ from maquette.backend.ablation.network import (
     parameter_count,
     variant_network,
 )
+from maquette.backend.catalogue.models import find_specs, model_spec
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
-from maquette.backend.models.registry import find_specs, model_spec
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.conftest import random_inputs

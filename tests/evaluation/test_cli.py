@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.cli import main
 from maquette.backend.evaluation import sets
 from maquette.backend.evaluation.measures import MEASURES
@@ -63,7 +64,7 @@ def test_a_table_of_settings_that_goes_on(engine, tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     command = ["evaluate", "--shots", "2", "--table-shots", "1", "--steps", "4", "9", "--guidance", "1.5", "2"]
     command += ["--keep", str(tmp_path / "kept"), "-o", str(tmp_path / "report")]
-    default = registry.model_spec("isa-nano").defaults
+    default = model_spec("isa-nano").defaults
     assert main(command) == 0
     data = json.loads((tmp_path / "report" / "report.json").read_text())
     others = {(4, 1.5), (4, 2.0), (9, 1.5), (9, 2.0)} - {(default.steps, default.guidance)}

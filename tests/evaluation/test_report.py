@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.evaluation.aims import judge
 from maquette.backend.evaluation.backbones import Backbones, find_backbones
 from maquette.backend.evaluation.evaluate import Run, by_kind, carried_films, run_autoencoder, run_films, true_films
@@ -23,7 +24,6 @@ from maquette.backend.evaluation.recommend import ENOUGH, recommend
 from maquette.backend.evaluation.report import Report
 from maquette.backend.evaluation.sets import held_out
 from maquette.backend.evaluation.store import Store, store_key
-from maquette.backend.models.registry import model_spec
 from maquette.backend.worlds.synth import make_sample
 from PIL import Image
 

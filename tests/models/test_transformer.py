@@ -6,11 +6,11 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from maquette.backend.catalogue.models import find_specs, model_spec
 from maquette.backend.models.isa.build import new_transformer, new_vae
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.layers import attend, interspatial_encoding
 from maquette.backend.models.isa.transformer import ISATransformer3DModel, widened
-from maquette.backend.models.registry import find_specs, model_spec
 
 from .conftest import TINY_TRANSFORMER, random_inputs, randomize
 

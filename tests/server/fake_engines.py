@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from maquette.backend.catalogue.models import ModelDefaults, ModelSpec
 from maquette.backend.models.family import Cancelled, EngineError, Plan, Progress, Result
-from maquette.backend.models.registry import ModelDefaults, ModelSpec, ModelStatus
+from maquette.backend.models.registry import ModelStatus
 
 
 def status(name: str, missing: tuple[str, ...] = ()) -> ModelStatus:

@@ -91,7 +91,8 @@ def test_after_the_warming_up_the_first_job_imports_nothing():
     """Pieces in the order in which they are useful: a draft must not wait for what the networks need."""
     code = """
 import sys
-from maquette.backend.models.registry import DEFAULT_MODEL, load_engine, model_spec, status
+from maquette.backend.catalogue.models import DEFAULT_MODEL, model_spec
+from maquette.backend.models.registry import load_engine, status
 from maquette.backend.server.engines import RegistryEngines
 if not status(model_spec(DEFAULT_MODEL)).available:
     sys.exit(77)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from maquette.backend.catalogue.models import find_specs
 from maquette.backend.client.errors import BackendError
-from maquette.backend.models.registry import find_specs
 from maquette.backend.server.config import REGISTRY_ENGINES
 
 from ..models.conftest import model_dir, transformer, vae  # noqa: F401

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import load_vae
 from maquette.backend.models.isa.conditions import keep_points, point_subset, random_drops
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
-from maquette.backend.models.registry import model_spec
 from maquette.backend.training.data import FIELDS, carry_sample
 from maquette.backend.training.dit import (
     DiTLoss,

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.cli import main
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
-from maquette.backend.models.registry import model_spec
 from maquette.backend.training import data as data_module
 from maquette.backend.training import strength as strength_module
 from maquette.backend.training.checkpoint import read_checkpoint

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import load_vae
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
-from maquette.backend.models.registry import model_spec
 from maquette.backend.training import strength as strength_module
 from maquette.backend.training.data import DataConfig
 from maquette.backend.training.encode import unpack

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.vae_layers import from_blocks, to_blocks
-from maquette.backend.models.registry import model_spec
 from maquette.backend.training.vae import gradient_loss, to_model, to_pixels
 
 

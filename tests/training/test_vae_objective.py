@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.vae import AutoencoderKLISA
-from maquette.backend.models.registry import ModelSpec, model_spec
 from maquette.backend.training.data import DataConfig, claim_data, shard_paths
 from maquette.backend.training.dit import DiTLossConfig
 from maquette.backend.training.errors import TrainingError

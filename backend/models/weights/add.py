@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from torch import Tensor, nn
 
-from ..registry import ModelSpec
+from ...catalogue.models import ModelSpec
 from .component import Component, WeightsError, components
 from .finding import Found, find
 from .reading import read_state

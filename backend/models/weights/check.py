@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..registry import ModelError, ModelSpec, status, weights_home
+from ...catalogue.models import ModelError, ModelSpec, weights_home
+from ..registry import status
 from .add import read_record
 from .component import Component, WeightsError, components
 from .reading import header, headers, missing_shards

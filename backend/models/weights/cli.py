@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..registry import ModelStatus, list_models, model_spec
+from ...catalogue.models import model_spec
+from ..registry import ModelStatus, list_models
 
 
 def add_models_parser(subparsers: Any) -> None:
@@ -60,7 +61,9 @@ def add_models_parser(subparsers: Any) -> None:
 def _list(args: argparse.Namespace) -> int:
     models = list_models(args.models)
     if args.json:
-        print(json.dumps([status.as_json() for status in models], indent=2))
+        from .sizes import model_entry
+
+        print(json.dumps([model_entry(status).to_json() for status in models], indent=2))
         return 0
     for status in models:
         print(f"{status.spec.id:<16} {status.spec.label:<28} {'ready' if status.available else 'cannot run'}")
@@ -93,7 +96,7 @@ def _about(status: ModelStatus) -> list[str]:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from ..registry import weights_home
+    from ...catalogue.models import weights_home
     from .add import add
     from .report import Missing
 

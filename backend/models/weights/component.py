@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..registry import ModelError, ModelSpec
+from ...catalogue.models import ModelError, ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

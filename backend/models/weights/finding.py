@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from ..registry import ModelSpec, Source
+from ...catalogue.models import ModelSpec, Source
 from .component import Component, WeightsError
 from .reading import missing_shards
 

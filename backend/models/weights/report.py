@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..registry import ModelSpec, Source
+from ...catalogue.models import ModelSpec, Source
 from .component import WeightsError
 from .finding import Found, source_of
 from .sizes import gpu_gigabytes

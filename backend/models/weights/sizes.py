@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ...catalogue.models import ModelEntry, ModelSpec
 from ..family import Plan
 from ..memory.arrangement import Strategy, arrangements, estimate
 from ..memory.footprint import GB, Part, need_of, part_of, parts_of_files
-from ..registry import ModelSpec
+from ..registry import ModelStatus
 from .component import components
+
+_SAID = ("id", "label", "description", "license", "inputs", "limits", "defaults", "options", "sources")
 
 
 def default_plan(spec: ModelSpec) -> Plan:
@@ -57,8 +60,17 @@ def disk_bytes(spec: ModelSpec) -> int:
     return sum(path.stat().st_size for path in spec.folder.rglob("*") if path.is_file())
 
 
-def memory_json(spec: ModelSpec) -> dict[str, float]:
-    """Of ``GET /v1/models``: GB of GPU memory at the default size and on disk, as far as they are known."""
+def model_entry(status: ModelStatus) -> ModelEntry:
+    """What a backend says of a model, with the memory that it takes."""
+    spec = status.spec
+    said = {name: getattr(spec, name) for name in _SAID}
+    return ModelEntry(
+        **said, available=status.available, missing=status.missing, reason=status.reason, memory=memory_of(spec)
+    )
+
+
+def memory_of(spec: ModelSpec) -> dict[str, float]:
+    """GB of GPU memory at the default size and on disk, as far as they are known."""
     said: dict[str, float] = {}
     if (sizes := gpu_gigabytes(spec)) is not None:
         said = {"gpu_gb": round(sizes[0], 1), "gpu_gb_least": round(sizes[1], 1)}

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from maquette.backend.bodies import load_body
-from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
 from maquette.backend.media import encode_png
 from maquette.backend.models.mimicmotion.build import NETWORKS, new_network
-from maquette.backend.models.registry import PRESETS
 from maquette.backend.shot import (
     KEYPOINT_NAMES,
     SMPL_JOINT_NAMES,

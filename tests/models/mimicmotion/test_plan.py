@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from maquette.backend.catalogue.models import ModelSpec
+from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mimicmotion.plan import make_plan
-from maquette.backend.models.registry import model_spec
 from maquette.backend.shot import Keypoints, KeypointState, Media, Shot
 
 from .conftest import make_shot, with_character

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from maquette.backend.catalogue.models import ModelSpec, read_spec
-from maquette.backend.models.registry import PRESETS
+from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
 from maquette.backend.shot import Clip, Keypoints, KeypointState, Media, Reference, Settings, Shot, Track
 from PIL import Image
 

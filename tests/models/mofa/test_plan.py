@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.catalogue.models import PRESETS, ModelSpec, model_spec, read_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mofa.plan import fit_picture, make_plan, needs_propagation
-from maquette.backend.models.registry import PRESETS, model_spec, plan_shot
+from maquette.backend.models.registry import plan_shot
 from maquette.backend.shot import Background, Clip, Media, Settings, Shot
 
 from ...builders import make_shot, png

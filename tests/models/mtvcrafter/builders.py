@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.mtvcrafter.build import NETWORKS, new_network
-from maquette.backend.models.registry import ModelSpec, read_spec
 from maquette.backend.shot import Shot
 from maquette.backend.shot.framing import read_statistics
 from safetensors.torch import save_file

@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from maquette.backend.models.registry import ModelSpec, read_spec
+from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.weights.component import Component
 from safetensors.torch import save_file
 from torch import Tensor, nn

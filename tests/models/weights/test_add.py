@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.cli import main
-from maquette.backend.models.registry import ModelSpec, read_spec, status
+from maquette.backend.models.registry import status
 from maquette.backend.models.weights import add as adding
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
