@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
+from contextlib import ExitStack
 
 import bpy
 
-MODULES: tuple[str, ...] = (
-    "properties",
-    "preferences",
-    "operators.body",
-    "operators.looks",
-    "operators.motion",
-    "operators.camera",
-    "operators.shot",
-    "operators.models",
-    "operators.tracks",
-    "operators.generate",
-    "operators.result",
-    "operators.library",
-    "operators.backend",
-    "panels.body",
-    "panels.motion",
-    "panels.camera",
-    "panels.models",
-    "panels.shot",
-    "panels.job",
-    "panels.tracks",
-    "panels.result",
-    "scene.job.handlers",
+from . import preferences, properties
+from .operators import backend, body, camera, generate, library, looks, models, motion, result, shot, tracks
+from .panels import body as body_panel
+from .panels import camera as camera_panel
+from .panels import models as models_menu
+from .panels import motion as motion_panel
+from .panels import result as result_panel
+from .panels import shot as shot_panel
+from .panels import tracks as tracks_panel
+from .scene.job import handlers
+
+MODULES = (
+    properties,
+    preferences,
+    body,
+    looks,
+    motion,
+    camera,
+    shot,
+    models,
+    tracks,
+    generate,
+    result,
+    library,
+    backend,
+    body_panel,
+    motion_panel,
+    camera_panel,
+    models_menu,
+    shot_panel,
+    tracks_panel,
+    result_panel,
+    handlers,
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""
 
-_registered: list[ModuleType] = []
+_registered = ExitStack()
 
 
 def register() -> None:
-    """Register every module's classes, then its own hooks. On failure everything is undone again."""
-    try:
-        for name in MODULES:
-            module = import_module(f".{name}", __package__)
+    """Register every module's classes, then call its own ``register()``. On failure everything is undone again."""
+    with ExitStack() as undo:
+        for module in MODULES:
             for cls in module.CLASSES:
                 bpy.utils.register_class(cls)
-            _registered.append(module)
+                undo.callback(bpy.utils.unregister_class, cls)
             if hasattr(module, "register"):
+                undo.callback(module.unregister)
                 module.register()
-    except Exception:
-        unregister()
-        raise
+        _registered.push(undo.pop_all())
 
 
 def unregister() -> None:
     """Undo ``register`` in reverse order."""
-    while _registered:
-        module = _registered.pop()
-        if hasattr(module, "unregister"):
-            module.unregister()
-        for cls in reversed(module.CLASSES):
-            if getattr(cls, "is_registered", True):
-                bpy.utils.unregister_class(cls)
+    _registered.close()

@@ -42,22 +42,22 @@ def main() -> int:
     arguments = parser.parse_args()
 
     package = enable()
-    rig = importlib.import_module(f"{package}.scene.rig.bodies")
-    rig_pose = importlib.import_module(f"{package}.scene.rig.channels")
-    body_motion = importlib.import_module(f"{package}.scene.rig.motion")
+    build = importlib.import_module(f"{package}.scene.rig.build")
+    rig_channels = importlib.import_module(f"{package}.scene.rig.channels")
+    rig_motion = importlib.import_module(f"{package}.scene.rig.motion")
     bodies = importlib.import_module(f"{package}.backend.bodies")
     motions = importlib.import_module(f"{package}.backend.motions")
 
-    made = rig.build_body(bpy.context, bodies.embedded())
+    made = build.build_body(bpy.context, bodies.embedded())
     rng = np.random.default_rng(0)
     poses = rng.normal(0, 0.3, (arguments.frames, 24, 3)).astype(np.float32)
     trans = rng.normal(0, 1, (arguments.frames, 3)).astype(np.float32)
     motion = motions.BodyMotion(fps=24.0, poses=poses, trans=trans, body="maquette_neutral")
-    channels = rig_pose.pose_channels(made, made.betas(), poses, trans)
+    channels = rig_channels.pose_channels(made, made.betas(), poses, trans)
     bones = made.armature.pose.bones
 
     def bulk() -> None:
-        body_motion.key_motion(made, motion, 1, bpy.context.evaluated_depsgraph_get())
+        rig_motion.key_motion(made, motion, 1, bpy.context.evaluated_depsgraph_get())
 
     def single() -> None:
         made.armature.animation_data.action = None

@@ -7,8 +7,9 @@ from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
 from bpy.types import Operator
 
 from ..backend import bodies
-from ..scene.rig import bodies as rig
 from ..scene.rig import poses
+from ..scene.rig.bodies import RigError, find_body, load_rig
+from ..scene.rig.build import SHAPE_COMPONENTS, SHAPE_LIMIT, build_body
 
 _items: dict[str, list[tuple[str, str, str]]] = {}
 """Items of dynamic enums; Blender needs their strings kept alive."""
@@ -51,12 +52,12 @@ class MAQUETTE_OT_add_body(Operator):
     betas: FloatVectorProperty(
         name="Shape",
         description="Shape components of the body, in standard deviations",
-        size=rig.SHAPE_COMPONENTS,
+        size=SHAPE_COMPONENTS,
         soft_min=-3.0,
         soft_max=3.0,
-        min=-rig.SHAPE_LIMIT,
-        max=rig.SHAPE_LIMIT,
-        default=(0.0,) * rig.SHAPE_COMPONENTS,
+        min=-SHAPE_LIMIT,
+        max=SHAPE_LIMIT,
+        default=(0.0,) * SHAPE_COMPONENTS,
     )
     location: FloatVectorProperty(
         name="Location",
@@ -77,7 +78,7 @@ class MAQUETTE_OT_add_body(Operator):
             self.location = context.scene.cursor.location
         try:
             model = bodies.load_body(bpy.path.abspath(self.filepath) if self.filepath else self.body)
-            made = rig.build_body(
+            made = build_body(
                 context,
                 model,
                 name=self.name.strip() or "Body",
@@ -85,7 +86,7 @@ class MAQUETTE_OT_add_body(Operator):
                 location=self.location,
                 source=self.filepath,
             )
-        except (bodies.BodyError, OSError, rig.RigError) as error:
+        except (bodies.BodyError, OSError, RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         select_only(context, made.armature)
@@ -112,17 +113,17 @@ class MAQUETTE_OT_apply_pose(Operator):
 
     @classmethod
     def poll(cls, context):
-        if rig.find_body(context.active_object) is None:
+        if find_body(context.active_object) is None:
             cls.poll_message_set("Select a body first")
             return False
         return True
 
     def execute(self, context):
-        mesh = rig.find_body(context.active_object)
+        mesh = find_body(context.active_object)
         try:
             pose = poses.load_pose(poses.FOLDER / f"{self.pose.lower()}.toml")
-            poses.apply(rig.load_rig(mesh), pose)
-        except (poses.PoseError, rig.RigError) as error:
+            poses.apply(load_rig(mesh), pose)
+        except (poses.PoseError, RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

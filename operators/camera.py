@@ -9,11 +9,10 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 from bpy.types import Operator
 
 from ..backend.shot import ShotError
-from ..scene.camera import framing as framing_view
-from ..scene.camera import lens as camera_lens
-from ..scene.camera import moves as camera_moves
-from ..scene.camera import paths as camera_paths
-from ..scene.rig import bodies as rig
+from ..scene.camera import framing, paths
+from ..scene.camera.lens import set_trained_lens
+from ..scene.camera.moves import add_camera_move, characters
+from ..scene.rig.bodies import RigError, find_body
 
 _items: list[tuple[str, str, str]] = []
 """Items of the dynamic enum; Blender needs their strings kept alive."""
@@ -27,16 +26,16 @@ _TARGETS = (
 def move_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
     """The moves of presets/cameras."""
     global _items
-    _items = [(move.id.upper(), move.label, move.description) for move in camera_paths.list_moves()]
+    _items = [(move.id.upper(), move.label, move.description) for move in paths.list_moves()]
     return _items
 
 
 def _targets(context: bpy.types.Context, which: str) -> list[bpy.types.Object]:
-    everyone = camera_moves.characters(context.scene)
+    everyone = characters(context.scene)
     if which == "ALL":
         return everyone
     active = context.active_object
-    chosen = rig.find_body(active) or active
+    chosen = find_body(active) or active
     return [chosen] if chosen in everyone else []
 
 
@@ -80,7 +79,7 @@ class MAQUETTE_OT_add_camera_move(Operator):
 
     @classmethod
     def poll(cls, context):
-        if not camera_moves.characters(context.scene):
+        if not characters(context.scene):
             cls.poll_message_set("Add a body, or mark a mesh as a character, first")
             return False
         return True
@@ -99,9 +98,9 @@ class MAQUETTE_OT_add_camera_move(Operator):
             self.report({"ERROR"}, "The active object is no character: select one, or frame All Characters")
             return {"CANCELLED"}
         try:
-            done = camera_moves.add_camera_move(
+            done = add_camera_move(
                 context,
-                camera_paths.load_move(camera_paths.FOLDER / f"{self.move.lower()}.toml"),
+                paths.load_move(paths.FOLDER / f"{self.move.lower()}.toml"),
                 targets,
                 self.frame_start,
                 self.frame_end,
@@ -110,7 +109,7 @@ class MAQUETTE_OT_add_camera_move(Operator):
                 angle=self.angle,
                 seed=self.seed,
             )
-        except (camera_paths.MoveError, rig.RigError) as error:
+        except (paths.MoveError, RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for note in done.notes:
@@ -153,9 +152,7 @@ class MAQUETTE_OT_frame_55(Operator):
 
     def execute(self, context):
         try:
-            notes = camera_lens.set_trained_lens(
-                context.scene, keep_framing=self.keep_framing, replace_zoom=self.replace_zoom
-            )
+            notes = set_trained_lens(context.scene, keep_framing=self.keep_framing, replace_zoom=self.replace_zoom)
         except ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -173,7 +170,7 @@ class MAQUETTE_OT_check_framing(Operator):
 
     def execute(self, context):
         try:
-            found = framing_view.measure(context.scene)
+            found = framing.measure(context.scene)
         except ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

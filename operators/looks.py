@@ -7,7 +7,7 @@ from bpy.props import IntProperty
 from bpy.types import Context, Operator
 
 from ..backend.shot.validate import MAX_REFERENCES
-from ..scene.rig import bodies as rig
+from ..scene.rig.bodies import find_body
 
 _NAMES = ("Back", "Face", "Left Side", "Right Side")
 
@@ -15,7 +15,7 @@ _NAMES = ("Back", "Face", "Left Side", "Right Side")
 def active_character(context: Context) -> bpy.types.Object | None:
     """The mesh that panels and operators speak of: the active body, or the active mesh."""
     active = context.active_object
-    body = rig.find_body(active)
+    body = find_body(active)
     if body is not None:
         return body
     return active if active is not None and active.type == "MESH" else None

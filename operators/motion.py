@@ -13,8 +13,9 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
 from ..scene import keys
-from ..scene.rig import bodies as rig
-from ..scene.rig import motion as body_motion
+from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
+from ..scene.rig.build import build_body, remove_body
+from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
 from .body import body_items, select_only
 
 EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")
@@ -27,7 +28,7 @@ _PLACES = (
     ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
     ("BODY", "From the Body", "The motion begins where the body stands now"),
 )
-_ERRORS = (motions.MotionError, bodies.BodyError, rig.RigError, OSError)
+_ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
 
 
 class _MotionTarget:
@@ -53,7 +54,7 @@ class _MotionTarget:
         """The body to move, or None for a new one; fills in the start frame."""
         if not self.properties.is_property_set("frame_start"):
             self.frame_start = context.scene.frame_start
-        return rig.find_body(context.active_object) if self.target == "ACTIVE" else None
+        return find_body(context.active_object) if self.target == "ACTIVE" else None
 
     def apply(
         self,
@@ -72,15 +73,15 @@ class _MotionTarget:
             made = _new_body(context, model, motion.name)
             notes.append(f"New body {made.mesh.name}")
         else:
-            made = rig.load_rig(mesh)
+            made = load_rig(mesh)
         try:
             depsgraph = context.evaluated_depsgraph_get()
-            fitted = body_motion.fit_shape(motion, model, made.betas())
+            fitted = fit_shape(motion, model, made.betas())
             notes += fitted.notes[len(motion.notes) :]
-            done = body_motion.key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
+            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
         except Exception:
             if new:
-                rig.remove_body(made)
+                remove_body(made)
             raise
         notes += done.notes
         self._range(context.scene, done, notes)
@@ -89,7 +90,7 @@ class _MotionTarget:
         self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
         return made.mesh
 
-    def _range(self, scene: bpy.types.Scene, done: body_motion.Imported, notes: list[str]) -> None:
+    def _range(self, scene: bpy.types.Scene, done: Imported, notes: list[str]) -> None:
         if self.fit_range:
             scene.frame_start, scene.frame_end = done.first, done.last
             notes.append(f"Scene range set to frames {done.first} to {done.last}")
@@ -100,7 +101,7 @@ class _MotionTarget:
             )
 
 
-def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> rig.Rig:
+def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
     """Add a body from whatever mode the animator is in.
 
     In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
@@ -112,7 +113,7 @@ def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) ->
         bpy.ops.object.mode_set(mode="OBJECT")
     built = False
     try:
-        made = rig.build_body(context, model, name=name)
+        made = build_body(context, model, name=name)
         built = True
     finally:
         if not built or mode != "OBJECT":
@@ -128,7 +129,7 @@ def _model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
     """The body model to retarget to: the active body's own, or the one to add."""
     if mesh is None:
         return bodies.load_body(new)
-    return bodies.load_body(rig.body_source(mesh))
+    return bodies.load_body(body_source(mesh))
 
 
 def _mode_allows(cls, context: bpy.types.Context) -> bool:
@@ -189,7 +190,7 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
                 target = mesh if index == 0 else None
                 model = _model_of(target, self.body)
                 motion = motions.load_motion(path, body=model, fps=self.fps or None, clip=self.clip)
-                motion = body_motion.at_rate(motion, keys.scene_fps(context.scene))
+                motion = at_rate(motion, keys.scene_fps(context.scene))
                 loaded.append((motion, model, target))
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
@@ -234,7 +235,7 @@ class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
             model = _model_of(mesh, self.body)
             fps = keys.scene_fps(context.scene)
             motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
-            motion = body_motion.at_rate(motions.to_body(motion, model), fps)
+            motion = at_rate(motions.to_body(motion, model), fps)
             self.apply(context, motion, model, mesh)
         except _ERRORS as error:
             self.report({"ERROR"}, str(error))

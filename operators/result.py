@@ -11,9 +11,9 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend.shot import ShotError
 from ..scene.capture.media import probe_film, resolve
-from ..scene.screen import grid as screen_grid
-from ..scene.screen import show as screen
-from ..scene.screen import views as screen_views
+from ..scene.screen.grid import show_side_by_side
+from ..scene.screen.show import load_result, record_of
+from ..scene.screen.views import remove_screens
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
@@ -92,7 +92,7 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
                 record.frame_start = self.frame_start
             if given("frame_step"):
                 record.frame_step = self.frame_step
-            notices = screen.load_result(
+            notices = load_result(
                 scene, record, self.mode, placement=self.placement, depth=self.depth, replace=self.replace
             )
         except ShotError as error:
@@ -110,7 +110,7 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
         shot = scene.maquette
         if self.filepath:
             film = probe_film(resolve(self.filepath, "video", "video"), "video")
-            return screen.record_of(scene, Path(film.path), self.job)
+            return record_of(scene, Path(film.path), self.job)
         for record in shot.results:
             if self.job and record.job == self.job:
                 return record
@@ -128,7 +128,7 @@ class MAQUETTE_OT_unload_results(Operator):
 
     def execute(self, context):
         for way in ("PLANE", "BACKGROUND", "STRIP"):
-            screen_views.remove_screens(context.scene, way)
+            remove_screens(context.scene, way)
         return {"FINISHED"}
 
 
@@ -167,7 +167,7 @@ class MAQUETTE_OT_show_side_by_side(Operator):
 
     def execute(self, context):
         try:
-            notices = screen_grid.show_side_by_side(context.scene, beside(context.scene.maquette), self.mode)
+            notices = show_side_by_side(context.scene, beside(context.scene.maquette), self.mode)
         except ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -11,8 +11,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shot import ShotError
 from ..scene.capture.shot import capture_shot
-from ..scene.job import models
-from ..scene.job import shots as job_shots
+from ..scene.job import models, shots
 
 
 class MAQUETTE_OT_export_shot(Operator, ExportHelper):
@@ -38,7 +37,7 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
                 context,
                 on_progress=lambda done, total: manager.progress_update(100 * done // total),
                 notices=notices,
-                wants=job_shots.wants(context.scene, [models.find(context.scene.maquette.model)]),
+                wants=shots.wants(context.scene, [models.find(context.scene.maquette.model)]),
             )
             shot.save(self.filepath)
         except ShotError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..operators.looks import active_character
-from ..scene.rig import bodies as rig
 from ..scene.rig import paint
+from ..scene.rig.bodies import find_body, shape_keys
 from .main import SidebarPanel, draw_hint
 
 
@@ -26,7 +26,7 @@ class MAQUETTE_PT_body(SidebarPanel, Panel):
             draw_hint(layout, context, "Add a body, or select a mesh that shall perform")
             return
         layout.prop(mesh.maquette, "is_character", text=f"{mesh.name} Is a Character")
-        if rig.find_body(mesh) is not None:
+        if find_body(mesh) is not None:
             layout.operator_menu_enum("maquette.apply_pose", "pose", text="Apply Pose", icon="POSE_HLT")
 
 
@@ -40,14 +40,14 @@ class MAQUETTE_PT_body_shape(SidebarPanel, Panel):
 
     @classmethod
     def poll(cls, context):
-        return rig.find_body(context.active_object) is not None
+        return find_body(context.active_object) is not None
 
     def draw(self, context):
-        mesh = rig.find_body(context.active_object)
+        mesh = find_body(context.active_object)
         if mesh is None:
             return
         column = self.layout.column(align=True)
-        for number, key in enumerate(rig.shape_keys(mesh), start=1):
+        for number, key in enumerate(shape_keys(mesh), start=1):
             column.prop(key, "value", text=f"Shape {number}", slider=True)
 
 
@@ -61,13 +61,13 @@ class MAQUETTE_PT_body_colors(SidebarPanel, Panel):
 
     @classmethod
     def poll(cls, context):
-        return rig.find_body(context.active_object) is not None
+        return find_body(context.active_object) is not None
 
     def draw(self, context):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        mesh = rig.find_body(context.active_object)
+        mesh = find_body(context.active_object)
         if mesh is None:
             return
         for region in paint.REGIONS:

@@ -101,6 +101,3 @@ def _draw_parts(layout: UILayout, context: Context) -> None:
             row = column.row()
             row.active = part.state not in ("WAITING", "CANCELLED")
             row.label(text=part.name, icon=icon)
-
-
-CLASSES = ()

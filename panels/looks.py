@@ -36,6 +36,3 @@ def draw_looks(layout: UILayout, mesh: bpy.types.Object) -> None:
         column.prop(entry, "frame", text="At Frame")
     body.operator("maquette.add_reference", icon="ADD")
     body.separator(factor=0.5)
-
-
-CLASSES = ()

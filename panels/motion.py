@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..scene import keys
-from ..scene.rig import bodies as rig
+from ..scene.rig.bodies import find_body
 from .main import SidebarPanel, draw_hint
 
 
@@ -22,7 +22,7 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         walk = layout.column()
         walk.operator_context = "EXEC_DEFAULT"
         walk.operator("maquette.add_walk", icon="FORCE_WIND")
-        mesh = rig.find_body(context.active_object)
+        mesh = find_body(context.active_object)
         if mesh is None:
             draw_hint(layout, context, "No body is active: the motion brings a new one")
             return

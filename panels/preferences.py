@@ -97,6 +97,3 @@ def _draw_models(layout: UILayout, context: Context) -> None:
         row.label(text=item.label, icon=icon)
         text = item.missing if item.state == "MISSING" else item.description
         draw_text(row, context, text, width=0.65 * context.region.width)
-
-
-CLASSES = ()

@@ -6,12 +6,9 @@ import os
 import re
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import bpy
-
-if TYPE_CHECKING:
-    from ..preferences import MAQUETTE_AP_preferences
 
 ADDON = __name__.rsplit(".", 2)[0]
 """The extension's package, ``bl_ext.<repository>.maquette``."""
@@ -23,7 +20,17 @@ RESULTS_BESIDE_BLEND = "maquette"
 """Folder beside a saved .blend file that takes its results."""
 
 
-def preferences() -> MAQUETTE_AP_preferences:
+class Preferences(Protocol):
+    """What the animator has set in the add-on's preferences."""
+
+    mode: str
+    address: str
+    token: str
+    results_folder: str
+    local_python: str
+
+
+def preferences() -> Preferences:
     """The add-on's preferences."""
     return bpy.context.preferences.addons[ADDON].preferences
 

@@ -107,14 +107,6 @@ def curves(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
     return found
 
 
-def key_frames(owner: bpy.types.ID) -> tuple[float, float] | None:
-    """First and last keyed frame of a datablock, or None."""
-    ranges = [curve.range() for curve in curves(owner) if len(curve.keyframe_points)]
-    if not ranges:
-        return None
-    return min(r[0] for r in ranges), max(r[1] for r in ranges)
-
-
 def _assign(owner: bpy.types.ID, animation: bpy.types.AnimData, action: Any) -> Any:
     """Put the action on the datablock; returns what has ``fcurves`` (the action or its channel bag)."""
     animation.action = action

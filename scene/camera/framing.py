@@ -23,7 +23,7 @@ _SAME = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ObservedShot:
     """The shot as its camera sees it.
 
     Attributes:
@@ -45,13 +45,13 @@ class _Measured:
 
     scene: str
     settings: tuple[object, ...]
-    look: Look
+    seen: ObservedShot
 
 
 _measured: _Measured | None = None
 
 
-def look(scene: bpy.types.Scene) -> Look:
+def observe(scene: bpy.types.Scene) -> ObservedShot:
     """See the whole shot; the scene is as before.
 
     Raises:
@@ -77,7 +77,7 @@ def look(scene: bpy.types.Scene) -> Look:
                     middles[obj.name].append(joints[obj.name][-1][0])
                 else:
                     middles[obj.name].append(_middle(obj, depsgraph))
-    return Look(
+    return ObservedShot(
         np.array(frames, dtype=np.float64),
         views,
         {name: np.stack(values) for name, values in joints.items()},
@@ -89,10 +89,10 @@ def measure(scene: bpy.types.Scene) -> list[Check]:
     """Look at the shot and say how well it is framed; shown by the panel until the scene changes.
 
     Raises:
-        ShotError: see ``look``; or no character has a skeleton to go by.
+        ShotError: see ``observe``; or no character has a skeleton to go by.
     """
     global _measured
-    seen = look(scene)
+    seen = observe(scene)
     if not seen.joints:
         raise ShotError("characters", "none has a humanoid skeleton whose joints could be framed; add a body")
     _measured = _Measured(scene.name, _settings(scene), seen)
@@ -115,7 +115,7 @@ def publish(scene: bpy.types.Scene) -> bool:
     return True
 
 
-def _lines(scene: bpy.types.Scene, seen: Look) -> list[Check]:
+def _lines(scene: bpy.types.Scene, seen: ObservedShot) -> list[Check]:
     width, height = render_size(scene.render)
     viewmats = np.stack([view.viewmat for view in seen.views])
     Ks = np.stack([view.K for view in seen.views])
@@ -136,7 +136,7 @@ def _changed(scene: bpy.types.Scene, known: _Measured) -> bool:
     """Whether anything that was measured is different now, as far as the frame that shows can tell."""
     if known.scene != scene.name or known.settings != _settings(scene):
         return True
-    seen = known.look
+    seen = known.seen
     at = np.flatnonzero(seen.frames == scene.frame_current)
     if not at.size or scene.frame_subframe:
         return False

@@ -11,7 +11,7 @@ import numpy as np
 from ...backend.shot import ShotError
 from ...backend.shot.framing import TRAINED_DISTANCE, trained_lens
 from .. import keys
-from . import framing as framing_view
+from .framing import ObservedShot, observe
 from .matrices import render_size
 from .timeline import camera_spans
 
@@ -38,7 +38,7 @@ def set_trained_lens(scene: bpy.types.Scene, *, keep_framing: bool, replace_zoom
         _check_lens(camera, replace_zoom)
         if keep_framing:
             _check_place(camera)
-    seen = framing_view.look(scene) if keep_framing else None
+    seen = observe(scene) if keep_framing else None
     notes = []
     for camera in cameras:
         before, lens = camera.data.lens, _lens(scene, camera)
@@ -122,7 +122,7 @@ def _location_curves(camera: bpy.types.Object) -> list[bpy.types.FCurve]:
     return sorted(found, key=lambda curve: curve.array_index)
 
 
-def _dolly(scene: bpy.types.Scene, camera: bpy.types.Object, lens: float, seen: framing_view.Look) -> str:
+def _dolly(scene: bpy.types.Scene, camera: bpy.types.Object, lens: float, seen: ObservedShot) -> str:
     """Move a camera along its view by as much as the lens changes; returns what to say of it."""
     at = [index for index, view in enumerate(seen.views) if view.name == camera.name]
     if not at:

@@ -13,7 +13,7 @@ from mathutils import Matrix
 
 from ...backend.shot.cameras import intrinsics
 from .. import keys
-from ..rig import bodies as rig
+from ..rig.bodies import is_body, load_rig
 from ..rig.channels import continuous
 from ..stage import open_stage, scene_kept
 from .matrices import render_size
@@ -25,7 +25,7 @@ _BLENDER_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Extents:
     """Characters over time.
 
     Attributes:
@@ -59,7 +59,7 @@ def characters(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     return [obj for obj in scene.objects if obj.type == "MESH" and obj.maquette.is_character and not obj.hide_render]
 
 
-def look_at_characters(context: bpy.types.Context, targets: list[bpy.types.Object], first: int, last: int) -> Look:
+def extents_over_time(context: bpy.types.Context, targets: list[bpy.types.Object], first: int, last: int) -> Extents:
     """Where the characters are from frame ``first`` to ``last``. The scene is as before.
 
     Raises MoveError when a character has no vertices.
@@ -78,7 +78,7 @@ def look_at_characters(context: bpy.types.Context, targets: list[bpy.types.Objec
             fronts += [_front(obj, depsgraph) for obj in targets]
     facing = np.sum(fronts, axis=0)
     front = float(np.arctan2(facing[1], facing[0])) if np.linalg.norm(facing) > 1e-3 else -np.pi / 2
-    return Look(frames.astype(np.float64), points, front)
+    return Extents(frames.astype(np.float64), points, front)
 
 
 def _sphere(count: int) -> np.ndarray:
@@ -109,11 +109,11 @@ def _outermost(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, directions
 
 def _front(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> np.ndarray:
     """(2,) unit direction on the ground in which a character faces: a body's pelvis, else the object's -Y."""
-    if rig.is_body(obj):
-        bones = rig.load_rig(obj)
-        armature = bones.armature.evaluated_get(depsgraph)
-        matrix = np.array(armature.matrix_world @ armature.pose.bones[bones.bones[0]].matrix)
-        facing = matrix[:3, :3] @ bones.rests[0].T @ np.array([0.0, 0.0, 1.0])
+    if is_body(obj):
+        rig = load_rig(obj)
+        armature = rig.armature.evaluated_get(depsgraph)
+        matrix = np.array(armature.matrix_world @ armature.pose.bones[rig.bones[0]].matrix)
+        facing = matrix[:3, :3] @ rig.rests[0].T @ np.array([0.0, 0.0, 1.0])
     else:
         facing = -np.array(obj.evaluated_get(depsgraph).matrix_world)[:3, 1]
     length = np.linalg.norm(facing[:2])
@@ -148,7 +148,7 @@ def add_camera_move(
     Raises MoveError when the characters cannot be framed; the scene is untouched then.
     """
     scene = context.scene
-    look = look_at_characters(context, targets, first, last)
+    extents = extents_over_time(context, targets, first, last)
     reason = _why_not(scene.camera)
     data = scene.camera.data if not reason else None
     frames = np.arange(first, last + 1, dtype=np.float64)
@@ -156,9 +156,9 @@ def add_camera_move(
         move,
         frames,
         keys.scene_fps(scene),
-        look.frames,
-        look.points,
-        look.front + angle,
+        extents.frames,
+        extents.points,
+        extents.front + angle,
         lambda lens: _intrinsics(scene, data, lens),
         render_size(scene.render),
         amount=amount,
@@ -180,7 +180,7 @@ def add_camera_move(
     bound = [m for m in scene.timeline_markers if m.camera is not None and m.camera != camera and m.frame <= last]
     if bound:
         notes.append(f"Marker {bound[0].name} switches to camera {bound[0].camera.name}; unbind it to see this move")
-    notes += _widen_clipping(camera, look, path)
+    notes += _widen_clipping(camera, extents, path)
     return Keyed(camera, tuple(notes), path.distance)
 
 
@@ -240,10 +240,10 @@ def _key(camera: bpy.types.Object, path: CameraPath, frames: np.ndarray, action_
     )
 
 
-def _widen_clipping(camera: bpy.types.Object, look: Look, path: CameraPath) -> list[str]:
+def _widen_clipping(camera: bpy.types.Object, extents: Extents, path: CameraPath) -> list[str]:
     """Let the camera see as far as the characters stand."""
     centers = np.linalg.inv(path.viewmats)[:, :3, 3]
-    everything = np.concatenate([p[:: max(len(p) // 8, 1)] for p in look.points])
+    everything = np.concatenate([p[:: max(len(p) // 8, 1)] for p in extents.points])
     reach = float(np.linalg.norm(centers[:, None] - everything[None], axis=-1).max())
     if reach <= camera.data.clip_end:
         return []

@@ -9,7 +9,7 @@ import bpy
 
 from ...backend.shot import Background, Media, ShotError
 from ..stage import Keeper, open_stage
-from . import render as capture_render
+from . import render
 from .media import is_mp4, picture_from_file, probe_film, read_bytes, resolve
 
 FIELD = "background"
@@ -56,15 +56,15 @@ def scene_background(
         None after each frame, and the background at the end.
     """
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Background")
-    side = capture_render.film_side(keeper.scene)
-    capture_render.set_up(stage, engine, transparent=False, side=side)
+    side = render.film_side(keeper.scene)
+    render.set_up(stage, engine, transparent=False, side=side)
     if engine == "WORKBENCH":
-        capture_render.show_base_colours(stage.scene.objects, keeper.changes)
-        capture_render.show_world_colour(stage)
+        render.show_base_colours(stage.scene.objects, keeper.changes)
+        render.show_world_colour(stage)
     pictures: list[Media] = []
     for frame in frames:
         stage.at(frame)
-        pictures.append(Media(capture_render.render(stage, folder, FIELD), "image/png"))
+        pictures.append(Media(render.render(stage, folder, FIELD), "image/png"))
         yield None
     if all(picture.data == pictures[0].data for picture in pictures):
         yield Background("still", (pictures[0],))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...backend.bodies.sampling import SurfaceSamples, sample_surface
 from ...backend.shot import SMPL_JOINT_NAMES, BodyPose, ShotError
-from ..rig import bodies as rig
+from ..rig.bodies import is_body
 from ..rig.channels import BodyReader
 from ..rig.characters import armatures_of, worn_by
 from ..rig.joints import JointReader, joint_reader
@@ -180,7 +180,7 @@ def _prepare(
         rest_points=points - origin,
         height=height,
         joints=joints,
-        body=BodyReader(obj) if rig.is_body(obj) else None,
+        body=BodyReader(obj) if is_body(obj) else None,
         keypoints=spots,
     )
 

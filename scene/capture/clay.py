@@ -17,7 +17,7 @@ from mathutils import Matrix
 from ...backend.shot import Clay, Media
 from ..rig.characters import GEOMETRY
 from ..stage import Changes, Keeper, Stage, open_stage
-from . import render as capture_render
+from . import render
 from .surfaces import Shown, shown
 
 FIELD = "clay"
@@ -110,18 +110,18 @@ def scene_clay(
     if objects is None:
         objects = [o for o in keeper.scene.objects if engine == "SCENE" and o.type not in GEOMETRY]
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Clay")
-    side = capture_render.film_side(keeper.scene)
+    side = render.film_side(keeper.scene)
     # Before the bodies come in: their looks must not change how Workbench colours the set.
-    capture_render.set_up(stage, engine, transparent=not surroundings, side=side)
+    render.set_up(stage, engine, transparent=not surroundings, side=side)
     if engine == "WORKBENCH" and surroundings:
-        capture_render.show_base_colours(stage.scene.objects, keeper.changes)
-        capture_render.show_world_colour(stage)
+        render.show_base_colours(stage.scene.objects, keeper.changes)
+        render.show_world_colour(stage)
     clay = ClayBodies(stage, bodies)
     pictures: list[Media] = []
     for frame in frames:
         stage.at(frame)
         with clay.standing():
-            pictures.append(Media(capture_render.render(stage, folder, FIELD), "image/png"))
+            pictures.append(Media(render.render(stage, folder, FIELD), "image/png"))
         yield None
     if all(picture.data == pictures[0].data for picture in pictures):
         pictures = pictures[:1]

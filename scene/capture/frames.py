@@ -13,11 +13,10 @@ import numpy as np
 from ...backend.shot import ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..stage import Stage
-from . import tracks as capture_tracks
 from .characters import Performer
 from .geometry import GeometryReader
 from .mesh import MeshReading
-from .tracks import Spot
+from .tracks import Spot, bodies_of, track_targets
 from .visibility import SELF_MARGIN, Occluders, Sight, Targets
 
 
@@ -38,7 +37,7 @@ def perform(
         ShotError: a character, a track or the camera cannot be read, or the camera stands inside a character.
     """
     bodies = {performer.object: index for index, performer in enumerate(performers)}
-    owners = capture_tracks.bodies_of(spots, bodies)
+    owners = bodies_of(spots, bodies)
     heights = {index: performer.height for index, performer in enumerate(performers)}
     occluders = Occluders(owners, wardrobe_of(performers), never)
     for frame in frames:
@@ -63,7 +62,7 @@ def perform(
                 targets.append(performer.keypoints.targets(performer.keypoints_T[-1], index, margin))
         if spots:
             places = np.stack([spot.read(depsgraph, readings) for spot in spots])
-            targets.append(capture_tracks.targets(spots, places, owners, heights))
+            targets.append(track_targets(spots, places, owners, heights))
             for spot, place in zip(spots, places, strict=True):
                 spot.points_T.append(place)
         _note(performers, spots, occluders.look(depsgraph, view, Targets.joined(targets), readings))

@@ -20,7 +20,7 @@ from ...backend.bodies import Landmarks, load_body
 from ...backend.bodies.model import BodyError
 from ...backend.shot import SMPL_JOINT_NAMES, Keypoints
 from ...backend.shot.keypoints import FACE_KEYPOINTS, KEYPOINT_NAMES, KeypointState
-from ..rig import bodies as rig
+from ..rig.bodies import body_source, is_body
 from ..rig.joints import JointReader
 from .bones import eye_bones, finger_bones
 from .mesh import MeshReading
@@ -151,7 +151,7 @@ def keypoint_reader(
     spots = _Spots(len(bones), bones)
     _body(spots, joints)
     placed = reading.vertices.astype(np.float64) @ reading.matrix[:3, :3].T + reading.matrix[:3, 3]
-    plain_only = rig.is_body(obj)
+    plain_only = is_body(obj)
     _head(spots, joints, placed @ to_canonical.T, to_canonical, height, plain_only)
     _hands(spots, joints, plain_only)
 
@@ -284,9 +284,9 @@ def _hands(spots: _Spots, joints: JointReader, plain_only: bool) -> None:
 
 def _skin_of(obj: bpy.types.Object, notices: list[str]) -> tuple[Landmarks, int] | None:
     """A body's keypoints on its skin, and its number of vertices; None when it is no body or has none."""
-    if not rig.is_body(obj):
+    if not is_body(obj):
         return None
-    source = rig.body_source(obj)
+    source = body_source(obj)
     path = Path(source)
     try:
         stamp = path.stat().st_mtime_ns if path.is_file() else 0

@@ -15,7 +15,7 @@ from ...backend.shot import Keypoints, Media, Reference, ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..rig.characters import GEOMETRY
 from ..stage import Keeper, Stage, open_stage
-from . import render as capture_render
+from . import render
 from .characters import Performer
 from .clay import ClayBodies
 from .geometry import GeometryReader
@@ -132,18 +132,18 @@ def render_reference(studio: Studio, performer: Performer, index: int, asked: As
     """Render one character, the shot's ``index``-th, alone through the scene's camera; the backdrop is transparent."""
     keeper = studio.keeper
     stage = alone(keeper, performer, lit=studio.engine == "SCENE")
-    side = max(capture_render.shot_side(keeper.scene), capture_render.REFERENCE_SIDE)
-    capture_render.set_up(stage, studio.engine, transparent=True, side=side)
+    side = max(render.shot_side(keeper.scene), render.REFERENCE_SIDE)
+    render.set_up(stage, studio.engine, transparent=True, side=side)
     if studio.engine == "WORKBENCH":
-        capture_render.show_base_colours(stage.scene.objects, keeper.changes)
+        render.show_base_colours(stage.scene.objects, keeper.changes)
     moment = read_moment(performer, stage, asked.frame)
     vertices = _vertices(studio, performer, index, asked, stage, moment)
-    picture = Media(capture_render.render(stage, studio.folder, asked.field), "image/png")
+    picture = Media(render.render(stage, studio.folder, asked.field), "image/png")
     made = _reference(picture, moment, moment.view.K, vertices)
     if not studio.clay:
         return made
     with ClayBodies(stage, [performer.object, *performer.worn]).standing():
-        return replace(made, clay=Media(capture_render.render(stage, studio.folder, asked.field), "image/png"))
+        return replace(made, clay=Media(render.render(stage, studio.folder, asked.field), "image/png"))
 
 
 def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
@@ -167,8 +167,8 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
             asked.field,
             f"the camera does not see '{name}' at {asked.moment}; set the picture's own frame",
         )
-    render = stage.scene.render
-    pixel = np.array([render.pixel_aspect_x, render.pixel_aspect_y], dtype=np.float64)
+    output = stage.scene.render
+    pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
     K, same = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     if not same:
         studio.notices.append(

@@ -21,7 +21,7 @@ from ..camera.timeline import shot_frames
 from ..marks import is_screen
 from ..rig.characters import GEOMETRY, find_characters
 from ..stage import open_stage, scene_kept, shown_layer
-from . import background as backgrounds
+from .background import film_background, picture_background, scene_background
 from .characters import Performer
 from .clay import scene_clay
 from .keypoints import as_keypoints
@@ -160,7 +160,7 @@ def capture_steps(
             hidden = set(bodies)
             surroundings = [o for o in seen if o not in hidden]
             _check_background(surroundings, len(frames), notes)
-            for made in backgrounds.scene_background(keeper, surroundings, frames, engine, Path(folder)):
+            for made in scene_background(keeper, surroundings, frames, engine, Path(folder)):
                 if made is not None:
                     behind = made
                     break
@@ -227,8 +227,8 @@ def _seen_objects(
 def _file_background(scene: bpy.types.Scene, frames: range, notes: list[str]) -> Background:
     options = scene.maquette
     if options.background == "PICTURE":
-        return backgrounds.picture_background(options.background_path)
-    return backgrounds.film_background(options.background_path, len(frames), clip_fps(scene), notes)
+        return picture_background(options.background_path)
+    return film_background(options.background_path, len(frames), clip_fps(scene), notes)
 
 
 def _check_background(objects: list[bpy.types.Object], frames: int, notes: list[str]) -> None:

@@ -125,7 +125,7 @@ def bodies_of(spots: list[Spot], bodies: Mapping[bpy.types.Object, int]) -> dict
     return found
 
 
-def targets(
+def track_targets(
     spots: list[Spot], points: np.ndarray, owners: Mapping[bpy.types.Object, int], heights: Mapping[int, float]
 ) -> Targets:
     """What to ask the occluders about spots at ``points`` (P,3).

@@ -16,8 +16,8 @@ from typing import Any
 import bpy
 
 from .. import folders
-from ..screen import grid as screen_grid
-from ..screen import show as screen
+from ..screen.grid import show_side_by_side
+from ..screen.show import load_result
 from . import models
 
 
@@ -179,7 +179,7 @@ def show_together(uid: str, videos: list[Path]) -> list[str]:
     notes: list[str] = []
     with _in_scene(scene):
         for mode in sorted(scene.maquette.show_as & {"PLANE", "STRIP"}):
-            notes += screen_grid.show_side_by_side(scene, items, mode)
+            notes += show_side_by_side(scene, items, mode)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Show Videos Side by Side")
     return notes
@@ -253,7 +253,7 @@ def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
     notes: list[str] = []
     with _in_scene(scene):
         for mode in sorted(scene.maquette.show_as):
-            notes += screen.load_result(scene, item, mode)
+            notes += load_result(scene, item, mode)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Load Generated Video")
     return notes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bpy
 
-from ..camera import framing as framing_view
+from ..camera import framing
 from ..capture.looks import asked_of
 from ..checks import Check
 from . import backends, model_checks, models, options
@@ -39,7 +39,7 @@ def publish(now: bool = False) -> bool:
     if not now and not other and (not _dirty or time.monotonic() - _checked_at < _SECONDS):
         return fresh
     _dirty, _checked_at, _checked_scene = False, time.monotonic(), scene.name
-    fresh |= framing_view.publish(scene)
+    fresh |= framing.publish(scene)
     if any(obj.maquette.is_character for obj in scene.objects):
         # Nobody is asked for whom Maquette only lies there.
         backends.ask_once()

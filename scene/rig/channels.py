@@ -152,15 +152,3 @@ def set_shape(rig: Rig, betas: np.ndarray) -> np.ndarray:
         values[index] = np.clip(values[index], key.slider_min, key.slider_max)
         key.value = values[index]
     return values
-
-
-def set_pose(rig: Rig, betas: np.ndarray, poses: np.ndarray, trans: np.ndarray) -> None:
-    """Put the rig into one pose without keys: betas (S,), poses (J,3), trans (3,)."""
-    betas = set_shape(rig, betas)
-    channels = pose_channels(rig, betas, np.asarray(poses)[None], np.asarray(trans)[None])
-    bones = rig.armature.pose.bones
-    for index, name in enumerate(rig.bones):
-        bone = bones[name]
-        bone.rotation_mode = "QUATERNION"
-        bone.rotation_quaternion = channels.rotations[0, index]
-    bones[rig.root].location = channels.locations[0]

@@ -9,23 +9,16 @@ Shape letters: J joints, V vertices, S shape components.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 
-if TYPE_CHECKING:
-    from .bodies import Rig
+from .bodies import Rig, shape_key_name
 
 _LONGEST = 255
 """Characters that a driver's expression holds."""
 _NEGLIGIBLE = 5e-8
 _VARIABLES = "abcdefghijklmnopqrstuvwxyz"
-
-
-def shape_key_name(component: int) -> str:
-    """Name of a shape component's key."""
-    return f"Shape{component:03d}"
 
 
 def add_shape_key(mesh: bpy.types.Object, name: str, positions: np.ndarray, limit: float) -> bpy.types.ShapeKey:

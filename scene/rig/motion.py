@@ -13,8 +13,8 @@ import numpy as np
 from ...backend.bodies import BodyModel
 from ...backend.motions import BodyMotion, MotionError, floor, resample
 from .. import keys
-from . import channels as rig_pose
 from .bodies import Rig
+from .channels import pose_channels, read_body_pose, set_shape
 
 _LONGEST = 100_000
 """Frames that are keyed at most; an hour at 24 fps is 86,400."""
@@ -64,7 +64,7 @@ def fit_shape(motion: BodyMotion, body: BodyModel, shape: np.ndarray) -> BodyMot
 
 def stand_on(rig: Rig, shape: np.ndarray, trans: np.ndarray, depsgraph: bpy.types.Depsgraph) -> np.ndarray:
     """``trans`` (T,3) moved over the ground so that the motion begins where the body stands now."""
-    now = rig_pose.read_body_pose(rig.mesh, depsgraph).joints[0]
+    now = read_body_pose(rig.mesh, depsgraph).joints[0]
     start = rig.joints_rest(shape)[0] + trans[0]
     return trans + np.array([now[0] - start[0], now[1] - start[1], 0.0])
 
@@ -96,9 +96,9 @@ def key_motion(
             notes.append(f"the shape goes beyond what the shape keys hold ({limits.min():g}) and was limited")
             shape = np.clip(shape, -limits, limits)
     trans = stand_on(rig, shape, motion.trans, depsgraph) if from_body else motion.trans
-    channels = rig_pose.pose_channels(rig, shape, motion.poses, trans)
+    channels = pose_channels(rig, shape, motion.poses, trans)
     if motion.betas is not None:
-        rig_pose.set_shape(rig, shape)
+        set_shape(rig, shape)
     if keys.has_keys(rig.armature):
         notes.append(f"the former action of {rig.armature.name} is kept in the file")
 

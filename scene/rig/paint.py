@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 
-if TYPE_CHECKING:
-    from ...backend.bodies import BodyModel
+from ...backend.bodies import BodyModel
 
 Color = tuple[float, float, float]
 

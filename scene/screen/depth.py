@@ -16,7 +16,7 @@ _BEFORE = 1.1
 _BEHIND = 1.05
 
 
-def depths(
+def plane_depths(
     scene: bpy.types.Scene,
     cameras: Iterable[bpy.types.Object],
     placement: str,

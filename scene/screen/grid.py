@@ -9,12 +9,11 @@ import bpy
 
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans
-from . import depth as screen_depth
-from . import plane as screen_plane
-from . import show as screen
-from . import views as screen_views
-from .plane import Cell
+from .depth import plane_depths
+from .plane import Cell, add_backdrop, add_label, add_plane, show_between
 from .playback import Playback, load_image
+from .show import colour_notice, playback_of, show_in_sequencer
+from .views import add_strip, remove_screens
 
 MOST = 16
 """Videos that can be shown together: more are too small to compare."""
@@ -90,7 +89,7 @@ def show_side_by_side(scene: bpy.types.Scene, records: Sequence[bpy.types.Proper
     """
     if not 2 <= len(records) <= MOST:
         raise ShotError("results", f"{len(records)} chosen; tick 2 to {MOST} videos")
-    playbacks = [screen.playback_of(scene, record) for record in records]
+    playbacks = [playback_of(scene, record) for record in records]
     render = scene.render
     picture = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
     # A video has the shape of its shot's pixels.
@@ -100,10 +99,10 @@ def show_side_by_side(scene: bpy.types.Scene, records: Sequence[bpy.types.Proper
     if mode == "PLANE":
         notices += _planes(scene, records, playbacks, places)
     else:
-        screen_views.remove_screens(scene, "STRIP")
+        remove_screens(scene, "STRIP")
         for name, playback, place in zip(labels(records), playbacks, places, strict=True):
-            screen_views.add_strip(scene, playback, mute=False, place=place, label=name)
-        screen.show_in_sequencer(scene)
+            add_strip(scene, playback, mute=False, place=place, label=name)
+        show_in_sequencer(scene)
     for record, playback in zip(records, playbacks, strict=True):
         record.fps, record.frame_count = playback.film.fps, playback.film.frames
     return notices
@@ -120,19 +119,19 @@ def _planes(
     cameras = camera_spans(scene, start, start + duration - 1, records[0].camera)
     if not cameras:
         raise ShotError("camera", "the scene has none to show the videos to; add a camera and make it active")
-    depths = screen_depth.depths(scene, cameras, "FRONT", 0.0, start, duration)
-    screen_views.remove_screens(scene, "PLANE")
+    depths = plane_depths(scene, cameras, "FRONT", 0.0, start, duration)
+    remove_screens(scene, "PLANE")
     for camera, spans in cameras.items():
-        behind = screen_plane.add_backdrop(scene, camera, playbacks[0], depths[camera])
+        behind = add_backdrop(scene, camera, playbacks[0], depths[camera])
         if len(cameras) > 1:
-            screen_plane.show_between(behind, spans)
+            show_between(behind, spans)
     for name, playback, place in zip(labels(records), playbacks, places, strict=True):
         image = load_image(playback)
         for camera, spans in cameras.items():
             shown = [
-                screen_plane.add_plane(scene, camera, playback, image, depths[camera], place),
-                screen_plane.add_label(scene, camera, playback, name, depths[camera], place, _LABEL),
+                add_plane(scene, camera, playback, image, depths[camera], place),
+                add_label(scene, camera, playback, name, depths[camera], place, _LABEL),
             ]
             for obj in shown if len(cameras) > 1 else ():
-                screen_plane.show_between(obj, spans)
-    return screen.colour_notice(scene)
+                show_between(obj, spans)
+    return colour_notice(scene)

@@ -37,11 +37,6 @@ class Playback:
         """Scene frames that the film lasts."""
         return max(math.ceil(self.film.frames / self.rate - 1e-6), 1)
 
-    def film_frame(self, frame: int) -> int:
-        """The film's frame, from 0, at a scene frame; held before the start and after the end."""
-        played = min(max(frame - self.start, 0), self.duration - 1)
-        return math.floor(played * self.rate + 1e-6)
-
     @property
     def offset_expression(self) -> str:
         """What to add to the scene frames played, as a driver: Blender plays one film frame per scene frame."""

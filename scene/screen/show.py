@@ -9,12 +9,10 @@ import bpy
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans
 from ..capture.media import probe_film, resolve
-from . import depth as screen_depth
-from . import plane as screen_plane
-from . import views as screen_views
+from .depth import plane_depths
+from .plane import add_plane, show_between
 from .playback import Playback, film_rate, load_image, stored_path
-
-MODES = ("PLANE", "BACKGROUND", "STRIP", "ALL")
+from .views import add_camera_background, add_strip, has_strips, remove_screens
 
 _MUTED_STRIPS_REST = (4, 5, 0)
 """From here on a render passes over a sequencer whose strips are all muted; 4.2 renders it black."""
@@ -59,23 +57,23 @@ def load_result(
         notices.append(f"The video has {film.frames} frames, its shot {record.frame_count}")
     depths = {}
     if "PLANE" in ways:
-        depths = screen_depth.depths(scene, cameras, placement, depth, playback.start, playback.duration)
+        depths = plane_depths(scene, cameras, placement, depth, playback.start, playback.duration)
         notices += colour_notice(scene)
 
     for way in ways:
-        screen_views.remove_screens(scene, way, None if replace else key)
+        remove_screens(scene, way, None if replace else key)
     if viewed:
         image = load_image(playback)
         for camera, spans in cameras.items():
             if "PLANE" in ways:
-                plane = screen_plane.add_plane(scene, camera, playback, image, depths[camera])
+                plane = add_plane(scene, camera, playback, image, depths[camera])
                 if len(cameras) > 1:
-                    screen_plane.show_between(plane, spans)
+                    show_between(plane, spans)
             if "BACKGROUND" in ways:
-                screen_views.add_camera_background(camera, playback, image)
+                add_camera_background(camera, playback, image)
     if "STRIP" in ways:
-        others = screen_views.has_strips(scene)
-        screen_views.add_strip(scene, playback, mute=mode == "ALL")
+        others = has_strips(scene)
+        add_strip(scene, playback, mute=mode == "ALL")
         if mode == "ALL" and bpy.app.version < _MUTED_STRIPS_REST and not others and scene.render.use_sequencer:
             scene.render.use_sequencer = False
             notices.append(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import tomllib
 
 import bpy
 import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
+
+from ..scene.builders import keyed
 
 MOVES = ("ORBIT", "DOLLY", "CRANE", "PUSH_IN", "DOLLY_ZOOM", "HANDHELD", "STATIC")
 
@@ -18,6 +21,7 @@ def maquette(addon):
     class Modules:
         keys = importlib.import_module(addon.__name__ + ".scene.keys")
         moves = importlib.import_module(addon.__name__ + ".scene.camera.moves")
+        paths = importlib.import_module(addon.__name__ + ".scene.camera.paths")
         operator = importlib.import_module(addon.__name__ + ".operators.camera")
 
     return Modules
@@ -50,7 +54,11 @@ def seen(obj, frame):
 
 
 def test_the_menu_is_the_folder(maquette):
-    assert {item[0] for item in maquette.operator.move_items(None, bpy.context)} >= set(MOVES)
+    presets = {path: tomllib.loads(path.read_text("utf-8")) for path in maquette.paths.FOLDER.glob("*.toml")}
+    ordered = sorted(presets, key=lambda path: (presets[path]["order"], path.stem))
+    expected = [(path.stem.upper(), presets[path]["label"], presets[path]["description"]) for path in ordered]
+    assert maquette.operator.move_items(None, bpy.context) == expected
+    assert {item[0] for item in expected} == set(MOVES)
 
 
 @pytest.mark.parametrize("size", [(640, 360, 1.0), (360, 640, 1.0), (512, 512, 2.0)])
@@ -73,12 +81,12 @@ def test_a_camera_is_made_and_then_used_again(maquette, actor):
     bpy.ops.maquette.add_camera_move(move="ORBIT")
     camera = bpy.context.scene.camera
     assert camera is not None and [o.type for o in bpy.data.objects].count("CAMERA") == 1
-    assert maquette.keys.key_frames(camera) == (1, 20) and maquette.keys.key_frames(camera.data) == (1, 20)
+    assert keyed(camera) == (1, 20) and keyed(camera.data) == (1, 20)
     first = camera.animation_data.action
     camera.rotation_mode = "QUATERNION"
     bpy.ops.maquette.add_camera_move(move="CRANE", frame_start=5, frame_end=9)
     assert bpy.context.scene.camera == camera and len(bpy.data.cameras) == 1
-    assert maquette.keys.key_frames(camera) == (5, 9) and first.use_fake_user
+    assert keyed(camera) == (5, 9) and first.use_fake_user
     paths = {curve.data_path for curve in maquette.keys.curves(camera)}
     assert paths == {"location", "rotation_quaternion"}
 

@@ -23,7 +23,8 @@ assert "bl_ext.user_default.maquette" in bpy.context.preferences.addons.keys()
 wheels = os.path.join(os.environ["BLENDER_USER_RESOURCES"], "extensions", ".local", "lib", "*", "site-packages")
 assert glob.glob(os.path.join(wheels, "trimesh", "__init__.py"))
 bpy.ops.maquette.add_body()
-from bl_ext.user_default.maquette.scene.job import backends, folders
+from bl_ext.user_default.maquette.scene import folders
+from bl_ext.user_default.maquette.scene.job import backends
 assert backends.local().source.joinpath("pyproject.toml").is_file()
 assert backends.local().poll().state == "absent"
 assert folders.user_folder().is_dir()
@@ -58,7 +59,7 @@ def test_the_zip_holds_what_is_needed_and_nothing_else(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = set(archive.namelist())
     needed = {
-        "__init__.py", "blender_manifest.toml", "pyproject.toml", "LICENSE", "README.md", "backend/cli.py",
+        "__init__.py", "blender_manifest.toml", "pyproject.toml", "setup.py", "LICENSE", "README.md", "backend/cli.py",
         "backend/server/serve.py", "backend/client/worker.py", "presets/bodies/maquette_neutral.npz",
         "presets/models/isa-nano.toml", "panels/shot.py", "scene/job/jobs.py",
     }  # fmt: skip

@@ -8,14 +8,16 @@ import bpy
 import numpy as np
 import pytest
 
+from ..scene.builders import keyed
+
 
 @pytest.fixture
 def maquette(addon):
     class Modules:
         rig = importlib.import_module(addon.__name__ + ".scene.rig.bodies")
-        rig_pose = importlib.import_module(addon.__name__ + ".scene.rig.channels")
+        channels = importlib.import_module(addon.__name__ + ".scene.rig.channels")
         keys = importlib.import_module(addon.__name__ + ".scene.keys")
-        body_motion = importlib.import_module(addon.__name__ + ".scene.rig.motion")
+        motion = importlib.import_module(addon.__name__ + ".scene.rig.motion")
         operator = importlib.import_module(addon.__name__ + ".operators.motion")
         bodies = importlib.import_module(addon.__name__ + ".backend.bodies")
         motions = importlib.import_module(addon.__name__ + ".backend.motions")
@@ -74,7 +76,7 @@ def test_every_frame_shows_what_the_file_says(maquette, amass):
     bpy.context.scene.frame_start = 5
     assert bpy.ops.maquette.import_motion(filepath=path) == {"FINISHED"}
     mesh = only_body(maquette)
-    assert maquette.keys.key_frames(mesh.parent) == (5, 29)
+    assert keyed(mesh.parent) == (5, 29)
     for frame in (0, 7, 24):
         bpy.context.scene.frame_set(5 + frame)
         np.testing.assert_allclose(world_vertices(mesh), expected.vertices[frame], atol=1e-4)
@@ -89,7 +91,7 @@ def test_a_placed_body_still_shows_world_motion_or_begins_where_it_stands(maquet
     bpy.context.view_layer.update()
     mesh = only_body(maquette)
     scene = bpy.context.scene
-    read = lambda: maquette.rig_pose.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get())  # noqa: E731
+    read = lambda: maquette.channels.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get())  # noqa: E731
     bpy.ops.maquette.import_motion(filepath=path, frame_start=1)
     scene.frame_set(10)
     np.testing.assert_allclose(read().trans, motion.trans[9], atol=1e-4)
@@ -117,7 +119,7 @@ def test_the_scene_keeps_its_rate_range_frame_selection_and_mode(maquette, amass
     assert (scene.frame_start, scene.frame_end, scene.frame_current) == (1, 12, 4)
     assert bpy.context.mode == "POSE" and bpy.context.active_object == armature
     # 25 frames at 120 fps are 0.2 s: seven frames at 30 fps, the same speed.
-    assert maquette.keys.key_frames(armature) == (1, 7)
+    assert keyed(armature) == (1, 7)
 
 
 def test_a_new_body_from_pose_mode_returns_to_it(maquette, amass):
@@ -136,7 +138,7 @@ def test_range_is_fitted_when_asked(maquette, amass):
 
 def test_rate_can_be_given(maquette, amass):
     bpy.ops.maquette.import_motion(filepath=amass(fps=None), fps=12.0)
-    assert maquette.keys.key_frames(only_body(maquette).parent) == (1, 49)
+    assert keyed(only_body(maquette).parent) == (1, 49)
 
 
 def test_quaternions_never_flip_between_frames(maquette, amass):
@@ -245,7 +247,7 @@ def test_walk_goes_forward_at_its_speed(maquette):
     places = []
     for frame in (1, 49):
         bpy.context.scene.frame_set(frame)
-        places.append(maquette.rig_pose.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get()).joints[0])
+        places.append(maquette.channels.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get()).joints[0])
     assert np.linalg.norm((places[1] - places[0])[:2]) == pytest.approx(2.0, abs=0.3)
 
 
@@ -276,7 +278,7 @@ def test_real_files(maquette, shared_data, name, clip):
 
 
 def test_too_long_motions_are_refused_before_anything_is_made(maquette, amass, monkeypatch):
-    monkeypatch.setattr(maquette.body_motion, "_LONGEST", 10)
+    monkeypatch.setattr(maquette.motion, "_LONGEST", 10)
     with pytest.raises(RuntimeError, match="frames"):
         bpy.ops.maquette.import_motion(filepath=amass())
     assert not len(bpy.data.objects)

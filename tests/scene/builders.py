@@ -17,6 +17,12 @@ def module(addon: ModuleType, name: str) -> ModuleType:
     return importlib.import_module(f"{addon.__name__}.{name}")
 
 
+def keyed(owner: bpy.types.ID) -> tuple[float, float]:
+    """First and last frame with keys in a datablock's action."""
+    first, last = owner.animation_data.action.frame_range
+    return first, last
+
+
 def add_camera(location=(0.0, -6.0, 1.0), target=(0.0, 0.0, 1.0), name="Camera") -> bpy.types.Object:
     """A camera that looks at a place; the scene's active one."""
     camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))

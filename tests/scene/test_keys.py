@@ -8,6 +8,8 @@ import bpy
 import numpy as np
 import pytest
 
+from .builders import keyed
+
 
 @pytest.fixture
 def keys(addon):
@@ -37,7 +39,7 @@ def test_values_show_at_their_frames(keys, cube):
     curves = keys.curves(cube)
     assert action == cube.animation_data.action and action.name == "Path"
     assert [(c.data_path, c.array_index, c.group.name) for c in curves] == [("location", i, "Place") for i in range(3)]
-    assert keys.key_frames(cube) == (10, 19)
+    assert keyed(cube) == (10, 19)
 
 
 def test_the_current_frame_shows_new_keys_without_going_anywhere(keys, cube):
@@ -103,7 +105,7 @@ def test_data_and_shape_keys_can_be_animated(keys, cube):
 
 
 def test_unanimated_datablocks_have_no_keys(keys, cube):
-    assert keys.curves(cube) == [] and keys.key_frames(cube) is None and not keys.has_keys(cube)
+    assert keys.curves(cube) == [] and not keys.has_keys(cube)
     keys.write_keys(cube, np.array([1]), [keys.Channel("location", 0, np.zeros(1))], action_name="One")
     assert keys.has_keys(cube)
     cube.animation_data.action = None

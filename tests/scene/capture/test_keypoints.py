@@ -424,7 +424,7 @@ def test_a_body_file_with_fingers_and_face(addon, names, tmp_path):
     )  # fmt: skip
     scene = small_scene(frames=1, size=(256, 256))
     scene.maquette.points = 16
-    rig = module(addon, "scene.rig.bodies").build_body(bpy.context, bodies.load_body(path), source=str(path))
+    rig = module(addon, "scene.rig.build").build_body(bpy.context, bodies.load_body(path), source=str(path))
     rig.mesh.maquette.reference_source = "NONE"
     add_camera((0, -5, 1), (0, 0, 0.9))
     bpy.context.view_layer.update()

@@ -18,10 +18,13 @@ TOLERANCE = 1e-4
 def scene(addon):
     class Modules:
         rig = importlib.import_module(addon.__name__ + ".scene.rig.bodies")
-        rig_pose = importlib.import_module(addon.__name__ + ".scene.rig.channels")
-        rig_drivers = importlib.import_module(addon.__name__ + ".scene.rig.drivers")
+        build = importlib.import_module(addon.__name__ + ".scene.rig.build")
+        channels = importlib.import_module(addon.__name__ + ".scene.rig.channels")
+        drivers = importlib.import_module(addon.__name__ + ".scene.rig.drivers")
+        motion = importlib.import_module(addon.__name__ + ".scene.rig.motion")
         paint = importlib.import_module(addon.__name__ + ".scene.rig.paint")
         bodies = importlib.import_module(addon.__name__ + ".backend.bodies")
+        motions = importlib.import_module(addon.__name__ + ".backend.motions")
         rotations = importlib.import_module(addon.__name__ + ".backend.bodies.rotations")
 
     return Modules
@@ -69,13 +72,20 @@ def random_pose(rng, joints=24):
     return rng.uniform(-3, 3, 10), rng.normal(0, 0.8, (joints, 3)), rng.normal(0, 2, 3)
 
 
+def take_pose(scene, rig, betas, poses, trans):
+    family = {24: "smpl", 52: "smplh", 55: "smplx"}[len(poses)]
+    motion = scene.motions.BodyMotion(24.0, poses[None], trans[None], betas, family)
+    frame, depsgraph = bpy.context.scene.frame_current, bpy.context.evaluated_depsgraph_get()
+    scene.motion.key_motion(rig, motion, frame, depsgraph)
+
+
 def check(scene, rig, body, betas, poses, trans):
-    scene.rig_pose.set_pose(rig, betas, poses, trans)
+    take_pose(scene, rig, betas, poses, trans)
     depsgraph = bpy.context.evaluated_depsgraph_get()
     depsgraph.update()
     posed = body.pose(betas.astype(np.float32), poses[None].astype(np.float32), trans[None].astype(np.float32))
     np.testing.assert_allclose(world_vertices(rig.mesh), posed.vertices[0], atol=TOLERANCE)
-    reading = scene.rig_pose.read_body_pose(rig.mesh, depsgraph)
+    reading = scene.channels.read_body_pose(rig.mesh, depsgraph)
     to_matrix = scene.rotations.axis_angle_to_matrix
     np.testing.assert_allclose(reading.joints, posed.joints[0], atol=TOLERANCE)
     np.testing.assert_allclose(reading.betas, betas, atol=1e-5)
@@ -87,7 +97,7 @@ def check(scene, rig, body, betas, poses, trans):
 @pytest.mark.parametrize("correctives", [False, True])
 def test_vertices_and_parameters_agree_with_the_body_model(scene, correctives):
     body = small_body(scene, correctives)
-    rig = scene.rig.build_body(bpy.context, body)
+    rig = scene.build.build_body(bpy.context, body)
     rng = np.random.default_rng(1)
     for _ in range(6):
         check(scene, rig, body, *random_pose(rng))
@@ -95,7 +105,7 @@ def test_vertices_and_parameters_agree_with_the_body_model(scene, correctives):
 
 def test_embedded_body_agrees_wherever_its_armature_stands(scene):
     body = scene.bodies.embedded()
-    rig = scene.rig.build_body(bpy.context, body, location=(3, 1, 2))
+    rig = scene.build.build_body(bpy.context, body, location=(3, 1, 2))
     rng = np.random.default_rng(2)
     for _ in range(3):
         check(scene, rig, body, *random_pose(rng))
@@ -106,21 +116,21 @@ def test_embedded_body_agrees_wherever_its_armature_stands(scene):
 
 def test_several_bodies_do_not_influence_each_other(scene):
     body = small_body(scene)
-    first, second = (scene.rig.build_body(bpy.context, body, name="Twin") for _ in range(2))
+    first, second = (scene.build.build_body(bpy.context, body, name="Twin") for _ in range(2))
     names = {first.mesh.name, second.mesh.name, first.armature.name, second.armature.name}
     assert len(names) == 4
     assert first.mesh.data != second.mesh.data and first.armature.data != second.armature.data
     assert first.mesh.data.shape_keys != second.mesh.data.shape_keys
     assert first.mesh.active_material != second.mesh.active_material
     before = world_vertices(second.mesh)
-    scene.rig_pose.set_pose(first, *random_pose(np.random.default_rng(3)))
+    take_pose(scene, first, *random_pose(np.random.default_rng(3)))
     np.testing.assert_array_equal(world_vertices(second.mesh), before)
     check(scene, second, body, *random_pose(np.random.default_rng(4)))
 
 
 def test_rest_heads_are_the_joints_and_follow_the_shape(scene):
     body = scene.bodies.embedded()
-    rig = scene.rig.build_body(bpy.context, body)
+    rig = scene.build.build_body(bpy.context, body)
     np.testing.assert_allclose(rig.heads, body.joints_rest(np.zeros(10, np.float32)), atol=1e-6)
     assert rig.bones == body.joint_names
     betas = np.array([2.5, -2, 1, 0, 0, 3, 0, 0, -1, 2], dtype=np.float32)
@@ -136,7 +146,7 @@ def test_rest_heads_are_the_joints_and_follow_the_shape(scene):
 def test_new_body_stands_on_its_location_facing_minus_y(scene):
     body = scene.bodies.embedded()
     betas = np.array([3, 0, -2, 0, 0, 0, 0, 0, 0, 0], dtype=float)
-    rig = scene.rig.build_body(bpy.context, body, location=(1, 2, 0.5), betas=betas)
+    rig = scene.build.build_body(bpy.context, body, location=(1, 2, 0.5), betas=betas)
     vertices = world_vertices(rig.mesh)
     assert vertices[:, 2].min() == pytest.approx(0.5, abs=1e-4)
     assert np.ptp(vertices[:, 2]) > 1.4
@@ -151,7 +161,7 @@ def test_new_body_stands_on_its_location_facing_minus_y(scene):
 def test_shape_survives_undo_and_saving(scene, tmp_path):
     body = small_body(scene)
     bpy.ops.ed.undo_push(message="before")
-    rig = scene.rig.build_body(bpy.context, body)
+    rig = scene.build.build_body(bpy.context, body)
     name = rig.mesh.name
     bpy.ops.ed.undo_push(message="built")
     rig.shape_keys[0].value = 2.0
@@ -173,7 +183,7 @@ def test_shape_survives_undo_and_saving(scene, tmp_path):
 
 
 def test_drivers_need_no_trusted_python(scene):
-    rig = scene.rig.build_body(bpy.context, small_body(scene))
+    rig = scene.build.build_body(bpy.context, small_body(scene))
     curves = list(rig.armature.animation_data.drivers) + list(rig.mesh.data.shape_keys.animation_data.drivers)
     assert len(curves) > 300
     for curve in curves:
@@ -183,7 +193,7 @@ def test_drivers_need_no_trusted_python(scene):
 
 def test_duplicated_body_has_its_own_shape(scene):
     body = small_body(scene)
-    rig = scene.rig.build_body(bpy.context, body)
+    rig = scene.build.build_body(bpy.context, body)
     for obj in (rig.mesh, rig.armature):
         obj.select_set(True)
     bpy.context.view_layer.objects.active = rig.armature
@@ -197,7 +207,7 @@ def test_duplicated_body_has_its_own_shape(scene):
 
 def test_renamed_bones_and_objects_are_still_found(scene):
     body = small_body(scene)
-    rig = scene.rig.build_body(bpy.context, body)
+    rig = scene.build.build_body(bpy.context, body)
     rig.armature.pose.bones["left_knee"].name = "Knie.L"
     rig.mesh.name, rig.armature.name = "Anna", "Anna Skelett"
     again = scene.rig.load_rig(rig.mesh)
@@ -206,7 +216,7 @@ def test_renamed_bones_and_objects_are_still_found(scene):
 
 
 def test_lost_joints_are_named(scene):
-    rig = scene.rig.build_body(bpy.context, small_body(scene))
+    rig = scene.build.build_body(bpy.context, small_body(scene))
     bpy.ops.object.mode_set(mode="EDIT")
     bones = rig.armature.data.edit_bones
     bones.remove(bones["right_hand"])
@@ -221,19 +231,19 @@ def test_lost_joints_are_named(scene):
 
 
 def test_stretched_bones_are_told_by_the_reading(scene):
-    rig = scene.rig.build_body(bpy.context, small_body(scene))
+    rig = scene.build.build_body(bpy.context, small_body(scene))
     rig.armature.pose.bones["left_shoulder"].scale = (1.5, 1.5, 1.5)
     depsgraph = bpy.context.evaluated_depsgraph_get()
-    assert scene.rig_pose.read_body_pose(rig.mesh, depsgraph).error > 0.05
+    assert scene.channels.read_body_pose(rig.mesh, depsgraph).error > 0.05
 
 
 def test_failing_build_leaves_nothing_behind(scene, monkeypatch):
     cube = bpy.data.objects.new("Cube", bpy.data.meshes.new("Cube"))
     bpy.context.scene.collection.objects.link(cube)
     bpy.context.view_layer.objects.active = cube
-    monkeypatch.setattr(scene.rig.rig_drivers, "drive_joints", lambda *_: 1 / 0)
+    monkeypatch.setattr(scene.drivers, "drive_joints", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        scene.rig.build_body(bpy.context, small_body(scene))
+        scene.build.build_body(bpy.context, small_body(scene))
     assert [obj.name for obj in bpy.data.objects] == ["Cube"]
     assert not len(bpy.data.armatures) and [mesh.name for mesh in bpy.data.meshes] == ["Cube"]
     assert bpy.context.view_layer.objects.active == cube
@@ -241,7 +251,7 @@ def test_failing_build_leaves_nothing_behind(scene, monkeypatch):
 
 def test_each_new_body_wears_another_palette_and_colours_can_be_changed(scene):
     body = scene.bodies.embedded()
-    first, second = (scene.rig.build_body(bpy.context, body) for _ in range(2))
+    first, second = (scene.build.build_body(bpy.context, body) for _ in range(2))
 
     def shown(mesh, region):
         regions = np.empty(len(mesh.data.vertices), dtype=np.int32)
@@ -277,7 +287,7 @@ def test_rotation_element_expression(scene, row, column):
     rest, turn = scene.rotations.axis_angle_to_matrix(rng.normal(0, 1, (2, 3)))
     local = rest.T @ turn @ rest
     w, x, y, z = scene.rotations.matrix_to_quat(local)
-    expression = scene.rig_drivers.rotation_element(rest, row, column)
+    expression = scene.drivers.rotation_element(rest, row, column)
     value = eval(expression, {"w": w, "x": x, "y": y, "z": z})
     assert value == pytest.approx((turn - np.eye(3))[row, column], abs=1e-7)
 
