@@ -213,13 +213,13 @@ def generate(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> float:
 
 def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
     """Render the scene as it stands, its characters alone, and what is behind them, for the sheet and the metrics."""
-    state = importlib.import_module(f"{package}.scene.stage")
-    capture_render = importlib.import_module(f"{package}.scene.capture.render")
-    screen = importlib.import_module(f"{package}.scene.screen.playback")
+    stages = importlib.import_module(f"{package}.scene.stage")
+    render = importlib.import_module(f"{package}.scene.capture.render")
+    marks = importlib.import_module(f"{package}.scene.marks")
     scene = bpy.context.scene
     layer = bpy.context.view_layer
     bodies = [o for o in scene.objects if o.maquette.is_character]
-    everything = [o for o in scene.objects if not screen.is_screen(o)]
+    everything = [o for o in scene.objects if not marks.is_screen(o)]
     kinds = {
         "rendered": (everything, "SCENE"),
         "background": ([o for o in everything if o not in bodies], "SCENE"),
@@ -229,12 +229,12 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
     for kind, (objects, engine) in kinds.items():
         folder = WORK / kind
         folder.mkdir()
-        with state.scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory() as scratch:
-            stage = state.open_stage(scene, layer, keeper.changes, objects, f"Demo {kind}")
-            capture_render.set_up(stage, engine, transparent=kind == "mask", side=max(WIDTH, HEIGHT))
+        with stages.scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory() as scratch:
+            stage = stages.open_stage(scene, layer, keeper.changes, objects, f"Demo {kind}")
+            render.set_up(stage, engine, transparent=kind == "mask", side=max(WIDTH, HEIGHT))
             for i, frame in enumerate(range(scene.frame_start, scene.frame_end + 1), 1):
                 stage.at(frame)
-                picture = capture_render.render(stage, Path(scratch), kind)
+                picture = render.render(stage, Path(scratch), kind)
                 (folder / f"{i:05d}.png").write_bytes(picture)
                 done += 1
                 bar.update(done / (3 * FRAMES))
