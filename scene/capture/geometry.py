@@ -15,7 +15,7 @@ from ...backend.shot import Mesh, ShotError
 from ...backend.shot.validate import MAX_MESHES, MAX_VERTICES
 from ..camera.matrices import CameraView
 from .mesh import MeshReading, Topology
-from .surfaces import Surface, Surfaces, move, shown
+from .surfaces import MeshCache, TriMesh, move, shown
 
 MAX_POSITIONS = 16_000_000
 """Vertices times frames that a shot carries (192 MB); what stands still counts once. Characters go first, then the
@@ -52,7 +52,7 @@ class _Part:
     def frames(self) -> int:
         return len(self.matrices if self.rigid else self.vertices)
 
-    def add(self, surface: Surface, matrix: np.ndarray) -> None:
+    def add(self, surface: TriMesh, matrix: np.ndarray) -> None:
         """Take in the surface at the next frame."""
         if self.rigid:
             if not self.vertices:
@@ -104,7 +104,7 @@ class GeometryReader:
         self._characters = {obj: index for index, obj in enumerate(characters)}
         self._wardrobe = wardrobe
         self._never = never
-        self._surfaces = Surfaces()
+        self._surfaces = MeshCache()
         self._bodies: dict[bpy.types.Object, _Part] = {}
         self._parts: dict[tuple, _Part] = {}
         self._left_out: dict[str, str] = {}
@@ -251,7 +251,7 @@ class GeometryReader:
             )
         return sorted(fitting, key=lambda part: part.character)
 
-    def _new_part(self, key: tuple, source: bpy.types.Object, surface: Surface, area: float) -> _Part | None:
+    def _new_part(self, key: tuple, source: bpy.types.Object, surface: TriMesh, area: float) -> _Part | None:
         """A part that is shown for the first time; one that was not there from the beginning is left out."""
         if len(self._parts) >= MAX_PARTS:
             self._left_out[source.name] = f"has instances beyond the first {MAX_PARTS}"

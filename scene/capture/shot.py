@@ -27,7 +27,7 @@ from .clay import scene_clay
 from .keypoints import as_keypoints
 from .looks import asked_of
 from .mesh import TopologyError
-from .take import Take, leave_out_modifiers
+from .performance import PerformanceReader, leave_out_modifiers
 from .tracks import find_spots
 from .wants import Wants, preset_wants
 
@@ -136,9 +136,9 @@ def capture_steps(
             return is_screen(obj) or obj in unseen
 
         while True:
-            take = Take(keeper, stage, characters, asked, frames, wants, never, spots, Path(folder))
+            reader = PerformanceReader(keeper, stage, characters, asked, frames, wants, never, spots, Path(folder))
             try:
-                for _ in take.read():
+                for _ in reader.read():
                     yield step()
                     keeper.resume()
                 break
@@ -153,8 +153,8 @@ def capture_steps(
                 done = 0
             except BodyError as error:
                 raise ShotError("characters", str(error)) from error
-        notes += take.notices
-        bodies = [obj for p in take.performers for obj in (p.object, *sorted(p.worn, key=lambda o: o.name_full))]
+        notes += reader.notices
+        bodies = [obj for p in reader.performers for obj in (p.object, *sorted(p.worn, key=lambda o: o.name_full))]
         surroundings = None
         if renders:
             hidden = set(bodies)
@@ -179,12 +179,12 @@ def capture_steps(
             fps=fps,
             width=width,
             height=height,
-            viewmats=np.stack([view.viewmat for view in take.views]).astype(np.float32),
-            Ks=np.stack([view.K for view in take.views]).astype(np.float32),
+            viewmats=np.stack([view.viewmat for view in reader.views]).astype(np.float32),
+            Ks=np.stack([view.K for view in reader.views]).astype(np.float32),
         ),
         characters=tuple(
-            _character(performer, looks, any(mesh.character == index for mesh in take.meshes), notes)
-            for index, (performer, looks) in enumerate(zip(take.performers, take.looks, strict=True))
+            _character(performer, looks, any(mesh.character == index for mesh in reader.meshes), notes)
+            for index, (performer, looks) in enumerate(zip(reader.performers, reader.looks, strict=True))
         ),
         background=behind,
         prompt=options.prompt,
@@ -197,7 +197,7 @@ def capture_steps(
             quality=options.quality,
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
-        meshes=take.meshes,
+        meshes=reader.meshes,
         tracks=tuple(spot.track() for spot in spots),
         clay=clay,
     )

@@ -17,7 +17,7 @@ from .mesh import MeshReading, Topology, bounds, corner_vertices, positions, top
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class TriMesh:
     """A triangulated surface in its object's space.
 
     Attributes:
@@ -33,7 +33,7 @@ class Surface:
     rigid: bool
 
     @classmethod
-    def of_reading(cls, reading: MeshReading) -> Surface:
+    def of_reading(cls, reading: MeshReading) -> TriMesh:
         """The surface of a character that was read already."""
         return cls(reading.vertices, reading.topology, box_corners(reading.bounds), False)
 
@@ -77,14 +77,14 @@ def shown(depsgraph: bpy.types.Depsgraph, never: Callable[[bpy.types.Object], bo
         yield Shown(source, obj, np.array(instance.matrix_world, dtype=np.float64), placed, instance)
 
 
-class Surfaces:
-    """Evaluated surfaces, from memory where they cannot have changed."""
+class MeshCache:
+    """Evaluated meshes, from memory where they cannot have changed."""
 
     def __init__(self) -> None:
-        self._rigid: dict[int, Surface] = {}
+        self._rigid: dict[int, TriMesh] = {}
         self._topologies: dict[int, Topology] = {}
 
-    def of(self, obj: bpy.types.Object) -> Surface | None:
+    def of(self, obj: bpy.types.Object) -> TriMesh | None:
         """The surface of an evaluated object; None when it has no faces."""
         original, data = obj.original, obj.data
         rigid = (
@@ -115,7 +115,7 @@ class Surfaces:
             known = self._topologies[name] = topology(mesh)
         vertices = positions(mesh)
         obj.to_mesh_clear()
-        surface = Surface(vertices, known, box_corners(bounds(vertices)), rigid)
+        surface = TriMesh(vertices, known, box_corners(bounds(vertices)), rigid)
         if rigid:
             self._rigid[key] = surface
         return surface

@@ -23,7 +23,7 @@ import numpy as np
 from ..camera.matrices import CameraView
 from .mesh import MeshReading
 from .occlusion import EPSILON, PointGrid, occluded
-from .surfaces import Surface, Surfaces, move, shown
+from .surfaces import MeshCache, TriMesh, move, shown
 
 SELF_MARGIN = 3e-4
 """Of a character's height (0.5 mm for a grown-up): surfaces this close before a point are the point's own."""
@@ -102,7 +102,7 @@ class Occluders:
         self._bodies = bodies
         self._wardrobe = wardrobe
         self._never = never
-        self._surfaces = Surfaces()
+        self._surfaces = MeshCache()
         self.force_rays: bool | None = None
         """Tests only: send everything (True) or nothing (False) to Blender's ray tree."""
 
@@ -133,7 +133,7 @@ class Occluders:
             view, targets, camera, xy, sight, np.linalg.norm(camera, axis=1), listed, PointGrid(camera[listed])
         )
         for obj, reading in characters.items():
-            self._hide(obj, obj, Surface.of_reading(reading), reading.matrix, near)
+            self._hide(obj, obj, TriMesh.of_reading(reading), reading.matrix, near)
         for item in shown(depsgraph, self._never):
             if not near.open.any():
                 break
@@ -144,7 +144,7 @@ class Occluders:
         return sight
 
     def _hide(
-        self, source: bpy.types.Object, obj: bpy.types.Object, surface: Surface, matrix: np.ndarray, frame: _Frame
+        self, source: bpy.types.Object, obj: bpy.types.Object, surface: TriMesh, matrix: np.ndarray, frame: _Frame
     ) -> None:
         """Note what is hidden where a surface stands before a point."""
         view, targets, camera, sight = frame.view, frame.targets, frame.camera, frame.sight

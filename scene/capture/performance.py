@@ -1,4 +1,4 @@
-"""One reading of a shot: every frame of its performers, the shot's meshes, and each performer's looks."""
+"""Reads a whole shot: every frame of its performers, the shot's meshes, and each performer's looks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _VARYING = (
 """Modifiers that can make another number of vertices in every frame: mostly do, and do only when they are keyed."""
 
 
-class Take:
-    """Reads performers and what belongs to them; a new take is needed after a reading that stopped midway.
+class PerformanceReader:
+    """Reads performers and what belongs to them; take a new one after a reading that stopped midway.
 
     Attributes:
         performers: of the characters, in their order, with all frames.
