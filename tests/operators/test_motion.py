@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 
 import bpy
 import numpy as np
 import pytest
 
+from ..motions.writers import body_bvh
 from ..scene.builders import keyed
 
 
@@ -258,23 +260,37 @@ def test_dropped_files_are_taken(maquette):
     assert handler.bl_import_operator == "maquette.import_motion"
 
 
-@pytest.mark.parametrize(
-    ("name", "clip"),
-    [("freebvh.bvh", 0), ("mocapbank.bvh", 0), ("pybvh_test3.bvh", 0), ("mtvcrafter_clips.pkl", 0)],
-)
-def test_real_files(maquette, shared_data, name, clip):
-    path = shared_data / "motion" / name
-    assert bpy.ops.maquette.import_motion(filepath=str(path), clip=clip, fit_range=True) == {"FINISHED"}
-    mesh = only_body(maquette)
+def write_walk(maquette, path):
+    """A walk of a second as a skeleton in centimetres, as joint positions in metres, or as the second of two clips."""
+    body = maquette.bodies.embedded()
+    walk = maquette.motions.generate_walk(1.0, 30, body=body, seed=3)
+    joints = body.pose(None, walk.poses, walk.trans).joints
+    if path.suffix == ".bvh":
+        path.write_text(body_bvh(body, walk, body.joint_names))
+    elif path.suffix == ".npy":
+        np.save(path, joints)
+    else:
+        path.write_bytes(pickle.dumps([{"pose": 0 * joints}, {"pose": 1000 * joints}]))
+    return joints
+
+
+@pytest.mark.parametrize(("suffix", "clip"), [(".bvh", 0), (".npy", 0), (".pkl", 1)])
+def test_other_formats_walk_the_same_way(maquette, tmp_path, suffix, clip):
+    path = tmp_path / f"walk{suffix}"
+    joints = write_walk(maquette, path)
     scene = bpy.context.scene
-    assert scene.frame_end > 10
-    heights = []
-    for frame in np.linspace(scene.frame_start, scene.frame_end, 5).astype(int).tolist():
+    scene.render.fps = 30
+    assert bpy.ops.maquette.import_motion(filepath=str(path), clip=clip, fit_range=True) == {"FINISHED"}
+    assert (scene.frame_start, scene.frame_end) == (1, len(joints))
+    mesh = only_body(maquette)
+    pelvis, lowest = [], []
+    for frame in (1, len(joints) // 2, len(joints)):
         scene.frame_set(frame)
-        vertices = world_vertices(mesh)
-        assert 0.7 < np.ptp(vertices[:, 2]) < 2.3
-        heights.append(vertices[:, 2].min())
-    assert np.abs(heights).max() < 0.25
+        reading = maquette.channels.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get())
+        pelvis.append(reading.joints[0] - joints[frame - 1, 0])
+        lowest.append(world_vertices(mesh)[:, 2].min())
+    assert np.ptp(pelvis, axis=0).max() < 0.05
+    assert np.abs(lowest).max() < 0.05
 
 
 def test_too_long_motions_are_refused_before_anything_is_made(maquette, amass, monkeypatch):

@@ -220,7 +220,7 @@ def test_large_scenes_are_rendered_no_larger_than_the_model_can_use(addon, prese
     assert (settings.resolution_x, settings.resolution_y, settings.resolution_percentage) == (256, 144, 100)
 
 
-def test_pictures_are_large_enough_for_every_compared_model(capture, dancer, presets, tmp_path):
+def test_pictures_are_large_enough_for_every_compared_model(addon, capture, dancer, presets, tmp_path):
     """The largest decides: a shot that only a small model would make stays small."""
     scene = bpy.context.scene
     scene.frame_end = 1
@@ -228,20 +228,23 @@ def test_pictures_are_large_enough_for_every_compared_model(capture, dancer, pre
     scene.maquette.model, scene.maquette.background = "tiny", "SCENE"
     dancer.maquette.reference_source = "RENDER"
 
-    def widths():
-        shot = capture.capture_shot(bpy.context)
-        media = (shot.background.media[0], shot.characters[0].reference.image)
-        return [decode(each, tmp_path).shape[1] for each in media]
+    def sides():
+        render = module(addon, "scene.capture.render")
+        return [render.film_side(scene), render.shot_side(scene)]
 
-    assert widths() == [256, 512]
+    assert sides() == [256, 256]
     scene.maquette.model = "short"
-    assert widths() == [200, 1024]
+    assert sides() == [200, 1024]
     scene.maquette.compare.add().name = "tiny"
-    assert widths() == [256, 1024]
+    assert sides() == [256, 1024]
     scene.maquette.compare.clear()
     scene.maquette.model = "tiny"
     scene.maquette.compare.add().name = "large"
-    assert widths() == [1024, 1024]
+    assert sides() == [1024, 1024]
+    scene.maquette.compare.clear()
+    shot = capture.capture_shot(bpy.context)
+    media = (shot.background.media[0], shot.characters[0].reference.image)
+    assert [decode(each, tmp_path).shape[1] for each in media] == [256, 512]
 
 
 def test_the_scenes_own_engine_can_render(capture, dancer, tmp_path):
