@@ -58,7 +58,7 @@ def work() -> int:
     from dataclasses import replace
 
     from maquette.backend.catalogue.models import DEFAULT_MODEL
-    from maquette.backend.models.engine import (load_engine)
+    from maquette.backend.models.engine import load_engine
     from nano_generation import example_shot
 
     engine = load_engine(DEFAULT_MODEL, "cpu")

@@ -20,13 +20,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from maquette.backend.catalogue.models import model_spec
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.isa.build import new_transformer, new_vae
-from maquette.backend.models.isa.family import ISAEngine
+from maquette.backend.models.isa.family import carry, condition
 from maquette.backend.models.isa.layers import CrossAttention, InterspatialAttention, SelfAttention
-from maquette.backend.models.registry import model_spec, status
+from maquette.backend.models.registry import status
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Shot
 from maquette.backend.training.data import HELD_OUT
@@ -108,9 +111,9 @@ def main() -> int:
             spec = replace(spec, folder=Path(folder))
             new_vae(spec).save_pretrained(spec.folder / "vae")
             new_transformer(spec).save_pretrained(spec.folder / "transformer")
-        engine = ISAEngine(spec)
+        engine = Engine(spec)
         load = time.perf_counter()
-        engine.load()
+        engine.load(engine.begin(example_shot(arguments.frames, SIZES[0], spec.limits["points"])))
         load = time.perf_counter() - load
     figures = {
         "frames": arguments.frames,
@@ -141,11 +144,13 @@ def main() -> int:
     return 0
 
 
-def frame_by_frame(engine: ISAEngine, shot: Shot, repeats: int) -> dict[str, float]:
+def frame_by_frame(engine: Engine, shot: Shot, repeats: int) -> dict[str, float]:
     """Milliseconds of an evaluation of the transformer with frames batched and frame by frame, and their ratio."""
-    plan, transformer = engine.plan(shot), engine.load().transformer
+    run = engine.begin(shot)
+    engine.load(run)
+    transformer: Any = run.networks["transformer"]
     with torch.no_grad():
-        inputs = engine.encode(shot, plan, engine.carry(shot, plan), lambda *_: None).to(engine.device)
+        inputs = condition(run, carry(run)).to(run.device)
         conditions = transformer.prepare_conditions(inputs)
         timestep = torch.tensor([1000.0], device=engine.device)
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
-from ..models.isa.blocks import SpaceTimeBlock, cross_attend, modulation_places
+from ..models.isa.blocks import LedBlock, SpaceTimeBlock, modulation_places
 from ..models.isa.inputs import ISAConditions, ISAInputs
 from ..models.isa.layers import CrossAttention, FeedForward, modulate
 from ..models.isa.transformer import ISATransformer3DModel
@@ -42,7 +42,7 @@ class ControlConditions(ISAConditions):
         return replace(chosen, control=self.control.index_select(2, index))
 
 
-class VideoBlock(SpaceTimeBlock):
+class VideoBlock(LedBlock):
     """``ISABlock`` without its points: 2D spatial -> 2D temporal -> feed-forward -> camera -> reference."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, temporal_mlp_ratio: float) -> None:
@@ -57,7 +57,7 @@ class VideoBlock(SpaceTimeBlock):
         self.camera_attention.init_weights()
         self.reference_attention.init_weights()
 
-    def forward(
+    def update(
         self,
         x_BLPD: Tensor,
         modulation: Tensor,
@@ -66,11 +66,11 @@ class VideoBlock(SpaceTimeBlock):
         conditions: ISAConditions,
         index: int,
     ) -> Tensor:
-        """Update video tokens; see ``ISABlock.forward``."""
+        """Update video tokens; see ``ISABlock.update``."""
         spatial, spatial_ff, time, time_ff, video_ff = modulation_places(modulation, self.modulation, x_BLPD.dtype)
         x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, time, time_ff, rotation)
         x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
-        return cross_attend(self.camera_attention, self.reference_attention, x_BLPD, encoding_PD, conditions, index)
+        return self.cross_attend(x_BLPD, encoding_PD, conditions, index)
 
 
 class ControlBlock(SpaceTimeBlock):
@@ -143,16 +143,18 @@ class ControlTransformer3DModel(ISATransformer3DModel):
 
     def forward(
         self,
-        hidden_states: Tensor,
-        timestep: Tensor,
+        hidden_states: Tensor | None,
+        timestep: Tensor | None,
         conditions: ISAConditions | ISAInputs,
         positions: Tensor | None = None,
         residual: bool = False,
         return_dict: bool = True,
-    ) -> Transformer2DModelOutput | tuple[Tensor]:
+    ) -> Transformer2DModelOutput | tuple[Tensor] | ISAConditions:
         """One evaluation of the flow; see ``ISATransformer3DModel.forward``."""
         if isinstance(conditions, ISAInputs):
             conditions = self.prepare_conditions(conditions)
+        if hidden_states is None or timestep is None:
+            return conditions
         assert isinstance(conditions, ControlConditions)
         x_BLPD, encoding_PD, rotation = self._video_tokens(hidden_states, conditions.latents, positions)
         time_BD = F.silu(self.time_embedding(timestep.float()))

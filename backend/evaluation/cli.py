@@ -85,7 +85,7 @@ def add_evaluate_parser(subparsers: Any) -> None:
 def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``maquette evaluate``. Returns 0."""
     from ..catalogue.models import model_spec
-    from ..models.engine import (load_engine)
+    from ..models.engine import load_engine
     from .backbones import backbones_home, find_backbones
     from .evaluate import carried_films, run_autoencoder, run_model, true_films
     from .pictures import sheet_shots

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..models.family import Engine
+from ..models.engine import Engine
 from ..raster.carry import carry_shot
 from ..shot.types import Settings, Shot
 from ..worlds.synth import Sample, to_shot

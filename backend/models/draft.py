@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..catalogue.models import ModelSpec
-from ..media import MediaError
-from ..raster.carry import carry_shot
 from ..shot import Shot
-from .device import choose_device
-from .family import EngineError, Plan, Progress, Result
+from .family import Family, Plan
 from .settings import check_settings, fit_size
-from .steps import Reporter
+
+if TYPE_CHECKING:
+    from .engine import Generation
 
 
-def draft_plan(spec: ModelSpec, shot: Shot) -> Plan:
+def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     """What a draft of a shot will be, at the size that its model would make. Raises EngineError."""
     notes = check_settings(spec, shot)
     (width, height), _, about = fit_size(spec, shot)
@@ -23,41 +23,31 @@ def draft_plan(spec: ModelSpec, shot: Shot) -> Plan:
     return Plan(width, height, shot.clip.frames, ((0, shot.clip.frames),), tuple(notes), (width, height))
 
 
-class DraftEngine:
-    """Makes the carried film; an ``Engine`` without weights.
+class DraftFamily(Family):
+    """Makes the carried film, without weights."""
 
-    Args:
-        spec: of the model that the shot names, which sets the size.
-        device: as torch names it; None for a GPU where there is one.
-    """
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """See ``Family.plan``."""
+        return make_plan(spec, shot)
 
-    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
-        self.spec = spec
-        self.device = choose_device(device)
+    def sample(self, run: Generation, conditions: Any) -> np.ndarray:
+        """The carried film (T,H,W,3) uint8."""
+        from ..raster.carry import carry_shot
 
-    def plan(self, shot: Shot) -> Plan:
-        """See ``Engine.plan``."""
-        return draft_plan(self.spec, shot)
+        run.report("encoding", 0, run.plan.frames)
+        film = carry_shot(
+            run.shot,
+            run.plan.width,
+            run.plan.height,
+            run.device,
+            lambda done, count: run.report("encoding", done, count),
+        )
+        run.notes.extend(film.notes)
+        return film.frames
 
-    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """See ``Engine.generate``."""
-        plan = self.plan(shot)
-        reporter = Reporter(on_progress, cancelled)
-        started = time.monotonic()
-        reporter.report("encoding", 0, plan.frames)
-        try:
-            film = carry_shot(
-                shot, plan.width, plan.height, self.device, lambda done, count: reporter.report("encoding", done, count)
-            )
-        except MediaError as error:
-            field, _, said = str(error).partition(": ")
-            raise EngineError(field, said) from error
-        metadata = {
-            "model": self.spec.id,
-            "quality": shot.settings.quality,
-            "width": plan.width,
-            "height": plan.height,
-            "device": str(self.device),
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        return Result(film.frames, shot.clip.fps, plan.notes + film.notes, metadata)
+    def decode(self, run: Generation, conditions: Any, sampled: np.ndarray) -> np.ndarray:
+        """See ``Family.decode``."""
+        return sampled
+
+
+FAMILY = DraftFamily()

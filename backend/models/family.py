@@ -1,14 +1,21 @@
-"""What every model offers to the server and the command line (no torch here)."""
+"""What the engine asks of a family of models, and what it answers with (no torch here)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..catalogue.models import ModelSpec
+from ..media import MediaError, squeeze_frames
 from ..shot import Shot
+
+if TYPE_CHECKING:
+    import torch
 
 
 class EngineError(ValueError):
@@ -21,6 +28,16 @@ class EngineError(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+@contextmanager
+def media_errors() -> Iterator[None]:
+    """Turn a damaged picture or film of the shot into an EngineError that names it."""
+    try:
+        yield
+    except MediaError as error:
+        field, _, said = str(error).partition(": ")
+        raise EngineError(field, said) from error
 
 
 class Cancelled(Exception):
@@ -83,21 +100,73 @@ class Result:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Engine(Protocol):
-    """A model that turns a Shot into a video."""
+@dataclass(frozen=True)
+class Network:
+    """One network of a model.
 
-    def plan(self, shot: Shot) -> Plan:
-        """What ``generate`` would make. Raises EngineError."""
-        ...
+    Attributes:
+        load: reads its saved weights and gives it back, a ``torch.nn.Module`` on the CPU. Raises EngineError.
+        variant: what is read where one name stands for several (weights with a LoRA merged in, for instance).
+        stages: when it runs; by default what its name says, see ``footprint.stages_of``.
+    """
 
-    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """Make the video.
+    load: Callable[[], Any]
+    variant: str = ""
+    stages: tuple[str, ...] = ()
 
-        Args:
-            on_progress: called at every stage and step, from the calling thread.
-            cancelled: asked at least once per denoising step; True stops.
 
-        Raises:
-            EngineError: the shot does not suit the model. Cancelled: ``cancelled`` said so.
-        """
-        ...
+class Family(ABC):
+    """One kind of model: what it does its own way. All else is the engine's (``engine.Engine``).
+
+    The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``; beside it
+    ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which needs no torch.
+
+    A generation calls ``prepare``, ``encode``, ``sample`` and ``decode`` in this order. What one returns the next ones
+    are given. ``run`` is an ``engine.Generation``.
+    """
+
+    @abstractmethod
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """What will be made of a shot. Raises EngineError."""
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Precision of the networks on a device."""
+        from .device import choose_dtype
+
+        return choose_dtype(device)
+
+    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
+        """The networks that a shot needs, by name. Raises EngineError."""
+        return {}
+
+    def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
+        """Denoising steps and guidance. Raises EngineError."""
+        settings, defaults = shot.settings, spec.defaults
+        steps = defaults.steps if settings.steps is None else settings.steps
+        return steps, float(defaults.guidance if settings.guidance is None else settings.guidance)
+
+    def prepare(self, run: Any) -> Any:
+        """What can be read from the shot before any weights are. Raises EngineError."""
+        return None
+
+    def encode(self, run: Any, prepared: Any) -> Any:
+        """Conditions of the networks."""
+        return prepared
+
+    @abstractmethod
+    def sample(self, run: Any, conditions: Any) -> Any:
+        """Denoise; reports to ``run.stepped``."""
+
+    @abstractmethod
+    def decode(self, run: Any, conditions: Any, sampled: Any) -> np.ndarray:
+        """The film (T,h,w,3) uint8 at any size; frames after the plan's are cut off."""
+
+    def autoencoder(
+        self, spec: ModelSpec, device: torch.device, dtype: torch.dtype
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What takes a film (T,H,W,3) uint8 through the VAE alone and back: the ceiling of what the model can make."""
+        return None
+
+    def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Frames of ``decode``, or a preview, at the size of the result (T,height,width,3) uint8."""
+        return squeeze_frames(frames, width, height)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..media import MediaError, background_frames, decode_rgba
+from ..media import background_frames, decode_rgba
 from ..shot import Reference, Shot
-from .family import EngineError
+from .family import EngineError, media_errors
 
 _SAME_PIXELS = 0.5
 """How far two cameras may put a spot apart, in pixels of the picture, and still count as one camera."""
@@ -71,10 +71,7 @@ def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> Picture:
                 "both references to Render at the same frame",
             )
     notes = []
-    try:
-        behind = background_frames(shot, width, height, count=1)
-    except MediaError as error:
-        raise EngineError("background.media", str(error)) from error
+    behind = background_frames(shot, width, height, count=1)
     if behind is None:
         canvas = np.full((height, width, 3), _PLAIN, np.uint8)
         notes.append(f"The reference of {name} has no background: it stands on plain grey")
@@ -133,10 +130,8 @@ def _decode(shot: Shot, index: int) -> tuple[Reference, np.ndarray]:
     field = f"characters[{index}].reference"
     if character.reference is None:
         raise EngineError(field, f"{character.name} has no reference picture; set its reference to Render or Picture")
-    try:
+    with media_errors():
         return character.reference, decode_rgba(character.reference.image, f"{field}.image")
-    except MediaError as error:
-        raise EngineError(f"{field}.image", str(error).removeprefix(f"{field}.image: ")) from error
 
 
 def _distance(reference: Reference) -> float:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..catalogue.models import ModelError, ModelSpec
+from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..shot import Shot
+from .engine import shot_engine
 from .family import Cancelled, Progress, Result
-from .memory.arrangement import check_job
-from .quality import list_quality, settled
-from .registry import model_spec, plan_shot, shot_engine
+from .quality import list_quality
+from .registry import plan_shot
 
 _STAGES = {
     "loading": "Loading",
@@ -72,7 +72,6 @@ def run_render(args: argparse.Namespace) -> int:
     if args.quality is not None:
         changes["quality"] = args.quality
     shot = replace(shot, settings=replace(shot.settings, **changes))
-    shot = settled(shot, model_spec(shot.settings.model, args.models).defaults)
     _check_output(args.output)
     plan = plan_shot(shot, args.models)
     for note in plan.notes:
@@ -83,7 +82,6 @@ def run_render(args: argparse.Namespace) -> int:
     try:
         with ProgressBar(quiet=args.quiet) as bar:
             engine = shot_engine(shot, args.device, args.models)
-            check_job(engine, shot)
             result = engine.generate(shot, bar.update, lambda: bool(interrupted))
             write_result(shot, result, args.output, args.frames_dir, bar.update)
     except Cancelled:

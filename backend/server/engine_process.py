@@ -151,7 +151,6 @@ class _Worker:
         from ..catalogue.models import ModelError
         from ..media import MediaError
         from ..models.family import Cancelled, EngineError
-        from ..models.memory.arrangement import check_job
         from ..shot import Shot, ShotError
 
         part = task.folder / "result.part"
@@ -161,11 +160,8 @@ class _Worker:
             self._split.to("shot")
             shot = Shot.load(task.folder / "job.shot")
             self._split.to("imports")
-            engine, shot = self._engine_for(task.model, shot)
+            engine = self._engine_for(task.model, shot)
             self._split.to("checks")
-            # Before any weights are read: a job that cannot fit costs nobody's time.
-            if (strategy := check_job(engine, shot)) is not None:
-                log.info("Job %s, %s: %s", task.job, task.model, strategy)
             result = engine.generate(shot, lambda progress: self._progress(task, progress), self._cancelled)
             self._write(task, part, shot, result)
             report = Report("completed", notes=tuple(result.notes))
@@ -189,19 +185,11 @@ class _Worker:
         log.info("Job %s, %s, %s: %s", task.job, task.model, report.kind, self._split)
         self._connection.send(report)
 
-    def _engine_for(self, model: str, shot: Any) -> tuple[Any, Any]:
-        """What makes the shot, and the shot with what its quality level fills in."""
-        if shot.settings.quality is None:
-            return self._load(model), shot
-        from ..models.quality import is_draft, settled
+    def _engine_for(self, model: str, shot: Any) -> Any:
+        """What makes the shot. For a draft the model that is loaded stays: it needs none of its memory."""
+        from ..models.quality import is_draft
 
-        spec = next(status.spec for status in self._source.models() if status.spec.id == model)
-        if not is_draft(shot):
-            return self._load(model), settled(shot, spec.defaults)
-        from ..models.draft import DraftEngine
-
-        # The model that is loaded stays: a draft needs none of its memory.
-        return DraftEngine(spec, self._device), shot
+        return self._source.draft(model, self._device) if is_draft(shot) else self._load(model)
 
     def _load(self, model: str) -> Any:
         if self._engine is None or self._model != model:

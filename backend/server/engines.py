@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ..models.family import Engine, Plan
+    from ..models.engine import Engine
+    from ..models.family import Plan
     from ..models.registry import ModelStatus
     from ..shot import Shot
 
@@ -26,6 +27,10 @@ class Engines(Protocol):
 
     def load(self, model_id: str, device: str | None) -> Engine:
         """Load a model (called in the engine process)."""
+        ...
+
+    def draft(self, model_id: str, device: str | None) -> Engine:
+        """An engine for drafts at a model's size, without weights (called in the engine process)."""
         ...
 
     def device(self, wanted: str | None) -> str:
@@ -57,9 +62,16 @@ class RegistryEngines:
 
     def load(self, model_id: str, device: str | None) -> Engine:
         """See Engines."""
-        from ..models.registry import load_engine
+        from ..models.engine import load_engine
 
         return load_engine(model_id, device, self._folders)
+
+    def draft(self, model_id: str, device: str | None) -> Engine:
+        """See Engines."""
+        from ..catalogue.models import model_spec
+        from ..models.engine import Engine
+
+        return Engine(model_spec(model_id, self._folders), device)
 
     def device(self, wanted: str | None) -> str:
         """See Engines."""
@@ -73,14 +85,15 @@ class RegistryEngines:
     def warm_up(self, device: str | None) -> Iterator[None]:
         """See Engines."""
         # What every job needs comes first, then the drafts', then the slowest third of what the networks need.
-        for module in ("media", "models.memory.placement", "models.draft"):
+        for module in ("media", "raster.carry", "models.engine"):
             importlib.import_module(f"..{module}", __package__)
             yield
         importlib.import_module("diffusers.utils.torch_utils")
+        importlib.import_module("..models.memory.placement", __package__)
         yield
         from ..catalogue.models import DEFAULT_MODEL
-        from ..models.registry import (list_models)
-        from ..models.engine import (load_engine)
+        from ..models.engine import load_engine
+        from ..models.registry import list_models
 
         if any(status.spec.id == DEFAULT_MODEL and status.available for status in list_models(self._folders)):
             load_engine(DEFAULT_MODEL, device, self._folders)

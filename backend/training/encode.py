@@ -161,7 +161,7 @@ def encode_shots(
     reference = torch.cat(parts)[:, :, 0].cpu().unflatten(0, (len(video), characters))
     embeds: list[Tensor | None] = [None] * len(video)
     if image_encoder is not None:
-        tokens = torch.cat([clip_tokens(image_encoder, part) for part in crops])
+        tokens = torch.cat([clip_tokens(image_encoder, part, device, image_encoder.dtype) for part in crops])
         embeds = list(tokens.unflatten(0, (len(video), characters)))
     inputs = ISAInputs.cat(
         [sample_inputs(shots, i, reference[i], background[i], embeds[i], carried[i]) for i in range(len(video))]

@@ -12,7 +12,7 @@ from maquette.backend.catalogue.models import model_spec
 from maquette.backend.cli import main
 from maquette.backend.evaluation import sets
 from maquette.backend.evaluation.measures import MEASURES
-from maquette.backend.models import registry
+from maquette.backend.models import engine as engine_module
 from maquette.backend.models.family import Result
 from maquette.backend.shot import Shot
 from maquette.backend.worlds.synth import make_sample
@@ -52,7 +52,7 @@ class Double:
 @pytest.fixture
 def engine(monkeypatch):
     found = Double()
-    monkeypatch.setattr(registry, "load_engine", lambda *arguments: found)
+    monkeypatch.setattr(engine_module, "load_engine", lambda *arguments: found)
     # Small shots: what is tested here is the command.
     small = sets.held_out
     monkeypatch.setattr(sets, "held_out", lambda count, frames, size, points, **more: small(count, 5, 48, 32, **more))

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from maquette.backend.catalogue.models import ModelError, find_specs
+from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import EngineError, Result
-from maquette.backend.models.isa.family import ISAEngine
 from maquette.backend.models.isa.inputs import ISAInputs
+from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
-from maquette.backend.models.registry import ModelError, find_specs, list_models, load_engine
+from maquette.backend.models.registry import list_models
 from maquette.backend.shot import Media, Shot
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from ..builders import make_shot, png
 from .conftest import TINY_TOML, TINY_TRANSFORMER, randomize
+from .given import begun, isa_inputs
 
 WIDTH, SIDE, PATCH = 32, 28, 14
 TOKENS = 1 + (SIDE // PATCH) ** 2
@@ -69,26 +73,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory, vae: AutoencoderKLISA) -> P
     return folder
 
 
-def load(folder: Path) -> ISAEngine:
+def load(folder: Path) -> Engine:
     engine = load_engine("tiny", device="cpu", extra_dirs=[folder])
-    assert isinstance(engine, ISAEngine)
+    assert isinstance(engine, Engine)
     engine.dtype = torch.float32  # small differences between embeddings survive on every machine
     return engine
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> ISAEngine:
+def engine(folder: Path) -> Engine:
     return load(folder)
 
 
-def generate(engine: ISAEngine, shot: Shot) -> Result:
+def generate(engine: Engine, shot: Shot) -> Result:
     return engine.generate(shot, lambda _: None, lambda: False)
-
-
-def encode(engine: ISAEngine, shot: Shot) -> ISAInputs:
-    with torch.no_grad():
-        plan = engine.plan(shot)
-        return engine.encode(shot, plan, engine.carry(shot, plan), lambda *_: None)
 
 
 def embeds_of(inputs: ISAInputs) -> torch.Tensor:
@@ -107,7 +105,7 @@ def shot_of(*pictures: Media | None, **settings) -> Shot:
 
 
 @pytest.mark.parametrize("pictures", [(RED,), (RED, BLUE)], ids=["one", "two"])
-def test_generates_and_the_reference_changes_the_video(engine: ISAEngine, pictures: tuple[Media, ...]) -> None:
+def test_generates_and_the_reference_changes_the_video(engine: Engine, pictures: tuple[Media, ...]) -> None:
     result = generate(engine, shot_of(*pictures))
     assert result.frames.shape == (5, 32, 32, 3) and result.frames.std() > 0
     assert np.array_equal(result.frames, generate(engine, shot_of(*pictures)).frames)
@@ -116,20 +114,23 @@ def test_generates_and_the_reference_changes_the_video(engine: ISAEngine, pictur
         assert not np.array_equal(result.frames, generate(engine, shot_of(*changed)).frames)
 
 
-def test_guidance_changes_the_video(engine: ISAEngine) -> None:
+def test_guidance_changes_the_video(engine: Engine) -> None:
     one, three, five = (generate(engine, shot_of(RED, BLUE, guidance=g)).frames for g in (1.0, 3.0, 5.0))
     assert not np.array_equal(one, three) and not np.array_equal(three, five)
 
 
-def test_the_embedding_itself_reaches_the_video(engine: ISAEngine) -> None:
+def test_the_embedding_itself_reaches_the_video(engine: Engine) -> None:
     """The picture also comes in as latents; here only the CLIP tokens differ."""
     shot = shot_of(RED, BLUE)
-    inputs = encode(engine, shot)
+    inputs = isa_inputs(engine, shot)
 
     def sample(embeds: torch.Tensor, **changes: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         conditions = replace(inputs, image_embeds=embeds, **changes)
-        return engine.load()(conditions, 2, 1.0, generator, output_type="latent").latents
+        pipeline = ISAPipeline(
+            engine.networks["vae"], engine.networks["transformer"], FlowMatchEulerDiscreteScheduler()
+        )
+        return pipeline(conditions, 2, 1.0, generator, output_type="latent").latents
 
     embeds = embeds_of(inputs)
     first = sample(embeds)
@@ -140,16 +141,16 @@ def test_the_embedding_itself_reaches_the_video(engine: ISAEngine) -> None:
     torch.testing.assert_close(sample(anything, reference_present=absent), sample(embeds, reference_present=absent))
 
 
-def test_each_character_gets_the_tokens_of_its_own_reference(engine: ISAEngine) -> None:
-    embeds = embeds_of(encode(engine, shot_of(RED, BLUE)))
+def test_each_character_gets_the_tokens_of_its_own_reference(engine: Engine) -> None:
+    embeds = embeds_of(isa_inputs(engine, shot_of(RED, BLUE)))
     assert embeds.shape == (1, 2, TOKENS, WIDTH)
     assert not torch.allclose(embeds[0, 0], embeds[0, 1], atol=1e-3)
-    other = embeds_of(encode(engine, shot_of(RED, RED)))
+    other = embeds_of(isa_inputs(engine, shot_of(RED, RED)))
     torch.testing.assert_close(other[0, 0], embeds[0, 0])
     assert not torch.allclose(other[0, 1], embeds[0, 1], atol=1e-3)
 
 
-def test_the_encoder_sees_what_clips_own_preprocessing_gives_it(engine: ISAEngine, folder: Path) -> None:
+def test_the_encoder_sees_what_clips_own_preprocessing_gives_it(engine: Engine, folder: Path) -> None:
     """A picture of one colour that fills the crop: only scaling and normalisation matter."""
     from transformers import CLIPImageProcessor
 
@@ -161,7 +162,7 @@ def test_the_encoder_sees_what_clips_own_preprocessing_gives_it(engine: ISAEngin
     K = person.reference.K.copy()
     K[:2, 2] += 500
     looks = replace(person.reference, image=png(1032, 1032, color), K=K)
-    ours = embeds_of(encode(engine, replace(shot, characters=(replace(person, reference=looks),))))[0, 0]
+    ours = embeds_of(isa_inputs(engine, replace(shot, characters=(replace(person, reference=looks),))))[0, 0]
 
     processor = CLIPImageProcessor(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
     pixels = processor(Image.new("RGB", (64, 64), color), return_tensors="pt")["pixel_values"]
@@ -172,9 +173,9 @@ def test_the_encoder_sees_what_clips_own_preprocessing_gives_it(engine: ISAEngin
 
 
 @pytest.mark.parametrize("pictures", [(None,), (RED, None), (None, None)], ids=["alone", "second", "nobody"])
-def test_a_character_without_a_reference(engine: ISAEngine, pictures: tuple[Media | None, ...]) -> None:
+def test_a_character_without_a_reference(engine: Engine, pictures: tuple[Media | None, ...]) -> None:
     shot = shot_of(*pictures)
-    inputs = encode(engine, shot)
+    inputs = isa_inputs(engine, shot)
     assert inputs.reference_present.tolist() == [[picture is not None for picture in pictures]]
     embeds = embeds_of(inputs)
     assert embeds.shape == (1, len(pictures), TOKENS, WIDTH) and not embeds[0, -1].any()
@@ -216,11 +217,11 @@ def test_a_whole_clip_serves_as_image_encoder(tmp_path: Path, vae: AutoencoderKL
     randomize(clip, 3, 0.3)
     clip.save_pretrained(tmp_path / "tiny" / "image_encoder")
     engine = load(tmp_path)
-    engine.load()
+    begun(engine, shot_of(RED))
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = clip.vision_model(pixels).last_hidden_state
-        torch.testing.assert_close(engine._image_encoder(pixels).last_hidden_state, expected)
+        torch.testing.assert_close(engine.networks["image_encoder"](pixels).last_hidden_state, expected)
     assert generate(engine, shot_of(RED)).frames.std() > 0
 
 

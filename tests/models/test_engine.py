@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from maquette.backend.catalogue.models import ModelError, ModelSpec, model_spec, read_spec
+from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError
-from maquette.backend.models.isa.family import ISAEngine
-from maquette.backend.models.isa.pipeline import ISAPipeline
+from maquette.backend.models.isa.family import carry, condition
 from maquette.backend.models.isa.plan import make_plan
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
-from maquette.backend.models.registry import ModelError, ModelSpec, list_models, load_engine, model_spec, read_spec
+from maquette.backend.models.registry import list_models
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Media, Shot
 
 from .conftest import TINY_TOML, TINY_TRANSFORMER, make_shot
+from .given import begun, isa_engine
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_spec) -> ISAEngine:
-    return ISAEngine(tiny_spec, device="cpu")
+def engine(tiny_spec) -> Engine:
+    return Engine(tiny_spec, device="cpu")
 
 
-def generate(engine: ISAEngine, shot: Shot):
+def generate(engine: Engine, shot: Shot):
     return engine.generate(shot, lambda _: None, lambda: False)
 
 
@@ -45,15 +47,18 @@ def test_same_seed_same_video_other_seed_other_video(engine):
     assert not np.array_equal(first, generate(engine, make_shot(seed=4)).frames)
 
 
-def correcting(spec: ModelSpec, vae, short_side: int = 0, **config) -> ISAEngine:
+def correcting(spec: ModelSpec, vae, short_side: int = 0, **config) -> Engine:
     """An engine around a new transformer that counts from the carried film, and gives nothing yet."""
     limits = {**spec.limits, "max_short_side": short_side} if short_side else spec.limits
-    engine = ISAEngine(replace(spec, limits=limits), device="cpu")
     torch.manual_seed(0)
     model = ISATransformer3DModel(**TINY_TRANSFORMER, prediction="residual", **config).eval()
-    engine._pipeline = ISAPipeline(vae=vae, transformer=model, scheduler=FlowMatchEulerDiscreteScheduler())
-    engine._pipeline.set_progress_bar_config(disable=True)
-    return engine
+    return isa_engine(replace(spec, limits=limits), vae=deepcopy(vae), transformer=model)
+
+
+def lean(engine: Engine, by: float) -> None:
+    """Let the transformer give ``by`` everywhere."""
+    engine.load(engine.begin(make_shot()))
+    torch.nn.init.constant_(engine.networks["transformer"].patch_out.bias, by)
 
 
 @pytest.mark.parametrize("start", ["noise", "carried"])
@@ -75,17 +80,18 @@ def test_nothing_to_correct_gives_the_carried_film_bit_for_bit(
     film = carry_shot(shot, *result).frames
     assert np.array_equal(generate(engine, shot).frames, film)
     # Something to correct moves it, by what the VAE makes of the difference alone.
-    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.3)
+    lean(engine, 0.3)
     assert not np.array_equal(generate(engine, shot).frames, film)
 
 
 def test_the_correction_alone_goes_through_the_vae(tiny_spec, vae):
     engine = correcting(tiny_spec, vae, start="carried")
     shot = make_shot()
-    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.3)
-    carried = engine.carry(shot, engine.plan(shot))
+    lean(engine, 0.3)
+    run = begun(engine, shot)
+    carried = carry(run)
     with torch.no_grad():
-        z = engine.encode(shot, engine.plan(shot), carried, lambda *_: None).carried_latents
+        z = condition(run, carried).carried_latents
         change = vae.decode(vae.denormalize(z + 0.3)).sample - vae.decode(vae.denormalize(z)).sample
     wanted = carried.frames + 127.5 * change[0].permute(1, 2, 3, 0).numpy()
     made = generate(engine, shot).frames
@@ -96,7 +102,7 @@ def test_the_correction_alone_goes_through_the_vae(tiny_spec, vae):
 def test_a_model_without_noise_says_that_seeds_change_nothing(tiny_spec, vae):
     spec = replace(tiny_spec, components={"transformer": {"start": "carried"}})
     engine = correcting(spec, vae, start="carried")
-    torch.nn.init.constant_(engine.load().transformer.patch_out.bias, 0.1)
+    lean(engine, 0.1)
     first, second = (generate(engine, make_shot(seed=seed)) for seed in (0, 5))
     assert np.array_equal(first.frames, second.frames)
     assert first.metadata["start"] == "carried"

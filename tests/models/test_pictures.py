@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from maquette.backend.models.family import Cancelled, EngineError
+from maquette.backend.models.family import EngineError
 from maquette.backend.models.pictures import is_first_view, reference_picture
-from maquette.backend.models.steps import Reporter
 from maquette.backend.shot import Background, Media
 from PIL import Image
 
@@ -103,18 +102,3 @@ def test_a_missing_or_damaged_reference_names_its_field():
     broken = with_references(shot, Media(png().data[:40], "image/png"))
     with pytest.raises(EngineError, match=r"characters\[0\]\.reference\.image"):
         reference_picture(broken)
-
-
-def test_previews_are_made_only_when_due():
-    made, seen = [], []
-
-    def preview():
-        made.append(1)
-        return np.zeros((2, 2, 3), np.uint8)
-
-    reporter = Reporter(seen.append, lambda: False)
-    for step in range(1, 11):
-        reporter.denoised(step, 10, preview)
-    assert len(made) == 2 and seen[0].preview is not None and seen[-1].preview is not None
-    with pytest.raises(Cancelled):
-        Reporter(seen.append, lambda: True).check()

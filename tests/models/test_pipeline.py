@@ -30,7 +30,12 @@ def test_a_perfect_flow_arrives_at_the_video(pipeline, monkeypatch):
     inputs = random_inputs()
     clean = torch.randn(1, 16, 3, 4, 4, generator=seeded(1))
     noise = torch.randn(1, 16, 3, 4, 4, generator=seeded(2))
-    monkeypatch.setattr(pipeline.transformer, "forward", lambda x, *_, **__: ((noise - clean).expand_as(x),))
+    forward = pipeline.transformer.forward
+
+    def flow(x, timestep, conditions, **named):
+        return forward(x, timestep, conditions) if x is None else ((noise - clean).expand_as(x),)
+
+    monkeypatch.setattr(pipeline.transformer, "forward", flow)
     guesses = []
     result = pipeline(
         inputs,
@@ -98,7 +103,11 @@ def test_a_constant_output_fuses_to_itself(pipeline, monkeypatch, frames):
     noise = torch.randn(1, 16, latents, 2, 2, generator=seeded())
     seen = []
 
-    def constant(x, *_, **__):
+    forward = pipeline.transformer.forward
+
+    def constant(x, timestep, conditions, **__):
+        if x is None:
+            return forward(x, timestep, conditions)
         seen.append(x.shape[2])
         return (torch.full_like(x, 0.25),)
 

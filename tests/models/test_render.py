@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from maquette.backend.catalogue import models as catalogue
+from maquette.backend.catalogue.models import ModelDefaults, ModelError
 from maquette.backend.media import decode_video, read_mp4_metadata
-from maquette.backend.models import registry
+from maquette.backend.models import engine
 from maquette.backend.models import render as render_module
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.quality import list_quality
-from maquette.backend.models.registry import ModelDefaults, ModelError
 from maquette.backend.models.render import add_render_parser
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Settings
@@ -24,7 +25,7 @@ from .conftest import make_shot
 
 @pytest.fixture
 def render(monkeypatch, model_dir):
-    monkeypatch.setattr(registry, "PRESETS", model_dir)
+    monkeypatch.setattr(catalogue, "PRESETS", model_dir)
     parser = argparse.ArgumentParser()
     add_render_parser(parser.add_subparsers())
 
@@ -53,7 +54,7 @@ def test_a_draft_is_the_carried_film_and_needs_no_weights(render, tmp_path, monk
     def load(*_: object) -> None:
         raise AssertionError("a network was asked for")
 
-    monkeypatch.setattr(registry, "load_engine", load)
+    monkeypatch.setattr(engine, "load_engine", load)
     shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
     made = make_shot(frames=6)
     made.save(shot)

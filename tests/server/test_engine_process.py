@@ -92,12 +92,13 @@ def test_after_the_warming_up_the_first_job_imports_nothing():
     code = """
 import sys
 from maquette.backend.catalogue.models import DEFAULT_MODEL, model_spec
-from maquette.backend.models.registry import load_engine, status
+from maquette.backend.models.engine import load_engine
+from maquette.backend.models.registry import status
 from maquette.backend.server.engines import RegistryEngines
 if not status(model_spec(DEFAULT_MODEL)).available:
     sys.exit(77)
 pieces = RegistryEngines().warm_up("cpu")
-while "maquette.backend.models.draft" not in sys.modules:
+while "maquette.backend.models.engine" not in sys.modules:
     next(pieces)
 assert "diffusers" not in sys.modules
 for _ in pieces:

@@ -37,7 +37,7 @@ sys.modules["maquette"] = package
 spec.loader.exec_module(package)
 count = 0
 for path in sorted(root.glob({pattern!r})):
-    if path.name == "__main__.py":
+    if path.name in ("__main__.py", "setup.py"):
         continue
     parts = ["maquette", *path.relative_to(root).with_suffix("").parts]
     importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
@@ -114,7 +114,16 @@ ALLOWED = {
     "backend/raster": {"backend/raster", "backend/media", "backend/bodies", "backend/shot"},
     "backend/models": {"backend/models", "backend/raster", "backend/media", "backend/bodies", "backend/shot",
                        "backend/catalogue"},
-    "backend/server": {"backend/server", "backend/models", "backend/media", "backend/shot"},
+    "backend/server": {"backend/server", "backend/models", "backend/media", "backend/shot", "backend/catalogue"},
+    "backend/worlds": {"backend/worlds", "backend/raster", "backend/media", "backend/motions", "backend/bodies",
+                       "backend/shot"},
+    "backend/training": {"backend/training", "backend/worlds", "backend/models", "backend/raster", "backend/media",
+                         "backend/motions", "backend/bodies", "backend/shot", "backend/catalogue"},
+    "backend/evaluation": {"backend/evaluation", "backend/training", "backend/worlds", "backend/models",
+                           "backend/raster", "backend/media", "backend/motions", "backend/bodies", "backend/shot",
+                           "backend/catalogue"},
+    "backend/ablation": {"backend/ablation", "backend/evaluation", "backend/training", "backend/worlds",
+                         "backend/models", "backend/media", "backend/shot", "backend/catalogue"},
 }  # fmt: skip
 """Arrows point one way."""
 

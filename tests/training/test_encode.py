@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
-from maquette.backend.models.isa.build import load_image_encoder, new_scheduler, new_transformer, new_vae
-from maquette.backend.models.isa.family import ISAEngine
+from maquette.backend.models.isa.build import load_image_encoder, new_transformer, new_vae
 from maquette.backend.models.isa.inputs import ISAInputs
-from maquette.backend.models.isa.pipeline import ISAPipeline
-from maquette.backend.models.registry import ModelSpec, model_spec
 from maquette.backend.training.data import FIELDS, MAPS, carry_sample
 from maquette.backend.training.encode import (
     encode_data,
@@ -24,6 +22,8 @@ from maquette.backend.training.encode import (
     unpack,
 )
 from maquette.backend.worlds.synth import Sample, make_sample, to_shot
+
+from ..models.given import isa_engine, isa_inputs
 
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 
@@ -66,17 +66,12 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path, clip_spec: ModelSpec
     clip = load_image_encoder(clip_spec, 24) if with_clip else None
     trained = encode_shard(vae, saved_shard(tmp_path / "one.npz", sample), bf16=False, image_encoder=clip)
 
-    engine = ISAEngine(clip_spec, device="cpu")
-    engine.dtype = torch.float32
-    engine._image_encoder = clip
-    transformer = new_transformer(clip_spec, **TINY, image_embed_dim=24 if with_clip else None)
-    engine._pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(clip_spec))
+    engine = isa_engine(replace(clip_spec, files=()), vae=vae, **({"image_encoder": clip} if with_clip else {}))
     shot = to_shot(sample)
     shot = replace(shot, settings=replace(shot.settings, height=64))
-    with torch.no_grad():
-        plan = engine.plan(shot)
-        assert plan.model_size == (112, 64) == (plan.width, plan.height)
-        used = engine.encode(shot, plan, engine.carry(shot, plan), lambda step, steps: None)
+    plan = engine.plan(shot)
+    assert plan.model_size == (112, 64) == (plan.width, plan.height)
+    used = isa_inputs(engine, shot)
     assert (used.image_embeds is not None) == with_clip
     for field in fields(ISAInputs):
         value = getattr(used, field.name)

@@ -9,6 +9,7 @@ Everything but the two temporal layers is independent per latent frame, so frame
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from .layers import CrossAttention, FeedForward, InterspatialAttention, SelfAtte
 
 MODULATIONS = 30
 """Shift, scale and gate at ten places of a block."""
+
+KeysValues = tuple[Tensor, Tensor]
 
 Place = Sequence[Tensor]
 """Shift, scale and gate (B,1,1,D) of one place of a block."""
@@ -61,26 +64,34 @@ class SpaceTimeBlock(nn.Module):
         return x_BLPD
 
 
-def cross_attend(
-    camera: CrossAttention,
-    reference: CrossAttention,
-    x_BLPD: Tensor,
-    encoding_PD: Tensor,
-    conditions: ISAConditions,
-    index: int,
-) -> Tensor:
-    """Video tokens look at the camera and the references; ``index`` is their block's place in the conditions."""
-    b, frames, tokens, _ = x_BLPD.shape
-    # Camera cross-attention within each latent frame (Eq. 23).
-    k, v = conditions.camera_keys[index].flatten(0, 1), conditions.camera_values[index].flatten(0, 1)
-    h = camera(x_BLPD.flatten(0, 1), k, v, pe=encoding_PD)
-    x_BLPD = x_BLPD + h.unflatten(0, (b, frames))
+class LedBlock(SpaceTimeBlock):
+    """A block whose video tokens also look at the camera and the references."""
 
-    # Reference cross-attention, every frame to the same tokens (Eq. 21).
-    mask = conditions.reference_mask[:, None, None]
-    k, v = conditions.reference_keys[index], conditions.reference_values[index]
-    h = reference(x_BLPD.flatten(1, 2), k, v, mask)
-    return x_BLPD + h.unflatten(1, (frames, tokens))
+    camera_attention: CrossAttention
+    reference_attention: CrossAttention
+
+    def forward(self, *arguments: Any, method: str = "update") -> Any:
+        """Run ``update`` or another method: all go through here, for the hooks that move weights to see every use."""
+        return getattr(self, method)(*arguments)
+
+    def keys_values(self, camera_XPD: Tensor, reference_BRD: Tensor) -> tuple[KeysValues, KeysValues]:
+        """Keys and values of the camera's and of the references' tokens, which all denoising steps share."""
+        return self.camera_attention.keys_values(camera_XPD), self.reference_attention.keys_values(reference_BRD)
+
+    def cross_attend(self, x_BLPD: Tensor, encoding_PD: Tensor, conditions: ISAConditions, index: int) -> Tensor:
+        """Update video tokens; ``index`` is this block's place in the conditions' keys and values."""
+        b, frames, tokens, _ = x_BLPD.shape
+        # Camera cross-attention within each latent frame (Eq. 23).
+        k, v = conditions.camera_keys[index].flatten(0, 1), conditions.camera_values[index].flatten(0, 1)
+        h = self.camera_attention(x_BLPD.flatten(0, 1), k, v, pe=encoding_PD)
+        x_BLPD = x_BLPD + h.unflatten(0, (b, frames))
+
+        # Reference cross-attention, every frame to the same tokens (Eq. 21).
+        mask = conditions.reference_mask[:, None, None]
+        h = self.reference_attention(
+            x_BLPD.flatten(1, 2), conditions.reference_keys[index], conditions.reference_values[index], mask
+        )
+        return x_BLPD + h.unflatten(1, (frames, tokens))
 
 
 def modulation_places(modulation: Tensor, offset: Tensor, dtype: torch.dtype) -> list[Place]:
@@ -89,7 +100,7 @@ def modulation_places(modulation: Tensor, offset: Tensor, dtype: torch.dtype) ->
     return [place.unbind(1) for place in places.unbind(1)]
 
 
-class ISABlock(SpaceTimeBlock):
+class ISABlock(LedBlock):
     """2D spatial -> 2D temporal, in parallel 3D temporal -> symmetric ISA -> camera -> reference.
 
     Args:
@@ -124,7 +135,7 @@ class ISABlock(SpaceTimeBlock):
         self.camera_attention.init_weights()
         self.reference_attention.init_weights()
 
-    def forward(
+    def update(
         self,
         x_BLPD: Tensor,
         y_BLMD: Tensor,
@@ -168,5 +179,4 @@ class ISABlock(SpaceTimeBlock):
         x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
         y_BLMD = y_BLMD + point_ff[2] * self.point_mlp(modulate(self.norm(y_BLMD), point_ff[0], point_ff[1]))
 
-        x_BLPD = cross_attend(self.camera_attention, self.reference_attention, x_BLPD, encoding_PD, conditions, index)
-        return x_BLPD, y_BLMD
+        return self.cross_attend(x_BLPD, encoding_PD, conditions, index), y_BLMD

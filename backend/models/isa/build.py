@@ -8,8 +8,8 @@ import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
+from ...catalogue.models import ModelSpec
 from ..family import EngineError
-from ..registry import ModelSpec
 from .transformer import ISATransformer3DModel, widened
 from .vae import AutoencoderKLISA
 
@@ -50,6 +50,12 @@ def load_transformer(
         torch.nn.Module.to(network, dtype)
         return network.eval()
     return ISATransformer3DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).eval()
+
+
+def image_embed_dim(spec: ModelSpec) -> int | None:
+    """Width of the CLIP tokens that the model's saved transformer takes, or None."""
+    config: Any = ISATransformer3DModel.load_config(spec.folder / "transformer")
+    return config.get("image_embed_dim")
 
 
 def load_image_encoder(spec: ModelSpec, width: int, dtype: torch.dtype = torch.float32) -> Any:

@@ -24,6 +24,7 @@ from ...shot.cameras import (
     to_camera,
     to_ndc,
 )
+from ..clip import normalized
 from .inputs import ISAInputs
 from .layers import group_frames
 
@@ -323,28 +324,21 @@ def keep_points(inputs: ISAInputs, counts: Tensor) -> ISAInputs:
     return replace(inputs, point_mask=inputs.point_mask & kept[:, None, None])
 
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""What CLIP's image encoders were trained with."""
-
-
-def clip_tokens(encoder: Any, crops: Tensor) -> Tensor:
+def clip_tokens(encoder: Any, crops: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """CLIP's tokens of reference pictures, as transformers with ``image_embed_dim`` take them.
 
     Args:
         encoder: ``transformers.CLIPVisionModel`` (see ``build.load_image_encoder``).
         crops: (B,3,H,W) in [-1, 1], of ``crop_picture``.
+        device, dtype: what the encoder computes on and in.
 
     Returns:
         (B,R,image_embed_dim) float32 on the CPU.
     """
     side = encoder.config.image_size
-    weight = next(encoder.parameters())
-    mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
     pictures = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
-    pictures = (((pictures + 1) / 2).clamp(0, 1) - mean) / std
     with torch.no_grad():
-        return encoder(pictures.to(weight.device, weight.dtype)).last_hidden_state.float().cpu()
+        return encoder(normalized(pictures.clamp(-1, 1)).to(device, dtype)).last_hidden_state.float().cpu()
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The engine that makes videos with an ISA-DiT, as corrections of the carried film (``raster.carry``).
+"""ISA-DiT: videos as corrections of the carried film (``raster.carry``).
 
 What the VAE decodes is only the difference that the network makes: film = carried + D(z) - D(E(carried)), so that the
 VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit.
@@ -6,10 +6,9 @@ VAE blurs nothing but the correction, and where the network changes nothing the 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,14 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
-from ...media import MediaError, background_frames, decode_image, squeeze_frames
+from ...media import background_frames, decode_image
 from ...raster.carry import CarriedFilm, carry_shot
 from ...shot import Reference, Shot
-from ..device import choose_device, choose_dtype
-from ..family import EngineError, Plan, Progress, Result
+from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from ..steps import Reporter
-from .build import load_image_encoder, load_transformer, load_vae, new_scheduler
+from .build import image_embed_dim, load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
@@ -39,6 +36,10 @@ from .conditions import (
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
 from .plan import make_plan, window_latents
+from .vae import AutoencoderKLISA
+
+if TYPE_CHECKING:
+    from ..engine import Generation
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""
@@ -51,242 +52,197 @@ class Carried:
     Attributes:
         frames: (T,H,W,3) uint8 at the size of the result.
         model: at the size that the model works at.
-        notes: for the animator.
     """
 
     frames: np.ndarray
     model: CarriedFilm
-    notes: tuple[str, ...]
 
 
-class ISAEngine:
-    """One model, loaded on its first generation and kept.
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What is denoised with."""
 
-    Args:
-        spec: its description; the weights are in its folder.
-        device: as torch names it; None for a GPU where there is one.
-    """
+    carried: Carried
+    inputs: ISAInputs
 
-    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
-        self.spec = spec
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device)
-        self._pipeline: ISAPipeline | None = None
-        self._image_encoder: Any = None
 
-    def plan(self, shot: Shot) -> Plan:
-        """See ``Engine.plan``."""
-        return make_plan(self.spec, shot)
+class ISAFamily(Family):
+    """See the module."""
 
-    def load(self) -> ISAPipeline:
-        """Read the weights, once."""
-        if self._pipeline is None:
-            vae = load_vae(self.spec, self.dtype)
-            transformer = load_transformer(self.spec, self.dtype)
-            if (width := transformer.config["image_embed_dim"]) is not None:
-                self._image_encoder = load_image_encoder(self.spec, width, self.dtype).to(self.device)
-            pipeline = ISAPipeline(vae=vae, transformer=transformer, scheduler=new_scheduler(self.spec))
-            pipeline.set_progress_bar_config(disable=True)
-            self._pipeline = pipeline.to(self.device)
-        return self._pipeline
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """See ``Family.plan``."""
+        return make_plan(spec, shot)
 
-    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """See ``Engine.generate``."""
-        plan = self.plan(shot)
-        reporter = Reporter(on_progress, cancelled)
-        started = time.monotonic()
-        reporter.report("loading", 0, 1)
-        pipeline = self.load()
-        reporter.report("loading", 1, 1)
-        settings, defaults = shot.settings, self.spec.defaults
-        steps = settings.steps if settings.steps is not None else defaults.steps
-        guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
-
-        with torch.no_grad():
-            reporter.report("encoding", 0, len(shot.characters) + 3)
-            carried = self.carry(shot, plan, reporter.check)
-            inputs = self.encode(shot, plan, carried, lambda step, steps: reporter.report("encoding", step, steps))
-            window, overlap = window_latents(self.spec)
-            middle = carried.frames[plan.frames // 2]
-            reporter.report("denoising", 0, steps, middle)
-            output = pipeline(
-                inputs,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=torch.Generator("cpu").manual_seed(settings.seed),
-                window=window,
-                overlap=overlap,
-                on_step=lambda step, steps, clean: reporter.denoised(
-                    step, steps, lambda: middle if steps == 1 else self._preview(clean, plan)
-                ),
-                check=reporter.check,
-                output_type="latent",
-            )
-            frames = self._correct(
-                carried.frames,
-                output.latents,
-                inputs.carried_latents,
-                lambda step, steps: reporter.report("decoding", step, steps),
-            )[: plan.frames]
-        metadata = {
-            "model": self.spec.id,
-            "seed": settings.seed,
-            "start": pipeline.transformer.config["start"],
-            "steps": steps,
-            "guidance": guidance,
-            "width": plan.width,
-            "height": plan.height,
-            "model_size": list(plan.model_size),
-            "windows": len(plan.windows),
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "seconds": round(time.monotonic() - started, 2),
+    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
+        """See ``Family.networks``."""
+        found = {
+            "vae": Network(lambda: load_vae(spec, dtype)),
+            "transformer": Network(lambda: load_transformer(spec, dtype)),
         }
-        return Result(frames, shot.clip.fps, plan.notes + carried.notes, metadata)
+        if (width := image_embed_dim(spec)) is not None:
+            found["image_encoder"] = Network(lambda: load_image_encoder(spec, width, dtype))
+        return found
 
-    def reconstruct(self, film: np.ndarray) -> np.ndarray:
-        """A film (T,H,W,3) uint8, T = 1 + 4k, through the VAE and back: the ceiling of what the model can make."""
-        with torch.no_grad():
-            return self._decode(self._encode_frames(frames_to_tensor(film)[None]), lambda step, steps: None)
+    def encode(self, run: Generation, prepared: Any) -> Conditions:
+        """See ``Family.encode``."""
+        run.report("encoding", 0, len(run.shot.characters) + 3)
+        carried = carry(run)
+        return Conditions(carried, condition(run, carried))
 
-    def carry(self, shot: Shot, plan: Plan, check: Callable[[], None] = lambda: None) -> Carried:
-        """Draw the shot's carried film at both sizes; ``check`` is called now and then and may raise to stop."""
+    def sample(self, run: Generation, conditions: Conditions) -> Tensor:
+        """Normalised latents (1,16,L,h,w)."""
+        vae, plan = run.networks["vae"], run.plan
+        window, overlap = window_latents(run.spec)
+        middle = conditions.carried.frames[plan.frames // 2]
+        pipeline = ISAPipeline(vae=vae, transformer=run.networks["transformer"], scheduler=new_scheduler(run.spec))
+        run.metadata["start"] = pipeline.transformer.config["start"]
+        run.report("denoising", 0, run.steps, middle)
 
-        def draw(width: int, height: int) -> CarriedFilm:
-            return carry_shot(shot, width, height, self.device, lambda done, count: check())
+        def still(clean: Tensor) -> np.ndarray:
+            at = clean.shape[2] // 2
+            z = vae.denormalize(clean[:, :, at : at + 1]).to(run.dtype)
+            return tensor_to_frames(vae.decode(z).sample[0])[0]
 
-        try:
-            film = draw(plan.width, plan.height)
-            same = plan.model_size == (plan.width, plan.height)
-            model = film if same else draw(*plan.model_size)
-        except MediaError as error:
-            field, _, said = str(error).partition(": ")
-            raise EngineError(field, said) from error
-        return Carried(pad_frames(film.frames, plan.model_frames), model, film.notes)
+        return pipeline(
+            conditions.inputs,
+            num_inference_steps=run.steps,
+            guidance_scale=run.guidance,
+            generator=run.generator(),
+            device=run.device,
+            window=window,
+            overlap=overlap,
+            on_step=lambda step, steps, clean: run.stepped(
+                step, steps, lambda: middle if steps == 1 else still(clean), by_vae=steps > 1
+            ),
+            check=run.check,
+            output_type="latent",
+        ).latents
 
-    def encode(self, shot: Shot, plan: Plan, carried: Carried, on_part: Callable[[int, int], None]) -> ISAInputs:
-        """The shot's conditions as a batch of one."""
-        width, height = plan.model_size
-        frames, clip = plan.model_frames, shot.clip
-        factor = self.load().vae.spatial_factor
-        points, rest, visibility, mask = stack_points(
-            [(c.points, c.rest_points, c.visibility) for c in shot.characters], int(self.spec.limits["points"])
-        )
-        geometry = shot_geometry(
-            pad_frames(points, frames, axis=1),
-            rest,
-            pad_frames(visibility, frames, axis=1),
-            pad_frames(clip.viewmats, frames),
-            pad_frames(clip.Ks, frames),
-            clip.width,
-            clip.height,
-            (height // factor, width // factor),
-            mask,
-        )
-        parts = len(shot.characters) + 3
-        references, embeds = [], []
-        for i, character in enumerate(shot.characters):
-            on_part(i + 1, parts)
-            field = f"characters[{i}].reference.image"
-            reference = character.reference
-            encoded = None if reference is None else self._reference(reference, plan, clip.width / clip.height, field)
-            references.append(None if encoded is None else encoded[:3])
-            embeds.append(None if encoded is None else encoded[3])
-        on_part(parts - 2, parts)
-        background = self._background(shot, plan)
-        on_part(parts - 1, parts)
-        film = self._encode_frames(frames_to_tensor(pad_frames(carried.model.frames, frames))[None])[0]
-        known = latent_known(pad_frames(carried.model.known, frames), (height // factor, width // factor))
-        on_part(parts, parts)
-        image_embeds = None
-        if self._image_encoder is not None:
-            size = self._image_encoder.config
-            empty = torch.zeros(1 + (size.image_size // size.patch_size) ** 2, size.hidden_size)
-            image_embeds = torch.stack([empty if embed is None else embed for embed in embeds])
-        return make_inputs(geometry, references, background, image_embeds=image_embeds, carried=(film, known))
-
-    def _reference(
-        self, reference: Reference, plan: Plan, aspect: float, field: str
-    ) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor | None]:
-        """Normalised latents (16,h,w), points (N,2), visibility (N,) and CLIP tokens of a reference picture."""
-        try:
-            picture = decode_image(reference.image, field)
-        except MediaError as error:
-            raise EngineError(field, str(error).removeprefix(f"{field}: ")) from error
-        chosen = point_subset(reference.points.shape[0], int(self.spec.limits["points"]))
-        view = reference_view(
-            reference.points[chosen],
-            reference.viewmat,
-            reference.K,
-            None if reference.visibility is None else reference.visibility[chosen],
-            (picture.shape[1], picture.shape[0]),
-            aspect,
-        )
-        crop = crop_picture(picture, view.box, *plan.model_size)
-        latents = self._encode_frames(crop[None, :, None])[0, :, 0]
-        pad = int(self.spec.limits["points"]) - len(chosen)
-        embed = None
-        if self._image_encoder is not None:
-            embed = clip_tokens(self._image_encoder, crop[None])[0]
-        return latents, np.pad(view.points, ((0, pad), (0, 0))), np.pad(view.visible, (0, pad)), embed
-
-    def _background(self, shot: Shot, plan: Plan) -> Tensor | None:
-        """Normalised latents (16,L,h,w) of the background, or None."""
-        try:
-            frames = background_frames(shot, *plan.model_size)
-        except MediaError as error:
-            raise EngineError("background.media", str(error)) from error
-        if frames is None:
-            return None
-        return self._encode_frames(frames_to_tensor(pad_frames(frames, plan.model_frames))[None])[0]
-
-    def _encode_frames(self, frames: Tensor) -> Tensor:
-        """(1,3,T,H,W) in [-1, 1] -> normalised latents (1,16,L,h,w), float32 on the CPU."""
-        vae = self.load().vae
-        z = vae.encode(frames.to(self.device, self.dtype), chunk=_CHUNK).latent_dist.mode()
-        return vae.normalize(z.float()).cpu()
-
-    def _decode(self, latents: Tensor, on_part: Callable[[int, int], None]) -> np.ndarray:
-        """Normalised latents (1,16,L,h,w) -> (T,H,W,3) uint8, in chunks."""
-        vae = self.load().vae
-        z = vae.denormalize(latents).to(self.dtype)
-        parts, count = [], -(-z.shape[2] // _CHUNK)
-        on_part(0, count)
-        for chunk in vae.decode_chunks(z, _CHUNK):
-            parts.append(tensor_to_frames(chunk[0]))
-            on_part(len(parts), count)
-        return np.concatenate(parts)
-
-    def _correct(
-        self, film: np.ndarray, latents: Tensor, carried: Tensor, on_part: Callable[[int, int], None]
-    ) -> np.ndarray:
-        """The carried film with the difference that the network makes, in chunks.
-
-        Args:
-            film: (T,H,W,3) uint8, of any size. latents, carried: (1,16,L,h,w) normalised, what the network gives and
-                what it was given of the film.
-
-        Returns:
-            (T,H,W,3) uint8.
-        """
-        vae = self.load().vae
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
+        """The carried film with the difference that the network makes, in chunks."""
+        vae, film = run.networks["vae"], conditions.carried.frames
         # Apart, not as a batch of two: what is alike in both has to come out alike to the last bit.
-        pair = [vae.denormalize(z.to(self.device).float()).to(self.dtype) for z in (latents, carried)]
-        parts, start, count = [], 0, -(-latents.shape[2] // _CHUNK)
-        on_part(0, count)
+        pair = [
+            vae.denormalize(z.to(run.device).float()).to(run.dtype)
+            for z in (sampled, conditions.inputs.carried_latents)
+        ]
+        parts, start, count = [], 0, -(-sampled.shape[2] // _CHUNK)
+        run.report("decoding", 0, count)
         for made, given in zip(*(vae.decode_chunks(z, _CHUNK) for z in pair), strict=True):
             change = (made.float() - given.float())[0].transpose(0, 1) * 127.5
+            run.check_finite(change, "The network vae")
             if change.shape[2:] != film.shape[1:3]:
                 change = F.interpolate(change, film.shape[1:3], mode="bilinear", antialias=True, align_corners=False)
             frames = torch.from_numpy(film[start : start + len(change)]).float() + change.permute(0, 2, 3, 1).cpu()
             parts.append(frames.round().clamp(0, 255).to(torch.uint8).numpy())
             start += len(change)
-            on_part(len(parts), count)
+            run.report("decoding", len(parts), count)
         return np.concatenate(parts)
 
-    def _preview(self, clean: Tensor, plan: Plan) -> np.ndarray:
-        """The middle of the clip, decoded as a still."""
-        middle = clean.shape[2] // 2
-        z = self.load().vae.denormalize(clean[:, :, middle : middle + 1]).to(self.dtype)
-        frame = tensor_to_frames(self.load().vae.decode(z).sample[0])
-        return squeeze_frames(frame, plan.width, plan.height)[0]
+    def autoencoder(
+        self, spec: ModelSpec, device: torch.device, dtype: torch.dtype
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """See ``Family.autoencoder``; films of 1 + 4k frames."""
+        vae: Any = load_vae(spec, dtype)
+        vae.to(device)
+
+        @torch.no_grad()
+        def code(film: np.ndarray) -> np.ndarray:
+            z = vae.denormalize(encode_frames(vae, frames_to_tensor(film)[None], device, dtype).to(device))
+            return np.concatenate([tensor_to_frames(part[0]) for part in vae.decode_chunks(z.to(dtype), _CHUNK)])
+
+        return code
+
+
+FAMILY = ISAFamily()
+
+
+def carry(run: Generation) -> Carried:
+    """Draw a shot's carried film at the size of the result and of the model. Raises MediaError."""
+    plan = run.plan
+
+    def draw(width: int, height: int) -> CarriedFilm:
+        return carry_shot(run.shot, width, height, run.device, lambda done, count: run.check())
+
+    film = draw(plan.width, plan.height)
+    model = film if plan.model_size == (plan.width, plan.height) else draw(*plan.model_size)
+    run.notes.extend(film.notes)
+    return Carried(pad_frames(film.frames, plan.model_frames), model)
+
+
+def condition(run: Generation, carried: Carried) -> ISAInputs:
+    """A shot's conditions as a batch of one. Raises MediaError."""
+    shot, plan, vae = run.shot, run.plan, run.networks["vae"]
+    width, height = plan.model_size
+    frames, clip = plan.model_frames, shot.clip
+    size = (height // vae.spatial_factor, width // vae.spatial_factor)
+    limit = int(run.spec.limits["points"])
+    clouds = [(c.points, c.rest_points, c.visibility) for c in shot.characters]
+    points, rest, visibility, mask = stack_points(clouds, limit)
+    geometry = shot_geometry(
+        pad_frames(points, frames, axis=1),
+        rest,
+        pad_frames(visibility, frames, axis=1),
+        pad_frames(clip.viewmats, frames),
+        pad_frames(clip.Ks, frames),
+        clip.width,
+        clip.height,
+        size,
+        mask,
+    )
+    parts = len(shot.characters) + 3
+    encoder = run.networks.get("image_encoder")
+    references, embeds = [], []
+    for i, character in enumerate(shot.characters):
+        run.report("encoding", i + 1, parts)
+        reference = character.reference
+        if reference is None:
+            references.append(None)
+            embeds.append(None)
+            continue
+        crop, *seen = _crop(run, reference, f"characters[{i}].reference.image")
+        references.append((encode_frames(vae, crop[None, :, None], run.device, run.dtype)[0, :, 0], *seen))
+        embeds.append(None if encoder is None else clip_tokens(encoder, crop[None], run.device, run.dtype)[0])
+    run.report("encoding", parts - 2, parts)
+    behind = background_frames(shot, width, height)
+    background = None if behind is None else _encode_film(run, behind)
+    run.report("encoding", parts - 1, parts)
+    film = _encode_film(run, carried.model.frames)
+    known = latent_known(pad_frames(carried.model.known, frames), size)
+    run.report("encoding", parts, parts)
+    image_embeds = None
+    if encoder is not None:
+        sides = encoder.config
+        empty = torch.zeros(1 + (sides.image_size // sides.patch_size) ** 2, sides.hidden_size)
+        image_embeds = torch.stack([empty if embed is None else embed for embed in embeds])
+    return make_inputs(geometry, references, background, image_embeds=image_embeds, carried=(film, known))
+
+
+def _crop(run: Generation, reference: Reference, field: str) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """A reference picture (3,H,W) in [-1, 1] at the model's size, its points (N,2), and which of them it shows (N,)."""
+    picture = decode_image(reference.image, field)
+    limit = int(run.spec.limits["points"])
+    chosen = point_subset(reference.points.shape[0], limit)
+    view = reference_view(
+        reference.points[chosen],
+        reference.viewmat,
+        reference.K,
+        None if reference.visibility is None else reference.visibility[chosen],
+        (picture.shape[1], picture.shape[0]),
+        run.shot.clip.width / run.shot.clip.height,
+    )
+    pad = limit - len(chosen)
+    crop = crop_picture(picture, view.box, *run.plan.model_size)
+    return crop, np.pad(view.points, ((0, pad), (0, 0))), np.pad(view.visible, (0, pad))
+
+
+def _encode_film(run: Generation, film: np.ndarray) -> Tensor:
+    """Normalised latents (16,L,h,w) of a film (T,H,W,3) uint8, its last frame held as long as the model makes."""
+    frames = frames_to_tensor(pad_frames(film, run.plan.model_frames))[None]
+    return encode_frames(run.networks["vae"], frames, run.device, run.dtype)[0]
+
+
+def encode_frames(vae: AutoencoderKLISA, frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1,3,T,H,W) in [-1, 1] -> normalised latents (1,16,L,h,w), float32 on the CPU."""
+    posterior = vae.encode(frames.to(device, dtype), chunk=_CHUNK, return_dict=False)[0]
+    return vae.normalize(posterior.mode().float()).cpu()

@@ -68,6 +68,7 @@ class ISAPipeline(DiffusionPipeline):
         guidance_scale: float = 2.0,
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
+        device: torch.device | None = None,
         window: int | None = None,
         overlap: int = 2,
         guidance_drop: Sequence[str] = ("points", "reference"),
@@ -84,6 +85,7 @@ class ISAPipeline(DiffusionPipeline):
             guidance_scale: 1 or less samples without guidance, at half the cost.
             generator: on the CPU, so that a seed gives the same noise on every device.
             latents: what to start from (B,16,L,h,w), in place of new noise or the carried film.
+            device: where the transformer computes; by default where its weights lie.
             window: latent frames that the transformer takes at once; None for all.
             overlap: latent frames that neighbouring windows share at least.
             guidance_drop: conditions that the unconditional half goes without; camera and background stay, so that
@@ -93,7 +95,7 @@ class ISAPipeline(DiffusionPipeline):
             decode_chunk: latent frames that the VAE decodes at once; None for all.
             output_type: ``pt`` for frames, ``latent`` for latents only.
         """
-        device = self.transformer.device
+        device = device or self.transformer.device
         shape = inputs.background_latents.shape
         batch, frames = shape[0], shape[2]
         inputs = inputs.to(device=device)
@@ -102,7 +104,7 @@ class ISAPipeline(DiffusionPipeline):
             inputs = ISAInputs.cat([inputs, inputs.drop(**dict.fromkeys(guidance_drop, True))])
         if check is not None:
             check()
-        conditions = self.transformer.prepare_conditions(inputs)
+        conditions = self.transformer(None, None, inputs)
         carried = conditions.carried[:batch]
         x_BCLhw = carried if latents is None else latents.to(device=device, dtype=torch.float32)
         if latents is None and self.transformer.config["start"] == "noise":

@@ -71,7 +71,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["ISABlock"]
-    _skip_layerwise_casting_patterns = ["norm", "modulation"]
+    _skip_layerwise_casting_patterns = ["norm", "modulation", "time_embedding"]
 
     @register_to_config
     def __init__(
@@ -154,7 +154,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         return cast(list[ISABlock], list(self.blocks))
 
     def _dtype(self) -> torch.dtype:
-        return self.patch_in.weight.dtype
+        return self.dtype
 
     def _grid_encoding(self, h: int, w: int, device: torch.device) -> Tensor:
         """ISPE (h*w, D) of the centres of an h x w grid over the image, at the near plane (Eq. 11)."""
@@ -274,8 +274,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         b, frames = camera_BLPD.shape[:2]
         carried = inputs.base()
         blocks = self._isa_blocks()
-        camera = [block.camera_attention.keys_values(camera_BLPD.flatten(0, 1)) for block in blocks]
-        reference = [block.reference_attention.keys_values(reference_BRD) for block in blocks]
+        keys = [block(camera_BLPD.flatten(0, 1), reference_BRD, method="keys_values") for block in blocks]
+        camera, reference = [of_camera for of_camera, _ in keys], [of_reference for _, of_reference in keys]
         return {
             "latents": self._condition_latents(inputs, carried),
             "carried": carried,
@@ -298,14 +298,14 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
 
     def forward(
         self,
-        hidden_states: Tensor,
-        timestep: Tensor,
+        hidden_states: Tensor | None,
+        timestep: Tensor | None,
         conditions: ISAConditions | ISAInputs,
         positions: Tensor | None = None,
         residual: bool = False,
         return_dict: bool = True,
-    ) -> Transformer2DModelOutput | tuple[Tensor]:
-        """One evaluation of the flow.
+    ) -> Transformer2DModelOutput | tuple[Tensor] | ISAConditions:
+        """One evaluation of the flow; without latents only the conditions are prepared, and are what it gives.
 
         Args:
             hidden_states: (B,16,L,h,w) noisy normalised latents; h and w multiples of the patch sizes.
@@ -319,6 +319,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         """
         if isinstance(conditions, ISAInputs):
             conditions = self.prepare_conditions(conditions)
+        if hidden_states is None or timestep is None:
+            return conditions
         x_BLPD, encoding_PD, rotation = self._video_tokens(hidden_states, conditions.latents, positions)
         y_BLMD = conditions.point_tokens
         time_BD = F.silu(self.time_embedding(timestep.float()))

@@ -14,6 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from .vae_layers import CausalCache, CausalConv3d, VideoDecoder, VideoEncoder, from_blocks, to_blocks
@@ -167,6 +168,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
             start = stop
         return torch.cat(moments, dim=2)
 
+    @apply_forward_hook
     def encode(self, x: Tensor, chunk: int | None = None, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Frames to the distribution of latents.
 
@@ -180,6 +182,7 @@ class AutoencoderKLISA(ModelMixin, ConfigMixin):
         posterior = DiagonalGaussianDistribution(self._encode_moments(x, chunk))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @apply_forward_hook
     def decode_chunks(self, z: Tensor, chunk: int | None = None) -> Iterator[Tensor]:
         """As ``decode``, giving the frames of each chunk as soon as they are there."""
         cache = CausalCache()

@@ -6,20 +6,16 @@ it out with the switches that diffusers has for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...catalogue.models import ModelSpec
 from ..family import EngineError, Plan
-from ..registry import ModelSpec
-from .footprint import GB, Free, Need, Part, free_memory, need_of, parts_of_files
+from .footprint import GB, Free, Need, Part, need_of, parts_of_files
 
 if TYPE_CHECKING:
-    from torch import device, dtype, nn
-
-    from ...shot import Shot
-    from .placement import Placement
+    pass
 
 MARGIN = 0.04
 """Share of the free memory left alone: allocators do not fill it to the last byte."""
@@ -226,32 +222,6 @@ def still_fits(
     return False
 
 
-def check_job(engine: Any, shot: Shot) -> Strategy | None:
-    """``check_fits`` for an engine with ``spec``, ``device`` and ``dtype``, before its ``generate``; None for others.
-
-    Raises:
-        EngineError: the shot does not suit the model, or does not fit.
-    """
-    if not all(hasattr(engine, name) for name in ("spec", "device", "dtype")):
-        return None
-    free = free_memory(engine.device)
-    # What an earlier job left in this process makes room for this one.
-    free = replace(free, ram=free.ram + _reclaimable())
-    return check_fits(engine.spec, engine.plan(shot), free, itemsize=engine.dtype.itemsize)
-
-
-_PROGRAM = GB
-"""Bytes of main memory that the program itself takes, with torch."""
-
-
-def _reclaimable() -> int:
-    """Bytes of main memory that this process holds beyond the program itself; mapped files count as free anyway."""
-    import psutil
-
-    held = psutil.Process().memory_info()
-    return max(0, held.rss - getattr(held, "shared", 0) - _PROGRAM)
-
-
 def advice(
     spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int, least: Estimate
 ) -> EngineError:
@@ -313,33 +283,3 @@ def _round_up(size: int) -> int:
     """Gigabytes as computers are sold."""
     sold = (4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512)
     return next((gb for gb in sold if size <= gb * GB * (1 - MARGIN)), -(-size // GB))
-
-
-def place(
-    parts: Mapping[str, nn.Module],
-    spec: ModelSpec,
-    plan: Plan,
-    device: device,
-    dtype: dtype,
-    stages: Mapping[str, tuple[str, ...]] | None = None,
-) -> Placement:
-    """Put a model's networks where they run: the one call that engines make once they have loaded them on the CPU.
-
-    Call it in ``generate`` after loading (``from_pretrained`` with ``torch_dtype``, no ``.to(device)``) and before
-    anything runs; put ``Placement.notes`` into the result. ``Placement.serves(plan)`` says whether the arrangement
-    also does for the next job; where not, drop the parts, load and place again. Tensors made by hand go to
-    ``Placement.device``. Parts above 512 MiB may be off the GPU between calls: reach them by their ``forward`` or by
-    methods with diffusers' ``apply_forward_hook`` (``encode`` and ``decode`` of its VAEs have it), and do not read
-    their ``.device``. Decode previews between steps only where ``Placement.previews``.
-
-    Args:
-        parts: by name; ``vae*``, ``image_encoder*`` and ``text_encoder*`` encode (the VAE decodes as well), all others
-            denoise, together at every step.
-        stages: when a part runs where its name does not say: ``{"cmp": ("encoding",)}``.
-
-    Raises:
-        EngineError: it cannot fit; the message says what to change.
-    """
-    from .placement import place as carry_out
-
-    return carry_out(parts, spec, plan, device, dtype, stages or {})

@@ -35,8 +35,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...catalogue.models import ModelSpec
 from ..family import Plan
-from ..registry import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -309,3 +309,15 @@ def free_ram(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         return available if limit == "max" else min(available, max(0, int(limit) - int(used)))
     except (OSError, ValueError):
         return available
+
+
+_PROGRAM = GB
+"""Bytes of main memory that the program itself takes, with torch."""
+
+
+def reclaimable() -> int:
+    """Bytes of main memory that this process holds beyond the program itself; mapped files count as free anyway."""
+    import psutil
+
+    held = psutil.Process().memory_info()
+    return max(0, held.rss - getattr(held, "shared", 0) - _PROGRAM)

@@ -14,8 +14,8 @@ from diffusers.hooks.group_offloading import apply_group_offloading
 from diffusers.hooks.layerwise_casting import apply_layerwise_casting
 from torch import nn
 
+from ...catalogue.models import ModelSpec
 from ..family import Plan
-from ..registry import ModelSpec
 from .arrangement import MARGIN, Mode, Strategy, cast, check_fits, choose, estimate, moves, still_fits
 from .footprint import GB, Free, Part, fitting_chunk, free_memory, parts_of_modules
 
@@ -79,7 +79,16 @@ def place(
     dtype: torch.dtype,
     stages: Mapping[str, tuple[str, ...]],
 ) -> Placement:
-    """See ``memory.place``."""
+    """Put a model's networks, loaded on the CPU, where they run.
+
+    Args:
+        modules: by name; ``vae*``, ``image_encoder*`` and ``text_encoder*`` encode (the VAE decodes as well), all
+            others denoise, together at every step.
+        stages: when a network runs where its name does not say: ``{"cmp": ("encoding",)}``.
+
+    Raises:
+        EngineError: it cannot fit; the message says what to change.
+    """
     device = torch.device(device)
     if device.type == "cuda" and device.index is None:
         # The hooks compare devices, and "cuda" is not equal to "cuda:0".

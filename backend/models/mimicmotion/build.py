@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from ...catalogue.models import ModelSpec
+from .. import svd
 from ..loading import load_part
 from .pose_net import PoseNet, PoseUNet
 
@@ -24,17 +24,9 @@ NETWORKS: dict[str, Any] = {
 
 def new_network(spec: ModelSpec, part: str) -> torch.nn.Module:
     """A part with new weights."""
-    table = dict(spec.components.get(part, {}))
-    if part == "image_encoder":
-        return CLIPVisionModelWithProjection(CLIPVisionConfig(**table))
-    return NETWORKS[part](**table)
+    return svd.new_network(spec, part, NETWORKS)
 
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     """A part with its saved weights, on the CPU. Raises EngineError when they cannot be read."""
     return load_part(spec, part, NETWORKS[part], dtype)
-
-
-def new_scheduler(spec: ModelSpec) -> EulerDiscreteScheduler:
-    """SVD's Euler scheduler with the description's noise levels."""
-    return EulerDiscreteScheduler(**spec.components.get("scheduler", {}))

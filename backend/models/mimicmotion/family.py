@@ -1,151 +1,121 @@
-"""The engine that makes videos with MimicMotion."""
+"""MimicMotion: a reference picture that follows drawn poses."""
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...media import resize_frames
 from ...shot import Shot
-from ..device import choose_device, choose_svd_dtype
-from ..family import Plan, Progress, Result
-from ..memory.arrangement import place
-from ..memory.placement import Placement
+from ..device import choose_svd_dtype
+from ..family import Family, Network, Plan
 from ..pictures import reference_picture
-from ..settings import option
-from ..steps import Reporter
-from .build import NETWORKS, load_network, new_scheduler
+from ..svd import new_scheduler
+from .build import NETWORKS, load_network
 from .inputs import Poses, crop_picture, read_poses
-from .pipeline import MimicMotionPipeline
+from .pipeline import MimicMotionPipeline, PictureCondition
 from .plan import make_plan, tiles_of
 from .pose_drawing import draw_pose
 
-_PREVIEW_SIDE = 384
-"""Pixels of a preview's longer side at most."""
+if TYPE_CHECKING:
+    from ..engine import Generation
 
 
-class MimicMotionEngine:
-    """One model, loaded on its first generation and kept.
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """What is read of a shot: the reference (H,W,3) uint8 at the model's size, and the poses to draw."""
 
-    Args:
-        spec: its description; the weights are in its folder.
-        device: as torch names it; None for a GPU where there is one.
-    """
+    reference: np.ndarray
+    poses: Poses
 
-    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
-        self.spec = spec
-        self.device = choose_device(device)
-        self.dtype = choose_svd_dtype(self.device)
-        self._loaded: tuple[MimicMotionPipeline, Placement] | None = None
 
-    def plan(self, shot: Shot) -> Plan:
-        """See ``Engine.plan``."""
-        return make_plan(self.spec, shot)
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What is denoised with; ``maps`` (1+T,H,W,3) uint8, the reference's own first."""
 
-    def load(self, plan: Plan, report: Callable[[int, int], None] = lambda step, steps: None) -> MimicMotionPipeline:
-        """Read the weights, unless those of the last job lie so that this one can run.
+    pipeline: MimicMotionPipeline
+    picture: PictureCondition
+    maps: np.ndarray
+    generator: torch.Generator
 
-        Args:
-            report: called with the number of parts read and their count.
 
-        Raises:
-            EngineError: weights that cannot be read, or a job that does not fit into memory.
-        """
-        if self._loaded is not None and not self._loaded[1].serves(plan):
-            self._loaded = None
-            # Hooks of offloading tie a network to itself: its memory comes back only when it is collected.
-            gc.collect()
-        if self._loaded is None:
-            parts = {}
-            for i, name in enumerate(NETWORKS):
-                report(i, len(NETWORKS))
-                parts[name] = load_network(self.spec, name, self.dtype)
-            placement = place(parts, self.spec, plan, self.device, self.dtype)
-            pipeline = MimicMotionPipeline(
-                **parts, scheduler=new_scheduler(self.spec), device=placement.device, dtype=self.dtype
-            )
-            self._loaded = pipeline, placement
-        report(len(NETWORKS), len(NETWORKS))
-        return self._loaded[0]
+class MimicMotionFamily(Family):
+    """See the module."""
 
-    @torch.no_grad()
-    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """See ``Engine.generate``."""
-        plan = self.plan(shot)
-        reporter = Reporter(on_progress, cancelled)
-        started = time.monotonic()
-        settings, defaults = shot.settings, self.spec.defaults
-        steps = settings.steps if settings.steps is not None else defaults.steps
-        guidance = float(settings.guidance if settings.guidance is not None else defaults.guidance)
-        chosen = {name: option(self.spec, shot, name) for name in self.spec.options}
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """See ``Family.plan``."""
+        return make_plan(spec, shot)
 
-        picture = reference_picture(shot, 0)
-        poses = read_poses(shot, 0, plan.model_size)
-        crop = crop_picture(picture.rgb, poses.box, *plan.model_size)
-        pipeline = self.load(plan, lambda step, count: reporter.report("loading", step, count))
-        assert self._loaded is not None
-        placement = self._loaded[1]
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """See ``Family.dtype``."""
+        return choose_svd_dtype(device)
 
-        maps = draw_maps(poses, plan.model_size, lambda step, count: reporter.report("encoding", step, count))
-        generator = torch.Generator("cpu").manual_seed(settings.seed)
-        noise_augmentation = float(chosen["noise_augmentation"])
-        condition = pipeline.encode_picture(crop, noise_augmentation, generator)
-        reporter.report("encoding", len(maps), len(maps))
+    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
+        """See ``Family.networks``."""
+        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS}
 
-        width, height = _preview_size(plan)
-        reporter.report("denoising", 0, steps)
+    def prepare(self, run: Generation) -> Pictures:
+        """See ``Family.prepare``."""
+        picture = reference_picture(run.shot, 0)
+        run.notes.extend(picture.notes)
+        poses = read_poses(run.shot, 0, run.plan.model_size)
+        return Pictures(crop_picture(picture.rgb, poses.box, *run.plan.model_size), poses)
 
-        def on_step(step: int, count: int, clean: torch.Tensor) -> None:
-            if not placement.previews:
-                reporter.report("denoising", step, count)
-                return
-            reporter.denoised(
-                step,
-                count,
-                lambda: resize_frames(pipeline.preview(condition, clean[len(clean) // 2])[None], width, height)[0],
-            )
-
-        latents = pipeline.sample(
-            condition,
-            maps,
-            tiles_of(self.spec, shot),
-            steps,
-            guidance,
-            (int(chosen["fps"]) - 1, int(chosen["motion_bucket"]), noise_augmentation),
-            generator,
-            on_step=on_step,
-            check=reporter.check,
+    def encode(self, run: Generation, prepared: Pictures) -> Conditions:
+        """See ``Family.encode``."""
+        pipeline = MimicMotionPipeline(
+            **run.networks, scheduler=new_scheduler(run.spec), device=run.device, dtype=run.dtype
         )
-        reporter.report("decoding", 0, len(maps))
-        wanted = int(chosen["decode_chunk"])
-        chunk = placement.decoding_chunk(plan, wanted)
-        frames = []
-        for part in pipeline.decode(latents, chunk):
+        size = run.plan.model_size
+        maps = draw_maps(prepared.poses, size, lambda step, count: run.report("encoding", step, count))
+        generator = run.generator()
+        noise = float(run.options["noise_augmentation"])
+        picture = pipeline.encode_picture(prepared.reference, noise, generator)
+        run.report("encoding", len(maps), len(maps))
+        return Conditions(pipeline, picture, maps, generator)
+
+    def sample(self, run: Generation, conditions: Conditions) -> Tensor:
+        """Scaled latents (1+T,4,h,w), the reference's own first."""
+        pipeline, options = conditions.pipeline, run.options
+        scale = pipeline.vae.config.scaling_factor
+
+        def still(clean: Tensor) -> np.ndarray:
+            return conditions.picture.colours(clean[len(clean) // 2] / scale, *run.plan.model_size)
+
+        run.report("denoising", 0, run.steps)
+        return pipeline.sample(
+            conditions.picture,
+            conditions.maps,
+            tiles_of(run.spec, run.shot),
+            run.steps,
+            run.guidance,
+            (int(options["fps"]) - 1, int(options["motion_bucket"]), float(options["noise_augmentation"])),
+            conditions.generator,
+            on_step=lambda step, steps, clean: run.stepped(step, steps, lambda: still(clean)),
+            check=run.check,
+        )
+
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
+        """See ``Family.decode``."""
+        frames: list[np.ndarray] = []
+        run.report("decoding", 0, len(sampled))
+        for part in conditions.pipeline.decode(sampled, run.decoding_chunk(int(run.options["decode_chunk"]))):
             frames.append(part)
-            reporter.report("decoding", sum(map(len, frames)), len(maps))
-        video = resize_frames(np.concatenate(frames)[1:], plan.width, plan.height)
-        fewer = () if chunk == wanted else (f"Decoded {chunk} frames at once, for want of memory",)
-        metadata = {
-            "model": self.spec.id,
-            "seed": settings.seed,
-            "steps": steps,
-            "guidance": guidance,
-            "options": chosen,
-            "width": plan.width,
-            "height": plan.height,
-            "model_size": list(plan.model_size),
-            "windows": len(plan.windows),
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "placement": str(placement.strategy),
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        return Result(video, shot.clip.fps, (*plan.notes, *picture.notes, *placement.notes, *fewer), metadata)
+            run.report("decoding", sum(map(len, frames)), len(sampled))
+        return np.concatenate(frames)[1:]
+
+    def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:
+        """See ``Family.fit``."""
+        return resize_frames(frames, width, height)
+
+
+FAMILY = MimicMotionFamily()
 
 
 def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], None]) -> np.ndarray:
@@ -157,8 +127,3 @@ def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], 
         report(i, len(points))
         maps[i] = draw_pose(points[i], confidence[i], *size)
     return maps
-
-
-def _preview_size(plan: Plan) -> tuple[int, int]:
-    scale = min(1.0, _PREVIEW_SIDE / max(plan.width, plan.height))
-    return max(1, round(plan.width * scale)), max(1, round(plan.height * scale))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ...media import MediaError, decode_image
+from ...media import decode_image
 from ...shot import BODY_KEYPOINTS, Keypoints, Shot
 from ...shot.cameras import project, to_camera
-from ..family import EngineError
+from ..family import EngineError, media_errors
 from .keypoints import Pose2D, character_keypoints, project_pose, reference_keypoints
 
 Box = tuple[float, float, float, float]
@@ -57,10 +57,8 @@ def read_poses(shot: Shot, index: int, model_size: tuple[int, int]) -> Poses:
     still, more = reference_keypoints(character, keypoints, field)
     reference = character.reference
     assert reference is not None  # or reference_keypoints had raised
-    try:
+    with media_errors():
         picture = decode_image(reference.image, f"{field}.reference.image")
-    except MediaError as error:
-        raise EngineError(f"{field}.reference.image", str(error).removeprefix(f"{field}.reference.image: ")) from error
     aspect = model_size[0] / model_size[1]
     shown = _containing((clip.width, clip.height), aspect)
     driving = project_pose(keypoints, clip.viewmats, clip.Ks, shown)

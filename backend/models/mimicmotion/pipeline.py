@@ -21,13 +21,12 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from .. import clip
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..previews import LatentColours
+from ..svd import encode_picture
 from .fusion import StepCallback, fused_sampling, repeat_noise
 from .pose_net import PoseNet, PoseUNet
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""What CLIP's image encoders were trained with."""
 
 _POSE_CHUNK = 8
 """Pose maps that the pose network takes at once: its first layers work at full size."""
@@ -40,12 +39,12 @@ class PictureCondition:
     Attributes:
         embedding: (1,1,D), CLIP's.
         latents: (4,h,w) float32, not scaled.
-        to_rgb: (5,3) float32, the linear map from latents and 1 to colours in [-1, 1] that fits this picture best.
+        colours: what latents look like, roughly.
     """
 
     embedding: Tensor
     latents: Tensor
-    to_rgb: Tensor
+    colours: LatentColours
 
 
 class MimicMotionPipeline:
@@ -85,20 +84,11 @@ class MimicMotionPipeline:
         """
         pixels = frames_to_tensor(picture[None]).transpose(0, 1)
         side = self.image_encoder.config.image_size
-        mean, std = torch.tensor(_CLIP_MEAN).view(3, 1, 1), torch.tensor(_CLIP_STD).view(3, 1, 1)
-        small = ((resize_blurred(pixels, side) + 1) / 2 - mean) / std
+        small = clip.normalized(resize_blurred(pixels, side))
         embedding = self.image_encoder(small.to(self.device, self.dtype)).image_embeds[:, None]
-
         noisy = pixels + noise_augmentation * randn_tensor(pixels.shape, generator=generator)
-        # Half precision overflows in this VAE's encoder.
-        upcast = self.dtype == torch.float16 and self.vae.config.force_upcast
-        if upcast:
-            self.vae.to(dtype=torch.float32)
-        latents = self.vae.encode(noisy.to(self.device, torch.float32 if upcast else self.dtype)).latent_dist.mode()
-        if upcast:
-            self.vae.to(dtype=self.dtype)
-        latents = latents[0].float()
-        return PictureCondition(embedding, latents, _fit_colours(latents.cpu(), pixels[0]))
+        latents = encode_picture(self.vae, noisy, self.device)[0]
+        return PictureCondition(embedding, latents, LatentColours(latents, pixels[0]))
 
     def sample(
         self,
@@ -147,11 +137,6 @@ class MimicMotionPipeline:
             z = (part / self.vae.config.scaling_factor).to(self.device, self.dtype)
             yield tensor_to_frames(self.vae.decode(z, num_frames=len(z)).sample.transpose(0, 1))
 
-    def preview(self, picture: PictureCondition, latents: Tensor) -> np.ndarray:
-        """What scaled latents (4,h,w) look like at a glance, (h,w,3) uint8, without calling the VAE back."""
-        z = (latents.float().cpu() / self.vae.config.scaling_factor).permute(1, 2, 0)
-        return tensor_to_frames((z @ picture.to_rgb[:4] + picture.to_rgb[4]).permute(2, 0, 1)[:, None])[0]
-
     def _pose(self, maps: np.ndarray, frames: Sequence[int]) -> Tensor:
         """Pose latents (T,C,h,w) of some frames. Made anew at every step: kept, they would take 6 MB a frame."""
         chunks = (list(frames[i : i + _POSE_CHUNK]) for i in range(0, len(frames), _POSE_CHUNK))
@@ -172,10 +157,3 @@ def resize_blurred(pixels: Tensor, side: int) -> Tensor:
         padded = F.pad(pixels, (half, half, 0, 0) if axis == -1 else (0, 0, half, half), mode="reflect")
         pixels = F.conv2d(padded.flatten(0, 1)[:, None], kernel.unsqueeze(0)).unflatten(0, pixels.shape[:2])[:, :, 0]
     return F.interpolate(pixels, (side, side), mode="bicubic", align_corners=True)
-
-
-def _fit_colours(latents: Tensor, pixels: Tensor) -> Tensor:
-    """Least-squares map (5,3) from latents (4,h,w) and 1 to the picture (3,H,W) reduced to their size."""
-    colours = F.interpolate(pixels[None], latents.shape[1:], mode="area")[0].flatten(1).T
-    known = torch.cat([latents.flatten(1).T, torch.ones(len(colours), 1)], dim=1)
-    return torch.linalg.lstsq(known, colours, driver="gelsd").solution

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from ...catalogue.models import ModelSpec
+from .. import svd
 from ..loading import load_part
 from .cmp import MotionPropagation
 from .flow_controlnet import FlowControlNet
@@ -37,10 +37,7 @@ def network_names(spec: ModelSpec) -> tuple[str, ...]:
 
 def new_network(spec: ModelSpec, part: str) -> torch.nn.Module:
     """A part with new weights."""
-    table = dict(spec.components.get(part, {}))
-    if part == "image_encoder":
-        return CLIPVisionModelWithProjection(CLIPVisionConfig(**table))
-    return NETWORKS[part](**table)
+    return svd.new_network(spec, part, NETWORKS)
 
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
@@ -50,8 +47,3 @@ def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
         EngineError: weights that cannot be read.
     """
     return load_part(spec, part, NETWORKS[part], torch.float32 if part == "cmp" else dtype)
-
-
-def new_scheduler(spec: ModelSpec) -> EulerDiscreteScheduler:
-    """SVD's Euler scheduler with the description's noise levels."""
-    return EulerDiscreteScheduler(**spec.components.get("scheduler", {}))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
-from ...media import MediaError, background_frames, squeeze_frames
+from ...media import background_frames, squeeze_frames
 from ...raster.surfaces import Scene, shot_surfaces
 from ...shot import Shot
 from ..family import EngineError
@@ -59,10 +59,7 @@ def first_picture(shot: Shot, fit: Fit) -> tuple[np.ndarray, tuple[str, ...]]:
             name = shot.characters[used[0]].name
             notes = (*notes, f"The picture of {name} is taken whole, as the first frame with everybody in it")
     else:
-        try:
-            behind = background_frames(shot, shot.clip.width, shot.clip.height, count=1)
-        except MediaError as error:
-            raise EngineError("background.media", str(error)) from error
+        behind = background_frames(shot, shot.clip.width, shot.clip.height, count=1)
         assert behind is not None
         rgb, notes = behind[0], ("The background is taken as the first frame",)
     left, top = fit.offset
@@ -80,7 +77,7 @@ def make_steering(
     shot: Shot,
     frames: int,
     picture: Tensor,
-    cmp: Callable[[], MotionPropagation],
+    cmp: MotionPropagation | None,
     device: torch.device | str = "cpu",
     on_part: OnPart = lambda step, steps: None,
 ) -> tuple[Steering, tuple[str, ...]]:
@@ -89,7 +86,7 @@ def make_steering(
     Args:
         frames: T; frames beyond the clip's hold its last pose.
         picture: (1,3,H,W) in [0, 1].
-        cmp: loads CMP; called only where spots are to be spread over the picture.
+        cmp: needed where ``plan.needs_propagation``.
         device: where the flow is computed. The result lies in main memory.
         on_part: told (steps done, steps); may raise.
 
@@ -171,7 +168,7 @@ def _guessed(
     view: View,
     spots: Spots,
     picture: Tensor,
-    cmp: Callable[[], MotionPropagation],
+    cmp: MotionPropagation | None,
     parity: bool,
     device: torch.device | str,
     on_first: OnPart,
@@ -190,14 +187,14 @@ def _guessed(
     labels = exact_motion(Scene(surfaces, clouds, device), *still, view.height, view.width, on_frame=on_first)
     assert labels.motion.labels is not None
     brush = labels.motion.labels[0].cpu() > 0
-    return Motion(propagate_apart(cmp(), picture, spots, brush, parity, on_second)), notes
+    return Motion(propagate_apart(_needed(cmp), picture, spots, brush, parity, on_second)), notes
 
 
 def _add_tracks(
     motion: Motion,
     spots: Spots,
     picture: Tensor,
-    cmp: Callable[[], MotionPropagation],
+    cmp: MotionPropagation | None,
     parity: bool,
     on_part: OnPart,
 ) -> tuple[Motion, list[str]]:
@@ -206,7 +203,7 @@ def _add_tracks(
     if not len(extra):
         return motion, []
     led, free = with_anchors(extra, motion)
-    guess = propagate(cmp(), picture, led, parity, on_part)
+    guess = propagate(_needed(cmp), picture, led, parity, on_part)
     notes = [f"Tracks that lead the picture beyond the meshes: {', '.join(extra.names)}"]
     height, width = picture.shape[-2:]
     return add_guess(motion, guess, free), notes + _reach(extra, width, height)
@@ -215,7 +212,7 @@ def _add_tracks(
 def _face_motion(
     faces: list[tuple[np.ndarray, np.ndarray]],
     picture: Tensor,
-    cmp: Callable[[], MotionPropagation],
+    cmp: MotionPropagation | None,
     on_part: OnPart,
 ) -> Motion | None:
     """As published: CMP's guess from the faces' landmarks; None where the first frame shows no face."""
@@ -225,7 +222,13 @@ def _face_motion(
         return None
     points = np.concatenate(shown, axis=1)
     spots = Spots(np.clip(points[0], 0, np.array([width, height]) - 1e-3), points[1:] - points[0])
-    return Motion(propagate(cmp(), picture, spots, True, on_part))
+    return Motion(propagate(_needed(cmp), picture, spots, True, on_part))
+
+
+def _needed(cmp: MotionPropagation | None) -> MotionPropagation:
+    if cmp is None:
+        raise ValueError("cmp: needed to spread the motion of spots")
+    return cmp
 
 
 def _reach(spots: Spots, width: int, height: int) -> list[str]:

@@ -19,6 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
+from ..svd import encode_picture
 from .flow_controlnet import FlowControlNet
 from .flow_controlnet_layers import Residuals
 from .landmark_controlnet import LandmarkControlNet
@@ -177,7 +178,7 @@ class MOFAPipeline:
         embeds_B1D = self.embed_picture(picture)
         pause()
         noise = randn_tensor(picture.shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
-        first_B4hw = self.encode_picture(2 * picture - 1 + NOISE_AUGMENTATION * noise.to(device))
+        first_B4hw = encode_picture(self.vae, 2 * picture - 1 + NOISE_AUGMENTATION * noise.to(device), device)
         B, _, h, w = first_B4hw.shape
         if latents is None:
             latents = randn_tensor(
@@ -271,17 +272,6 @@ class MOFAPipeline:
         small = _resize_with_antialiasing(picture_B3HW.float(), (side, side))
         small = small.to(device=self.device, dtype=self.dtype)
         return self.image_encoder(small).image_embeds[:, None].float()
-
-    def encode_picture(self, picture_B3HW: Tensor) -> Tensor:
-        """(B,4,h,w) latents of a picture in [-1, 1], not scaled: SVD takes them so beside the noisy ones."""
-        vae: Any = self.vae
-        upcast = vae.dtype == torch.float16 and vae.config["force_upcast"]
-        if upcast:
-            vae.to(dtype=torch.float32)
-        encoded: Any = vae.encode(picture_B3HW.to(vae.dtype))
-        if upcast:
-            vae.to(dtype=torch.float16)
-        return encoded.latent_dist.mode().float()
 
     @torch.no_grad()
     def decode(

@@ -1,255 +1,187 @@
-"""The engine that makes videos with MTVCrafter."""
+"""MTVCrafter: a reference picture that follows motion tokens, by MV-DiT-7B or -17B."""
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...media import resize_frames
 from ...shot import Shot
-from ..device import choose_device, choose_dtype
-from ..family import Plan, Progress, Result
+from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from ..memory.arrangement import place
-from ..memory.placement import Placement
-from ..steps import Reporter
+from ..previews import LatentColours
 from .build import NETWORKS, base, load_network, load_scheduler, load_text_tokenizer, load_transformer_with_lora
 from .inputs import ShotInputs, onto_canvas, shot_inputs
 from .pipeline_7b import MTVCrafter7BPipeline
 from .pipeline_17b import MTVCrafter17BPipeline, Sampling17B, Text
 from .plan import few_steps, make_plan, sampling, sizes, steps_and_guidance
-from .previews import LatentColours
-from .tokenizer import HIGH_TOKEN_LOSS, MotionTokenizer, MotionTokens
+from .tokenizer import HIGH_TOKEN_LOSS, MotionTokens
+
+if TYPE_CHECKING:
+    from ..engine import Generation
 
 
-class MTVCrafterEngine:
-    """One model, loaded on its first generation and kept.
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What is denoised with.
 
-    Args:
-        spec: its description; the weights are in its folder.
-        device: as torch names it; None for a GPU where there is one.
+    Attributes:
+        pipeline: of the base model.
+        picture: (3,H,W) in [-1, 1], float32 on the CPU.
+        tokens: of every window.
+        mean_joints: (24,3) millimetres, of the tokenizer's training set.
+        colours: what latents look like, roughly.
+        generator: has drawn what encoding took.
+        reference: (1,C,L,h,w) latents, 7B's.
+        text: encoded, 17B's.
     """
 
-    def __init__(self, spec: ModelSpec, device: str | None = None) -> None:
-        self.spec = spec
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(self.device)
-        self._parts: dict[str, nn.Module] = {}
-        self._with_lora = False
-        self._placement: Placement | None = None
+    pipeline: Any
+    picture: Tensor
+    tokens: list[MotionTokens]
+    mean_joints: Tensor
+    colours: LatentColours
+    generator: torch.Generator
+    reference: Tensor | None = None
+    text: Text | None = None
 
-    def plan(self, shot: Shot) -> Plan:
-        """See ``Engine.plan``."""
-        return make_plan(self.spec, shot)
 
-    def parts(self) -> dict[str, nn.Module]:
-        """The networks that are loaded, by name."""
-        return dict(self._parts)
+class MTVCrafterFamily(Family):
+    """See the module."""
 
-    def load(self, plan: Plan, with_lora: bool = False) -> Placement:
-        """Read the weights and spread them for a job, unless they lie right for it already.
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """See ``Family.plan``."""
+        return make_plan(spec, shot)
 
-        Raises:
-            EngineError: files that cannot be read, or a job that does not fit into memory.
-        """
-        placement = self._placement
-        if placement is not None and self._with_lora == with_lora and placement.serves(plan):
-            return placement
-        self._parts, self._placement = {}, None
-        gc.collect()
-        self._parts = {
-            part: load_transformer_with_lora(self.spec, self.dtype)
-            if part == "transformer" and with_lora
-            else load_network(self.spec, part, self.dtype)
-            for part in NETWORKS[base(self.spec)]
-        }
-        self._with_lora = with_lora
-        self._placement = place(
-            self._parts, self.spec, plan, self.device, self.dtype, stages={"tokenizer": ("encoding",)}
-        )
-        return self._placement
+    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
+        """See ``Family.networks``."""
+        found = {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
+        found["tokenizer"] = Network(found["tokenizer"].load, stages=("encoding",))
+        if few_steps(spec, shot):
+            found["transformer"] = Network(lambda: load_transformer_with_lora(spec, dtype), variant="few steps")
+        return found
 
-    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """See ``Engine.generate``."""
-        plan = self.plan(shot)
-        reporter = Reporter(on_progress, cancelled)
-        started = time.monotonic()
-        inputs = shot_inputs(shot, plan)
-        steps, guidance = steps_and_guidance(self.spec, shot)
-        with_lora = few_steps(self.spec, shot)
-        reporter.report("loading", 0, 1)
-        placement = self.load(plan, with_lora)
-        reporter.report("loading", 1, 1)
-        with torch.no_grad():
-            tokens = self._tokens(inputs, plan)
-            make = self._make_7b if base(self.spec) == "cogvideox" else self._make_17b
-            frames = make(shot, plan, inputs, tokens, steps, guidance, reporter)
+    def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
+        """See ``Family.sampling``."""
+        return steps_and_guidance(spec, shot)
+
+    def prepare(self, run: Generation) -> ShotInputs:
+        """See ``Family.prepare``."""
+        inputs = shot_inputs(run.shot, run.plan)
+        run.notes.extend(inputs.notes)
+        run.metadata["few_steps"] = few_steps(run.spec, run.shot)
+        return inputs
+
+    def encode(self, run: Generation, prepared: ShotInputs) -> Conditions:
+        """See ``Family.encode``."""
+        tokenizer = run.networks["tokenizer"]
+        tokens = [tokenizer.motion_tokens(prepared.joints[start:stop]) for start, stop in run.plan.windows]
         loss = max(float(part.loss) for part in tokens)
-        metadata = {
-            "model": self.spec.id,
-            "seed": shot.settings.seed,
-            "steps": steps,
-            "guidance": guidance,
-            "few_steps": with_lora,
-            "width": plan.width,
-            "height": plan.height,
-            "model_size": list(plan.model_size),
-            "windows": len(plan.windows),
-            "token_loss": round(loss, 4),
-            "device": str(placement.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "placement": str(placement.strategy),
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        notes = (*plan.notes, *inputs.notes, *_loss_notes(loss), *placement.notes)
-        return Result(self._fit(frames[: plan.frames], plan), shot.clip.fps, notes, metadata)
+        run.metadata["token_loss"] = round(loss, 4)
+        if loss > HIGH_TOKEN_LOSS:
+            run.notes.append(
+                f"The motion is unlike what the model was trained on (token loss {loss:.2f}; above "
+                f"{HIGH_TOKEN_LOSS:g} results are often poor); see the framing notes, or play the action at 15 to 30 "
+                "frames per second"
+            )
+        picture = frames_to_tensor(prepared.reference[None])[:, 0]
+        led = (picture, tokens, torch.from_numpy(tokenizer.statistics.mean))
+        return self._encode_7b(run, *led) if base(run.spec) == "cogvideox" else self._encode_17b(run, *led)
 
-    @property
-    def _tokenizer(self) -> MotionTokenizer:
-        tokenizer = self._parts["tokenizer"]
-        assert isinstance(tokenizer, MotionTokenizer)
-        return tokenizer
-
-    def _tokens(self, inputs: ShotInputs, plan: Plan) -> list[MotionTokens]:
-        """Motion tokens of every window."""
-        return [self._tokenizer.motion_tokens(inputs.joints[start:stop]) for start, stop in plan.windows]
-
-    def _reference(self, inputs: ShotInputs) -> Tensor:
-        """(3,H,W) in [-1, 1], float32 on the CPU."""
-        return frames_to_tensor(inputs.reference[None])[:, 0]
-
-    def _mean_joints(self) -> Tensor:
-        return torch.from_numpy(self._tokenizer.statistics.mean)
-
-    def _fit(self, frames: np.ndarray, plan: Plan) -> np.ndarray:
-        """Frames at the plan's size: resized, or, of a model of one size, laid in the middle."""
-        if frames.shape[1:3] == (plan.height, plan.width):
-            return frames
-        if len(sizes(self.spec)) == 1:
-            return onto_canvas(frames, plan.width, plan.height)
-        return resize_frames(frames, plan.width, plan.height)
-
-    def _preview(self, colours: LatentColours, latents_CLhw: Tensor, plan: Plan) -> np.ndarray:
-        """The middle of a window, roughly."""
-        picture = colours(latents_CLhw[:, latents_CLhw.shape[1] // 2], *plan.model_size)
-        return self._fit(picture[None], plan)[0]
-
-    def _make_7b(
-        self,
-        shot: Shot,
-        plan: Plan,
-        inputs: ShotInputs,
-        tokens: list[MotionTokens],
-        steps: int,
-        guidance: float,
-        reporter: Reporter,
-    ) -> np.ndarray:
-        """(T,H,W,3) uint8 by MV-DiT-7B."""
+    def _encode_7b(self, run: Generation, picture: Tensor, tokens: list[MotionTokens], mean: Tensor) -> Conditions:
         pipeline = MTVCrafter7BPipeline(
-            vae=self._part("vae"), transformer=self._part("transformer"), scheduler=load_scheduler(self.spec)
+            vae=run.networks["vae"], transformer=run.networks["transformer"], scheduler=load_scheduler(run.spec)
         )
-        device = self._on()
-        generator = torch.Generator("cpu").manual_seed(shot.settings.seed)
-        reporter.report("encoding", 0, 1)
-        picture = self._reference(inputs)
-        reference = pipeline.reference_latents(
-            picture.to(device, self.dtype), plan.model_frames, generator=generator
-        ).float()
-        reporter.report("encoding", 1, 1)
+        generator = run.generator()
+        run.report("encoding", 0, 1)
+        still = picture.to(run.device, run.dtype)
+        reference = pipeline.reference_latents(still, run.plan.model_frames, generator=generator).float()
+        run.report("encoding", 1, 1)
         colours = LatentColours(reference[0, :, 0], picture)
-        reporter.report("denoising", 0, steps)
-        latents = pipeline(
-            reference,
-            tokens[0].tokens,
-            self._mean_joints(),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generator,
-            device=device,
-            dtype=self.dtype,
-            on_step=lambda step, count, clean: reporter.denoised(
-                step, count, lambda: self._preview(colours, clean, plan)
-            ),
-            check=reporter.check,
-        )
-        reporter.report("decoding", 0, 1)
-        frames = tensor_to_frames(pipeline.decode(latents, self.dtype)[0])
-        reporter.report("decoding", 1, 1)
-        return frames
+        return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference)
 
-    def _make_17b(
-        self,
-        shot: Shot,
-        plan: Plan,
-        inputs: ShotInputs,
-        tokens: list[MotionTokens],
-        steps: int,
-        guidance: float,
-        reporter: Reporter,
-    ) -> np.ndarray:
-        """(T,H,W,3) uint8 by MV-DiT-17B."""
+    def _encode_17b(self, run: Generation, picture: Tensor, tokens: list[MotionTokens], mean: Tensor) -> Conditions:
+        networks = {name: run.networks[name] for name in ("text_encoder", "image_encoder", "transformer", "vae")}
         pipeline = MTVCrafter17BPipeline(
-            tokenizer=load_text_tokenizer(self.spec),
-            text_encoder=self._part("text_encoder"),
-            image_encoder=self._part("image_encoder"),
-            transformer=self._part("transformer"),
-            vae=self._part("vae"),
-            scheduler=load_scheduler(self.spec),
+            tokenizer=load_text_tokenizer(run.spec), scheduler=load_scheduler(run.spec), **networks
         )
-        device, table = self._on(), sampling(self.spec)
-        reporter.report("encoding", 0, 2)
-        positive = pipeline.encode_text(shot.prompt.strip() or table["prompt"], device)
-        reporter.report("encoding", 1, 2)
-        negative = pipeline.encode_text(table["negative_prompt"], device) if guidance > 1 else None
-        reporter.report("encoding", 2, 2)
+        table = sampling(run.spec)
+        run.report("encoding", 0, 2)
+        positive = pipeline.encode_text(run.shot.prompt.strip() or table["prompt"], run.device)
+        run.report("encoding", 1, 2)
+        negative = pipeline.encode_text(table["negative_prompt"], run.device) if run.guidance > 1 else None
+        run.report("encoding", 2, 2)
+        colours = LatentColours(pipeline.condition(picture[:, None].to(run.device), 1)[0, 4:, 0], picture)
+        text = Text(positive, negative)
+        return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text)
+
+    def sample(self, run: Generation, conditions: Conditions) -> Tensor | list[np.ndarray]:
+        """Latents (1,C,L,h,w) of 7B; of 17B the films of all windows, since each one is led by the one before."""
+
+        def on_step(step: int, steps: int, clean: Tensor) -> None:
+            middle = clean[:, clean.shape[1] // 2]
+            run.stepped(step, steps, lambda: conditions.colours(middle, *run.plan.model_size))
+
+        count = len(conditions.tokens)
+        run.report("denoising", 0, run.steps * count)
+        if conditions.text is None:
+            return conditions.pipeline(
+                conditions.reference,
+                conditions.tokens[0].tokens,
+                conditions.mean_joints,
+                num_inference_steps=run.steps,
+                guidance_scale=run.guidance,
+                generator=conditions.generator,
+                device=run.device,
+                dtype=run.dtype,
+                on_step=on_step,
+                check=run.check,
+            )
         settings = Sampling17B(
-            steps=steps,
-            guidance=guidance,
-            frames=int(self.spec.limits["window_frames"]),
-            overlap=int(self.spec.limits["window_overlap"]),
-            device=device,
-            dtype=self.dtype,
+            steps=run.steps,
+            guidance=run.guidance,
+            frames=int(run.spec.limits["window_frames"]),
+            overlap=int(run.spec.limits["window_overlap"]),
+            device=run.device,
+            dtype=run.dtype,
         )
-        picture = self._reference(inputs)
-        colours = LatentColours(pipeline.condition(picture[:, None].to(device), 1)[0, 4:, 0], picture)
-        reporter.report("denoising", 0, steps * len(tokens))
-        parts = []
-        for frames in pipeline(
-            picture,
-            [part.tokens for part in tokens],
-            self._mean_joints(),
-            Text(positive, negative),
+        parts: list[np.ndarray] = []
+        for frames in conditions.pipeline(
+            conditions.picture,
+            [part.tokens for part in conditions.tokens],
+            conditions.mean_joints,
+            conditions.text,
             settings,
-            generator=torch.Generator("cpu").manual_seed(shot.settings.seed),
-            on_step=lambda step, count, clean: reporter.denoised(
-                step, count, lambda: self._preview(colours, clean, plan)
-            ),
-            check=reporter.check,
+            generator=conditions.generator,
+            on_step=on_step,
+            check=run.check,
         ):
             parts.append(tensor_to_frames(frames))
-            reporter.report("decoding", len(parts), len(tokens))
-        return np.concatenate(parts)
+            run.report("decoding", len(parts), count)
+        return parts
 
-    def _part(self, name: str) -> Any:
-        return self._parts[name]
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor | list[np.ndarray]) -> np.ndarray:
+        """See ``Family.decode``."""
+        if isinstance(sampled, list):
+            return np.concatenate(sampled)
+        run.report("decoding", 0, 1)
+        frames = tensor_to_frames(conditions.pipeline.decode(sampled, run.dtype)[0])
+        run.report("decoding", 1, 1)
+        return frames
 
-    def _on(self) -> torch.device:
-        """Where tensors made by hand belong."""
-        assert self._placement is not None
-        return self._placement.device
+    def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Resized; or, of a model of one size, laid in the middle."""
+        if len(sizes(spec)) > 1:
+            return resize_frames(frames, width, height)
+        high, wide = frames.shape[1:3]
+        scale = min(width / wide, height / high)
+        return onto_canvas(resize_frames(frames, round(wide * scale), round(high * scale)), width, height)
 
 
-def _loss_notes(loss: float) -> tuple[str, ...]:
-    if loss <= HIGH_TOKEN_LOSS:
-        return ()
-    return (
-        f"The motion is unlike what the model was trained on (token loss {loss:.2f}; above {HIGH_TOKEN_LOSS:g} "
-        "results are often poor); see the framing notes, or play the action at 15 to 30 frames per second",
-    )
+FAMILY = MTVCrafterFamily()

@@ -20,15 +20,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from .. import clip
 from .rope import key_rope_17b
 from .transformer_17b import MVDiT17BTransformer3DModel
 
 TEXT_TOKENS = 512
 """What the text is padded to with zeros, and what Wan's attention counts on."""
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""What CLIP's image encoders were trained with."""
 
 StepCallback = Callable[[int, int, Tensor], None]
 """Called after each step of each window with the step's number from 1, the number of steps of all windows, and the
@@ -114,10 +111,8 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     def encode_picture(self, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
         """(1,I,E) float32: CLIP's last but one layer for a picture in [-1, 1], squeezed to a square as Wan does."""
         side = self.image_encoder.config.image_size
-        mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
         small = F.interpolate(picture_3HW[None].float().cpu(), (side, side), mode="bicubic", align_corners=False)
-        pixels = ((small + 1) / 2 - mean) / std
-        states = self.image_encoder(pixels.to(device, dtype), output_hidden_states=True).hidden_states
+        states = self.image_encoder(clip.normalized(small).to(device, dtype), output_hidden_states=True).hidden_states
         return states[-2].float()
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from ...shot.framing import MotionStatistics, read_statistics
@@ -156,6 +157,7 @@ class MotionTokenizer(ModelMixin, ConfigMixin):
         """Normalised joints (B,3,F,J) from code vectors in the latents' layout, at least 2 latent frames."""
         return _in_chunks(codes_BDFJ, self.decoder, DECODER_CHUNK)
 
+    @apply_forward_hook
     def motion_tokens(self, joints_mm: Tensor | np.ndarray) -> MotionTokens:
         """Tokens of joints (F,J,3) or (B,F,J,3) in millimetres of the 55-degree camera, without gradients.
 

@@ -17,12 +17,12 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
+from maquette.backend.catalogue.models import ModelDefaults, ModelOption, ModelSpec, model_spec
 from maquette.backend.models.family import EngineError, Plan
 from maquette.backend.models.memory import arrangement as memory
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
 from maquette.backend.models.memory.footprint import GB, STAGES, Free, Need, Part
-from maquette.backend.models.registry import ModelDefaults, ModelOption, ModelSpec, model_spec
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CPU = torch.device("cpu")
@@ -278,17 +278,19 @@ def test_weights_are_counted_from_the_headers():
 
 
 def test_a_job_is_refused_before_its_weights_are_read(monkeypatch):
-    from maquette.backend.models.isa.family import ISAEngine
+    from maquette.backend.models import engine as engines
+    from maquette.backend.models.engine import Engine
 
     from ..conftest import make_shot
 
-    engine = ISAEngine(model_spec("isa-nano"), device="cpu")
-    assert memory.check_job(engine, make_shot()) == Strategy()
+    engine = Engine(model_spec("isa-nano"), device="cpu")
+    shot = make_shot()
+    assert engine.check_memory(engine.plan(shot)) == Strategy()
     monkeypatch.setattr(footprint, "free_ram", lambda: 10**6)
-    monkeypatch.setattr(memory, "_reclaimable", lambda: 0)
-    monkeypatch.setattr(engine, "load", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(engines, "reclaimable", lambda: 0)
+    monkeypatch.setattr(engines, "interruptible", lambda *_: pytest.fail("weights were read"))
     with pytest.raises(EngineError, match="ISA Nano would take about .* main memory"):
-        memory.check_job(engine, make_shot())
+        engine.generate(shot, lambda _: None, lambda: False)
 
 
 def test_main_memory_within_a_containers_limit(tmp_path):
@@ -468,7 +470,7 @@ def test_place_says_what_it_did(monkeypatch, caplog):
     assert part.block < part.weights
     monkeypatch.setattr(placement, "free_memory", lambda *_: Free(64 * GB, room, "Small GPU"))
     with caplog.at_level(logging.INFO, "maquette.memory"):
-        placed = memory.place({"transformer": module}, spec({"base_gb": 0.1}), plan(), CPU, torch.float32)
+        placed = placement.place({"transformer": module}, spec({"base_gb": 0.1}), plan(), CPU, torch.float32, {})
     assert placed.strategy == Strategy(Mode.BLOCKS)
     assert hooks_of(module) == "groups"
     assert torch.allclose(module(**inputs).sample, want, atol=1e-6)
@@ -479,9 +481,9 @@ def test_place_says_what_it_did(monkeypatch, caplog):
     heavier = spec({"base_gb": 0.1, "denoising_gb_per_mpf": 1.0})
     assert not replace(placed, spec=heavier).serves(plan())
     with pytest.raises(EngineError, match="Small GPU has"):
-        memory.place({"transformer": module}, heavier, plan(), CPU, torch.float32)
+        placement.place({"transformer": module}, heavier, plan(), CPU, torch.float32, {})
 
 
 def test_place_where_everything_fits():
-    placed = memory.place({"net": torch.nn.Linear(3, 3)}, spec(), plan(), CPU, torch.float32)
+    placed = placement.place({"net": torch.nn.Linear(3, 3)}, spec(), plan(), CPU, torch.float32, {})
     assert placed.strategy == Strategy() and placed.notes == () and placed.previews and placed.device == CPU

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.models.engine import load_engine
 from maquette.backend.models.mimicmotion.build import new_network
 from maquette.backend.models.mimicmotion.plan import make_plan, window_of
-from maquette.backend.models.registry import load_engine
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
 from safetensors.torch import save_file
 
 from ...parity.recipe import fill
+from ..given import begun
 from .conftest import make_shot, tiny_toml
 
 
@@ -60,7 +61,7 @@ def test_published_files_become_a_model_that_renders(fresh, tmp_path):
     assert result.frames.std() > 1
     values = torch.load(published / "MimicMotion_1-1.pth", weights_only=True)["pose_net.final_proj.weight"]
     engine = load_engine("mimicmotion", "cpu", [tmp_path / "models"])
-    loaded = engine.load(make_plan(fresh, make_shot(2))).pose_net.final_proj.weight
+    loaded = begun(engine, make_shot(2)).networks["pose_net"].final_proj.weight
     np.testing.assert_array_equal(loaded.detach().numpy(), values.float().numpy())
 
 

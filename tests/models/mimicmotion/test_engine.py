@@ -11,28 +11,28 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
-from maquette.backend.catalogue.models import read_spec
+from maquette.backend.catalogue.models import model_spec, read_spec
 from maquette.backend.media import encode_png
+from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError, Progress
 from maquette.backend.models.memory.footprint import GB, fitting_chunk
 from maquette.backend.models.memory.placement import Placement
 from maquette.backend.models.mimicmotion import family as module
-from maquette.backend.models.mimicmotion.family import MimicMotionEngine
 from maquette.backend.models.mimicmotion.plan import make_plan
-from maquette.backend.models.registry import load_engine, model_spec
 from maquette.backend.shot import Settings, Shot
 
+from ..given import begun
 from .conftest import make_shot, tiny_toml, with_character
 
 
 @pytest.fixture(scope="module")
-def engine(model_dir: Path) -> MimicMotionEngine:
+def engine(model_dir: Path) -> Engine:
     engine = load_engine("mimicmotion", "cpu", [model_dir])
-    assert isinstance(engine, MimicMotionEngine)
+    assert isinstance(engine, Engine)
     return engine
 
 
-def generate(engine: MimicMotionEngine, shot: Shot):
+def generate(engine: Engine, shot: Shot):
     return engine.generate(shot, lambda _: None, lambda: False)
 
 
@@ -157,9 +157,7 @@ def test_fewer_frames_are_decoded_at_once_where_memory_is_short():
 def test_old_networks_are_gone_before_new_ones_are_read(model_dir, monkeypatch):
     """Offload hooks tie a network to itself, so that dropping it does not free it."""
     engine = load_engine("mimicmotion", "cpu", [model_dir])
-    assert isinstance(engine, MimicMotionEngine)
-    plan = engine.plan(make_shot(1))
-    unet = engine.load(plan).unet
+    unet = begun(engine, make_shot(1)).networks["unet"]
     cpu_offload_with_hook(unet, torch.device("cpu"))
     old = weakref.ref(unet)
     del unet
@@ -169,7 +167,7 @@ def test_old_networks_are_gone_before_new_ones_are_read(model_dir, monkeypatch):
     monkeypatch.setattr(module, "load_network", lambda *args: there.append(old() is not None) or read(*args))
     gc.disable()
     try:
-        engine.load(plan)
+        begun(engine, make_shot(1))
     finally:
         gc.enable()
     assert there == [False] * 4
@@ -179,7 +177,7 @@ def test_weights_that_cannot_be_read_are_explained(tmp_path):
     (tmp_path / "mimicmotion.toml").write_text(tiny_toml(), "utf-8")
     (tmp_path / "mimicmotion" / "unet").mkdir(parents=True)
     (tmp_path / "mimicmotion" / "unet" / "config.json").write_text("{", "utf-8")
-    engine = MimicMotionEngine(read_spec(tmp_path / "mimicmotion.toml"), "cpu")
+    engine = Engine(replace(read_spec(tmp_path / "mimicmotion.toml"), files=()), "cpu")
     with pytest.raises(EngineError, match=r"unet: cannot be read .* maquette models check mimicmotion"):
         generate(engine, make_shot(2))
 

@@ -81,7 +81,7 @@ class Recorder(torch.nn.Module):
 
 @torch.no_grad()
 def test_the_unconditional_branch_knows_neither_picture_nor_pose(spec):
-    from maquette.backend.models.mimicmotion.build import new_scheduler
+    from maquette.backend.models.svd import new_scheduler
 
     unet = Recorder(lambda sample, *args, **kwargs: (sample[:, :, :4],))
     poser = Recorder(lambda maps: maps.mean(dim=(1, 2, 3), keepdim=True))
@@ -150,6 +150,6 @@ def test_previews_have_the_pictures_colours(spec):
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, :32], picture[:, 32:] = (220, 40, 10), (10, 60, 200)
     condition = pipeline.encode_picture(picture)
-    shown = pipeline.preview(condition, condition.latents * vae.config.scaling_factor).astype(int)
+    shown = condition.colours(condition.latents, 8, 8).astype(int)
     assert shown.shape == (8, 8, 3)
     assert shown[:, :3, 0].mean() > shown[:, 5:, 0].mean() + 20

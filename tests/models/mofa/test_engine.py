@@ -10,14 +10,16 @@ import pytest
 import torch
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.media import encode_png, squeeze_frames
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, Progress
 from maquette.backend.models.mofa import inputs
-from maquette.backend.models.mofa.family import MOFAEngine
+from maquette.backend.models.mofa.build import load_network
 from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
 from maquette.backend.models.mofa.plan import fit_picture
 from maquette.backend.shot import Background, Shot
 
 from ...builders import png
+from ..given import begun
 from .shots import cut_out, locked, save_weights, shot_of, small_preset, track, with_person
 
 
@@ -27,29 +29,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trajectory(folder: Path) -> MOFAEngine:
+def trajectory(folder: Path) -> Engine:
     spec = small_preset(folder, "mofa-trajectory")
     save_weights(spec)
-    return MOFAEngine(spec, "cpu")
+    return Engine(spec, "cpu")
 
 
 @pytest.fixture(scope="module")
-def hybrid(folder: Path) -> MOFAEngine:
+def hybrid(folder: Path) -> Engine:
     spec = small_preset(folder, "mofa-hybrid")
     save_weights(spec)
-    return MOFAEngine(spec, "cpu")
+    return Engine(spec, "cpu")
 
 
-def run(engine: MOFAEngine, shot: Shot) -> np.ndarray:
+def run(engine: Engine, shot: Shot) -> np.ndarray:
     return engine.generate(shot, lambda progress: None, lambda: False).frames
 
 
 def steer(spec: ModelSpec, shot: Shot, frames: int = 5, cmp=None):
     picture = to_tensor(first_picture(shot, fit_picture(spec, shot))[0])
-    return make_steering(spec, shot, frames, picture, cmp or (lambda: pytest.fail("CMP was asked for")))
+    return make_steering(spec, shot, frames, picture, cmp)
 
 
-def test_trajectory_model_from_shot_to_frames(trajectory: MOFAEngine) -> None:
+def test_trajectory_model_from_shot_to_frames(trajectory: Engine) -> None:
     shot = shot_of(trajectory.spec, 5, seed=3)
     told: list[Progress] = []
     result = trajectory.generate(shot, told.append, lambda: False)
@@ -75,7 +77,7 @@ def test_trajectory_model_from_shot_to_frames(trajectory: MOFAEngine) -> None:
     assert (other != result.frames).any()
 
 
-def test_hybrid_model_from_shot_to_frames(hybrid: MOFAEngine) -> None:
+def test_hybrid_model_from_shot_to_frames(hybrid: Engine) -> None:
     shot = shot_of(hybrid.spec, 3, steps=1)
     frames = run(hybrid, shot)
     assert len(frames) == 3
@@ -90,7 +92,7 @@ def test_hybrid_model_from_shot_to_frames(hybrid: MOFAEngine) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4])
-def test_short_shots_hold_their_last_pose(trajectory: MOFAEngine, frames: int) -> None:
+def test_short_shots_hold_their_last_pose(trajectory: Engine, frames: int) -> None:
     shot = shot_of(trajectory.spec, frames)
     result = trajectory.generate(shot, lambda progress: None, lambda: False)
     assert len(result.frames) == frames
@@ -103,7 +105,7 @@ def test_short_shots_hold_their_last_pose(trajectory: MOFAEngine, frames: int) -
 
 
 @pytest.mark.parametrize("stage", ["loading", "encoding", "denoising", "decoding"])
-def test_cancelling_stops_in_every_stage(trajectory: MOFAEngine, stage: str) -> None:
+def test_cancelling_stops_in_every_stage(trajectory: Engine, stage: str) -> None:
     seen: list[str] = []
 
     def cancelled() -> bool:
@@ -114,18 +116,18 @@ def test_cancelling_stops_in_every_stage(trajectory: MOFAEngine, stage: str) -> 
     assert seen.count(stage) == 1
 
 
-def test_cancelling_stops_between_windows(trajectory: MOFAEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_stops_between_windows(trajectory: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within one step there are two windows: the second is not begun."""
-    pipeline = trajectory.load(trajectory.plan(shot_of(trajectory.spec, 5)))[0]
+    unet = begun(trajectory, shot_of(trajectory.spec, 5)).networks["unet"]
     calls = []
-    forward = pipeline.unet.forward
-    monkeypatch.setattr(pipeline.unet, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    forward = unet.forward
+    monkeypatch.setattr(unet, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
     with pytest.raises(Cancelled):
         trajectory.generate(shot_of(trajectory.spec, 5), lambda p: None, lambda: bool(calls))
     assert len(calls) == 1
 
 
-def test_where_the_motion_comes_from(trajectory: MOFAEngine) -> None:
+def test_where_the_motion_comes_from(trajectory: Engine) -> None:
     """A locked camera and still boxes but for one track in the empty part of the picture."""
     spec = trajectory.spec
     shot = locked(shot_of(spec, 5))
@@ -135,10 +137,11 @@ def test_where_the_motion_comes_from(trajectory: MOFAEngine) -> None:
     )
     flag = track(shot, np.array([0.9, 0.0, 1.1]), np.array([0.1, 0.0, 0.0]))
     shot = replace(shot, meshes=still, tracks=(flag,))
+    cmp = load_network(spec, "cmp", torch.float32)
 
     def flow_of(motion: str) -> tuple[torch.Tensor, tuple[str, ...]]:
         chosen = replace(shot, settings=replace(shot.settings, options={"motion": motion}))
-        steering, notes = steer(spec, chosen, cmp=trajectory.propagation)
+        steering, notes = steer(spec, chosen, cmp=cmp)
         return steering.motion.flow, notes
 
     dense, _ = flow_of("dense")
@@ -158,11 +161,11 @@ def test_where_the_motion_comes_from(trajectory: MOFAEngine) -> None:
     (far,) = (note for note in notes if "as far as motion can be spread" in note)
     assert far.startswith("Tracks that move by more") and far.endswith(": Flag")
     bare = replace(shot, tracks=(), settings=replace(shot.settings, options={"motion": "tracks"}))
-    _, notes = steer(spec, bare, cmp=trajectory.propagation)
+    _, notes = steer(spec, bare, cmp=cmp)
     assert any("points of the characters are followed" in note for note in notes)
 
 
-def test_parity_marks_nothing(trajectory: MOFAEngine) -> None:
+def test_parity_marks_nothing(trajectory: Engine) -> None:
     shot = replace(shot_of(trajectory.spec, 5), tracks=())
     marked = steer(trajectory.spec, shot)[0].motion
     assert marked.flow.isnan().any()
@@ -171,7 +174,7 @@ def test_parity_marks_nothing(trajectory: MOFAEngine) -> None:
         assert plain.flow.isfinite().all(), options
 
 
-def test_what_the_animator_is_told(trajectory: MOFAEngine) -> None:
+def test_what_the_animator_is_told(trajectory: Engine) -> None:
     shot = replace(shot_of(trajectory.spec, 5, characters=2), tracks=())
     assert any("taken whole" in note for note in first_picture(shot, fit_picture(trajectory.spec, shot))[1])
     # Without the floor mesh the orbiting camera needs a backdrop; body parameters replace a mesh, points both.
@@ -191,7 +194,7 @@ def test_what_the_animator_is_told(trajectory: MOFAEngine) -> None:
     assert any("does not show Body 1" in note for note in notes)
 
 
-def test_cut_outs_are_laid_over_the_background(trajectory: MOFAEngine) -> None:
+def test_cut_outs_are_laid_over_the_background(trajectory: Engine) -> None:
     shot = shot_of(trajectory.spec, 2, characters=2)
     shot = with_person(shot, 0, reference=cut_out(shot, 0, (255, 0, 0), slice(0, 30)))
     shot = with_person(shot, 1, reference=cut_out(shot, 1, (0, 0, 255), slice(60, 96)))
@@ -211,7 +214,7 @@ def test_cut_outs_are_laid_over_the_background(trajectory: MOFAEngine) -> None:
     assert (cropped[:, 46:] == (0, 0, 255)).all()
 
 
-def test_the_whole_picture_is_kept(trajectory: MOFAEngine) -> None:
+def test_the_whole_picture_is_kept(trajectory: Engine) -> None:
     """96 x 64 becomes 128 x 64 without losing a row, and the result has the clip's shape again."""
     shot = shot_of(trajectory.spec, 2)
     pixels = np.zeros((64, 96, 3), np.uint8)
@@ -230,7 +233,7 @@ def test_the_whole_picture_is_kept(trajectory: MOFAEngine) -> None:
     assert plan.width / plan.height == pytest.approx(1.5, rel=0.01)
 
 
-def test_the_background_alone_is_a_first_picture(trajectory: MOFAEngine) -> None:
+def test_the_background_alone_is_a_first_picture(trajectory: Engine) -> None:
     shot = shot_of(trajectory.spec, 5)
     flag = track(shot, np.array([0.0, 0.0, 0.9]), np.array([0.1, 0.0, 0.0]))
     shot = replace(shot, characters=(), meshes=(), tracks=(flag,))
@@ -239,7 +242,7 @@ def test_the_background_alone_is_a_first_picture(trajectory: MOFAEngine) -> None
     assert any("background is taken as the first frame" in note for note in result.notes)
 
 
-def test_flow_and_picture_agree(trajectory: MOFAEngine) -> None:
+def test_flow_and_picture_agree(trajectory: Engine) -> None:
     """Cut and squeezed pictures move as their own cameras say: projections of a corner of the box."""
     for options in ({}, {"parity": True}):
         shot = replace(shot_of(trajectory.spec, 3, options={"occlusion": False, **options}), tracks=())
@@ -268,4 +271,4 @@ def test_damaged_weights_are_told(folder: Path, tmp_path: Path) -> None:
     save_weights(spec)
     (spec.folder / "controlnet" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(EngineError, match="maquette models check mofa-trajectory"):
-        run(MOFAEngine(spec, "cpu"), shot_of(spec, 2))
+        run(Engine(spec, "cpu"), shot_of(spec, 2))

@@ -9,6 +9,8 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
+from maquette.backend.catalogue.models import ModelError, model_spec
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.mtvcrafter.build import load_network, new_network
 from maquette.backend.models.mtvcrafter.convert import (
     clip_vision_from_published,
@@ -16,9 +18,7 @@ from maquette.backend.models.mtvcrafter.convert import (
     components,
     vae_names,
 )
-from maquette.backend.models.mtvcrafter.family import MTVCrafterEngine
 from maquette.backend.models.mtvcrafter.names import CLIP_VISION, UMT5_ENCODER, WAN_TRANSFORMER, Renaming
-from maquette.backend.models.registry import ModelError, model_spec
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
@@ -128,13 +128,11 @@ def test_published_files_come_in_and_run(which, request, tmp_path):
         for key, value in state.items():
             torch.testing.assert_close(loaded[key], value, rtol=0, atol=0, msg=key)
     shot = dancing(9, model=spec.id)
-    results = [
-        MTVCrafterEngine(model, "cpu").generate(shot, lambda _: None, lambda: False).frames for model in (source, spec)
-    ]
+    results = [Engine(model, "cpu").generate(shot, lambda _: None, lambda: False).frames for model in (source, spec)]
     np.testing.assert_array_equal(*results)
     if "few_steps" in spec.options:
         fast = replace(shot, settings=Settings(options={"few_steps": True}))
-        assert MTVCrafterEngine(spec, "cpu").generate(fast, lambda _: None, lambda: False).metadata["few_steps"]
+        assert Engine(spec, "cpu").generate(fast, lambda _: None, lambda: False).metadata["few_steps"]
 
 
 def test_the_other_variant_is_refused_by_name(tiny_7b, tiny_17b, tmp_path):

@@ -8,11 +8,12 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
+from maquette.backend.catalogue.models import find_specs
+from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError
 from maquette.backend.models.memory import placement
 from maquette.backend.models.memory.arrangement import Mode, Strategy
-from maquette.backend.models.mtvcrafter.family import MTVCrafterEngine
-from maquette.backend.models.registry import find_specs, load_engine, plan_shot, status
+from maquette.backend.models.registry import plan_shot, status
 from maquette.backend.shot import Settings, Shot
 
 from ...builders import png
@@ -24,7 +25,7 @@ RED, BLUE = (220, 40, 30), (30, 60, 210)
 class Run:
     """One generation, and what it reported."""
 
-    def __init__(self, engine: MTVCrafterEngine, shot: Shot, stop_at: tuple[str, int] | None = None) -> None:
+    def __init__(self, engine: Engine, shot: Shot, stop_at: tuple[str, int] | None = None) -> None:
         self.reports: list = []
         self.asked = 0
 
@@ -37,12 +38,12 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def engines(tiny_7b, tiny_17b) -> dict[str, MTVCrafterEngine]:
-    return {"7b": MTVCrafterEngine(tiny_7b, "cpu"), "17b": MTVCrafterEngine(tiny_17b, "cpu")}
+def engines(tiny_7b, tiny_17b) -> dict[str, Engine]:
+    return {"7b": Engine(tiny_7b, "cpu"), "17b": Engine(tiny_17b, "cpu")}
 
 
 @pytest.fixture(params=["7b", "17b"], scope="module")
-def engine(engines, request) -> MTVCrafterEngine:
+def engine(engines, request) -> Engine:
     return engines[request.param]
 
 
@@ -73,7 +74,7 @@ def test_the_registry_finds_and_runs_it(tiny_models, tiny_7b):
     assert status(find_specs([tiny_models])["tiny-7b"]).available
     assert plan_shot(shot, [tiny_models]).model_frames == 49
     engine = load_engine("tiny-7b", "cpu", [tiny_models])
-    assert isinstance(engine, MTVCrafterEngine)
+    assert isinstance(engine, Engine)
     assert engine.generate(shot, lambda _: None, lambda: False).frames.shape == (9, 32, 32, 3)
 
 
@@ -137,7 +138,7 @@ def test_cancelling_stops_at_the_next_report(engine, stop_at):
 def test_cancelling_stops_within_a_step(engine):
     """Asked before each of the two evaluations of a guided step."""
     calls = []
-    handle = engine.parts()["transformer"].register_forward_hook(lambda *_: calls.append(1))
+    handle = engine.networks["transformer"].register_forward_hook(lambda *_: calls.append(1))
     with pytest.raises(Cancelled):
         engine.generate(dancing(9, model=engine.spec.id), lambda _: None, lambda: len(calls) == 1)
     handle.remove()
@@ -175,7 +176,7 @@ def test_few_steps(tiny_17b, tmp_path):
     copytree(tiny_17b.folder, tmp_path / "tiny-17b")
     spec = tiny_spec(tmp_path, TINY_17B)
     write_lora(spec)
-    engine = MTVCrafterEngine(spec, "cpu")
+    engine = Engine(spec, "cpu")
     shot = dancing(9, model=spec.id)
     plain = Run(engine, shot).result
     fast = Run(engine, replace(shot, settings=Settings(options={"few_steps": True}))).result
@@ -187,11 +188,11 @@ def test_few_steps(tiny_17b, tmp_path):
     path = spec.folder / "lora" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(EngineError, match="not a LoRA for Tiny 17B"):
-        Run(MTVCrafterEngine(spec, "cpu"), replace(shot, settings=Settings(options={"few_steps": True})))
+        Run(Engine(spec, "cpu"), replace(shot, settings=Settings(options={"few_steps": True})))
 
 
 def test_refusals_come_before_loading(tiny_7b, monkeypatch):
-    engine = MTVCrafterEngine(tiny_7b, "cpu")
+    engine = Engine(tiny_7b, "cpu")
     monkeypatch.setattr(engine, "load", lambda *_: pytest.fail("weights were read"))
     shot = dancing(9, model=tiny_7b.id)
     character = shot.characters[0]
@@ -211,7 +212,7 @@ def test_unreadable_weights_are_said(tiny_7b, tmp_path):
     with pytest.raises(
         EngineError, match="transformer: cannot be read .* run: maquette models check tiny-7b"
     ) as caught:
-        Run(MTVCrafterEngine(spec, "cpu"), dancing(9, model=spec.id))
+        Run(Engine(spec, "cpu"), dancing(9, model=spec.id))
     assert caught.value.field == "settings.model"
 
 
@@ -222,17 +223,17 @@ def test_other_arrangements_and_types_make_about_the_same(engine, plain, monkeyp
     wanted = plain.result.frames.astype(float)
     monkeypatch.setattr(placement, "check_fits", lambda *_: arrangement)
     monkeypatch.setattr(placement, "cast", lambda part: part.name == "transformer")
-    other = MTVCrafterEngine(engine.spec, "cpu")
+    other = Engine(engine.spec, "cpu")
     other.dtype = torch.bfloat16
     run = Run(other, shot)
-    dtypes = {parameter.dtype for parameter in other.parts()["transformer"].parameters()}
+    dtypes = {parameter.dtype for parameter in other.networks["transformer"].parameters()}
     assert (torch.float8_e4m3fn in dtypes) == arrangement.casting and torch.bfloat16 in dtypes
     assert run.result.metadata["placement"] == str(arrangement) and run.result.metadata["dtype"] == "bfloat16"
     assert np.abs(run.result.frames - wanted).mean() < 0.2 * wanted.std()
 
 
 def test_loading_happens_once(engine, plain):
-    before = engine.parts()
+    before = engine.networks
     Run(engine, dancing(12, model=engine.spec.id))
-    assert all(engine.parts()[name] is part for name, part in before.items())
+    assert all(engine.networks[name] is part for name, part in before.items())
     assert all(p.dtype == torch.float32 for p in before["tokenizer"].parameters())

@@ -1,0 +1,324 @@
+"""The engine: what every generation does, whatever the family of its model.
+
+A generation plans, reads what needs no weights, makes sure that the job fits into memory, reads the networks and
+spreads them as ``memory`` chose, encodes, denoises, decodes, and reports on the way. It can be cancelled at every
+report, before every evaluation of a network, and while weights are read. What a family does its own way is in
+``family.Family``.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..catalogue.models import ModelError, ModelSpec, model_spec
+from ..shot import Shot
+from .device import choose_device
+from .draft import FAMILY as DRAFT
+from .family import Cancelled, Family, Network, Plan, Progress, Result, media_errors
+from .finite import NotFinite, check, watch
+from .interrupting import interruptible
+from .memory.arrangement import Strategy, check_fits
+from .memory.footprint import free_memory, reclaimable
+from .quality import is_draft, settled
+from .registry import find_family, status
+from .settings import option
+from .weights.component import WeightsError
+
+if TYPE_CHECKING:
+    from .memory.placement import Placement
+
+log = logging.getLogger("maquette.engine")
+
+PREVIEW_SECONDS = 0.5
+"""Least time between previews: making one takes time from the work."""
+
+PREVIEW_SIDE = 384
+"""Pixels of a preview's longer side at most."""
+
+
+@dataclass(eq=False)
+class Generation:
+    """One run of a model over one shot, as its family sees it.
+
+    Attributes:
+        spec, shot, plan: what is made of what by which model.
+        steps, guidance: of the denoising.
+        options: the shot's choice of each of the model's options.
+        device: where tensors made by hand belong.
+        dtype: what the networks compute in.
+        networks: loaded and spread. Those above 512 MiB may be off the device between calls: reach them by their
+            ``forward``, or by methods with diffusers' ``apply_forward_hook``, and never read their ``.device``.
+        notes: sentences for the animator; families add to them.
+        metadata: what else to remember of the run; families add to it.
+    """
+
+    spec: ModelSpec
+    shot: Shot
+    plan: Plan
+    family: Family
+    steps: int
+    guidance: float
+    device: torch.device
+    dtype: torch.dtype
+    on_progress: Callable[[Progress], None]
+    cancelled: Callable[[], bool]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, Any] = field(default_factory=dict)
+    placement: Placement | None = None
+    notes: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    _last: tuple[str, int, int] = ("encoding", 0, 0)
+    _shown: float = float("-inf")
+
+    def generator(self) -> torch.Generator:
+        """New, of the shot's seed; on the CPU, so that a seed gives the same noise on every device."""
+        return torch.Generator("cpu").manual_seed(self.shot.settings.seed)
+
+    def check(self) -> None:
+        """Raise Cancelled when the generation is to stop."""
+        if self.cancelled():
+            raise Cancelled
+
+    def report(self, stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
+        """Report a step of a stage (see ``Progress``). Raises Cancelled."""
+        self._last = (stage, step, steps)
+        self.on_progress(Progress(stage, step, steps, preview))
+        self.check()
+
+    def stepped(self, step: int, steps: int, still: Callable[[], np.ndarray], by_vae: bool = False) -> None:
+        """Report a denoising step.
+
+        Args:
+            still: gives the middle of the clip as it looks by now (h,w,3) uint8; called only when a preview is due.
+            by_vae: it decodes; there is no preview then where the VAE would push the denoiser off the device.
+
+        Raises:
+            Cancelled: the generation is to stop.
+        """
+        preview = None
+        due = step == steps or time.monotonic() - self._shown >= PREVIEW_SECONDS
+        if due and not (by_vae and self.placement is not None and not self.placement.previews):
+            try:
+                preview = self._small(still())
+            except NotFinite:
+                log.info("No preview of step %d: it is not finite", step)
+            self._shown = time.monotonic()
+        self.report("denoising", step, steps, preview)
+
+    def check_finite(self, value: Any, name: str) -> None:
+        """Raise NotFinite unless all tensors in ``value``, which ``name`` gave, are finite."""
+        check(value, name, self.when())
+
+    def when(self) -> str:
+        """Where the generation is, in words."""
+        stage, step, steps = self._last
+        return f"at step {step + 1} of {steps}" if stage == "denoising" and step < steps else f"while {stage}"
+
+    def decoding_chunk(self, wanted: int) -> int:
+        """Frames that the VAE decodes at once: ``wanted``, or as many as there is room for, which is noted."""
+        if self.placement is None:
+            return wanted
+        chunk = self.placement.decoding_chunk(self.plan, wanted)
+        if chunk < wanted:
+            self.notes.append(f"Decoded {chunk} frames at once, for want of memory")
+        return chunk
+
+    def _small(self, still: np.ndarray) -> np.ndarray:
+        scale = min(1.0, PREVIEW_SIDE / max(self.plan.width, self.plan.height))
+        width, height = (max(1, round(side * scale)) for side in (self.plan.width, self.plan.height))
+        return self.family.fit(self.spec, still[None], width, height)[0]
+
+
+class Engine:
+    """One model; its networks are read on its first generation and kept.
+
+    Args:
+        spec: its description; the weights are in its folder.
+        device: as torch names it; None for a GPU where there is one.
+        family: by default the one that the description names.
+
+    Raises:
+        ModelError: the description names no family that there is.
+    """
+
+    def __init__(self, spec: ModelSpec, device: str | None = None, family: Family | None = None) -> None:
+        self.spec = spec
+        self.family: Family = find_family(spec) if family is None else family
+        self.device = choose_device(device)
+        self.dtype = self.family.dtype(self.device)
+        self.networks: dict[str, nn.Module] = {}
+        self._variants: dict[str, str] = {}
+        self._placement: Placement | None = None
+        self._run: Generation | None = None
+
+    def plan(self, shot: Shot) -> Plan:
+        """What ``generate`` would make. Raises EngineError."""
+        with media_errors():
+            return self._family(shot).plan(self.spec, settled(shot, self.spec.defaults))
+
+    def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
+        """Make the video.
+
+        Args:
+            on_progress: called at every stage and step, from the calling thread.
+            cancelled: asked before every evaluation of a network, and all the time while weights are read; True stops.
+
+        Raises:
+            EngineError: the shot does not suit the model, or does not fit into memory, or its numbers went wrong on
+                the way (NotFinite). ModelError: weights are missing. Cancelled: ``cancelled`` said so.
+        """
+        started = time.monotonic()
+        with torch.no_grad(), media_errors():
+            run = self.begin(shot, on_progress, cancelled)
+            family = run.family
+            prepared = family.prepare(run)
+            self.load(run)
+            conditions = family.encode(run, prepared)
+            sampled = family.sample(run, conditions)
+            run.check_finite(sampled, "The sampler")
+            frames = family.decode(run, conditions, sampled)[: run.plan.frames]
+        plan = run.plan
+        return Result(
+            family.fit(self.spec, frames, plan.width, plan.height),
+            shot.clip.fps,
+            (*plan.notes, *run.notes),
+            {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
+        )
+
+    def begin(
+        self,
+        shot: Shot,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Generation:
+        """A generation that has only been planned. Raises EngineError."""
+        family = self._family(shot)
+        shot = settled(shot, self.spec.defaults)
+        plan = family.plan(self.spec, shot)
+        steps, guidance = family.sampling(self.spec, shot)
+        options = {name: option(self.spec, shot, name) for name in self.spec.options}
+        return Generation(
+            self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled, options
+        )
+
+    def load(self, run: Generation) -> None:
+        """Read a generation's networks and spread them, unless they lie right for it already.
+
+        Raises:
+            EngineError: weights that cannot be read, or a job that does not fit. ModelError: weights that are missing.
+            Cancelled: the generation is to stop.
+        """
+        self._run = run
+        wanted = run.family.networks(self.spec, run.shot, self.dtype)
+        if not wanted:
+            return
+        run.report("loading", 0, len(wanted))
+        there = self._placement is not None and all(
+            self._variants.get(name) == network.variant for name, network in wanted.items()
+        )
+        if not there or self._placement is None or not self._placement.serves(run.plan):
+            self._read(run, wanted)
+        run.report("loading", len(wanted), len(wanted))
+        assert self._placement is not None
+        run.networks, run.placement, run.device = self.networks, self._placement, self._placement.device
+        run.notes.extend(self._placement.notes)
+
+    def _read(self, run: Generation, wanted: Mapping[str, Network]) -> None:
+        # Here, because it imports diffusers, which a draft does without.
+        from .memory.placement import place
+
+        found = status(self.spec)
+        if not found.available:
+            raise ModelError(found.reason)
+        self.unload()
+        try:
+            log.info("%s: %s", self.spec.id, self.check_memory(run.plan))
+        except WeightsError as error:
+            # Reading the file tells it with its cure.
+            log.info("%s: memory is not estimated: %s", self.spec.id, error)
+        read: dict[str, nn.Module] = {}
+        with interruptible(run.check):
+            for i, (name, network) in enumerate(wanted.items()):
+                run.report("loading", i, len(wanted))
+                read[name] = network.load()
+        watch(read, lambda: "" if self._run is None else self._run.when())
+        stages = {name: network.stages for name, network in wanted.items() if network.stages}
+        self._placement = place(read, self.spec, run.plan, self.device, self.dtype, stages)
+        self.networks = read
+        self._variants = {name: network.variant for name, network in wanted.items()}
+
+    def check_memory(self, plan: Plan) -> Strategy:
+        """The arrangement that a job would run under, by the headers of the files: a job that cannot fit costs nobody
+        the time of reading weights.
+
+        Raises:
+            EngineError: it cannot fit; the message says what to change.
+        """
+        free = free_memory(self.device)
+        # What an earlier job left in this process makes room for this one.
+        free = replace(free, ram=free.ram + reclaimable())
+        return check_fits(self.spec, plan, free, itemsize=self.dtype.itemsize)
+
+    @property
+    def reconstruct(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Takes a film (T,H,W,3) uint8 through the VAE alone and back; None where the family has no way to."""
+        return self.family.autoencoder(self.spec, self.device, self.dtype)
+
+    def unload(self) -> None:
+        """Give the networks' memory back."""
+        self.networks, self._variants, self._placement = {}, {}, None
+        # Hooks of offloading tie a network to itself: its memory comes back only when it is collected.
+        gc.collect()
+
+    def _family(self, shot: Shot) -> Family:
+        return DRAFT if is_draft(shot) else self.family
+
+    def _metadata(self, run: Generation) -> dict[str, Any]:
+        """Settings as they were run."""
+        plan, settings = run.plan, run.shot.settings
+        sampled = {"seed": settings.seed, "steps": run.steps, "guidance": run.guidance, "options": dict(run.options)}
+        return {
+            "model": self.spec.id,
+            **({"quality": settings.quality} if settings.quality else {}),
+            **(sampled if run.placement is not None else {}),
+            "width": plan.width,
+            "height": plan.height,
+            "model_size": list(plan.model_size),
+            "windows": len(plan.windows),
+            "device": str(run.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **({"placement": str(run.placement.strategy)} if run.placement is not None else {}),
+        }
+
+
+def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:
+    """Make a model ready to run.
+
+    Args:
+        model_id: as listed.
+        device: ``cuda``, ``cuda:1``, ``cpu``, ...; None for a GPU where there is one.
+
+    Raises:
+        ModelError: an unknown model, absent weights or an unknown family.
+    """
+    found = status(model_spec(model_id, extra_dirs))
+    if not found.available:
+        raise ModelError(found.reason)
+    return Engine(found.spec, device)
+
+
+def shot_engine(shot: Shot, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:
+    """The engine for a shot; a draft needs no weights. Arguments and errors as of ``load_engine``."""
+    if is_draft(shot):
+        return Engine(model_spec(shot.settings.model, extra_dirs), device)
+    return load_engine(shot.settings.model, device, extra_dirs)

@@ -1,0 +1,216 @@
+"""Every family under every arrangement in memory; and what every family does when numbers or people stop it.
+
+There is one device here. Offloaded weights are made unusable while they are away, so that whatever reads them outside
+of the calls that fetch them is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.hooks import CpuOffload
+from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
+from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.models import engine as engines
+from maquette.backend.models.engine import Engine, Generation
+from maquette.backend.models.family import Cancelled, Family, Progress
+from maquette.backend.models.finite import NotFinite
+from maquette.backend.models.memory import footprint, placement
+from maquette.backend.models.memory.arrangement import ORDER, Mode, Strategy
+from maquette.backend.models.registry import find_family
+from maquette.backend.shot import Shot
+
+from .conftest import make_shot as isa_shot
+from .mimicmotion import conftest as mimicmotion
+from .mofa import shots as mofa
+from .mtvcrafter import builders as mtvcrafter
+
+FAMILIES = ("isa", "mtvcrafter-7b", "mtvcrafter-17b", "mimicmotion", "mofa")
+ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
+
+
+def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
+    """A tiny model with its weights, and a shot for it."""
+    if family == "isa":
+        return isa, isa_shot(frames=5)
+    if family.startswith("mtvcrafter"):
+        spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_7B if family.endswith("-7b") else mtvcrafter.TINY_17B)
+        mtvcrafter.write_weights(spec)
+        return spec, mtvcrafter.dancing(5, model=spec.id)
+    if family == "mimicmotion":
+        path = folder / "mimicmotion.toml"
+        path.write_text(mimicmotion.tiny_toml(), "utf-8")
+        (folder / "mimicmotion").mkdir()
+        spec = read_spec(path)
+        for seed, name in enumerate(mimicmotion.NETWORKS, 1):
+            network = mimicmotion.fill(mimicmotion.new_network(spec, name), seed)
+            network.save_pretrained(spec.folder / name)
+        return spec, mimicmotion.make_shot(2)
+    spec = mofa.small_preset(folder, "mofa-trajectory")
+    mofa.save_weights(spec)
+    return spec, mofa.shot_of(spec, 2, {"motion": "tracks"})
+
+
+class Made:
+    """A family's tiny model, and the film that it makes with everything on the device."""
+
+    def __init__(self, name: str, folder: Path, isa: ModelSpec) -> None:
+        self.spec, self.shot = made(name, folder, isa)
+        self.film = self.run(self.engine()).frames.astype(int)
+
+    def engine(self) -> Engine:
+        return Engine(self.spec, "cpu")
+
+    def run(self, engine: Engine, on_progress: Callable = lambda _: None, cancelled: Callable = lambda: False):
+        return engine.generate(self.shot, on_progress, cancelled)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request, tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec) -> Made:
+    return Made(request.param, tmp_path_factory.mktemp("model"), tiny_spec)
+
+
+@pytest.fixture
+def unusable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are away hold NaN."""
+    kept: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    def weights(holder: object) -> Iterator[torch.nn.Parameter]:
+        if isinstance(holder, torch.nn.Module):
+            yield from holder.parameters()
+            return
+        for module in holder.modules:  # type: ignore[attr-defined]
+            yield from module.parameters()
+        yield from holder.parameters  # type: ignore[attr-defined]
+
+    def away(holder: object) -> None:
+        for weight in weights(holder):
+            if weight not in kept and weight.dtype != placement.STORAGE:
+                kept[weight] = weight.data
+                weight.data = torch.full_like(weight.data, torch.nan)
+
+    def back(holder: object) -> None:
+        for weight in weights(holder):
+            if weight in kept:
+                weight.data = kept.pop(weight)
+
+    offload, onload, send, fetch = (
+        ModuleGroup.offload_,
+        ModuleGroup.onload_,
+        CpuOffload.init_hook,
+        CpuOffload.pre_forward,
+    )
+    monkeypatch.setattr(ModuleGroup, "offload_", lambda self: (offload(self), away(self))[0])
+    monkeypatch.setattr(ModuleGroup, "onload_", lambda self: (back(self), onload(self))[1])
+    monkeypatch.setattr(CpuOffload, "init_hook", lambda self, module: (send(self, module), away(module))[0])
+    monkeypatch.setattr(
+        CpuOffload, "pre_forward", lambda self, module, *a, **k: (back(module), fetch(self, module, *a, **k))[1]
+    )
+
+
+@pytest.mark.usefixtures("unusable")
+@pytest.mark.parametrize("strategy", ARRANGEMENTS, ids=str)
+def test_every_family_obeys_every_arrangement(model: Made, strategy: Strategy, monkeypatch) -> None:
+    monkeypatch.setattr(footprint, "SMALL", 0)
+    for module in (placement, engines):
+        monkeypatch.setattr(module, "check_fits", lambda *_, **__: strategy)
+    engine = model.engine()
+    result = model.run(engine)
+    assert result.metadata["placement"] == str(strategy)
+    denoiser = engine.networks["unet" if "unet" in engine.networks else "transformer"]
+    hooks = {Mode.RESIDENT: (False, False), Mode.MODELS: (True, False)}.get(strategy.mode, (False, True))
+    assert (hasattr(denoiser, "_hf_hook"), _is_group_offload_enabled(denoiser)) == hooks
+    stored = {parameter.dtype for parameter in denoiser.parameters()}
+    assert (placement.STORAGE in stored) is strategy.casting
+    vae = engine.networks["vae"]
+    assert bool(getattr(vae, "use_tiling", False)) is (strategy.tiling and "tile_megapixels" in model.spec.memory)
+    assert bool(result.notes and "came to the GPU in parts" in " ".join(result.notes)) is (
+        strategy.mode is not Mode.RESIDENT
+    )
+    apart = np.abs(result.frames.astype(int) - model.film)
+    assert apart.max() <= 1 if not (strategy.casting or strategy.tiling) else apart.mean() < 0.5 * model.film.std()
+    # Once more with the networks as they lie.
+    assert np.abs(model.run(engine).frames - result.frames.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("network", ["denoiser", "vae"])
+def test_numbers_that_are_not_finite_end_the_job(model: Made, network: str) -> None:
+    engine = model.engine()
+    engine.load(engine.begin(model.shot))
+    name = "vae" if network == "vae" else ("unet" if "unet" in engine.networks else "transformer")
+    module = engine.networks[name]
+    calls = []
+
+    def spoil(_, arguments, given):
+        if network == "denoiser" and arguments and arguments[0] is None:
+            return given  # Conditions are prepared, nothing is denoised yet.
+        calls.append(1)
+        return torch.utils._pytree.tree_map(lambda x: x * torch.nan if isinstance(x, torch.Tensor) else x, given)
+
+    if network == "denoiser":
+        handle = module.register_forward_hook(spoil, prepend=True)
+    else:
+        handle = module.decoder.register_forward_hook(spoil)
+    with pytest.raises(NotFinite, match=f"network {name} gave .* not finite") as caught:
+        model.run(engine)
+    handle.remove()
+    assert calls and caught.value.field == "settings"
+    assert network == "vae" or f"at step 1 of {model.spec.defaults.steps}" in str(caught.value)
+    # Nothing of it stays.
+    assert np.abs(model.run(engine).frames - model.film).max() <= 1
+
+
+def test_cancel_is_looked_at_while_weights_are_read(model: Made) -> None:
+    """Not only between networks: asked often within the first one."""
+    reports: list[Progress] = []
+    asked = []
+
+    def cancelled() -> bool:
+        if reports and reports[-1].stage == "loading":
+            asked.append(reports[-1].step)
+        return len(asked) > 12
+
+    engine = model.engine()
+    with pytest.raises(Cancelled):
+        model.run(engine, reports.append, cancelled)
+    assert reports[-1].stage == "loading" and set(asked) == {0} and not engine.networks
+
+
+def test_previews_are_made_when_due_and_are_small() -> None:
+    class Wide(Family):
+        def plan(self, spec, shot): ...
+
+        def sample(self, run, conditions): ...
+
+        def decode(self, run, conditions, sampled): ...
+
+    from maquette.backend.models.family import Plan
+
+    seen: list[Progress] = []
+    drawn = []
+    plan = Plan(1000, 500, 9, ((0, 9),), ())
+    cpu = torch.device("cpu")
+    run = Generation(None, None, plan, Wide(), 10, 1.0, cpu, torch.float32, seen.append, lambda: False)  # type: ignore[arg-type]
+
+    def still() -> np.ndarray:
+        drawn.append(1)
+        return np.zeros((50, 100, 3), np.uint8)
+
+    for step in range(1, 11):
+        run.stepped(step, 10, still)
+    assert len(drawn) == 2 and seen[-1].preview is not None and seen[-1].preview.shape == (192, 384, 3)
+    assert [report.step for report in seen if report.preview is not None] == [1, 10]
+
+
+def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
+    from dataclasses import replace
+
+    from maquette.backend.catalogue.models import ModelError
+
+    assert isinstance(find_family(tiny_spec), Family)
+    with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of isa, mimicmotion, mofa, mtv"):
+        find_family(replace(tiny_spec, engine="warp"))
