@@ -9,6 +9,7 @@ from bpy.props import BoolProperty, IntProperty
 from bpy.types import Context, Event, Operator
 
 from ..scene.job import library
+from .lists import chosen
 
 
 class _Result:
@@ -27,11 +28,7 @@ class _Result:
     def _chosen(self, context: Context) -> int | None:
         """Index of the entry meant; reports when there is none."""
         shot = context.scene.maquette
-        index = shot.active_result if self.index < 0 else self.index
-        if 0 <= index < len(shot.results):
-            return index
-        self.report({"ERROR"}, f"The list has no entry {index}: it holds {len(shot.results)}")  # type: ignore[attr-defined]
-        return None
+        return chosen(self, shot.results, shot.active_result)
 
 
 class MAQUETTE_OT_reveal_result(_Result, Operator):

@@ -8,6 +8,7 @@ from bpy.types import Context, Operator
 
 from ..backend.shot.validate import MAX_REFERENCES
 from ..scene.rig.bodies import find_body
+from .lists import chosen
 
 _NAMES = ("Back", "Face", "Left Side", "Right Side")
 
@@ -79,9 +80,7 @@ class MAQUETTE_OT_remove_reference(_OfCharacter, Operator):
     def execute(self, context: Context) -> set[str]:
         """Remove it; the first reference is none of the list."""
         references = _looks(context).references
-        index = len(references) - 1 if self.index < 0 else self.index
-        if not 0 <= index < len(references):
-            self.report({"ERROR"}, f"There is no entry {index}: the list holds {len(references)}")
+        if (index := chosen(self, references, len(references) - 1)) is None:
             return {"CANCELLED"}
         references.remove(index)
         return {"FINISHED"}

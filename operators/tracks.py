@@ -7,6 +7,8 @@ import bpy
 from bpy.props import IntProperty
 from bpy.types import Context, Operator
 
+from .lists import chosen
+
 MOST = 512
 """Tracks of a scene: far more than any model makes use of, far less than one slip on a dense mesh would add."""
 
@@ -47,9 +49,9 @@ class MAQUETTE_OT_add_tracks(Operator):
         """Add what is not on the list yet."""
         scene = context.scene
         tracks, taken = scene.maquette.tracks, _taken(scene)
-        chosen = _selected(context)
-        fresh = [(obj, vertex) for obj, vertex in chosen if (obj.name, vertex) not in taken]
-        if not chosen:
+        spots = _selected(context)
+        fresh = [(obj, vertex) for obj, vertex in spots if (obj.name, vertex) not in taken]
+        if not spots:
             self.report({"ERROR"}, "No vertex is selected")
             return {"CANCELLED"}
         if len(tracks) + len(fresh) > MOST:
@@ -60,7 +62,7 @@ class MAQUETTE_OT_add_tracks(Operator):
             track.name = obj.name if vertex < 0 else f"{obj.name} vertex {vertex}"
             track.object, track.vertex = obj, vertex
         scene.maquette.active_track = len(tracks) - 1
-        known = len(chosen) - len(fresh)
+        known = len(spots) - len(fresh)
         self.report({"INFO"}, f"{len(fresh)} tracks added" + (f", {known} were there already" if known else ""))
         return {"FINISHED"}
 
@@ -91,9 +93,7 @@ class MAQUETTE_OT_remove_track(_Listed, Operator):
     def execute(self, context: Context) -> set[str]:
         """Remove it; the object stays."""
         shot = context.scene.maquette
-        index = shot.active_track if self.index < 0 else self.index
-        if not 0 <= index < len(shot.tracks):
-            self.report({"ERROR"}, f"The list has no entry {index}: it holds {len(shot.tracks)}")
+        if (index := chosen(self, shot.tracks, shot.active_track)) is None:
             return {"CANCELLED"}
         shot.tracks.remove(index)
         shot.active_track = max(0, min(shot.active_track, len(shot.tracks) - 1))

@@ -7,6 +7,7 @@ from bpy.types import Context, Panel, UILayout
 from ..operators.looks import active_character
 from ..scene.capture.looks import asked_of
 from ..scene.job import models
+from ..scene.job.backends import is_local
 from ..scene.job.model_checks import late_references, makers, used
 from .job import draw_ended, draw_job
 from .looks import draw_looks
@@ -159,14 +160,14 @@ def _draw_backend(layout: UILayout, context: Context) -> None:
     if backend.local_state == "INSTALLING":
         draw_install(layout, context)
         return
-    if _is_local(context) and backend.local_state in ("ABSENT", "FAILED"):
+    if is_local() and backend.local_state in ("ABSENT", "FAILED"):
         row.operator("maquette.install_backend", icon="IMPORT")
     row.operator("maquette.open_preferences", text="Settings", icon="PREFERENCES")
 
 
 def _draw_local_state(layout: UILayout, context: Context) -> None:
     backend = context.window_manager.maquette.backend
-    if _is_local(context) and backend.local_state == "DEAD":
+    if is_local() and backend.local_state == "DEAD":
         draw_hint(layout, context, backend.local_message, "WARNING")
 
 
@@ -178,11 +179,6 @@ def draw_install(layout: UILayout, context: Context) -> None:
     row.operator("maquette.cancel_install", text="", icon="CANCEL")
     if backend.local_message:
         layout.label(text=backend.local_message)
-
-
-def _is_local(context: Context) -> bool:
-    addon = context.preferences.addons.get(__name__.rsplit(".", 2)[0])
-    return addon is not None and addon.preferences.mode == "LOCAL"
 
 
 def _fresh(context: Context) -> bool:

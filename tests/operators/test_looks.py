@@ -46,7 +46,7 @@ def test_of_a_body_its_armature_is_enough(addon: ModuleType) -> None:
 
 
 def test_what_cannot_be_is_said(addon: ModuleType, cube: bpy.types.Object) -> None:
-    with pytest.raises(RuntimeError, match="no entry 3: the list holds 0"):
+    with pytest.raises(RuntimeError, match="no entry 3: it holds 0"):
         bpy.ops.maquette.remove_reference(index=3)
     with pytest.raises(RuntimeError, match="no entry -1"):
         bpy.ops.maquette.remove_reference()
