@@ -105,10 +105,16 @@ def test_pose_needs_a_body(rig):
 
 def test_every_pose_file_can_be_taken(rig, addon):
     poses = importlib.import_module(addon.__name__ + ".scene.rig.poses")
+    channels = importlib.import_module(addon.__name__ + ".scene.rig.channels")
     bpy.ops.maquette.add_body()
+    mesh = rig.find_body(bpy.context.active_object)
     for path in poses.FOLDER.glob("*.toml"):
-        poses.load_pose(path)
+        turns = poses.load_pose(path).joints
         assert bpy.ops.maquette.apply_pose(pose=path.stem.upper()) == {"FINISHED"}
+        reading = channels.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get())
+        bones = rig.load_rig(mesh).bones
+        for bone, turn in zip(bones[1:], reading.poses[1:], strict=True):
+            assert turn == pytest.approx(turns.get(bone, (0, 0, 0)), abs=1e-4), (path.stem, bone)
 
 
 @pytest.mark.parametrize(
