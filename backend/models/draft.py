@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from ..catalogue.models import ModelSpec
 from ..shot import Shot
 from .family import Family, Plan
 from .settings import check_settings, fit_size
-
-if TYPE_CHECKING:
-    from .engine import Generation
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
@@ -30,7 +27,7 @@ class DraftFamily(Family):
         """See ``Family.plan``."""
         return make_plan(spec, shot)
 
-    def sample(self, run: Generation, conditions: Any) -> np.ndarray:
+    def sample(self, run: Any, conditions: Any) -> np.ndarray:
         """The carried film (T,H,W,3) uint8."""
         from ..raster.carry import carry_shot
 
@@ -45,7 +42,7 @@ class DraftFamily(Family):
         run.notes.extend(film.notes)
         return film.frames
 
-    def decode(self, run: Generation, conditions: Any, sampled: np.ndarray) -> np.ndarray:
+    def decode(self, run: Any, conditions: Any, sampled: np.ndarray) -> np.ndarray:
         """See ``Family.decode``."""
         return sampled
 
