@@ -10,6 +10,7 @@ import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,12 @@ def _cached_models() -> list[dict[str, Any]]:
             return entries
     except (OSError, ValueError, BackendProblem):
         pass
+    return _preset_models()
+
+
+@cache
+def _preset_models() -> list[dict[str, Any]]:
+    """The models of presets/models, the default first, as an entry of ``GET /v1/models`` describes them."""
     entries = []
     for path in sorted(_PRESETS.glob("*.toml"), key=lambda path: (path.stem != _DEFAULT, path.stem)):
         try:
