@@ -10,7 +10,7 @@ from bpy.app.handlers import persistent
 from .. import folders
 from ..stage import remove_stages
 from . import backends, jobs, library, readiness
-from . import view as job_view
+from .view import drop_previews
 
 CLASSES = ()
 _FIRST_LOOK = 0.1
@@ -36,7 +36,7 @@ def _before_load(*_: object) -> None:
 def _after_load(*_: object) -> None:
     remove_stages()
     folders.forget_ids()
-    job_view.drop_previews()
+    drop_previews()
     backends.republish()
     library.sync()
     readiness.publish(now=True)
@@ -115,7 +115,7 @@ def _at_exit() -> None:
 def _stop() -> None:
     _stop_timers()
     jobs.close()
-    job_view.drop_previews()
+    drop_previews()
     backends.close()
 
 

@@ -149,34 +149,34 @@ class Runner:
             if scene is None:
                 raise backends.BackendProblem("The scene is gone")
             folders.results_folder()
-            plan = job_shots.plan(scene)
+            recipients = job_shots.recipients(scene)
             self._record = library.describe(scene)
-            if plan.several:
+            if recipients.several:
                 self._record = replace(self._record, comparison=uuid.uuid4().hex)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            self._capture = self._captured(run, scene, plan, self._folders[run] / f"{folders.stem(scene)}.shot")
+            self._capture = self._captured(run, scene, recipients, self._folders[run] / f"{folders.stem(scene)}.shot")
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
         except Exception as error:
             self.dispatch(s.CaptureFailed(run, reason(error)))
 
     def _captured(
-        self, run: int, scene: bpy.types.Scene, plan: job_shots.Plan, path: Path
+        self, run: int, scene: bpy.types.Scene, recipients: job_shots.Recipients, path: Path
     ) -> Iterator[tuple[int, int]]:
         """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
-        shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, plan.able))
+        shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, recipients.able))
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
             notes.append(f"The preview range was left out: the shot is frames {scene.frame_start} to {scene.frame_end}")
-        first, *others = job_shots.save(shot, scene, plan.able, path)
+        first, *others = job_shots.save(shot, scene, recipients.able, path)
         if others and (scene.maquette.steps or scene.maquette.guidance):
             notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
         for part in others:
             self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
-        parts = (*others, *plan.refused)
+        parts = (*others, *recipients.refused)
         self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, parts))
 
     def _capture_slice(self) -> None:

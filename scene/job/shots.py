@@ -18,8 +18,8 @@ from .backends import BackendProblem
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Who makes the shot.
+class Recipients:
+    """The models that a shot is for.
 
     Attributes:
         able: the models that it goes to, the scene's own first.
@@ -35,7 +35,7 @@ class Plan:
         return len(self.able) + len(self.refused) > 1
 
 
-def plan(scene: bpy.types.Scene) -> Plan:
+def recipients(scene: bpy.types.Scene) -> Recipients:
     """Which models make the scene's shot.
 
     Whether a model's weights are there only the backend knows for sure, so that is left to it to say.
@@ -52,7 +52,7 @@ def plan(scene: bpy.types.Scene) -> Plan:
             able.append(model)
     if not able:
         raise BackendProblem("\n".join(part.problem for part in refused))
-    return Plan(tuple(able), tuple(refused))
+    return Recipients(tuple(able), tuple(refused))
 
 
 def wants(scene: bpy.types.Scene, able: Sequence[models.Model]) -> Wants:
