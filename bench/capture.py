@@ -112,13 +112,13 @@ def main() -> int:
     package = enable()
     capture = importlib.import_module(f"{package}.scene.capture.shot")
     characters = importlib.import_module(f"{package}.scene.capture.characters")
-    state = importlib.import_module(f"{package}.scene.stage")
+    stages = importlib.import_module(f"{package}.scene.stage")
     wants = importlib.import_module(f"{package}.scene.capture.wants")
     visibility = importlib.import_module(f"{package}.scene.capture.visibility")
     meshes = build(arguments.frames, arguments.points)
     scene, layer = bpy.context.scene, bpy.context.view_layer
-    with state.scene_kept(scene, layer) as keeper:
-        stage = state.open_stage(scene, layer, keeper.changes, list(scene.objects))
+    with stages.scene_kept(scene, layer) as keeper:
+        stage = stages.open_stage(scene, layer, keeper.changes, list(scene.objects))
         crew = characters.prepare(stage, meshes, arguments.points, 1)
     samples = [performer.samples for performer in crew]
     margin = visibility.SELF_MARGIN * crew[0].height

@@ -30,9 +30,9 @@ def dancer(addon):
 
 @pytest.fixture
 def capture(addon):
-    wants = module(addon, "scene.capture.wants").Wants(keypoints=False, meshes_required=False)
+    usual = module(addon, "scene.capture.wants").Wants(keypoints=False, meshes_required=False)
     capture = module(addon, "scene.capture.shot").capture_shot
-    return lambda **more: capture(bpy.context, wants=wants, **more)
+    return lambda wants=usual, **more: capture(bpy.context, wants=wants, **more)
 
 
 @pytest.fixture
@@ -108,12 +108,13 @@ def test_a_body_that_is_too_heavy_is_still_known_by_its_parameters(addon, captur
     add_camera((0, -4, 1))
     body = next(o for o in bpy.context.scene.objects if o.type == "MESH")
     monkeypatch.setattr(module(addon, "scene.capture.geometry"), "MAX_POSITIONS", 1000)
-    shot = capture()
+    wants = module(addon, "scene.capture.wants").Wants(keypoints=False, meshes_required=False, clay=False)
+    shot = capture(wants=wants)
     character = shot.characters[0]
     assert shot.meshes == () and character.body is not None
     np.testing.assert_allclose(character.reference.vertices, world(body), atol=1e-5)
     body.parent.pose.bones["spine2"].scale.y = 1.5  # As no body parameters can say.
-    character = capture().characters[0]
+    character = capture(wants=wants).characters[0]
     assert character.body is None and character.reference.vertices is None
 
 
