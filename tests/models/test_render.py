@@ -15,6 +15,7 @@ from maquette.backend.models import engine
 from maquette.backend.models import render as render_module
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.quality import list_quality
+from maquette.backend.models.registry import plan_shot
 from maquette.backend.models.render import add_render_parser
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Settings
@@ -80,7 +81,7 @@ def test_options_reach_the_engine_and_do_not_outlive_their_model(render, tmp_pat
 
     def plan(shot, folders):
         seen.append(dict(shot.settings.options))
-        return registry.plan_shot(shot, folders)
+        return plan_shot(shot, folders)
 
     monkeypatch.setattr(render_module, "plan_shot", plan)
     made = make_shot(frames=2)
