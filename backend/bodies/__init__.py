@@ -2,8 +2,9 @@
 
 from .io import BodyInfo, embedded, list_bodies, load_body
 from .landmarks import Landmarks
-from .model import JOINT_NAMES, BodyError, BodyModel, Posed
+from .model import BodyModel, Posed
 from .sampling import SurfaceSamples, farthest_first, sample_surface
+from .types import JOINT_NAMES, BodyError
 
 __all__ = [
     "JOINT_NAMES",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .model import BodyModel
+from .types import JOINT_NAMES, BodyError
 
+ARRAYS = ("v_template", "faces", "weights", "shapedirs", "J_regressor", "parents", "posedirs", "expressiondirs",
+          "regions", "hands_mean")  # fmt: skip
+"""The arrays of a body; it may lack those from ``posedirs`` on."""
 MAX_VERTICES, MAX_FACES, MAX_JOINTS, MAX_SHAPES = 200_000, 400_000, 512, 1_000
 MAX_BYTES = 1 << 30
 """No body's arrays may take more than this together."""
@@ -18,13 +20,11 @@ def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     """Check shapes before any memory is taken for them.
 
     Args:
-        shapes: of ``v_template``, ``faces``, ``weights``, ``shapedirs``, ``J_regressor``, ``parents`` and, where there
-            are such, ``posedirs``, ``expressiondirs``, ``regions`` and ``hands_mean``.
+        shapes: of ``ARRAYS``.
 
     Raises:
         BodyError: naming the array that does not fit the others, or is too large.
     """
-    from .model import BodyError
 
     def need(name: str, fits: bool, wanted: str) -> None:
         if not fits:
@@ -53,15 +53,10 @@ def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
         raise BodyError("body", f"needs {size >> 20} MiB; at most {MAX_BYTES >> 20} MiB are admitted")
 
 
-def check_body(body: BodyModel) -> None:
-    """Check the arrays of a body against each other. Raises BodyError naming the one at fault."""
-    from .model import JOINT_NAMES, BodyError
-
-    if body.family not in JOINT_NAMES:
-        raise BodyError("family", f"{body.family!r} is unknown; one of {', '.join(JOINT_NAMES)} is needed")
-    names = ("v_template", "faces", "weights", "shapedirs", "J_regressor", "parents", "posedirs", "expressiondirs",
-             "regions", "hands_mean")  # fmt: skip
-    arrays = {name: value for name in names if (value := getattr(body, name)) is not None}
+def check_arrays(family: str, joint_names: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> None:
+    """Check arrays, named as in ``ARRAYS``, against each other. Raises BodyError naming the one at fault."""
+    if family not in JOINT_NAMES:
+        raise BodyError("family", f"{family!r} is unknown; one of {', '.join(JOINT_NAMES)} is needed")
     for name, array in arrays.items():
         kinds = "ui" if name in ("faces", "parents", "regions") else "f"
         if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
@@ -70,16 +65,14 @@ def check_body(body: BodyModel) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise BodyError(name, "holds a number that is not finite")
-    if body.joint_names != JOINT_NAMES[body.family] or len(body.parents) != len(body.joint_names):
-        raise BodyError("joint_names", f"are not those of the family {body.family}")
-    order = np.arange(len(body.parents))
-    if body.parents[0] != -1 or np.any(body.parents[1:] < 0) or np.any(body.parents >= order):
+    parents, faces, weights = (arrays[name] for name in ("parents", "faces", "weights"))
+    if joint_names != JOINT_NAMES[family] or len(parents) != len(joint_names):
+        raise BodyError("joint_names", f"are not those of the family {family}")
+    if parents[0] != -1 or np.any(parents[1:] < 0) or np.any(parents >= np.arange(len(parents))):
         raise BodyError("parents", "must start with the root, and name each parent before its children")
-    if body.faces.min() < 0 or body.faces.max() >= len(body.v_template):
-        raise BodyError("faces", f"name vertices that do not exist; there are {len(body.v_template)}")
-    if body.weights.min() < -1e-4 or np.abs(body.weights.sum(1) - 1).max() > 1e-2:
+    if faces.min() < 0 or faces.max() >= len(arrays["v_template"]):
+        raise BodyError("faces", f"name vertices that do not exist; there are {len(arrays['v_template'])}")
+    if weights.min() < -1e-4 or np.abs(weights.sum(1) - 1).max() > 1e-2:
         raise BodyError("weights", "must be positive and add up to one for each vertex")
-    if np.abs(body.J_regressor.sum(1) - 1).max() > 1e-2:
+    if np.abs(arrays["J_regressor"].sum(1) - 1).max() > 1e-2:
         raise BodyError("J_regressor", "must add up to one for each joint")
-    if body.regions is not None and body.regions.max() >= len(body.region_names):
-        raise BodyError("regions", f"name a region that does not exist; there are {len(body.region_names)}")

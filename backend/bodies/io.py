@@ -22,8 +22,9 @@ import numpy as np
 
 from . import landmarks as marks
 from .check import check_shapes
-from .model import JOINT_NAMES, BodyError, BodyModel
+from .model import BodyModel
 from .pickles import PickleRefused, load_pickle
+from .types import JOINT_NAMES, BodyError
 
 EMBEDDED = "maquette_neutral"
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "bodies"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..shot.keypoints import KEYPOINT_NAMES
+from .types import BodyError
 
 COUNT = len(KEYPOINT_NAMES)
 MAX_WIDTH = 64
@@ -104,7 +105,7 @@ def read_landmarks(arrays: Mapping[str, Any], family: str, faces: np.ndarray, ve
         _need("landmark_weights", weights.shape, weights.shape == hung.shape, hung.shape)
         total = weights.sum(axis=1)
         if weights.min() < 0 or (np.minimum(np.abs(total), np.abs(total - 1)) > 1e-3).any():
-            raise _error("landmark_weights", "must be positive, and add up to one or to zero for each keypoint")
+            raise BodyError("landmark_weights", "must be positive, and add up to one or to zero for each keypoint")
         return Landmarks(hung, weights)
     known = KNOWN.get((family, vertices), {})
     if not known and "lmk_faces_idx" not in arrays:
@@ -131,30 +132,24 @@ def read_landmarks(arrays: Mapping[str, Any], family: str, faces: np.ndarray, ve
     return Landmarks(hung, weights)
 
 
-def _error(key: str, message: str) -> ValueError:
-    from .model import BodyError
-
-    return BodyError(key, message)
-
-
 def _need(key: str, shape: tuple[int, ...], fits: bool, wanted: tuple) -> None:
     if not fits:
-        raise _error(key, f"has the shape {shape}; {wanted} is needed")
+        raise BodyError(key, f"has the shape {shape}; {wanted} is needed")
 
 
 def _real(key: str, array: Any) -> np.ndarray:
     if array is None:
-        raise _error(key, "is missing")
+        raise BodyError(key, "is missing")
     array = np.asarray(array)
     if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise _error(key, "must hold finite numbers")
+        raise BodyError(key, "must hold finite numbers")
     return np.ascontiguousarray(array, np.float32)
 
 
 def _whole(key: str, array: Any, below: int, what: str) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype.kind not in "fiu" or not array.size or (array != np.round(array)).any():
-        raise _error(key, "must hold whole numbers")
+        raise BodyError(key, "must hold whole numbers")
     if array.min() < 0 or array.max() >= below:
-        raise _error(key, f"names {what} that do not exist; there are {below}")
+        raise BodyError(key, f"names {what} that do not exist; there are {below}")
     return np.ascontiguousarray(array, np.int32)

@@ -9,40 +9,21 @@ posing. Poses are axis-angle in radians, each joint relative to its parent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ..shot.types import SMPL_JOINT_NAMES
+from .check import ARRAYS, check_arrays
 from .landmarks import Landmarks
 from .rotations import axis_angle_to_matrix
-
-_FINGERS = tuple(f"{finger}{i}" for finger in ("index", "middle", "pinky", "ring", "thumb") for i in (1, 2, 3))
-_HANDS = tuple(f"{side}_{finger}" for side in ("left", "right") for finger in _FINGERS)
-JOINT_NAMES: dict[str, tuple[str, ...]] = {
-    "smpl": SMPL_JOINT_NAMES,
-    "smplh": (*SMPL_JOINT_NAMES[:22], *_HANDS),
-    "smplx": (*SMPL_JOINT_NAMES[:22], "jaw", "left_eye", "right_eye", *_HANDS),
-}
-"""Joints of each family in its own order: 24, 52 and 55."""
+from .types import BodyError
 
 # SMPL-24's hands turn the fingers together; the root of the middle finger stands for them in the other families.
 _STANDS_FOR = {"left_hand": "left_middle1", "right_hand": "right_middle1"}
 # Bytes of work space that posing may use at a time.
 _CHUNK = 64 << 20
-
-
-class BodyError(ValueError):
-    """A body that cannot be used, or asked for something it does not have.
-
-    Attributes:
-        field: the part at fault, such as ``weights`` or ``betas``.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +84,13 @@ class BodyModel:
     license: str = ""
 
     def __post_init__(self) -> None:
-        from .check import check_body
-
-        check_body(self)
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        check_arrays(self.family, self.joint_names, {k: v for k, v in arrays.items() if v is not None})
+        if self.regions is not None and self.regions.max() >= len(self.region_names):
+            raise BodyError("regions", f"name a region that does not exist; there are {len(self.region_names)}")
+        for array in arrays.values():
+            if array is not None:
+                array.setflags(write=False)
 
     def joints_rest(self, betas: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
         """Joints (J,3) float32 of the shaped body at rest, canonical frame. betas (S,) or fewer."""
@@ -204,24 +185,6 @@ class BodyModel:
             feature = (rotations[:, 1:] - np.eye(3)).reshape(len(poses), -1).astype(np.float32)
             vertices = _skin_corrected(shaped, weights, relative, posedirs, feature)
         return Posed(vertices, joints.astype(np.float32))
-
-    def match_joints(self, poses: np.ndarray, joint_names: tuple[str, ...]) -> np.ndarray:
-        """Carry poses over from another family by the joints' names.
-
-        Args:
-            poses: (T,K,3) axis-angle.
-            joint_names: their K names.
-
-        Returns:
-            (T,J,3) in this body's order; joints that the other family lacks are at rest. SMPL-24's hands, which turn
-            all fingers together, are dropped on bodies with fingers, and the other way round.
-        """
-        place = {name: i for i, name in enumerate(joint_names)}
-        matched = np.zeros((len(poses), len(self.joint_names), 3), np.float32)
-        for i, name in enumerate(self.joint_names):
-            if name in place:
-                matched[:, i] = poses[:, place[name]]
-        return matched
 
     def smpl_joints(self, joints: np.ndarray) -> np.ndarray:
         """The 24 joints of SMPL, in its order, out of this body's joints (...,J,3): (...,24,3)."""

@@ -55,19 +55,6 @@ def quat_to_axis_angle(quat: np.ndarray) -> np.ndarray:
     return (ratio * q[..., 1:]).astype(q.dtype, copy=False)
 
 
-def quat_to_matrix(quat: np.ndarray) -> np.ndarray:
-    """Rotation matrices (...,3,3) of quaternions (...,4) wxyz of any length but zero."""
-    (q,) = _floats(quat)
-    _need(q, (4,), "quat")
-    w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2).astype(q.dtype, copy=False)
-
-
 def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
     """Quaternions (...,4) wxyz, w >= 0, of rotation matrices (...,3,3).
 
@@ -98,15 +85,6 @@ def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
 def matrix_to_axis_angle(matrix: np.ndarray) -> np.ndarray:
     """Axis-angle vectors (...,3), at most half a turn long, of rotation matrices (...,3,3)."""
     return quat_to_axis_angle(matrix_to_quat(matrix))
-
-
-def quat_multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Quaternions (...,4) wxyz that turn by b, then by a; leading shapes broadcast."""
-    a, b = _floats(a, b)
-    _need(a, (4,), "a")
-    _need(b, (4,), "b")
-    w, v, s, u = a[..., :1], a[..., 1:], b[..., :1], b[..., 1:]
-    return np.concatenate([w * s - np.sum(v * u, axis=-1, keepdims=True), w * u + s * v + np.cross(v, u)], axis=-1)
 
 
 def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray | float) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .model import BodyError
+from .types import BodyError
 
 # Candidates drawn for each spot kept. More spread the spots more evenly; fewer keep their density closer to the area.
 _OVERSAMPLING = 8

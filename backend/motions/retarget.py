@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bvh import BvhClip
-from .fitting import rest_basis
 from .kinematics import (
     JOINT,
     SMPL_PARENTS,
@@ -65,25 +64,19 @@ class Retarget:
     apart_deg: dict[str, float]
 
 
-def retarget(clip: BvhClip, body: BodyModel, *, betas: np.ndarray | None = None, up: str | None = None) -> Retarget:
+def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
     """Carry a BVH motion over to a body.
 
     Args:
         clip: the parsed file.
         body: any SMPL-family body; its first 22 joints and hands are used.
-        betas: (S,) its shape; None is the mean.
         up: the file's up axis (``Y``, ``-Z``...); None detects it.
 
     Raises:
         MotionError: when the skeleton is not understood.
     """
     skeleton = map_skeleton(clip)
-    base, basis = rest_basis(body)
-    shape = np.zeros(basis.shape[2])
-    if betas is not None:
-        count = min(len(shape), len(betas))
-        shape[:count] = betas[:count]
-    rest = base + basis @ shape
+    rest = body.smpl_joints(body.joints_rest()).astype(float)
 
     turns, places = clip.world()
     joints = skeleton.joints

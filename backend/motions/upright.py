@@ -24,12 +24,6 @@ LEVEL_LIMITS = (np.radians(10.0), np.radians(35.0))
 """Tilts that are taken for a camera's."""
 
 
-def axis_vector(axis: str) -> np.ndarray:
-    """(3,) direction of one of AXES."""
-    sign = -1.0 if axis.startswith("-") else 1.0
-    return sign * np.eye(3)["XYZ".index(axis[-1])]
-
-
 def turn_to_z(axis: str) -> np.ndarray:
     """(3,3) turn that takes a file whose up axis is ``axis`` to Z up. Raises MotionError for no axis."""
     name = axis.strip().upper().lstrip("+")

@@ -17,7 +17,7 @@ import bpy
 import numpy as np
 
 from ...backend.bodies import Landmarks, load_body
-from ...backend.bodies.model import BodyError
+from ...backend.bodies.types import BodyError
 from ...backend.shot import SMPL_JOINT_NAMES, Keypoints
 from ...backend.shot.keypoints import FACE_KEYPOINTS, KEYPOINT_NAMES, KeypointState
 from ..rig.bodies import body_source, is_body

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.backend.bodies import JOINT_NAMES, BodyError, BodyModel, embedded
+from maquette.backend.bodies import BodyError, BodyModel, embedded
 from maquette.backend.bodies import model as model_module
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.shot.types import SMPL_JOINT_NAMES, SMPL_PARENTS
@@ -249,13 +249,6 @@ def test_fewer_betas_stand_for_zeros(body: BodyModel) -> None:
 def test_arrays_are_read_only(body: BodyModel) -> None:
     with pytest.raises(ValueError, match="read-only"):
         body.v_template[0] = 0
-
-
-def test_poses_carry_over_by_name(body: BodyModel) -> None:
-    rng = np.random.default_rng(4)
-    poses = rng.normal(size=(2, 55, 3)).astype(np.float32)
-    matched = body.match_joints(poses, JOINT_NAMES["smplx"])
-    assert np.array_equal(matched[:, :22], poses[:, :22]) and not matched[:, 22:].any()
 
 
 def test_hands_mean_is_asked_of_a_body_without(body: BodyModel) -> None:
