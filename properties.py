@@ -17,7 +17,8 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
-from .backend.catalogue.quality import STANDARD, read_levels
+from .backend.catalogue.models import DEFAULT_MODEL
+from .backend.catalogue.quality import STANDARD, list_quality
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 """Says that a path may start with ``//``, where Blender wants to be told."""
@@ -113,7 +114,7 @@ def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
 
         value = options.value(self)
         described = models.option(self.model, self.option)
-        if described is None or described.kind != kind:
+        if described is None or described.type != kind:
             return plain
         return described.choices.index(str(value)) if kind == "choice" else value
 
@@ -121,7 +122,7 @@ def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
         from .scene.job import models, options
 
         described = models.option(self.model, self.option)
-        if described is not None and described.kind == kind:
+        if described is not None and described.type == kind:
             options.store(self, described.choices[value] if kind == "choice" else value)
 
     return {"get": get, "set": put, "options": set()}
@@ -208,11 +209,11 @@ class MAQUETTE_PG_shot(PropertyGroup):
         default="WORKBENCH",
     )
     prompt: StringProperty(name="Prompt", description="Text for models that read it")
-    model: StringProperty(name="Model", description="Model that makes the video", default="isa-nano")
+    model: StringProperty(name="Model", description="Model that makes the video", default=DEFAULT_MODEL)
     quality: EnumProperty(
         name="Quality",
         description="How much time goes into the video",
-        items=[(level.id, level.label, level.description, "NONE", level.order) for level in read_levels()],
+        items=[(level.id, level.label, level.description, "NONE", level.order) for level in list_quality().values()],
         default=STANDARD,
     )
     options: CollectionProperty(type=MAQUETTE_PG_option)

@@ -7,6 +7,8 @@ from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
 from bpy.types import Operator
 
 from ..backend import bodies
+from ..backend.catalogue.reader import CatalogueError, find_preset, menu
+from ..backend.catalogue.rig import Pose
 from ..scene.rig import poses
 from ..scene.rig.bodies import RigError, find_body, load_rig
 from ..scene.rig.build import SHAPE_COMPONENTS, SHAPE_LIMIT, build_body
@@ -23,7 +25,7 @@ def body_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[
 
 def pose_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
     """The poses of presets/poses."""
-    _items["pose"] = [(pose.id.upper(), pose.label, pose.description) for pose in poses.list_poses()]
+    _items["pose"] = [(pose.id.upper(), pose.label, pose.description) for pose in menu(Pose)]
     return _items["pose"]
 
 
@@ -121,9 +123,8 @@ class MAQUETTE_OT_apply_pose(Operator):
     def execute(self, context):
         mesh = find_body(context.active_object)
         try:
-            pose = poses.load_pose(poses.FOLDER / f"{self.pose.lower()}.toml")
-            poses.apply(load_rig(mesh), pose)
-        except (poses.PoseError, RigError) as error:
+            poses.apply(load_rig(mesh), find_preset(Pose, self.pose))
+        except (CatalogueError, RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

@@ -8,6 +8,8 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 from bpy.types import Operator
 
+from ..backend.catalogue.cameras import Move
+from ..backend.catalogue.reader import CatalogueError, find_preset, menu
 from ..backend.shot import ShotError
 from ..scene.camera import framing, paths
 from ..scene.camera.lens import set_trained_lens
@@ -26,7 +28,7 @@ _TARGETS = (
 def move_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
     """The moves of presets/cameras."""
     global _items
-    _items = [(move.id.upper(), move.label, move.description) for move in paths.list_moves()]
+    _items = [(move.id.upper(), move.label, move.description) for move in menu(Move)]
     return _items
 
 
@@ -100,7 +102,7 @@ class MAQUETTE_OT_add_camera_move(Operator):
         try:
             done = add_camera_move(
                 context,
-                paths.load_move(paths.FOLDER / f"{self.move.lower()}.toml"),
+                find_preset(Move, self.move),
                 targets,
                 self.frame_start,
                 self.frame_end,
@@ -109,7 +111,7 @@ class MAQUETTE_OT_add_camera_move(Operator):
                 angle=self.angle,
                 seed=self.seed,
             )
-        except (paths.MoveError, RigError) as error:
+        except (CatalogueError, paths.MoveError, RigError) as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for note in done.notes:

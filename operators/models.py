@@ -99,14 +99,14 @@ class MAQUETTE_OT_reset_option(Operator):
         if found is None:
             return "Let the model's own value apply again"
         bounds = ""
-        if found.kind in ("int", "float") and math.isfinite(found.low) and math.isfinite(found.high):
+        if found.type in ("int", "float") and math.isfinite(found.low) and math.isfinite(found.high):
             bounds = f", {found.low:g} to {found.high:g}"
         return f"{found.description.rstrip('.') or found.label}\n\nReset to the model's own: {found.default}{bounds}"
 
     def execute(self, context: Context) -> set[str]:
         """Forget what was set."""
-        for entry, described in options.entries(context.scene, self.model):
-            if described.name == self.option:
+        for entry, _ in options.entries(context.scene, self.model):
+            if entry.option == self.option:
                 entry.stored = ""
         return {"FINISHED"}
 

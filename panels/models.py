@@ -75,10 +75,10 @@ def draw_options(layout: UILayout, context: Context, model: models.Model, beside
     body.use_property_decorate = False
     for entry, described in found:
         row = body.row(align=True)
-        row.prop(entry, f"as_{described.kind}", text=described.label)
+        row.prop(entry, f"as_{described.type}", text=described.label)
         icon = "LOOP_BACK" if entry.stored else "DOT"
         reset = row.operator("maquette.reset_option", text="", icon=icon, emboss=False)
-        reset.model, reset.option = model.id, described.name
+        reset.model, reset.option = model.id, entry.option
 
 
 def draw_compare(layout: UILayout, context: Context, model: models.Model) -> None:

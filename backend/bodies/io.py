@@ -9,7 +9,6 @@ ones are refused.
 from __future__ import annotations
 
 import re
-import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..catalogue.reader import list_presets
+from ..catalogue.rig import BodyFile
 from . import landmarks as marks
 from .check import check_shapes
 from .model import BodyModel
@@ -27,7 +28,6 @@ from .pickles import PickleRefused, load_pickle
 from .types import JOINT_NAMES, BodyError
 
 EMBEDDED = "maquette_neutral"
-PRESETS = Path(__file__).resolve().parents[2] / "presets" / "bodies"
 SUFFIXES = (".npz", ".pkl")
 
 # Keys of the files to fields of BodyModel. shapedirs and kintree_table need more than a new name.
@@ -113,16 +113,9 @@ def embedded() -> BodyModel:
 
 
 def _presets() -> Iterator[BodyInfo]:
-    for path in sorted(PRESETS.glob("*.toml")):
-        entry = tomllib.loads(path.read_text(encoding="utf-8"))
-        yield BodyInfo(
-            path.stem,
-            entry["label"],
-            PRESETS / entry["file"],
-            entry["family"],
-            entry.get("description", ""),
-            entry.get("license", ""),
-        )
+    for body in list_presets(BodyFile).values():
+        path = BodyFile.FOLDER / body.file
+        yield BodyInfo(body.id, body.label, path, body.family, body.description, body.license)
 
 
 def _id_of(path: Path) -> str:

@@ -5,30 +5,46 @@ Weights lie beside the file, in the folder that it names, or in the user's data 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
-PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
+from .reader import PRESETS as _ROOT
+from .reader import CatalogueError, build_known, fit, make_preset, read_table, titled
+
+PRESETS = _ROOT / "models"
 """Where the models that come with Maquette are described."""
 
 DEFAULT_MODEL = "isa-nano"
 
-_REQUIRED = ("id", "label", "description", "license", "engine", "limits", "defaults")
-_KINDS = {"bool": bool, "int": int, "float": float, "choice": str}
-_META = {"id", "label", "description", "license", "engine", "inputs", "limits", "defaults", "files"} | {
-    "options",
-    "sources",
-    "memory",
+INPUTS = {
+    "characters": "characters",
+    "reference": "a reference picture",
+    "background": "a background",
+    "camera": "the camera's motion",
+    "prompt": "a prompt",
+    "joints": "the bodies' joints",
+    "keypoints": "body, hand and face keypoints",
+    "meshes": "the bodies' surfaces",
+    "tracks": "picked tracks",
+    "clay": "the light on the bodies",
 }
-INPUT_LEVELS = ("required", "optional", "ignored")
+"""Every input that a model may take, in the words of the panel."""
+
+LIMITS = (
+    "points", "window_frames", "window_overlap", "window_stride", "min_frames", "max_frames", "max_characters",
+    "size_multiple", "min_size", "max_size", "max_short_side", "first_frame_reference",
+)  # fmt: skip
+
+Level = Literal["required", "optional", "ignored"]
+Value = bool | int | float | str
 
 
-class ModelError(ValueError):
+class ModelError(CatalogueError):
     """A model that cannot be used, or a description that cannot be read; the message says which and the cure."""
 
 
@@ -53,13 +69,29 @@ class ModelOption:
         min, max: least and greatest number, or None.
     """
 
-    type: str
-    default: bool | int | float | str
+    type: Literal["bool", "int", "float", "choice"]
+    default: Value
     label: str
     description: str = ""
     choices: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "choice" and not self.choices:
+            raise ValueError("choices is empty; name what can be chosen")
+        if why := self.problem(self.default):
+            raise ValueError(f"default is {why}")
+
+    @property
+    def low(self) -> float:
+        """Least number, minus infinity where there is none."""
+        return -math.inf if self.min is None else self.min
+
+    @property
+    def high(self) -> float:
+        """Greatest number, infinity where there is none."""
+        return math.inf if self.max is None else self.max
 
     def problem(self, value: object) -> str:
         """Why a value cannot be taken, or an empty string."""
@@ -70,9 +102,17 @@ class ModelOption:
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.type == "int" and not whole):
             return f"{value!r}; choose {'a whole number' if self.type == 'int' else 'a number'}"
-        low = -float("inf") if self.min is None else self.min
-        high = float("inf") if self.max is None else self.max
-        return "" if low <= value <= high else f"{value:g}; choose {low:g} to {high:g}"
+        return "" if self.low <= value <= self.high else f"{value:g}; choose {self.low:g} to {self.high:g}"
+
+    def fit(self, value: Value) -> Value:
+        """The nearest value that the option can have; the default for what is no such value at all."""
+        if self.type == "bool" or self.type == "choice":
+            return self.default if self.problem(value) else value
+        if isinstance(value, (bool, str)) or not math.isfinite(value):
+            return self.default
+        bounded = min(max(float(value), self.low), self.high)
+        # Blender keeps single precision: 0.6 comes back as 0.6000000238.
+        return round(bounded) if self.type == "int" else float(f"{bounded:.6g}")
 
 
 @dataclass(frozen=True)
@@ -107,13 +147,10 @@ class ModelSpec:
     Attributes:
         id: also the file's name without its ending.
         engine: which code runs it, a key of ``models.registry.ENGINES``.
-        inputs: what it takes (``characters``, ``reference``, ``background``, ``camera``, ``prompt``, ``joints``,
-            ``keypoints``, ``meshes``, ``tracks``, ``clay``) and whether each is ``required``, ``optional`` or
-            ``ignored``; what is not listed is ignored.
-        limits: ``points`` per character, ``window_frames``, ``window_overlap``, ``max_frames``, ``max_characters``,
-            ``size_multiple``, ``min_size``, ``max_size`` (pixels a side), ``max_short_side`` (pixels; makes the default
-            size's short side that of every aspect, see ``settings.fit_size``), ``first_frame_reference`` (1 when the
-            reference picture is the video's first frame), each where it applies.
+        inputs: which of ``INPUTS`` it takes, and how; what is not listed is ignored.
+        limits: those of ``LIMITS`` that apply: ``points`` per character; sizes in pixels a side; ``max_short_side``
+            makes the default size's short side that of every aspect, see ``settings.fit_size``;
+            ``first_frame_reference`` is 1 when the reference picture is the video's first frame.
         files: paths that must exist under ``folder``.
         folder: where the weights lie.
         unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.
@@ -128,63 +165,127 @@ class ModelSpec:
     description: str
     license: str
     engine: str
-    inputs: Mapping[str, str]
     limits: Mapping[str, int]
     defaults: ModelDefaults
     files: tuple[str, ...]
     folder: Path
+    inputs: Mapping[str, Level] = field(default_factory=dict)
     unavailable: str = ""
     components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, ModelOption] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for table, known in (("inputs", INPUTS), ("limits", LIMITS)):
+            if unknown := [name for name in getattr(self, table) if name not in known]:
+                raise ValueError(f"{table}.{unknown[0]} is unknown; choose from {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class _Files:
+    """``[files]`` of a description."""
+
+    folder: str
+    required: tuple[str, ...] = ()
+    unavailable: str = ""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model as a backend offers it: one entry of ``GET /v1/models``.
+    """A model as a backend offers it: one entry of ``GET /v1/models``. Of an unknown model most fields are empty.
 
     Attributes:
+        available: None when no backend has been asked.
         missing: files that are not there, relative to the model's folder.
         reason: why it cannot run, for the animator; empty when it can.
+        inputs, limits, options, sources: see ``ModelSpec``.
+        defaults: see ``ModelDefaults``; as far as they are known.
         memory: ``gpu_gb``, ``gpu_gb_least``, ``disk_gb`` at the default size, as far as they are known.
     """
 
     id: str
     label: str
-    description: str
-    license: str
-    available: bool
-    missing: tuple[str, ...]
-    reason: str
-    inputs: Mapping[str, str]
-    limits: Mapping[str, int]
-    defaults: ModelDefaults
-    options: Mapping[str, ModelOption]
-    sources: tuple[Source, ...]
-    memory: Mapping[str, float]
+    description: str = ""
+    license: str = ""
+    available: bool | None = None
+    missing: tuple[str, ...] = ()
+    reason: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, ModelOption] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: ModelSpec, **said: Any) -> Self:
+        """The entry of a description; ``said`` is what only the computer that has the weights knows."""
+        same = {each.name: getattr(spec, each.name) for each in fields(cls) if hasattr(spec, each.name)}
+        return cls(**{**same, "defaults": vars(spec.defaults), "memory": {}, **said})
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+        """An entry as a backend of any version sends it; what is not understood in it is left out.
+
+        Raises:
+            CatalogueError: it has no ``id``.
+        """
+        options = entry.get("options")
+        if isinstance(options, Mapping):
+            named = {key: {"label": titled(str(key)), **each} for key, each in options.items() if _is_table(each)}
+            entry = {**entry, "options": named}
+        said = build_known(cls, entry)
+        if not said.get("id"):
+            raise CatalogueError("id is missing; a model has a name")
+        said["label"] = said.get("label") or said["id"]
+        if said.get("available") is not False:
+            said["reason"] = ""
+        elif not said.get("reason"):
+            files = ", ".join(said.get("missing", ()))
+            said["reason"] = (
+                f"The backend lacks files of this model: {files}" if files else "The backend cannot run this model"
+            )
+        return cls(**said)
 
     def to_json(self) -> dict[str, Any]:
         """As it goes over the wire."""
         return asdict(self)
 
 
-def find_specs(extra_dirs: Iterable[str | Path] = ()) -> dict[str, ModelSpec]:
-    """Every described model by id, the default first. A user's folder wins over the built-in description."""
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def find_specs(
+    extra_dirs: Iterable[str | Path] = (), faulty: Callable[[ModelError], None] | None = None
+) -> dict[str, ModelSpec]:
+    """Every described model by id, the default first. A user's folder wins over the built-in description.
+
+    ``faulty`` is told of each description that cannot be read, which is then left out; None raises the ModelError.
+    """
     specs: dict[str, ModelSpec] = {}
-    for folder in (PRESETS, *map(Path, extra_dirs)):
-        for path in sorted(folder.glob("*.toml")):
-            spec = read_spec(path)
-            specs[spec.id] = spec
-    return dict(sorted(specs.items(), key=lambda item: item[0] != DEFAULT_MODEL))
+    for path in _descriptions(extra_dirs).values():
+        try:
+            specs[path.stem] = read_spec(path)
+        except ModelError as error:
+            if faulty is None:
+                raise
+            faulty(error)
+    return specs
 
 
 def model_spec(model_id: str, extra_dirs: Iterable[str | Path] = ()) -> ModelSpec:
     """One model by id. Raises ModelError that lists the ids there are."""
-    specs = find_specs(extra_dirs)
-    if model_id not in specs:
-        raise ModelError(f"no model {model_id!r}; choose one of {', '.join(specs)}")
-    return specs[model_id]
+    paths = _descriptions(extra_dirs)
+    if model_id not in paths:
+        raise ModelError(f"no model {model_id!r}; choose one of {', '.join(paths)}")
+    return read_spec(paths[model_id])
+
+
+def _descriptions(extra_dirs: Iterable[str | Path]) -> dict[str, Path]:
+    paths = {path.stem: path for folder in (PRESETS, *map(Path, extra_dirs)) for path in sorted(folder.glob("*.toml"))}
+    return dict(sorted(paths.items(), key=lambda item: item[0] != DEFAULT_MODEL))
 
 
 def weights_home() -> Path:
@@ -202,64 +303,24 @@ def weights_home() -> Path:
 def read_spec(path: Path) -> ModelSpec:
     """Read one model description. Raises ModelError that names the file and the entry at fault."""
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: not a readable model description ({error})") from error
-    absent = [key for key in _REQUIRED if key not in data]
-    if absent:
-        raise ModelError(f"{path}: {', '.join(absent)} missing; see isa-nano.toml for a complete description")
-    if data["id"] != path.stem:
-        raise ModelError(f"{path}: id is {data['id']!r}; make it the file's name, {path.stem!r}")
-    files = data.get("files", {})
-    try:
-        defaults = ModelDefaults(**data["defaults"])
-    except TypeError as error:
-        raise ModelError(f"{path}: defaults needs steps, guidance, width, height and frames ({error})") from error
-    inputs = data.get("inputs", {})
-    for name, level in inputs.items():
-        if level not in INPUT_LEVELS:
-            raise ModelError(f"{path}: inputs.{name} is {level!r}; make it one of {', '.join(INPUT_LEVELS)}")
-    return ModelSpec(
-        id=data["id"],
-        label=data["label"],
-        description=data["description"],
-        license=data["license"],
-        engine=data["engine"],
-        inputs=inputs,
-        limits=data["limits"],
-        defaults=defaults,
-        files=tuple(files.get("required", ())),
-        folder=_folder(path, files.get("folder", data["id"])),
-        unavailable=files.get("unavailable", ""),
-        components={key: value for key, value in data.items() if key not in _META and isinstance(value, dict)},
-        options={name: _option(path, name, entry) for name, entry in data.get("options", {}).items()},
-        sources=tuple(_source(path, i, entry) for i, entry in enumerate(data.get("sources", ()))),
-        memory=data.get("memory", {}),
-    )
-
-
-def _folder(path: Path, name: str) -> Path:
-    """Beside the description when the weights are there, else in the folder that holds all weights."""
-    beside = path.parent / name
-    return beside if beside.is_dir() else weights_home() / name
-
-
-def _option(path: Path, name: str, entry: Mapping[str, Any]) -> ModelOption:
-    try:
-        option = ModelOption(**{**entry, "choices": tuple(entry.get("choices", ()))})
-    except TypeError as error:
-        raise ModelError(f"{path}: options.{name} needs type, default and label ({error})") from error
-    if option.type not in _KINDS:
-        raise ModelError(f"{path}: options.{name}.type is {option.type!r}; make it one of {', '.join(_KINDS)}")
-    if why := option.problem(option.default):
-        raise ModelError(f"{path}: options.{name}.default is {why}")
-    return option
-
-
-def _source(path: Path, index: int, entry: Mapping[str, Any]) -> Source:
-    try:
-        return Source(**{**entry, "files": tuple(entry.get("files", ()))})
-    except TypeError as error:
-        raise ModelError(
-            f"{path}: sources[{index}] needs name, component, repository, files, license and gigabytes ({error})"
-        ) from error
+        table = read_table(path)
+        named = table.pop("files", {})
+        named = {"folder": path.stem, **named} if _is_table(named) else named
+        files = fit(_Files, named, f"{path}: files")
+        own = {each.name for each in fields(ModelSpec)}
+        components = {key: table.pop(key) for key in list(table) if key not in own and _is_table(table[key])}
+        beside = path.parent / files.folder
+        folder = beside if beside.is_dir() else weights_home() / files.folder
+        return make_preset(
+            ModelSpec,
+            table,
+            path,
+            files=files.required,
+            unavailable=files.unavailable,
+            folder=folder,
+            components=components,
+        )
+    except ModelError:
+        raise
+    except CatalogueError as error:
+        raise ModelError(str(error)) from error

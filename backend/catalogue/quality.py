@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-PRESETS = Path(__file__).resolve().parents[2] / "presets" / "quality"
+from .reader import PRESETS, CatalogueError, Preset, list_presets
+
 STANDARD = "standard"
 """The level that is taken where nobody has chosen."""
 
 
 @dataclass(frozen=True)
-class QualityLevel:
+class QualityLevel(Preset):
     """One level.
 
     Attributes:
+        order: place in a list, cheapest first; no two levels have the same, and it never changes: files keep it.
         steps: factor on the model's number of denoising steps.
         guidance: scale of guidance, or None for the model's.
         carried: whether the carried film alone is the result, without any network.
-        order: place in a list, cheapest first; no two levels have the same, and it never changes: files keep it.
     """
 
-    id: str
-    label: str
+    FOLDER: ClassVar[Path] = PRESETS / "quality"
     description: str
+    order: int
     steps: float = 1.0
     guidance: float | None = None
     carried: bool = False
-    order: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps <= 0:
+            raise ValueError("steps must be above 0")
 
 
-def read_levels(folder: Path = PRESETS) -> list[QualityLevel]:
-    """All levels, cheapest first. Raises ValueError that names a file that cannot be read."""
-    levels = []
-    for path in folder.glob("*.toml"):
-        try:
-            levels.append(QualityLevel(**tomllib.loads(path.read_text("utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a readable quality level ({error})") from error
-    return sorted(levels, key=lambda level: level.order)
+def list_quality(folder: Path = QualityLevel.FOLDER) -> dict[str, QualityLevel]:
+    """All levels by id, cheapest first. Raises CatalogueError for a file that cannot be read or repeats an order."""
+    levels = list_presets(QualityLevel, folder)
+    orders: dict[int, str] = {}
+    for level in levels.values():
+        if (other := orders.setdefault(level.order, level.id)) != level.id:
+            raise CatalogueError(f"{folder / level.id}.toml: order is {level.order}, as {other}'s; choose another")
+    return levels

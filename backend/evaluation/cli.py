@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..catalogue.models import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from ..catalogue.models import ModelSpec
     from ..worlds.synth import Sample
@@ -29,7 +31,7 @@ def add_evaluate_parser(subparsers: Any) -> None:
         description="Generate shots whose true film is known and report how near the model comes: figures in JSON "
         "and Markdown, plots, contact sheets.",
     )
-    parser.add_argument("--model", default="isa-nano", help="id of the model (default isa-nano)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="id of the model (default %(default)s)")
     parser.add_argument(
         "--set",
         choices=_SETS,

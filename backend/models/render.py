@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue.models import ModelError, ModelSpec, model_spec
+from ..catalogue.quality import list_quality
 from ..shot import Shot, load_shot
 from .engine import shot_engine
 from .family import Cancelled, Progress, Result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, takewhile
@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..catalogue.reader import CatalogueError, list_presets
+from ..catalogue.rig import REQUIRED, Scheme
 from .bvh import BvhClip
 from .types import MotionError
 
-SCHEMES = Path(__file__).resolve().parents[2] / "presets" / "skeletons"
-
-LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
-REQUIRED = ("pelvis", "spine", "head", *(f"{side}_{limb}" for side in ("left", "right") for limb in LIMBS))
 _CHAINS = ("spine", "neck")
 
 
@@ -49,13 +47,13 @@ def map_skeleton(clip: BvhClip) -> SkeletonMap:
     """
     best: SkeletonMap | None = None
     nearest: tuple[int, str, list[str]] = (-1, "", [])
-    for label, wanted in _schemes():
+    for scheme in _schemes(Scheme.FOLDER):
         for names in _spellings(clip.names):
-            found, missing = _match(wanted, names)
+            found, missing = _match(scheme.joints, names)
             if not missing and _is_chain(found, clip.parents) and (best is None or _count(found) > _count(best)):
-                best = SkeletonMap(label, found.joints, found.spine, found.neck)
+                best = SkeletonMap(scheme.label, found.joints, found.spine, found.neck)
             elif missing and len(found.joints) > nearest[0]:
-                nearest = (len(found.joints), label, missing)
+                nearest = (len(found.joints), scheme.label, missing)
     if best is not None:
         return best
     guess = _by_shape(clip)
@@ -70,15 +68,12 @@ def map_skeleton(clip: BvhClip) -> SkeletonMap:
 
 
 @cache
-def _schemes() -> tuple[tuple[str, dict], ...]:
-    found = []
-    for path in sorted(SCHEMES.glob("*.toml")):
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        absent = [role for role in REQUIRED if role not in data.get("joints", {})]
-        if absent:
-            raise MotionError("skeleton", f"{path.name} lacks {', '.join(absent)} under [joints]")
-        found.append((str(data.get("label", path.stem)), data["joints"]))
-    return tuple(found)
+def _schemes(folder: Path) -> tuple[Scheme, ...]:
+    """Raises MotionError that names a file that cannot be read."""
+    try:
+        return tuple(list_presets(Scheme, folder).values())
+    except CatalogueError as error:
+        raise MotionError("skeleton", str(error)) from error
 
 
 def _plain(name: str) -> str:
@@ -97,12 +92,11 @@ def _spellings(names: tuple[str, ...]) -> list[dict[str, int]]:
     return spellings
 
 
-def _match(wanted: dict, names: dict[str, int]) -> tuple[SkeletonMap, list[str]]:
+def _match(wanted: Mapping[str, tuple[str, ...]], names: dict[str, int]) -> tuple[SkeletonMap, list[str]]:
     joints: dict[str, int] = {}
     chains: dict[str, tuple[int, ...]] = {"spine": (), "neck": ()}
     missing: list[str] = []
-    for role, value in wanted.items():
-        options = value if isinstance(value, list) else [value]
+    for role, options in wanted.items():
         hits = [names[_plain(o)] for o in options if _plain(o) in names]
         if role in _CHAINS:
             # A scheme with more trunk joints than the file has is another scheme.

@@ -11,13 +11,14 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from ...backend.catalogue.cameras import Move
 from ...backend.shot.cameras import intrinsics
 from .. import keys
 from ..rig.bodies import is_body, load_rig
 from ..rig.channels import continuous
 from ..stage import open_stage, scene_kept
 from .matrices import render_size
-from .paths import CameraPath, Move, MoveError, make_path
+from .paths import CameraPath, MoveError, make_path
 
 _SAMPLES = 48
 _DIRECTIONS = 64

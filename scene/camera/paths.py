@@ -1,4 +1,4 @@
-"""Camera moves as numbers: presets, paths and framing, without Blender.
+"""Camera moves as numbers: paths and framing, without Blender.
 
 A move is a path about a pivot (the characters' middle, which may travel) in units of one distance D. D is the
 smallest from which every point of the characters lies inside the picture in every sampled frame.
@@ -8,19 +8,15 @@ World is Z up, metres. Shape letters: T frames, N points, K sampled frames.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-FOLDER = Path(__file__).resolve().parents[2] / "presets" / "cameras"
+from ...backend.catalogue.cameras import Move
+
 MARGIN = 0.05
 """Part of the picture's width and height kept free at each side."""
-_CHANNELS = ("azimuth", "elevation", "distance", "track")
 _CLOSEST = 0.15
 _NEAREST = 0.15
 """Metres in front of the camera at which a character may begin."""
@@ -38,31 +34,6 @@ class MoveError(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True)
-class Shake:
-    """Handheld motion: standard deviations in distances and degrees, and hertz."""
-
-    position: float = 0.0
-    rotation: float = 0.0
-    frequency: float = 1.5
-
-
-@dataclass(frozen=True)
-class Move:
-    """One file of presets/cameras; its README explains the fields."""
-
-    id: str
-    label: str
-    description: str
-    order: float
-    lens: float
-    follow: float
-    ease: str
-    hold_size: bool
-    path: dict[str, tuple[float, ...]]
-    shake: Shake | None
-
-
 @dataclass(frozen=True, eq=False)
 class CameraPath:
     """A camera over time.
@@ -78,77 +49,9 @@ class CameraPath:
     distance: float
 
 
-def list_moves(folder: Path = FOLDER) -> tuple[Move, ...]:
-    """All moves of a folder in menu order. A file that cannot be read is left out; ``load_move`` says why."""
-    files = tuple(sorted((str(p), p.stat().st_mtime_ns) for p in folder.glob("*.toml")))
-    return _list_moves(files)
-
-
-@lru_cache(maxsize=4)
-def _list_moves(files: tuple[tuple[str, int], ...]) -> tuple[Move, ...]:
-    moves = []
-    for path, _ in files:
-        try:
-            moves.append(load_move(Path(path)))
-        except MoveError as error:
-            print(f"Maquette: {error}")
-    return tuple(sorted(moves, key=lambda move: (move.order, move.id)))
-
-
-def load_move(path: Path) -> Move:
-    """Read one move. Raises MoveError that names the file and the entry at fault."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise MoveError(path.name, f"cannot be read: {error}") from error
-    table = data.get("path", {})
-    if not isinstance(table, dict) or set(table) - set(_CHANNELS):
-        raise MoveError(f"{path.name}: path", f"takes {', '.join(_CHANNELS)} only")
-    shake = data.get("shake")
-    if shake is not None and (not isinstance(shake, dict) or set(shake) - {"position", "rotation", "frequency"}):
-        raise MoveError(f"{path.name}: shake", "takes position, rotation and frequency only")
-    unknown = set(data) - {"label", "description", "order", "lens", "follow", "ease", "hold_size", "path", "shake"}
-    if unknown:
-        raise MoveError(f"{path.name}: {min(unknown)}", "is not an entry of a camera move; see README.md beside it")
-    ease = data.get("ease", "linear")
-    if ease not in ("linear", "smooth"):
-        raise MoveError(f"{path.name}: ease", "must be linear or smooth")
-    move = Move(
-        id=path.stem,
-        label=str(data.get("label", path.stem.replace("_", " ").title())),
-        description=str(data.get("description", "")),
-        order=_number(path, "order", data.get("order", 100)),
-        lens=_number(path, "lens", data.get("lens", 50)),
-        follow=_number(path, "follow", data.get("follow", 1)),
-        ease=ease,
-        hold_size=bool(data.get("hold_size", False)),
-        path={name: _numbers(path, name, value) for name, value in table.items()},
-        shake=None if shake is None else Shake(**{k: _number(path, k, v) for k, v in shake.items()}),
-    )
-    if move.lens < 1:
-        raise MoveError(f"{path.name}: lens", "must be at least 1 mm")
-    if min(move.path.get("distance", (1.0,))) <= 0:
-        raise MoveError(f"{path.name}: distance", "must be above 0")
-    return move
-
-
-def _number(path: Path, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise MoveError(f"{path.name}: {name}", f"{value!r} is not a number")
-    return float(value)
-
-
-def _numbers(path: Path, name: str, value: Any) -> tuple[float, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise MoveError(f"{path.name}: {name}", "is an empty list")
-    return tuple(_number(path, name, v) for v in values)
-
-
 def channel(move: Move, name: str, time: np.ndarray, amount: float) -> np.ndarray:
     """One entry of the path at ``time`` (T,) from 0 to 1, with ``amount`` applied."""
-    default = 1.0 if name == "distance" else 0.0
-    stops = np.array(move.path.get(name, (default,)))
+    stops = np.array(getattr(move.path, name), float)
     if len(stops) == 1:
         return np.full(len(time), stops[0])
     rest = 1.0 if name == "distance" else stops.mean()

@@ -13,7 +13,7 @@ import bpy
 
 from ...backend.shot import ShotError
 from ..stage import Changes, Stage
-from .wants import read_preset
+from .wants import described
 
 MAX_SIDE = 1408
 """Pixels; the largest model works at 1408x768, more would only make the shot heavy."""
@@ -41,12 +41,9 @@ _UNTOUCHED = (0.8, 0.8, 0.8)
 
 
 def working_side(model: str) -> int:
-    """Pixels of the longest side at which a model can use a picture, by its preset; ``MAX_SIDE`` when unknown."""
-    preset = read_preset(model)
-    try:
-        return MAX_SIDE if preset is None else max(min(int(preset["limits"]["max_size"]), MAX_SIDE), 64)
-    except (ValueError, KeyError, TypeError):
-        return MAX_SIDE
+    """Pixels of the longest side at which a model can use a picture, by its description; ``MAX_SIDE`` when unknown."""
+    spec = described(model)
+    return MAX_SIDE if spec is None else max(min(spec.limits.get("max_size", MAX_SIDE), MAX_SIDE), 64)
 
 
 def shot_side(scene: bpy.types.Scene) -> int:
@@ -67,14 +64,11 @@ def film_side(scene: bpy.types.Scene) -> int:
 
 
 def _film_side(model: str, aspect: float) -> int:
-    most, preset = working_side(model), read_preset(model)
-    try:
-        if preset is not None and "max_short_side" in preset["limits"]:
-            short = min(int(preset["defaults"]["width"]), int(preset["defaults"]["height"]))
-            return min(most, 2 * round(short * aspect / 2))
-    except (ValueError, KeyError, TypeError):
-        pass
-    return most
+    most, spec = working_side(model), described(model)
+    if spec is None or "max_short_side" not in spec.limits:
+        return most
+    short = min(spec.defaults.width, spec.defaults.height)
+    return min(most, 2 * round(short * aspect / 2))
 
 
 def set_up(stage: Stage, engine: str, transparent: bool, side: int) -> None:

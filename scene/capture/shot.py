@@ -13,7 +13,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ...backend.bodies.model import BodyError
+from ...backend.bodies.types import BodyError
 from ...backend.shot import Background, Character, Clay, Clip, Reference, Settings, Shot, ShotError, validate
 from ...backend.shot.validate import MAX_CHARACTERS
 from ..camera.matrices import clip_fps, render_size

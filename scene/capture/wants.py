@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-_MODELS = Path(__file__).resolve().parents[2] / "presets" / "models"
+from ...backend.catalogue.models import ModelError, ModelSpec, model_spec
 
 
 @dataclass(frozen=True)
@@ -47,15 +44,14 @@ def wants_of(inputs: Mapping[str, str] | None, options: Mapping[str, bool | int 
 
 
 def preset_wants(model: str) -> Wants:
-    """What the preset of a model says that it wants; everything for a model without a readable preset."""
-    preset = read_preset(model)
-    inputs = preset.get("inputs") if preset is not None else None
-    return wants_of(inputs if isinstance(inputs, dict) else None)
+    """What the description of a model says that it wants; everything for a model without a readable one."""
+    spec = described(model)
+    return wants_of(None if spec is None else spec.inputs)
 
 
-def read_preset(model: str) -> dict[str, Any] | None:
-    """The preset of a model by its id, or None where there is none that can be read."""
+def described(model: str) -> ModelSpec | None:
+    """The description of a model by its id, or None where there is none that can be read."""
     try:
-        return tomllib.loads((_MODELS / f"{model}.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return model_spec(model)
+    except ModelError:
         return None

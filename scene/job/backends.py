@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,14 +15,12 @@ from typing import Any
 
 import bpy
 
+from ...backend.catalogue.models import DEFAULT_MODEL, ModelEntry, find_specs
 from ...backend.client import AddressError, LocalBackend, LocalStatus, is_loopback, normalise_address
 from ...backend.client.probe import Probe
 from .. import folders
 from . import models
 
-_PRESETS = Path(__file__).resolve().parents[2] / "presets" / "models"
-_PRESET_ENTRIES = ("label", "description", "license", "inputs", "limits", "defaults", "options")
-_DEFAULT = "isa-nano"
 _ONLINE = "Preferences > System > Network > Allow Online Access"
 
 
@@ -324,12 +321,5 @@ def _cached_models() -> list[dict[str, Any]]:
 @cache
 def _preset_models() -> list[dict[str, Any]]:
     """The models of presets/models, the default first, as an entry of ``GET /v1/models`` describes them."""
-    entries = []
-    for path in sorted(_PRESETS.glob("*.toml"), key=lambda path: (path.stem != _DEFAULT, path.stem)):
-        try:
-            preset = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
-        said = {key: preset[key] for key in _PRESET_ENTRIES if key in preset}
-        entries.append({**said, "id": path.stem})
-    return entries or [{"id": _DEFAULT, "label": _DEFAULT}]
+    specs = find_specs(faulty=lambda error: print(f"Maquette: {error}"))
+    return [ModelEntry.of(spec).to_json() for spec in specs.values()] or [{"id": DEFAULT_MODEL}]

@@ -5,84 +5,15 @@ Filled from ``GET /v1/models``. What a backend does not say is not made up: of a
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-Value = bool | int | float | str
-
-INPUTS = {
-    "characters": "characters",
-    "reference": "a reference picture",
-    "background": "a background",
-    "camera": "the camera's motion",
-    "prompt": "a prompt",
-    "joints": "the bodies' joints",
-    "keypoints": "body, hand and face keypoints",
-    "meshes": "the bodies' surfaces",
-    "tracks": "picked tracks",
-    "clay": "the light on the bodies",
-}
-"""Every input that a model may take, in the words of the panel."""
-
-_KINDS = ("bool", "int", "float", "choice")
+from ...backend.catalogue.models import INPUTS, CatalogueError, ModelEntry, ModelOption
 
 
-@dataclass(frozen=True)
-class Option:
-    """Something that one model alone lets the animator choose.
-
-    Attributes:
-        kind: ``bool``, ``int``, ``float`` or ``choice``.
-        choices: of a ``choice``; at least one.
-        low, high: bounds of a number, infinite where there is none.
-    """
-
-    name: str
-    kind: str
-    default: Value
-    label: str
-    description: str = ""
-    choices: tuple[str, ...] = ()
-    low: float = -math.inf
-    high: float = math.inf
-
-    def fit(self, value: Value) -> Value:
-        """The nearest value that the option can have; the default for what is no such value at all."""
-        if self.kind == "bool":
-            return value if isinstance(value, bool) else self.default
-        if self.kind == "choice":
-            return value if value in self.choices else self.default
-        if isinstance(value, (bool, str)) or not math.isfinite(value):
-            return self.default
-        bounded = min(max(float(value), self.low), self.high)
-        # Blender keeps single precision: 0.6 comes back as 0.6000000238.
-        return round(bounded) if self.kind == "int" else float(f"{bounded:.6g}")
-
-
-@dataclass(frozen=True)
-class Model:
-    """One entry of ``GET /v1/models``.
-
-    Attributes:
-        available: None when no backend has been asked.
-        reason: why it cannot run, empty when it can.
-        inputs: name -> ``required``, ``optional`` or ``ignored``; empty when nothing is known.
-        limits: numbers by name: ``max_characters``, ``min_frames``, ``max_frames``, ``points``, sizes.
-        defaults: ``steps``, ``guidance``, ``width``, ``height``, ``frames`` as far as they are known.
-    """
-
-    id: str
-    label: str
-    description: str = ""
-    license: str = ""
-    available: bool | None = None
-    reason: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    limits: Mapping[str, float] = field(default_factory=dict)
-    defaults: Mapping[str, float] = field(default_factory=dict)
-    options: Mapping[str, Option] = field(default_factory=dict)
+class Model(ModelEntry):
+    """One entry of ``GET /v1/models``, in the words of the panel."""
 
     @property
     def state(self) -> str:
@@ -136,11 +67,13 @@ _known: dict[str, Model] = {}
 
 
 def show(entries: Sequence[Mapping[str, Any]]) -> list[Model]:
-    """Take in what a backend has said of all its models; returns them in its order."""
-    models = [parse(entry) for entry in entries if entry.get("id")]
+    """Take in what a backend has said of all its models; returns them in its order, without those that have no id."""
     _known.clear()
-    _known.update((model.id, model) for model in models)
-    return models
+    for entry in entries:
+        with contextlib.suppress(CatalogueError):
+            model = Model.from_json(entry)
+            _known[model.id] = model
+    return everyone()
 
 
 def find(model: str) -> Model:
@@ -158,66 +91,9 @@ def everyone() -> list[Model]:
     return list(_known.values())
 
 
-def option(model: str, name: str) -> Option | None:
+def option(model: str, name: str) -> ModelOption | None:
     """An option of a model, or None where it has no such option any more."""
     return find(model).options.get(name)
-
-
-def parse(entry: Mapping[str, Any]) -> Model:
-    """One entry of ``GET /v1/models``; what is not understood in it is left out."""
-    name = str(entry["id"])
-    available = entry.get("available")
-    return Model(
-        id=name,
-        label=str(entry.get("label") or name),
-        description=str(entry.get("description") or ""),
-        license=str(entry.get("license") or ""),
-        available=None if available is None else bool(available),
-        reason=_reason(entry) if available is False else "",
-        inputs={key: str(level) for key, level in _table(entry, "inputs").items()},
-        limits=_numbers(_table(entry, "limits")),
-        defaults=_numbers(_table(entry, "defaults")),
-        options={
-            key: found
-            for key, data in _table(entry, "options").items()
-            if isinstance(data, Mapping) and (found := _option(str(key), data)) is not None
-        },
-    )
-
-
-def _reason(entry: Mapping[str, Any]) -> str:
-    if reason := entry.get("reason"):
-        return str(reason)
-    missing = entry.get("missing") or []
-    files = ", ".join(map(str, missing)) if isinstance(missing, list) else str(missing)
-    return f"The backend lacks files of this model: {files}" if files else "The backend cannot run this model"
-
-
-def _table(entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = entry.get(name)
-    return table if isinstance(table, Mapping) else {}
-
-
-def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
-    return {str(key): value for key, value in table.items() if isinstance(value, (int, float))}
-
-
-def _option(name: str, data: Mapping[str, Any]) -> Option | None:
-    kind, default = str(data.get("type")), data.get("default")
-    choices = tuple(map(str, data.get("choices") or ()))
-    if kind not in _KINDS or not isinstance(default, (bool, int, float, str)) or (kind == "choice" and not choices):
-        return None
-    low, high = data.get("min"), data.get("max")
-    return Option(
-        name=name,
-        kind=kind,
-        default=default,
-        label=str(data.get("label") or name.replace("_", " ").title()),
-        description=str(data.get("description") or ""),
-        choices=choices,
-        low=-math.inf if low is None else float(low),
-        high=math.inf if high is None else float(high),
-    )
 
 
 def _listed(parts: list[str]) -> str:

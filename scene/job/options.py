@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from ...backend.catalogue.models import ModelOption, Value
 from . import models
 
 
@@ -24,18 +25,18 @@ def ensure(scene: bpy.types.Scene, model: str) -> bool:
     return bool(absent)
 
 
-def entries(scene: bpy.types.Scene, model: str) -> list[tuple[Any, models.Option]]:
+def entries(scene: bpy.types.Scene, model: str) -> list[tuple[Any, ModelOption]]:
     """The scene's entries for the options that a model has now, in the model's order."""
     found = {entry.option: entry for entry in scene.maquette.options if entry.model == model}
     return [(found[name], each) for name, each in models.find(model).options.items() if name in found]
 
 
-def chosen(scene: bpy.types.Scene, model: str) -> dict[str, models.Value]:
+def chosen(scene: bpy.types.Scene, model: str) -> dict[str, Value]:
     """What the animator has set for a model, by the option's name: what goes into the shot."""
-    return {each.name: value(entry) for entry, each in entries(scene, model) if entry.stored}
+    return {entry.option: value(entry) for entry, _ in entries(scene, model) if entry.stored}
 
 
-def value(entry: Any) -> models.Value:
+def value(entry: Any) -> Value:
     """An entry's value: what was set, else the model's default, always one that the option can have."""
     described = models.option(entry.model, entry.option)
     if described is None:
@@ -46,7 +47,7 @@ def value(entry: Any) -> models.Value:
         return described.default
 
 
-def store(entry: Any, new: models.Value) -> None:
+def store(entry: Any, new: Value) -> None:
     """Set an entry, to the nearest value that the option can have."""
     described = models.option(entry.model, entry.option)
     if described is not None:

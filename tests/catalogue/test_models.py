@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import platformdirs
 import pytest
-from maquette.backend.catalogue.models import ModelError, ModelOption, read_spec, weights_home
+from maquette.backend.catalogue.models import ModelEntry, ModelError, ModelOption, read_spec, weights_home
+from maquette.backend.catalogue.reader import CatalogueError
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.settings import check_settings, option
 from maquette.backend.shot import Settings
@@ -98,8 +101,8 @@ def test_too_many_characters_are_refused(spec):
     [
         ('[options.a]\ntype = "text"\ndefault = "x"\nlabel = "A"', "options.a.type"),
         ('[options.a]\ntype = "int"\ndefault = 0.5\nlabel = "A"', "options.a.default"),
-        ('[options.a]\ntype = "int"', "options.a needs"),
-        ('[[sources]]\nname = "A"', r"sources\[0\] needs"),
+        ('[options.a]\ntype = "int"', r"options\.a\.default is missing"),
+        ('[[sources]]\nname = "A"', r"sources\.component is missing"),
     ],
 )
 def test_a_faulty_description_names_the_entry(tmp_path, text, message):
@@ -122,3 +125,22 @@ def test_weights_lie_beside_the_description_or_in_the_users_folder(tmp_path, mon
 
 def test_nan_is_no_number():
     assert ModelOption("float", 0.5, "X").problem(float("nan"))
+
+
+def test_the_users_folder_is_that_of_platformdirs(monkeypatch):
+    monkeypatch.delenv("MAQUETTE_WEIGHTS", raising=False)
+    assert weights_home() == platformdirs.user_data_path("maquette", appauthor=False) / "models"
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert weights_home() == platformdirs.user_data_path("maquette", appauthor=False) / "models"
+
+
+def test_an_entry_survives_the_wire(spec):
+    entry = ModelEntry.of(spec, available=False, missing=("a",), reason="Not here", memory={"disk_gb": 1.5})
+    sent = json.loads(json.dumps(entry.to_json()))
+    assert ModelEntry.from_json({**sent, "of a later version": {}}) == entry
+    assert sent["options"]["window"] == {
+        "type": "int", "default": 25, "label": "Window", "description": "", "choices": [], "min": 2, "max": None,
+    }  # fmt: skip
+    assert ModelEntry.from_json({"id": "x", "inputs": {"prompt": "later", "y": 3}}).inputs == {"prompt": "later"}
+    with pytest.raises(CatalogueError, match="id is missing"):
+        ModelEntry.from_json({"label": "x"})

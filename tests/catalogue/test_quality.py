@@ -5,26 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from maquette.backend.catalogue.quality import STANDARD, QualityLevel, read_levels
+from maquette.backend.catalogue.quality import STANDARD, QualityLevel, list_quality
+from maquette.backend.catalogue.reader import CatalogueError
 
 
 def test_the_levels_that_ship_go_from_cheap_to_dear() -> None:
-    levels = read_levels()
-    assert [level.id for level in levels] == ["draft", "standard", "fine"]
-    assert STANDARD in {level.id for level in levels}
-    assert len({level.order for level in levels}) == len(levels)
-    assert all(level.label and level.description for level in levels)
-    assert levels[1].steps == 1.0 and not levels[1].carried and levels[2].steps > 1.0
+    levels = list_quality()
+    assert list(levels) == ["draft", STANDARD, "fine"]
+    assert all(level.label and level.description for level in levels.values())
+    assert levels["standard"].steps == 1.0 and not levels["standard"].carried and levels["fine"].steps > 1.0
 
 
-def test_a_level_is_a_file(tmp_path: Path) -> None:
-    text = 'id = "quick"\nlabel = "Quick"\ndescription = "At once"\ncarried = true\norder = 7\n'
+def test_a_level_is_a_file_and_has_a_place_of_its_own(tmp_path: Path) -> None:
+    text = 'label = "Quick"\ndescription = "At once"\ncarried = true\norder = 7\n'
     (tmp_path / "quick.toml").write_text(text)
-    assert read_levels(tmp_path) == [QualityLevel("quick", "Quick", "At once", carried=True, order=7)]
-
-
-@pytest.mark.parametrize("text", ["id = ", 'id = "a"\nspeed = 3\n', 'id = "a"\n', "\xff"])
-def test_a_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "bad.toml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"bad\.toml: not a readable quality level"):
-        read_levels(tmp_path)
+    assert list_quality(tmp_path) == {"quick": QualityLevel("quick", "Quick", "At once", 7, carried=True)}
+    (tmp_path / "quicker.toml").write_text(text)
+    with pytest.raises(CatalogueError, match=r"quicker\.toml: order is 7, as quick's"):
+        list_quality(tmp_path)

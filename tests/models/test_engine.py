@@ -290,7 +290,11 @@ def test_registry_lists_all_and_explains_what_is_missing(model_dir, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("id = ", "not a readable"), ('id = "tiny"', "label"), (TINY_TOML.replace("tiny", "huge"), "file's name")],
+    [
+        ("id = ", "is not TOML"),
+        ('id = "tiny"', "description is missing"),
+        (TINY_TOML.replace("tiny", "huge"), "file's name"),
+    ],
 )
 def test_a_wrong_description_is_explained(tmp_path, text, says):
     (tmp_path / "tiny.toml").write_text(text, "utf-8")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from maquette.backend.catalogue import models as catalogue
 from maquette.backend.catalogue.models import ModelDefaults, ModelError
+from maquette.backend.catalogue.quality import list_quality
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.models import engine
 from maquette.backend.models import render as render_module
 from maquette.backend.models.family import EngineError
-from maquette.backend.catalogue.quality import list_quality
 from maquette.backend.models.quality import apply
 from maquette.backend.models.registry import plan_shot
 from maquette.backend.models.render import add_render_parser

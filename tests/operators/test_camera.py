@@ -9,6 +9,7 @@ import bpy
 import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
+from maquette.backend.catalogue.cameras import Move
 from mathutils import Vector
 
 from ..scene.builders import keyed
@@ -21,7 +22,6 @@ def maquette(addon):
     class Modules:
         keys = importlib.import_module(addon.__name__ + ".scene.keys")
         moves = importlib.import_module(addon.__name__ + ".scene.camera.moves")
-        paths = importlib.import_module(addon.__name__ + ".scene.camera.paths")
         operator = importlib.import_module(addon.__name__ + ".operators.camera")
 
     return Modules
@@ -54,7 +54,7 @@ def seen(obj, frame):
 
 
 def test_the_menu_is_the_folder(maquette):
-    presets = {path: tomllib.loads(path.read_text("utf-8")) for path in maquette.paths.FOLDER.glob("*.toml")}
+    presets = {path: tomllib.loads(path.read_text("utf-8")) for path in Move.FOLDER.glob("*.toml")}
     ordered = sorted(presets, key=lambda path: (presets[path]["order"], path.stem))
     expected = [(path.stem.upper(), presets[path]["label"], presets[path]["description"]) for path in ordered]
     assert maquette.operator.move_items(None, bpy.context) == expected

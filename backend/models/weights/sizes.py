@@ -9,8 +9,6 @@ from ..memory.footprint import GB, Part, need_of, part_of, parts_of_files
 from ..registry import ModelStatus
 from .component import components
 
-_SAID = ("id", "label", "description", "license", "inputs", "limits", "defaults", "options", "sources")
-
 
 def default_plan(spec: ModelSpec) -> Plan:
     """A job of the model's default size, one window."""
@@ -62,10 +60,12 @@ def disk_bytes(spec: ModelSpec) -> int:
 
 def model_entry(status: ModelStatus) -> ModelEntry:
     """What a backend says of a model, with the memory that it takes."""
-    spec = status.spec
-    said = {name: getattr(spec, name) for name in _SAID}
-    return ModelEntry(
-        **said, available=status.available, missing=status.missing, reason=status.reason, memory=memory_of(spec)
+    return ModelEntry.of(
+        status.spec,
+        available=status.available,
+        missing=status.missing,
+        reason=status.reason,
+        memory=memory_of(status.spec),
     )
 
 

@@ -36,7 +36,9 @@ def _finger_name(style, side, finger, n):
 
 def _hero(addon, style, eyes=()):
     """The embedded body's mesh on an armature with Mixamo's body and some style's fingers; returns mesh and places."""
-    scheme = dict(module(addon, "backend.motions.skeletons")._schemes())["Mixamo"]
+    rig = module(addon, "backend.catalogue.rig")
+    reader = module(addon, "backend.catalogue.reader")
+    scheme = {n: names[0] for n, names in reader.find_preset(rig.Scheme, "mixamo").joints.items()}
     shot = module(addon, "backend.shot")
     model = module(addon, "backend.bodies").embedded()
     joints = model.joints_rest()

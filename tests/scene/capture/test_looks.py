@@ -176,9 +176,7 @@ def test_a_further_render_without_the_character_is_left_out(dancer, capture):
 
 def test_further_pictures_that_are_none_are_named(dancer, capture, shots):
     entry = further(dancer, "Back", 3, "IMAGE")
-    with pytest.raises(
-        shots.ShotError, match=r"Dancer\.further_references.*reference 'Back' has no picture"
-    ):
+    with pytest.raises(shots.ShotError, match=r"Dancer\.further_references.*reference 'Back' has no picture"):
         capture()
     entry.image = bpy.data.images.new("Painted", 96, 64)
     _away(dancer, 40)

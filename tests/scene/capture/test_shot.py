@@ -129,18 +129,19 @@ def _rig(names, parents, heads, rotation=(0.0, 0.0, 0.0), scale=1.0):
 
 def test_a_mixamo_rig_gives_smpl_joints_and_a_canonical_rest(addon, capture):
     """Imported as importers leave it: lying, in centimetres, keyed to walk away and turn."""
-    skeletons = module(addon, "backend.motions.skeletons")
     bodies = module(addon, "backend.bodies")
     names = module(addon, "backend.shot").SMPL_JOINT_NAMES
     parents = module(addon, "backend.shot").SMPL_PARENTS
-    scheme = dict(skeletons._schemes())["Mixamo"]
+    rig = module(addon, "backend.catalogue.rig")
+    reader = module(addon, "backend.catalogue.reader")
+    scheme = {n: names[0] for n, names in reader.find_preset(rig.Scheme, "mixamo").joints.items()}
     body = bodies.embedded()
     heads = body.joints_rest(np.zeros(10, np.float32))
     title = {
         n: (scheme.get(n) or {"spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2", "neck": "Neck"}[n])
         for n in names
     }
-    mixamo = [f"mixamorig:{t[0] if isinstance(t, list) else t}" for t in title.values()]
+    mixamo = [f"mixamorig:{t}" for t in title.values()]
     small_scene(frames=2)
     rig = _rig(mixamo, parents, heads * 100, rotation=(math.pi / 2, 0, 0), scale=0.01)
     mesh = add_mesh("Hero", body.v_template * 100, body.faces)

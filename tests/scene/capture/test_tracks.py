@@ -129,9 +129,12 @@ def test_models_say_what_they_want(addon, scene, tmp_path, monkeypatch):
     assert wants.preset_wants("nobody knows it") == wants.Wants(True, True, True, True, True)
     assert wants.preset_wants("isa-nano") == wants.Wants(False, True, False, True, meshes_required=False)
     assert wants.wants_of({"meshes": "required"}) == wants.Wants(False, True, False, False)
-    (tmp_path / "mine.toml").write_text('[inputs]\nkeypoints = "required"\nmeshes = "ignored"\ntracks = "optional"\n')
+    inputs = '[inputs]\nkeypoints = "required"\nmeshes = "ignored"\ntracks = "optional"\n'
+    head = "".join(f'{key} = "x"\n' for key in ("description", "license", "engine"))
+    defaults = "[limits]\n[defaults]\nsteps = 1\nguidance = 1\nwidth = 64\nheight = 64\nframes = 1\n"
+    (tmp_path / "mine.toml").write_text(head + inputs + defaults)
     (tmp_path / "broken.toml").write_text("[inputs\n")
-    monkeypatch.setattr(wants, "_MODELS", tmp_path)
+    monkeypatch.setattr(module(addon, "backend.catalogue.models"), "PRESETS", tmp_path)
     assert wants.preset_wants("mine") == wants.Wants(True, False, True, False, False)
     assert wants.preset_wants("broken") == wants.Wants()
     assert wants.wants_of({"meshes": "optional"}, {"scale": 0.5}).options == {"scale": 0.5}

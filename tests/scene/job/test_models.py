@@ -74,7 +74,7 @@ def test_of_an_unknown_model_everything_is_shown(models: ModuleType) -> None:
     ],
 )
 def test_why_a_model_cannot_run(models: ModuleType, entry: dict[str, Any], words: str) -> None:
-    model = models.parse({"id": "x", "available": False, **entry})
+    model = models.Model.from_json({"id": "x", "available": False, **entry})
     assert model.state == "MISSING" and words in model.reason
 
 
@@ -93,7 +93,7 @@ JUNK = st.recursive(
 def test_an_entry_of_any_kind_is_read(junk: dict[str, Any]) -> None:
     from maquette.scene.job import models
 
-    model = models.parse({"id": "x", **junk})
+    model = models.Model.from_json({"id": "x", **junk})
     assert model.id == "x" and model.state in ("READY", "MISSING", "UNKNOWN")
     assert isinstance(model.takes(), list) and isinstance(model.bounds(), list)
 
@@ -102,9 +102,9 @@ def test_an_entry_of_any_kind_is_read(junk: dict[str, Any]) -> None:
 def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
     from maquette.scene.job import models
 
-    for option in models.parse(ENTRY).options.values():
+    for option in models.Model.from_json(ENTRY).options.values():
         fitted = option.fit(value)
-        match option.kind:
+        match option.type:
             case "bool":
                 assert isinstance(fitted, bool)
             case "choice":
@@ -118,7 +118,7 @@ def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
 def test_options_of_the_scene(bench: Bench, models: ModuleType) -> None:
     options, scene = bench.module("scene.job.options"), bpy.context.scene
     assert options.ensure(scene, "one") and not options.ensure(scene, "one")
-    entries = {described.name: entry for entry, described in options.entries(scene, "one")}
+    entries = {entry.option: entry for entry, _ in options.entries(scene, "one")}
     assert list(entries) == ["strength", "window", "motion", "few_steps"]
     assert (entries["strength"].as_float, entries["window"].as_int) == (pytest.approx(0.6), 72)
     assert entries["motion"].as_choice == "both" and entries["few_steps"].as_bool is False
@@ -144,7 +144,7 @@ def test_options_of_the_scene(bench: Bench, models: ModuleType) -> None:
 def test_options_survive_in_the_file(bench: Bench, models: ModuleType, tmp_path) -> None:
     options, scene = bench.module("scene.job.options"), bpy.context.scene
     options.ensure(scene, "one")
-    dict((d.name, e) for e, d in options.entries(scene, "one"))["strength"].as_float = 0.25
+    dict((e.option, e) for e, _ in options.entries(scene, "one"))["strength"].as_float = 0.25
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
     bench.backends.show_models([ENTRY])

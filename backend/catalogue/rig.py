@@ -1,0 +1,81 @@
+"""What a rig is made of: bodies, poses, and the naming schemes of foreign skeletons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from .reader import PRESETS, Preset
+
+_LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+_ENDS = ("foot", "collar", "hand")
+REQUIRED = ("pelvis", "spine", "head", *(f"{side}_{limb}" for side in ("left", "right") for limb in _LIMBS))
+"""What a naming scheme must name."""
+
+ROLES = (*REQUIRED, "neck", *(f"{side}_{end}" for side in ("left", "right") for end in _ENDS))
+"""What it can name: SMPL's joints, with its spine as one chain."""
+
+JOINTS = (*(role for role in ROLES if role != "spine"), "spine1", "spine2", "spine3")
+"""SMPL's 24 joints by name, in no order."""
+
+
+def _known(names: Mapping[str, object], known: tuple[str, ...]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"joints.{unknown[0]} is no joint; choose from {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Pose(Preset):
+    """One file of ``presets/poses``.
+
+    Attributes:
+        joints: SMPL joint name -> rotation vector (x, y, z) in degrees, relative to the parent, in the canonical frame
+            (Y up, facing +Z, left side at +X). Joints that are not named rest; the root turns from the body's upright
+            facing.
+    """
+
+    FOLDER: ClassVar[Path] = PRESETS / "poses"
+    description: str = ""
+    order: float = 100
+    joints: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _known(self.joints, JOINTS)
+
+
+@dataclass(frozen=True)
+class Scheme(Preset):
+    """One file of ``presets/skeletons``; the README there explains it.
+
+    Attributes:
+        joints: role -> names, for a chain (``spine``, ``neck``) from the pelvis upwards, else in order of preference.
+    """
+
+    FOLDER: ClassVar[Path] = PRESETS / "skeletons"
+    joints: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        _known(self.joints, ROLES)
+        if missing := [role for role in REQUIRED if not self.joints.get(role)]:
+            raise ValueError(f"joints.{missing[0]} is missing; name the joint that stands for it")
+
+
+@dataclass(frozen=True)
+class BodyFile(Preset):
+    """One file of ``presets/bodies``.
+
+    Attributes:
+        family: ``smpl``, ``smplh`` or ``smplx``.
+        file: the body's .npz beside it.
+        license: SPDX expression, or empty when unknown.
+        source: what it was made from.
+    """
+
+    FOLDER: ClassVar[Path] = PRESETS / "bodies"
+    family: Literal["smpl", "smplh", "smplx"]
+    file: str
+    description: str = ""
+    license: str = ""
+    source: str = ""
