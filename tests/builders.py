@@ -7,6 +7,7 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
+
 from maquette.backend.shot import (
     Background,
     BodyPose,

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
+
 from maquette.backend.inspect import add_inspect_parser, draw_points, summarize
 from maquette.backend.media import decode_image, decode_video
 from maquette.backend.raster.carry import carry_shot

@@ -80,13 +80,13 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> Media:
-    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks."""
+def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None, level: int = 6) -> Media:
+    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks; ``level`` 1 (quick) to 9 (small)."""
     info = PngImagePlugin.PngInfo()
     for key, value in (metadata or {}).items():
         info.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", pnginfo=info)
+    Image.fromarray(image).save(stream, "PNG", pnginfo=info, compress_level=level)
     return Media(stream.getvalue(), "image/png")
 
 

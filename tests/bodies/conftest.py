@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from maquette.backend.shot.types import SMPL_PARENTS
 
 VERTICES = 97

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+
 from maquette.backend.bodies.pickles import PickleRefused, load_pickle
 
 

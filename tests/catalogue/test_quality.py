@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from maquette.backend.catalogue.quality import STANDARD, QualityLevel, read_levels
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+
 from maquette.backend import media
 from maquette.backend.shot import Background, Media
-from PIL import Image
 
 from ..builders import make_shot, png
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maquette.backend.catalogue import models as catalogue
 from maquette.backend.catalogue.models import ModelDefaults, ModelError
 from maquette.backend.media import decode_video, read_mp4_metadata
@@ -18,7 +20,6 @@ from maquette.backend.models.quality import list_quality
 from maquette.backend.models.render import add_render_parser
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Settings
-from PIL import Image
 
 from .conftest import make_shot
 

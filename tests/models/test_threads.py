@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from maquette.backend.models.threads import share_cores
 
 

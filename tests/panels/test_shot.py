@@ -104,7 +104,7 @@ def test_every_state_of_a_job(bench: Bench, changes: dict, words: str) -> None:
     bench.build()
     phase = bench.events.Phase(changes.pop("phase"))
     bench.jobs.runner.state = replace(bench.state, phase=phase, **changes)
-    bench.module("scene.job.view").publish(bench.jobs.runner)
+    bench.module("scene.job.view").publish(bench.jobs.runner.state)
     drawn = draw("MAQUETTE_PT_shot")
     assert words in drawn.text
     resting = phase.value in ("failed", "done", "cancelled")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from maquette.backend.raster.light import guess_clay, relight
 from maquette.backend.shot.cameras import look_at
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from maquette.backend.shot import Background, Media, Settings, Shot, ShotError, load_shot, save_shot
 
 from ..builders import make_shot, png

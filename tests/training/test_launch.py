@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from maquette.backend.training import launch
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.backend.training.perceptual import ORIENTATIONS, PerceptualLoss, morlet_bank
 from torch import Tensor
+
+from maquette.backend.training.perceptual import ORIENTATIONS, PerceptualLoss, morlet_bank
 
 LOSS = PerceptualLoss()
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video
 from maquette.backend.shot import Shot

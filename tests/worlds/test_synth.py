@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from maquette.backend.bodies import embedded
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.evaluation.silhouette import silhouette_iou

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
+
 from maquette.backend.catalogue.models import model_spec, read_spec
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Engine, load_engine
@@ -135,8 +136,9 @@ def test_a_shot_with_joints_alone_can_be_rendered(engine):
 def test_notes_of_the_picture_reach_the_animator(engine):
     import io
 
-    from maquette.backend.shot import Media
     from PIL import Image
+
+    from maquette.backend.shot import Media
 
     stream = io.BytesIO()
     Image.fromarray(np.full((64, 64, 4), (200, 100, 50, 128), np.uint8), "RGBA").save(stream, "PNG")

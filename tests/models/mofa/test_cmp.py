@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from maquette.backend.models.mofa.cmp import MotionPropagation
 from torch import Tensor
+
+from maquette.backend.models.mofa.cmp import MotionPropagation
 
 from .networks import network, noise, tiny_spec
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.models.mofa.splat import Motion, splat
 from torch import Tensor
+
+from maquette.backend.models.mofa.splat import Motion, splat
 
 from .networks import noise
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from maquette.backend.catalogue.models import ModelSpec, find_specs
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video
 from maquette.backend.models.registry import status
 from maquette.backend.models.weights.component import components
-from safetensors.torch import load_file
 
 from .families import FAMILIES, Tiny
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import bpy
 import pytest
+
 from maquette.backend.shot import Shot
 
 from ...fake_backend import FakeBackend, fake_backend

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import bpy
 import pytest
+
 from maquette.backend.client.process import is_alive
 
 from ...fake_backend import FILM, FakeBackend, fake_backend
