@@ -250,7 +250,8 @@ def capture_surfaces(bpy: ModuleType, package: str) -> None:
     settings.background, settings.render_engine = "NONE", "WORKBENCH"
     try:
         wants = Wants(keypoints=False, tracks=False, clay=False)
-        capture.capture_shot(bpy.context, wants=wants).save(WORK / "demo.shot")
+        shot = capture.capture_shot(bpy.context, wants=wants)
+        importlib.import_module(f"{package}.backend.shot").save_shot(shot, WORK / "demo.shot")
     finally:
         settings.background, settings.render_engine = kept
 

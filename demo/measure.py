@@ -14,7 +14,7 @@ from maquette.backend.evaluation.backbones import backbones_home, find_backbones
 from maquette.backend.evaluation.from_shot import as_sample
 from maquette.backend.evaluation.measures import MEASURES, camera_moves, measure
 from maquette.backend.media import contact_sheet, decode_video, encode_png, overlay, read_mp4_metadata, resize_frames
-from maquette.backend.shot import Shot
+from maquette.backend.shot import load_shot
 from maquette.backend.worlds.synth import Sample
 from PIL import Image
 
@@ -67,7 +67,7 @@ def main() -> None:
     if len(generated) != len(masks):
         raise SystemExit(f"the video has {len(generated)} frames, the shot {len(masks)}")
     metadata = read_mp4_metadata(HERE / "shot.mp4")
-    sample = as_sample(Shot.load(WORK / "demo.shot"), rendered, background, masks)
+    sample = as_sample(load_shot(WORK / "demo.shot"), rendered, background, masks)
     metrics = {
         "measures": measures(generated, sample),
         "body_covers": round(float(masks.mean()), 4),

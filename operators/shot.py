@@ -9,7 +9,7 @@ from bpy.props import StringProperty
 from bpy.types import Operator
 from bpy_extras.io_utils import ExportHelper
 
-from ..backend.shot import ShotError
+from ..backend.shot import ShotError, save_shot
 from ..scene.capture.shot import capture_shot
 from ..scene.job import models, shots
 
@@ -39,7 +39,7 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
                 notices=notices,
                 wants=shots.wants(context.scene, [models.find(context.scene.maquette.model)]),
             )
-            shot.save(self.filepath)
+            save_shot(shot, self.filepath)
         except ShotError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -7,7 +7,6 @@ import zlib
 from dataclasses import replace
 
 import numpy as np
-
 from maquette.backend.shot import (
     Background,
     BodyPose,

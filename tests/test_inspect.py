@@ -5,11 +5,10 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
-
 from maquette.backend.inspect import add_inspect_parser, draw_points, summarize
 from maquette.backend.media import decode_image, decode_video
 from maquette.backend.raster.carry import carry_shot
-from maquette.backend.shot import ShotError
+from maquette.backend.shot import ShotError, save_shot
 from maquette.backend.shot.cameras import project
 
 from .builders import make_shot
@@ -23,7 +22,7 @@ def run(*argv: str) -> int:
 
 
 def test_summary_is_json_and_tells_the_facts(tmp_path, capsys):
-    make_shot(5, 12, 2).save(tmp_path / "a.shot")
+    save_shot(make_shot(5, 12, 2), tmp_path / "a.shot")
     assert run(str(tmp_path / "a.shot"), "--sheet", str(tmp_path / "a.png")) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["frames"] == 5 and facts["camera"]["moves"] and not facts["camera"]["zooms"]
@@ -68,9 +67,9 @@ def test_keypoints_meshes_and_tracks_are_told_and_drawn(tmp_path):
     for t in range(4):
         x, y = np.floor(uv[t, 0] * 2).astype(int)
         assert tuple(drawn[t, y, x]) == (255, 60, 60)
-    shot.save(tmp_path / "a.shot")
+    save_shot(shot, tmp_path / "a.shot")
     plain = tmp_path / "plain.shot"
-    make_shot(4, 40).save(plain)
+    save_shot(make_shot(4, 40), plain)
     assert run(str(tmp_path / "a.shot"), "--sheet", str(tmp_path / "a.png")) == 0
     assert run(str(plain), "--sheet", str(tmp_path / "b.png")) == 0
     assert decode_image(tmp_path / "a.png").shape[0] > decode_image(tmp_path / "b.png").shape[0] + 200
@@ -78,7 +77,7 @@ def test_keypoints_meshes_and_tracks_are_told_and_drawn(tmp_path):
 
 def test_the_carried_film_is_written(tmp_path, capsys):
     shot = make_shot(3, width=96, height=64)
-    shot.save(tmp_path / "a.shot")
+    save_shot(shot, tmp_path / "a.shot")
     assert run(str(tmp_path / "a.shot"), "--carry", str(tmp_path / "a.mp4")) == 0
     frames, rate = decode_video(tmp_path / "a.mp4")
     assert frames.shape == (3, 64, 96, 3) and rate == 24

@@ -49,7 +49,8 @@ def capture(bpy: ModuleType, package: str, folder: Path) -> None:
     """Write ``one.shot`` with everything that any model takes, and Blender's picture of each frame."""
     module = lambda name: importlib.import_module(f"{package}.scene.{name}")  # noqa: E731
     wants = module("capture.wants").Wants()
-    module("capture.shot").capture_shot(bpy.context, wants=wants).save(folder / "one.shot")
+    shot = module("capture.shot").capture_shot(bpy.context, wants=wants)
+    importlib.import_module(f"{package}.backend.shot").save_shot(shot, folder / "one.shot")
     state, render, scene = module("stage"), module("capture.render"), bpy.context.scene
     with state.scene_kept(scene, bpy.context.view_layer) as keeper:
         stage = state.open_stage(scene, bpy.context.view_layer, keeper.changes, list(scene.objects), "Model Inputs")
@@ -79,13 +80,13 @@ def make_scene(folder: Path) -> None:
 
 def draw(folder: Path, target: Path) -> None:
     """Everything that needs the backend."""
-    from maquette.backend.media import contact_sheet
-    from maquette.backend.shot import Shot
-    from PIL import Image
+    import imageio.v3 as iio
+    from maquette.backend.media import contact_sheet, decode_image
+    from maquette.backend.shot import load_shot
 
-    shot = Shot.load(folder / "one.shot")
+    shot = load_shot(folder / "one.shot")
     files = sorted(folder.glob("????.png"))
-    renders = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
+    renders = np.stack([decode_image(path) for path in files])
     rows = [
         ("Blender's render", renders),
         ("MimicMotion: pose map, its lines thickened, over the render", _poses(shot, renders)),
@@ -94,7 +95,7 @@ def draw(folder: Path, target: Path) -> None:
     ]
     # Six bits of a colour are enough for the eye, and halve the file.
     sheet = contact_sheet(rows, _COLUMNS, _TILE) & np.uint8(0xFC)
-    Image.fromarray(sheet).save(target, optimize=True)
+    iio.imwrite(target, sheet, optimize=True)
     print(f"{target}: {target.stat().st_size // 1000} kB")
 
 

@@ -72,7 +72,7 @@ def report(motion: BodyMotion, body: BodyModel, seconds: float, path: Path | Non
 
 def write_sheet(motion: BodyMotion, body: BodyModel, path: Path, count: int = 8, size: int = 260) -> None:
     """Front view (from -Y) over side view (from +X) of frames spread over the clip; the grey band is the ground."""
-    from PIL import Image
+    import imageio.v3 as iio
 
     frames = np.linspace(0, motion.frames - 1, count).round().astype(int)
     posed = body.pose(motion.betas, motion.poses[frames], motion.trans[frames])
@@ -93,7 +93,7 @@ def write_sheet(motion: BodyMotion, body: BodyModel, path: Path, count: int = 8,
             colour = np.tile(COLOURS[regions[faces[:, 0]] % len(COLOURS)] * light[:, None], (len(mixes), 1))
             row.append(_splat(points, colour, axis, depth, sign, float(joints[0, axis]), size))
         rows.append(np.concatenate(row, axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path)
+    iio.imwrite(path, np.concatenate(rows))
 
 
 def _splat(

@@ -1,11 +1,11 @@
-"""Encode and decode pictures (Pillow) and films (PyAV: H.264 in mp4).
+"""Encode and decode pictures and films (imageio by Pillow and PyAV; H.264 in mp4).
 
-Pictures and frames are (H,W,3) and (T,H,W,3) uint8 sRGB.
+Pictures and frames are (H,W,3) and (T,H,W,3) uint8 sRGB. A picture lies as it is stored, whatever its EXIF says, as in
+Blender.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,9 +15,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import av
+import imageio.v3 as iio
 import numpy as np
-from PIL import Image, PngImagePlugin
+from av import FFmpegError, VideoStream
+from imageio.core.request import InitializationError
+from imageio.plugins.pillow import PillowPlugin
+from imageio.plugins.pyav import PyAVPlugin
+from PIL.Image import DecompressionBombError
+from PIL.PngImagePlugin import PngInfo
 
 from ..shot import Media
 
@@ -38,63 +43,64 @@ def decode_image(media: Media | bytes | str | PathLike[str], name: str = "pictur
     Raises:
         MediaError: damaged, of an unknown kind, or larger than ``MAX_PIXELS``.
     """
-    with _opened(media, name) as image:
-        if _transparent(image):
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-        return _as_rgb(image)
+    image = _decode(media, name)
+    if image.shape[-1] == 3:
+        return image
+    # What is not white, as far as it covers.
+    cover = np.multiply(~image[..., :3], image[..., 3:], dtype=np.uint16)
+    cover += 127
+    cover //= 255
+    return ~cover.astype(np.uint8)
 
 
 def decode_rgba(media: Media | bytes | str | PathLike[str], name: str = "picture") -> np.ndarray:
     """Decode a picture to (H,W,4) uint8, colours as they are under their transparency. Raises as ``decode_image``."""
-    with _opened(media, name) as image:
-        if _transparent(image):
-            return np.asarray(image.convert("RGBA"))
-        rgb = _as_rgb(image)
-    return np.concatenate([rgb, np.full_like(rgb[..., :1], 255)], axis=-1)
+    image = _decode(media, name)
+    return image if image.shape[-1] == 4 else np.dstack([image, np.full_like(image[..., :1], 255)])
+
+
+def _decode(media: Media | bytes | str | PathLike[str], name: str) -> np.ndarray:
+    """(H,W,4) where the picture has transparency, else (H,W,3)."""
+    with _opened(media, name, PillowPlugin, "picture", "; save it again as PNG") as picture:
+        height, width = picture.properties(index=0).shape[:2]
+        if height * width > MAX_PIXELS:
+            raise MediaError(f"{name}: {width}x{height} is too large; at most {MAX_PIXELS} pixels")
+        facts = picture.metadata(index=0)
+        if facts["mode"].startswith("I;16"):
+            return np.repeat((picture.read(index=0) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+        transparent = facts["mode"] in ("RGBA", "LA", "PA") or "transparency" in facts
+        return picture.read(index=0, mode="RGBA" if transparent else "RGB", writeable_output=False)
 
 
 @contextmanager
-def _opened(media: Media | bytes | str | PathLike[str], name: str) -> Iterator[Image.Image]:
-    source = (
-        io.BytesIO(media.data if isinstance(media, Media) else media) if isinstance(media, (Media, bytes)) else media
-    )
+def _opened(
+    media: Media | bytes | str | PathLike[str], name: str, plugin: Any, kind: str, cure: str = ""
+) -> Iterator[Any]:
+    """imageio's reader of a picture or film; what goes wrong with it is told as MediaError."""
+    source = media.data if isinstance(media, Media) else media if isinstance(media, bytes) else Path(media)
     try:
-        with Image.open(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise MediaError(f"{name}: {image.width}x{image.height} is too large; at most {MAX_PIXELS} pixels")
-            yield image
+        with iio.imopen(source, "r", plugin=plugin) as opened:
+            yield opened
     except MediaError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{name}: is damaged or not a picture ({error}); save it again as PNG") from error
+    except (FFmpegError, OSError, ValueError, SyntaxError) as error:
+        cause = error.__cause__
+        known = isinstance(cause, (InitializationError, OSError, DecompressionBombError))
+        reason = "it has no pictures" if isinstance(cause, IndexError) else cause if known else error
+        raise MediaError(f"{name}: is damaged or not a {kind} ({reason}){cure}") from error
 
 
-def _transparent(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-
-
-def _as_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I;16"):
-        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-    return np.asarray(image.convert("RGB"))
-
-
-def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None, level: int = 6) -> Media:
-    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks; ``level`` 1 (quick) to 9 (small)."""
-    info = PngImagePlugin.PngInfo()
+def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> Media:
+    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks."""
+    info = PngInfo()
     for key, value in (metadata or {}).items():
         info.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", pnginfo=info, compress_level=level)
-    return Media(stream.getvalue(), "image/png")
+    return Media(iio.imwrite("<bytes>", image, extension=".png", plugin="pillow", pnginfo=info), "image/png")
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> Media:
     """Encode (H,W,3) uint8 as JPEG."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=quality)
-    return Media(stream.getvalue(), "image/jpeg")
+    return Media(iio.imwrite("<bytes>", image, extension=".jpg", plugin="pillow", quality=quality), "image/jpeg")
 
 
 def decode_video(
@@ -108,33 +114,27 @@ def decode_video(
     Raises:
         MediaError: damaged, without a picture stream, or larger than ``MAX_VIDEO_BYTES`` decoded.
     """
-    if isinstance(media, Media):
-        media = media.data
-    source = io.BytesIO(media) if isinstance(media, bytes) else os.fspath(media)
     frames: list[np.ndarray] = []
-    try:
-        with av.open(source, "r") as container:
-            if not container.streams.video:
-                raise MediaError(f"{name}: has no pictures in it")
-            stream = container.streams.video[0]
-            size = stream.codec_context.width * stream.codec_context.height
-            if size > MAX_PIXELS:
-                raise MediaError(f"{name}: frames are too large; at most {MAX_PIXELS} pixels")
-            rate = stream.average_rate or stream.guessed_rate
-            stream.thread_type = "AUTO"
-            for frame in container.decode(stream):
-                frames.append(frame.to_ndarray(format="rgb24"))
-                if max_frames is not None and len(frames) >= max_frames:
-                    break
-                if len(frames) * size * 3 > MAX_VIDEO_BYTES:
-                    raise MediaError(f"{name}: is too long to hold in memory; shorten it")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{name}: is damaged or not a film ({error})") from error
+    with _opened(media, name, PyAVPlugin, "film") as film:
+        height, width = film.properties(index=0).shape[:2]
+        if height * width > MAX_PIXELS:
+            raise MediaError(f"{name}: frames are too large; at most {MAX_PIXELS} pixels")
+        rate = _stream(film).average_rate or _stream(film).guessed_rate or 24
+        for frame in film.iter(thread_type="FRAME"):
+            frames.append(frame)
+            if max_frames is not None and len(frames) >= max_frames:
+                break
+            if len(frames) * frame.nbytes > MAX_VIDEO_BYTES:
+                raise MediaError(f"{name}: is too long to hold in memory; shorten it")
     if not frames:
         raise MediaError(f"{name}: holds no frame")
-    return np.stack(frames), float(rate or 24)
+    return np.stack(frames), float(rate)
+
+
+def _stream(film: PyAVPlugin) -> VideoStream:
+    """What imageio has no words for: a film's average rate, and the encoder's quality and colour tags."""
+    assert film._video_stream is not None
+    return film._video_stream
 
 
 def write_mp4(
@@ -151,39 +151,34 @@ def write_mp4(
     appears under its name only when complete.
 
     Raises:
+        ValueError: other frames, or a rate that is not above 0.
         OSError: it cannot be written, a full disk for instance; nothing is left behind.
     """
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ValueError(f"frames: must be (T,H,W,3) uint8, not {frames.shape} {frames.dtype}")
-    pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)]
-    frames = np.pad(frames, pad, mode="edge")
+    rate = Fraction(fps).limit_denominator(1001)
+    if rate <= 0:
+        raise ValueError(f"fps: {fps} frames per second cannot be written; give a rate above 0")
+    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
     path = Path(path)
     part = path.with_name(f".{path.name}.part.mp4")
+    metadata = dict(metadata or {})
+    tags = {key: metadata[key] for key in ("title", "artist") if isinstance(metadata.get(key), str)}
     try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            for key, value in (metadata or {}).items():
-                if key in ("title", "artist") and isinstance(value, str):
-                    container.metadata[key] = value
-            container.metadata["comment"] = json.dumps(dict(metadata or {}), default=str)
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        with iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"}) as film:
+            film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
+            film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
+            stream = _stream(film)
             stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "yuv420p"
             stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
-            context = stream.codec_context
-            context.colorspace = 1
-            context.color_primaries = 1
-            context.color_trc = 1
-            context.color_range = 1
-            for i, array in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
-                frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-                for packet in stream.encode(frame):
-                    container.mux(packet)
+            for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+                setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
+            film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
+            for i, frame in enumerate(frames):
+                film.write_frame(frame)
                 if on_frame is not None:
                     on_frame(i)
-            for packet in stream.encode():
-                container.mux(packet)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -192,11 +187,10 @@ def write_mp4(
 
 def read_mp4_metadata(path: str | PathLike[str]) -> dict[str, Any]:
     """What ``write_mp4`` stored with the film; empty when there is nothing of ours."""
-    with av.open(os.fspath(path), "r") as container:
-        try:
-            value = json.loads(container.metadata.get("comment", "{}"))
-        except ValueError:
-            return {}
+    try:
+        value = json.loads(iio.immeta(path, plugin="pyav").get("comment", "{}"))
+    except json.JSONDecodeError:
+        return {}
     return value if isinstance(value, dict) else {}
 
 

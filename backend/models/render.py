@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue.models import ModelError, ModelSpec, model_spec
-from ..shot import Shot
+from ..shot import Shot, load_shot
 from .engine import shot_engine
 from .family import Cancelled, Progress, Result
-from .quality import list_quality
 from .registry import plan_shot
 
 _STAGES = {
@@ -58,7 +57,7 @@ def add_render_parser(subparsers: Any) -> None:
 
 def run_render(args: argparse.Namespace) -> int:
     """Run ``maquette render``. Returns 0, or 130 when interrupted."""
-    shot = Shot.load(args.shot)
+    shot = load_shot(args.shot)
     changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance")}
     changes = {name: value for name, value in changes.items() if value is not None}
     if not 0 <= changes.get("seed", 0) < 2**32:

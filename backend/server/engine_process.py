@@ -151,14 +151,14 @@ class _EngineHost:
         from ..catalogue.models import ModelError
         from ..media import MediaError
         from ..models.family import Cancelled, EngineError
-        from ..shot import Shot, ShotError
+        from ..shot import ShotError, load_shot
 
         part = task.folder / "result.part"
         self._previewed = 0.0
         try:
             shutil.rmtree(part, ignore_errors=True)
             self._split.to("shot")
-            shot = Shot.load(task.folder / "job.shot")
+            shot = load_shot(task.folder / "job.shot")
             self._split.to("imports")
             engine = self._engine_for(task.model, shot)
             self._split.to("checks")

@@ -44,11 +44,11 @@ def check_shot(path: Path, engines: Engines) -> Intake:
     """
     from ..models.family import EngineError
     from ..models.quality import is_draft, settled
-    from ..shot import Shot, ShotError
+    from ..shot import ShotError, load_shot
 
     try:
         _check_archive(path)
-        shot = Shot.load(path)
+        shot = load_shot(path)
     except ShotError as error:
         # The name that the upload has here means nothing to its sender.
         message = _without_field(error).replace(f"'{path.name}'", "the upload")
@@ -90,7 +90,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        # Shot.load says what is wrong.
+        # load_shot says what is wrong.
         return
     if size > _MAX_UNPACKED:
         raise ShotError("file", f"unpacks to {size >> 20} MiB; at most {_MAX_UNPACKED >> 20} MiB are taken")

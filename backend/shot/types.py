@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 
 import numpy as np
 
@@ -266,7 +265,7 @@ class Settings:
         quality: id in presets/quality, which fills in what is left open here; None is the model's own advice.
     """
 
-    model: str = "isa-nano"
+    model: str = DEFAULT_MODEL
     seed: int = 0
     steps: int | None = None
     guidance: float | None = None
@@ -295,16 +294,3 @@ class Shot:
     meshes: tuple[Mesh, ...] = ()
     tracks: tuple[Track, ...] = ()
     clay: Clay | None = None
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Validate and write a .shot file. Raises ShotError, or OSError when it cannot be written."""
-        from .file import save_shot
-
-        save_shot(self, path)
-
-    @staticmethod
-    def load(path: str | PathLike[str]) -> Shot:
-        """Read and validate a .shot file. Raises ShotError, or OSError when it cannot be read."""
-        from .file import load_shot
-
-        return load_shot(path)

@@ -77,11 +77,12 @@ def write_sample(sample: Sample, stem: Path) -> None:
     ``truth.Truth``.
     """
     from ..media import write_mp4
+    from ..shot import save_shot
     from .synth import to_shot
 
     truth = sample.truth
     assert truth is not None, "the sample was made without its truth"
-    to_shot(sample).save(stem.with_suffix(".shot"))
+    save_shot(to_shot(sample), stem.with_suffix(".shot"))
     write_mp4(stem.with_suffix(".mp4"), sample.video, sample.fps, {"generator": "Maquette", "seed": sample.seed})
     partial = stem.with_suffix(".partial.npz")
     np.savez_compressed(partial, mask=sample.mask, **vars(truth))

@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 
 from ...backend.client import state as s
-from ...backend.shot import Character, Reference, Shot
+from ...backend.shot import Character, Reference, Shot, save_shot
 from .. import folders
 from ..capture.wants import Wants, wants_of
 from . import model_checks, models, options
@@ -88,7 +88,7 @@ def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first
                 tracks=shot.tracks if model.uses("tracks") else (),
                 clay=shot.clay if model.uses("clay") else None,
             )
-            made.save(path)
+            save_shot(made, path)
             parts.append(s.Part(model.id, model.label, str(path)))
     except BaseException:
         for part in parts[1:]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.ablation import design as ablation_module
 from maquette.backend.ablation import measure as ablation_measure
 from maquette.backend.ablation.design import (

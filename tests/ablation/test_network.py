@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from maquette.backend.ablation.network import (
     VARIANTS,
     ControlConditions,
@@ -19,6 +17,7 @@ from maquette.backend.catalogue.models import find_specs, model_spec
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.conftest import random_inputs
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from maquette.backend.shot.types import SMPL_PARENTS
 
 VERTICES = 97

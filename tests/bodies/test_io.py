@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import JOINT_NAMES, BodyError, list_bodies, load_body
 
 BodyFile = Callable[..., Path]

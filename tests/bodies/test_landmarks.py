@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies import BodyError, embedded, load_body
 from maquette.backend.bodies.landmarks import KNOWN
 from maquette.backend.shot.keypoints import (

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import JOINT_NAMES, BodyError, BodyModel, embedded
 from maquette.backend.bodies import model as model_module
 from maquette.backend.bodies.rotations import axis_angle_to_matrix

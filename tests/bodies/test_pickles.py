@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-
 from maquette.backend.bodies.pickles import PickleRefused, load_pickle
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import rotations as rot
 
 _part = st.floats(-1, 1, allow_subnormal=False)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import BodyError, embedded, farthest_first, sample_surface
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies import load_body
 
 torch = pytest.importorskip("torch", reason="the smplx package needs torch, which Blender's environment lacks")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from maquette.backend.catalogue.models import ModelError, ModelOption, read_spec, weights_home
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.settings import check_settings, option

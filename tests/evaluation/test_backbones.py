@@ -13,9 +13,6 @@ import torch
 import torchmetrics.functional.image.lpips as published
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.linalg import sqrtm
-from torch import nn
-
 from maquette.backend.evaluation.backbones import (
     BackboneError,
     backbones_home,
@@ -24,6 +21,8 @@ from maquette.backend.evaluation.backbones import (
     load_i3d,
 )
 from maquette.backend.evaluation.perceptual import LEAST_FRAMES, alexnet_features, frechet_distance
+from scipy.linalg import sqrtm
+from torch import nn
 
 
 class Video(nn.Module):

@@ -8,7 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.cli import main
 from maquette.backend.evaluation import sets

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from maquette.backend.evaluation.from_shot import FilmError, as_sample, point_regions
 from maquette.backend.evaluation.measures import MEASURES, measure
 from maquette.backend.shot import Mesh

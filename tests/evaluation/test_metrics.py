@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
 from maquette.backend.evaluation import metrics
 from maquette.backend.evaluation.measures import MEASURES, measure
 from maquette.backend.evaluation.sets import SetError, held_out, real_motions
 from maquette.backend.training.data import HELD_OUT
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 
 @pytest.fixture(scope="module")

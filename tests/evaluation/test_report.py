@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.evaluation.aims import judge
 from maquette.backend.evaluation.backbones import Backbones, find_backbones
@@ -27,6 +25,7 @@ from maquette.backend.evaluation.report import Report
 from maquette.backend.evaluation.sets import held_out
 from maquette.backend.evaluation.store import Store, store_key
 from maquette.backend.worlds.synth import make_sample
+from PIL import Image
 
 from .test_backbones import write_alexnet, write_i3d
 

@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-
 from maquette.backend.evaluation.measures import ASPECTS
 from maquette.backend.evaluation.sets import _characters, describe, held_out, shot_size
 from maquette.backend.training.data import HELD_OUT

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.evaluation.silhouette import psnr, silhouette, silhouette_iou
 
 FRAMES, SIZE = 3, 48

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import io
+import wave
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-
 from maquette.backend import media
 from maquette.backend.shot import Background, Media
+from PIL import Image
 
 from ..builders import make_shot, png
 
@@ -32,6 +34,26 @@ def test_transparency_lies_over_white():
     assert (media.decode_image(stream.getvalue()) == 255).all()
 
 
+def test_half_transparency_lets_half_of_the_white_through():
+    stream = io.BytesIO()
+    Image.new("RGBA", (2, 2), (255, 0, 100, 128)).save(stream, "PNG")
+    assert (media.decode_image(stream.getvalue()) == (255, 127, 177)).all()
+    assert (media.decode_rgba(stream.getvalue()) == (255, 0, 100, 128)).all()
+
+
+def test_a_picture_lies_as_it_is_stored():
+    stream, tags = io.BytesIO(), Image.Exif()
+    tags[0x112] = 6  # "turn me to the right"
+    Image.new("RGB", (8, 4)).save(stream, "JPEG", exif=tags)
+    assert media.decode_image(stream.getvalue()).shape == (4, 8, 3)
+
+
+def test_a_picture_too_large_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("maquette.backend.media.codec.MAX_PIXELS", 40)
+    with pytest.raises(media.MediaError, match=r"portrait: 8x6 is too large; at most 40 pixels"):
+        media.decode_image(png(8, 6), "portrait")
+
+
 def test_sixteen_bit_grey_keeps_its_brightness():
     stream = io.BytesIO()
     Image.fromarray(np.full((2, 2), 0x8000, np.uint16)).save(stream, "PNG")
@@ -52,6 +74,9 @@ def test_film_keeps_frames_rate_and_metadata(tmp_path):
     assert decoded.shape == frames.shape and fps == pytest.approx(23.976, abs=1e-3)
     assert np.abs(decoded.astype(int) - frames).max() <= 4
     assert media.read_mp4_metadata(path) == {"seed": 5, "model": "isa-nano"}
+    with av.open(str(path)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
 
 
 def test_colours_survive_the_film(tmp_path):
@@ -80,6 +105,40 @@ def test_a_failed_film_leaves_nothing(tmp_path):
 def test_a_damaged_film_is_named(data):
     with pytest.raises(media.MediaError, match="plate: "):
         media.decode_video(data, name="plate")
+
+
+def test_sound_alone_is_no_film():
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(8000))
+    with pytest.raises(media.MediaError, match="plate: .*it has no pictures"):
+        media.decode_video(stream.getvalue(), name="plate")
+
+
+def test_a_telephones_film_has_its_average_rate(tmp_path):
+    """Frames 8 to 42 ms apart: what the container suggests is 120 a second."""
+    times = np.cumsum(np.tile([8, 33, 34, 33, 42], 6))
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "30"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times.tolist():
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts, frame.time_base = time, stream.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames, fps = media.decode_video(tmp_path / "a.mp4")
+    assert len(frames) == 30 and fps == pytest.approx(30 * 1000 / 900, rel=0.05)
+
+
+@pytest.mark.parametrize("fps", [0, -24])
+def test_a_film_needs_a_rate(tmp_path, fps):
+    with pytest.raises(ValueError, match="fps: .* above 0"):
+        media.write_mp4(tmp_path / "a.mp4", ramp(), fps)
+    assert not list(tmp_path.iterdir())
 
 
 def test_png_sequence_is_numbered_and_carries_metadata(tmp_path):

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.shot import Background, Character, Clip, Media, Reference, Settings, Shot
 from maquette.backend.shot.cameras import look_at
+from PIL import Image
 
 TINY_VAE = {
     "block_out_channels": (8, 8, 8),

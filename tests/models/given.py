@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.models.engine import Engine, Generation
 from maquette.backend.models.family import Network

@@ -14,7 +14,6 @@ import pytest
 import torch
 from accelerate.hooks import CpuOffload
 from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models import engine as engines
 from maquette.backend.models.engine import Engine, Generation

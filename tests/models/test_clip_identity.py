@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from PIL import Image
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
-
 from maquette.backend.catalogue.models import ModelError, find_specs
 from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import EngineError, Result
@@ -22,6 +19,8 @@ from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.models.registry import list_models
 from maquette.backend.shot import Media, Shot
+from PIL import Image
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from ..builders import make_shot, png
 from .conftest import TINY_TOML, TINY_TRANSFORMER, randomize

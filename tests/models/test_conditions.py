@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.isa.conditions import (
     crop_picture,

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.catalogue.models import ModelError, ModelSpec, model_spec, read_spec
 from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.pictures import is_first_view, reference_picture
 from maquette.backend.shot import Background, Media
+from PIL import Image
 
 from ..builders import make_shot, png
 

@@ -9,7 +9,6 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.windows import fusion_weights, fusion_windows

@@ -8,18 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from maquette.backend.catalogue import models as catalogue
 from maquette.backend.catalogue.models import ModelDefaults, ModelError
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.models import engine
 from maquette.backend.models import render as render_module
 from maquette.backend.models.family import EngineError
-from maquette.backend.models.quality import list_quality
+from maquette.backend.catalogue.quality import list_quality
+from maquette.backend.models.quality import apply
+from maquette.backend.models.registry import plan_shot
 from maquette.backend.models.render import add_render_parser
 from maquette.backend.raster.carry import carry_shot
-from maquette.backend.shot import Settings
+from maquette.backend.shot import Settings, save_shot
+from PIL import Image
 
 from .conftest import make_shot
 
@@ -39,7 +40,7 @@ def render(monkeypatch, model_dir):
 
 def test_writes_the_video_the_frames_and_their_settings(render, tmp_path, capsys):
     shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
-    make_shot(frames=6).save(shot)
+    save_shot(make_shot(frames=6), shot)
     assert render(shot, "-o", out, "--seed", 7, "--quality", "fine", "--frames-dir", frames, "--device", "cpu") == 0
     video, fps = decode_video(out)
     assert video.shape == (6, 32, 32, 3) and fps == 12
@@ -58,7 +59,7 @@ def test_a_draft_is_the_carried_film_and_needs_no_weights(render, tmp_path, monk
     monkeypatch.setattr(engine, "load_engine", load)
     shot, out, frames = tmp_path / "a.shot", tmp_path / "a.mp4", tmp_path / "frames"
     made = make_shot(frames=6)
-    made.save(shot)
+    save_shot(made, shot)
     assert render(shot, "-o", out, "--quality", "draft", "--frames-dir", frames, "--device", "cpu") == 0
     written = np.stack([np.asarray(Image.open(path)) for path in sorted(frames.glob("*.png"))])
     assert np.array_equal(written, carry_shot(made, 32, 32).frames)
@@ -70,7 +71,7 @@ def test_a_draft_is_the_carried_film_and_needs_no_weights(render, tmp_path, monk
 def test_an_unknown_quality_is_named(render, tmp_path):
     shot = tmp_path / "a.shot"
     made = make_shot()
-    replace(made, settings=replace(made.settings, quality="superb")).save(shot)
+    save_shot(replace(made, settings=replace(made.settings, quality="superb")), shot)
     with pytest.raises(EngineError, match=r"settings\.quality: no level 'superb'; choose one of draft"):
         render(shot, "-o", tmp_path / "a.mp4")
 
@@ -81,13 +82,13 @@ def test_options_reach_the_engine_and_do_not_outlive_their_model(render, tmp_pat
 
     def plan(shot, folders):
         seen.append(dict(shot.settings.options))
-        return registry.plan_shot(shot, folders)
+        return plan_shot(shot, folders)
 
     monkeypatch.setattr(render_module, "plan_shot", plan)
     made = make_shot(frames=2)
-    replace(made, settings=replace(made.settings, options={"look": "warm"})).save(shot)
+    save_shot(replace(made, settings=replace(made.settings, options={"look": "warm"})), shot)
     assert render(shot, "-o", out, "--steps", 1, "--device", "cpu", "--quiet", "--option", "grain=0.5") == 0
-    replace(made, settings=Settings(model="isa-nano", options={"blur": 1})).save(shot)
+    save_shot(replace(made, settings=Settings(model="isa-nano", options={"blur": 1})), shot)
     assert render(shot, "-o", out, "--steps", 1, "--device", "cpu", "--quiet", "--model", "tiny") == 0
     assert seen == [{"look": "warm", "grain": 0.5}, {}]
 
@@ -96,7 +97,7 @@ def test_interrupting_writes_nothing_and_gives_the_handler_back(render, tmp_path
     from maquette.backend.models.render import ProgressBar
 
     shot, out = tmp_path / "a.shot", tmp_path / "a.mp4"
-    make_shot(steps=50).save(shot)
+    save_shot(make_shot(steps=50), shot)
     before = signal.getsignal(signal.SIGINT)
     update = ProgressBar.update
 
@@ -127,7 +128,7 @@ def test_interrupting_writes_nothing_and_gives_the_handler_back(render, tmp_path
 )
 def test_wrong_arguments_fail_before_the_work(render, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
-    make_shot().save("a.shot")
+    save_shot(make_shot(), "a.shot")
     with pytest.raises((ValueError, OSError, ModelError), match=says):
         render("a.shot", *arguments)
 
@@ -137,6 +138,6 @@ def test_quality_levels_fill_in_only_what_is_open():
     assert list(levels) == ["draft", "standard", "fine"]
     defaults = ModelDefaults(steps=20, guidance=2.0, width=64, height=64, frames=9)
     assert [name for name, level in levels.items() if level.carried] == ["draft"]
-    assert levels["standard"].apply(Settings(), defaults).guidance is None
-    assert levels["fine"].apply(Settings(), defaults).steps == 40
-    assert levels["fine"].apply(Settings(steps=3), defaults).steps == 3
+    assert apply(levels["standard"], Settings(), defaults).guidance is None
+    assert apply(levels["fine"], Settings(), defaults).steps == 40
+    assert apply(levels["fine"], Settings(steps=3), defaults).steps == 3

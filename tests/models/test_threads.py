@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from maquette.backend.models.threads import share_cores
 
 

@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-
 from maquette.backend.catalogue.models import find_specs, model_spec
 from maquette.backend.models.isa.build import new_transformer, new_vae
 from maquette.backend.models.isa.inputs import ISAInputs

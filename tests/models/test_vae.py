@@ -7,7 +7,6 @@ import torch
 from diffusers import AutoencoderKL
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.models.isa.vae_layers import CausalConv3d, from_blocks, to_blocks
 

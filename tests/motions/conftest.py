@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies import BodyModel, embedded
 from maquette.backend.motions import BodyMotion, generate_walk
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.motions import MotionError, load_motion
 from maquette.backend.motions.fitting import fit_joints, rest_basis
 from maquette.backend.motions.joints import read_joints, unit_scale

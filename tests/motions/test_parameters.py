@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from maquette.backend.motions import BodyMotion, MotionError, load_motion, to_body, to_smpl24
 from maquette.backend.motions.families import PELVIS_REST

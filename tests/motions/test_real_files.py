@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from maquette.backend.motions import foot_report, load_motion
 from maquette.backend.motions.bvh import parse_bvh
 from maquette.backend.motions.kinematics import JOINT

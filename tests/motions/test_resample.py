@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.motions import BodyMotion, MotionError, resample
 from maquette.backend.motions.kinematics import angle_between, axis_angle_to_matrix
 

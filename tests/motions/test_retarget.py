@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.motions import BodyMotion, MotionError, foot_report, load_motion
 from maquette.backend.motions.bvh import parse_bvh

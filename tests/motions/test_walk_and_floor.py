@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.motions import MotionError, floor, foot_report, generate_walk, resample, to_body
 from maquette.backend.motions.ground import sole_positions
 from maquette.backend.motions.kinematics import JOINT

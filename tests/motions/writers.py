@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.motions.kinematics import SMPL_PARENTS
 

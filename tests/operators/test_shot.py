@@ -22,7 +22,7 @@ def shots(addon):
 def test_writes_a_shot_that_loads(shots, tmp_path):
     path = tmp_path / "dance.shot"
     assert bpy.ops.maquette.export_shot(filepath=str(path)) == {"FINISHED"}
-    shot = shots.Shot.load(path)
+    shot = shots.load_shot(path)
     assert shot.clip.frames == 3 and [c.name for c in shot.characters] == ["Dancer"]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -35,7 +35,7 @@ def test_the_models_own_options_go_along(addon, shots, tmp_path):
     bpy.ops.maquette.choose_model(model="m")
     scene.maquette.options[0].as_float = 0.75
     bpy.ops.maquette.export_shot(filepath=str(tmp_path / "dance.shot"))
-    settings = shots.Shot.load(tmp_path / "dance.shot").settings
+    settings = shots.load_shot(tmp_path / "dance.shot").settings
     assert settings.model == "m" and dict(settings.options) == {"strength": 0.75}
 
 

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from PIL import Image
-
 from maquette.backend.models.mimicmotion.fusion import fused_sampling, repeat_noise
 from maquette.backend.models.mimicmotion.pose_drawing import draw_pose
 from maquette.backend.models.mimicmotion.pose_net import PoseNet, PoseUNet
 from maquette.backend.models.mimicmotion.tiles import sequence_tiles
 from maquette.backend.models.windows import fusion_weights
+from PIL import Image
 
 from .fixtures import Check, Fixture, Measured, same_keys
 from .recipe import fill

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from torch import Tensor
-
 from maquette.backend.models.mofa.cmp import MotionPropagation
 from maquette.backend.models.mofa.flow_controlnet import SCALES, FlowControlNet
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
 from maquette.backend.models.mofa.residuals import multiplicities, predict
 from maquette.backend.models.mofa.splat import Motion, splat
+from torch import Tensor
 
 from .fixtures import Check, Fixture, Measured, same_keys
 from .recipe import fill

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from maquette.backend.models.mtvcrafter import motion_attention
 from maquette.backend.models.mtvcrafter.names import WAN_TRANSFORMER
 from maquette.backend.models.mtvcrafter.transformer_7b import MVDiT7BTransformer3DModel
 from maquette.backend.models.mtvcrafter.transformer_17b import MVDiT17BTransformer3DModel
+from torch import Tensor, nn
 
 from .fixtures import Check, Fixture, Measured, same_keys
 from .recipe import fill, recipe

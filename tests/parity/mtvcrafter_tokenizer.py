@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-
 from maquette.backend.models.mtvcrafter.rope import (
     key_rope_7b,
     key_rope_17b,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
-
 from maquette.backend.shot import Character, Reference, Shot
 from maquette.backend.worlds.synth import Sample, make_sample, to_shot
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from maquette.backend.media import MediaError, encode_png
 from maquette.backend.raster.carry import NOBODY, carry_shot
 from maquette.backend.shot import Background, Media, Mesh, Shot
 from maquette.backend.shot.cameras import look_at
+from PIL import Image
 
 from .conftest import OTHER, SEED, figure_psnr, iou, sample, shot, with_person, with_reference
 

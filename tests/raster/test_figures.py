@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import embedded
 from maquette.backend.raster.figures import rigid, shot_figures
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from maquette.backend.raster.light import guess_clay, relight
 from maquette.backend.shot.cameras import look_at
 

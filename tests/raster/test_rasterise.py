@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
 from maquette.backend.raster.rasterise import draw_depth, project_torch, rasterise, vertex_normals
 from maquette.backend.shot.cameras import look_at, project
 

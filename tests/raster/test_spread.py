@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.raster.spread import spread, square_sum
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from maquette.backend import shot as shots
 from maquette.backend.client import BackendClient, normalise_address
 from maquette.backend.wire import CLIENT_HEADER, VERSION, VERSION_HEADER, JobView
 
@@ -47,7 +48,7 @@ def save_shot(
     """A .shot file whose prompt orders the fake engine about."""
     shot = make_shot(frames=frames, **more)
     shot = replace(shot, prompt=prompt, name=name, settings=replace(shot.settings, steps=steps))
-    shot.save(path)
+    shots.save_shot(shot, path)
     return path
 
 

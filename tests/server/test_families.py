@@ -9,7 +9,7 @@ import pytest
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.server.config import REGISTRY_ENGINES
-from maquette.backend.shot import Settings, Shot
+from maquette.backend.shot import Settings, load_shot, save_shot
 
 from ..models.conftest import model_dir, transformer, vae  # noqa: F401
 from ..models.weights.families import FAMILIES
@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_one_shot_serves_every_model(home: Path, model_dir: Path):  # noqa: F811
-    FAMILIES["mofa-hybrid"].shot(FRAMES).save(home / "one.shot")
+    save_shot(FAMILIES["mofa-hybrid"].shot(FRAMES), home / "one.shot")
     folders = ("--models", str(home / "models"), "--models", str(model_dir))
     with (
         Server(home, *folders, "--device", "cpu", MAQUETTE_ENGINES=REGISTRY_ENGINES) as server,
@@ -39,11 +39,11 @@ def test_one_shot_serves_every_model(home: Path, model_dir: Path):  # noqa: F811
     ):
         ready = {model["id"] for model in client.models() if model["available"]}
         assert ready >= {"tiny", *FAMILIES}
-        shot = Shot.load(home / "one.shot")
+        shot = load_shot(home / "one.shot")
         jobs = {}
         for name in ("tiny", *FAMILIES):
             path = home / f"{name}.shot"
-            replace(shot, settings=Settings(model=name, seed=3, steps=2)).save(path)
+            save_shot(replace(shot, settings=Settings(model=name, seed=3, steps=2)), path)
             jobs[name] = client.submit(path).id
         for name, job in jobs.items():
             ended = server.wait_for(job, "completed", "failed", seconds=300)
@@ -65,7 +65,7 @@ def test_a_cancel_stops_each_model_within_a_step(home: Path):
     ):
         for name in FAMILIES:
             path = home / f"{name}.shot"
-            replace(shot, settings=Settings(model=name, steps=1000)).save(path)
+            save_shot(replace(shot, settings=Settings(model=name, steps=1000)), path)
             job = client.submit(path).id
             until(lambda job=job: client.job(job).stage == "denoising", 120, f"{name} denoising")
             client.cancel(job)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.shot import cameras
 
 COORDINATE = st.floats(-3, 3)

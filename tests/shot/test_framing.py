@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.shot import cameras, framing
 
 ROOT = Path(__file__).resolve().parents[2]

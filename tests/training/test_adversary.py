@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-
 from maquette.backend.training.adversary import (
     PatchDiscriminator,
     adaptive_weight,
@@ -15,6 +13,7 @@ from maquette.backend.training.adversary import (
     frozen,
     judging_loss,
 )
+from torch import nn
 
 WIDTHS = (8, 16)
 

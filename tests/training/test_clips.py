@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.training.clips import RATES, Augmentation, Films, random_path, retime, to_model, translate
 
 

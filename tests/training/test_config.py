@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from maquette.backend.models.isa.build import new_transformer
 from maquette.backend.training.config import PRESETS, RunConfig, StartConfig, read_config
 from maquette.backend.training.errors import TrainingError

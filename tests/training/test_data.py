@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.training import data as data_module
 from maquette.backend.training.data import (

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import load_vae
 from maquette.backend.models.isa.conditions import keep_points, point_subset, random_drops

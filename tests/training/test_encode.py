@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.isa.build import load_image_encoder, new_transformer, new_vae

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from maquette.backend.training import launch
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes
@@ -62,7 +61,8 @@ def test_two_processes_resume_exactly(spawned: Path) -> None:
 
 def test_torchrun_does_the_same(spawned: Path, tmp_path: Path) -> None:
     found = program("-m", "torch.distributed.run", "--nproc-per-node", "2", str(TOYS), "both", str(tmp_path))
-    assert found.stdout.split() == ["done", "done"], found.stderr
+    # Two processes write to one pipe: their words may run together.
+    assert found.stdout.count("done") == 2, found.stderr
     whole, theirs = (torch.load(folder / "whole_rank1.pt") for folder in (spawned, tmp_path))
     for name, value in whole.items():
         assert torch.equal(value, theirs[name]), name

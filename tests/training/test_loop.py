@@ -14,12 +14,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
-
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.launch import new_accelerator
 from maquette.backend.training.loop import EMA, Loop, LoopConfig, step_generator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
 
 from .toys import CONFIG, Duel, everything, loss, network
 

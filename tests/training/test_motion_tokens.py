@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.bodies import embedded
 from maquette.backend.cli import main
 from maquette.backend.models.mtvcrafter.tokenizer import MotionTokenizer

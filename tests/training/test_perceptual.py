@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
-
 from maquette.backend.training.perceptual import ORIENTATIONS, PerceptualLoss, morlet_bank
+from torch import Tensor
 
 LOSS = PerceptualLoss()
 

@@ -13,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.cli import main
 from maquette.backend.models.isa.build import new_vae
@@ -36,6 +33,8 @@ from maquette.backend.training.loop import Loop, LoopConfig, step_generator
 from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train, trained_vae
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
 from maquette.backend.worlds.synth import make_sample
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SMALL_VAE = {
     "block_out_channels": [16, 16],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import load_vae
 from maquette.backend.models.isa.transformer import ISATransformer3DModel

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
-
 from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.models.isa.vae import AutoencoderKLISA
@@ -28,6 +26,7 @@ from maquette.backend.training.vae import (
     gradient_loss,
     start_from_image_vae,
 )
+from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 TINY = {

@@ -12,11 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
 from maquette.backend.training.launch import new_accelerator, spread
 from maquette.backend.training.loop import Loop, LoopConfig, Turn
 from maquette.backend.training.players import average_gradients
+from torch import Tensor, nn
 
 CONFIG = LoopConfig(steps=8, batch=4, lr=1e-2, warmup=3, decay=0.5, ema=0.9, seed=5, rival_lr=0.5, precision="no")
 

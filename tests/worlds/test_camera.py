@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.shot.cameras import look_at, project
 from maquette.backend.worlds.camera import MOVES, random_camera
 from maquette.backend.worlds.layout import stand_apart

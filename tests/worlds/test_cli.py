@@ -6,10 +6,9 @@ import re
 
 import numpy as np
 import pytest
-
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video
-from maquette.backend.shot import Shot
+from maquette.backend.shot import load_shot
 
 
 def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
@@ -35,7 +34,7 @@ def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(
         f"{seed:010d}.{ending}" for seed in (5, 6) for ending in ("shot", "mp4", "npz")
     )
-    shot = Shot.load(out / "0000000005.shot")
+    shot = load_shot(out / "0000000005.shot")
     film, _ = decode_video(out / "0000000005.mp4")
     with np.load(out / "0000000005.npz") as truth:
         assert film.shape == (*truth["mask"].shape, 3) == (5, 48, 64, 3)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import embedded
 from maquette.backend.worlds.face import EYES, MOUTH, in_face, paint_face
 from maquette.backend.worlds.looks import random_look

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.bodies import embedded
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.worlds import motions

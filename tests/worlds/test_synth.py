@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.bodies import embedded
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.evaluation.silhouette import silhouette_iou
-from maquette.backend.shot import validate
+from maquette.backend.shot import load_shot, save_shot, validate
 from maquette.backend.shot.cameras import project
 from maquette.backend.worlds import synth
 from maquette.backend.worlds.motions import random_motion
@@ -72,8 +71,8 @@ def test_every_sample_is_a_valid_shot(samples: list[Sample], tmp_path) -> None:
     for sample in samples:
         shot = to_shot(sample)
         validate(shot)
-    shot.save(tmp_path / "two.shot")
-    loaded = type(shot).load(tmp_path / "two.shot")
+    save_shot(shot, tmp_path / "two.shot")
+    loaded = load_shot(tmp_path / "two.shot")
     np.testing.assert_array_equal(loaded.characters[1].points, samples[-1].points[1])
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
 from maquette.backend.bodies import embedded
 from maquette.backend.shot.cameras import project
 from maquette.backend.worlds import synth

@@ -17,14 +17,13 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
 from maquette.backend.catalogue.models import ModelDefaults, ModelOption, ModelSpec, model_spec
 from maquette.backend.models.family import EngineError, Plan
 from maquette.backend.models.memory import arrangement as memory
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
 from maquette.backend.models.memory.footprint import GB, STAGES, Free, Need, Part
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CPU = torch.device("cpu")
 

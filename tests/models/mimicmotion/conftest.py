@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from maquette.backend.bodies import load_body
 from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
 from maquette.backend.media import encode_png

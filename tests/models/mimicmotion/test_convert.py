@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.engine import load_engine
 from maquette.backend.models.mimicmotion.build import new_network
@@ -16,6 +14,7 @@ from maquette.backend.models.mimicmotion.plan import make_plan, window_of
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
+from safetensors.torch import save_file
 
 from ...parity.recipe import fill
 from ..given import begun

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mimicmotion.inputs import crop_box, crop_picture, read_poses
 from maquette.backend.models.mimicmotion.keypoints import (

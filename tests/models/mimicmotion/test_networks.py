@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-
 from maquette.backend.models.mimicmotion.build import new_network
 from maquette.backend.models.mimicmotion.pipeline import MimicMotionPipeline, PictureCondition, resize_blurred
 from maquette.backend.models.mimicmotion.pose_net import PoseNet, PoseUNet

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mimicmotion.plan import make_plan

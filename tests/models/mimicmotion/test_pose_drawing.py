@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from maquette.backend.models.mimicmotion.pose_drawing import LIMBS, draw_pose
 from maquette.backend.shot import KEYPOINT_NAMES
 

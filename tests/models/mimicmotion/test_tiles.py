@@ -9,7 +9,6 @@ import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.models.family import Cancelled
 from maquette.backend.models.mimicmotion.fusion import fused_sampling, repeat_noise
 from maquette.backend.models.mimicmotion.tiles import TILINGS, sequence_tiles

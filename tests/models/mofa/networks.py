@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.mofa.build import new_network
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
 from maquette.backend.shot import Clip, Keypoints, KeypointState, Media, Reference, Settings, Shot, Track
+from PIL import Image
 
 from ...builders import make_shot
 from .networks import TABLES, network

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from maquette.backend.models.mofa.cmp import MotionPropagation
+from torch import Tensor
 
 from .networks import network, noise, tiny_spec
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from torch import Tensor
-
 from maquette.backend.models.mofa.flow_controlnet import FlowControlNet
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
 from maquette.backend.models.mofa.splat import Motion
+from torch import Tensor
 
 from .networks import TABLES, network, noise, tiny_spec, without_hooks
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mofa.build import load_network, network_names, new_network
 from maquette.backend.models.mofa.convert import components
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.component import WeightsError
+from safetensors.torch import save_file
 
 from .networks import network, tiny_spec
 

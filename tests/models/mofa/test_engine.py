@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.media import encode_png, squeeze_frames
 from maquette.backend.models.engine import Engine

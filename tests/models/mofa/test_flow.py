@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from maquette.backend.models.mofa.flow import camera_travels, exact_motion
 from maquette.backend.models.mofa.splat import splat
 from maquette.backend.raster.surfaces import Cloud, Scene, Surface

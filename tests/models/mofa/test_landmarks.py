@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.models.mofa.landmarks import draw_faces, head_masks, project_face
 from maquette.backend.models.mofa.plan import Fit, has_face
 from maquette.backend.models.mofa.view import model_view

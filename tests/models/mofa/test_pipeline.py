@@ -9,13 +9,12 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from maquette.backend.models.mofa import pipeline as module
 from maquette.backend.models.mofa.pipeline import MOFAPipeline, Steering
 from maquette.backend.models.mofa.splat import Motion
 from maquette.backend.models.mofa.windows import periodic_windows
 from maquette.backend.models.svd import new_scheduler
+from torch import Tensor
 
 from .networks import noise, tiny_parts, tiny_spec, without_hooks
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.catalogue.models import PRESETS, ModelSpec, model_spec, read_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mofa.plan import fit_picture, make_plan, needs_propagation

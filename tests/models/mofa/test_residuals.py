@@ -9,10 +9,9 @@ import torch
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.residuals import adding, blend, multiplicities, predict
+from torch import Tensor
 
 from .networks import network, noise, tiny_spec
 

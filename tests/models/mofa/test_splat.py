@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from maquette.backend.models.mofa.splat import Motion, splat
+from torch import Tensor
 
 from .networks import noise
 

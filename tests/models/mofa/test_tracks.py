@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-
 from maquette.backend.models.mofa.plan import Fit
 from maquette.backend.models.mofa.splat import Motion
 from maquette.backend.models.mofa.tracks import (

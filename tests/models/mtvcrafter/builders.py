@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.mtvcrafter.build import NETWORKS, new_network
 from maquette.backend.shot import Shot
 from maquette.backend.shot.framing import read_statistics
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from ...builders import make_shot, png
 from ...parity.recipe import fill, recipe

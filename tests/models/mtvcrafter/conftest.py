@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from maquette.backend.catalogue.models import ModelSpec
 
 from .builders import TINY_7B, TINY_17B, tiny_spec, write_weights

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.models.mtvcrafter.build import load_network
 from maquette.backend.models.mtvcrafter.convert import clip_vision_to_published, vae_names
 from maquette.backend.models.mtvcrafter.names import UMT5_ENCODER, WAN_TRANSFORMER
+from safetensors.torch import save_file
 
 from .builders import SCHEDULER, tiny_lora, write_text_tokenizer
 

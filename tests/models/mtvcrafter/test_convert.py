@@ -9,8 +9,6 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
-from safetensors.torch import load_file, save_file
-
 from maquette.backend.catalogue.models import ModelError, model_spec
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.mtvcrafter.build import load_network, new_network
@@ -25,6 +23,7 @@ from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
 from maquette.backend.shot import Settings
+from safetensors.torch import load_file, save_file
 
 from ...parity.recipe import fill
 from .builders import dancing

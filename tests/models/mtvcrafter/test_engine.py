@@ -8,7 +8,6 @@ from shutil import copytree
 import numpy as np
 import pytest
 import torch
-
 from maquette.backend.catalogue.models import find_specs
 from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError

@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mtvcrafter.inputs import hold_last, onto_canvas, shot_inputs
@@ -17,6 +15,7 @@ from maquette.backend.models.mtvcrafter.plan import make_plan
 from maquette.backend.models.previews import LatentColours
 from maquette.backend.shot import Media
 from maquette.backend.shot.framing import read_statistics
+from PIL import Image
 
 from ...builders import png
 from .builders import dancing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from maquette.backend.models.mtvcrafter.build import load_network
 from maquette.backend.models.mtvcrafter.lora import lora_problems, merge_lora, plan_lora
 

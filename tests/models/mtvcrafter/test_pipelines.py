@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from maquette.backend.models.mtvcrafter.build import load_network, load_scheduler, load_text_tokenizer
 from maquette.backend.models.mtvcrafter.pipeline_7b import MTVCrafter7BPipeline
 from maquette.backend.models.mtvcrafter.pipeline_17b import MTVCrafter17BPipeline, Sampling17B, Text, known_latents

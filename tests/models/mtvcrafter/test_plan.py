@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mtvcrafter.plan import make_plan, nearest_size, sizes, steps_and_guidance

@@ -10,8 +10,6 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
-
 from maquette.backend.models.mtvcrafter.rope import (
     key_rope_7b,
     key_rope_17b,
@@ -22,6 +20,7 @@ from maquette.backend.models.mtvcrafter.rope import (
     split_17b,
 )
 from maquette.backend.shot.framing import read_statistics
+from torch import Tensor
 
 MEAN = torch.from_numpy(read_statistics().mean)
 

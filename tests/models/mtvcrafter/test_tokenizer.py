@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from maquette.backend.models.mtvcrafter.tokenizer import MotionTokenizer, latent_frames, token_loss
 from maquette.backend.models.mtvcrafter.tokenizer_layers import Codebook, dilation, pool_time, stretch_time
 from maquette.backend.shot.framing import read_statistics

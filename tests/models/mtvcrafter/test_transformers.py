@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
 from maquette.backend.models.mtvcrafter import motion_attention
 from maquette.backend.models.mtvcrafter.motion_attention import split_keys_17b
 from maquette.backend.models.mtvcrafter.names import WAN_TRANSFORMER

@@ -12,11 +12,10 @@ import pytest
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.weights.component import Component
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from ...parity.recipe import recipe_state
 

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
 from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
 from maquette.backend.models.mtvcrafter.convert import clip_vision_to_published, vae_names
 from maquette.backend.models.mtvcrafter.names import UMT5_ENCODER, WAN_TRANSFORMER
 from maquette.backend.models.weights.component import components
 from maquette.backend.shot import Mesh, Settings, Shot
+from safetensors.torch import save_file
+from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill

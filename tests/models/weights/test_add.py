@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.cli import main
 from maquette.backend.models.registry import status
@@ -25,6 +23,7 @@ from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
 from maquette.backend.models.weights.report import Missing
+from safetensors.torch import load_file, save_file
 
 from .conftest import Net, weights
 

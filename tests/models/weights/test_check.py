@@ -11,13 +11,12 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from maquette.backend.catalogue.models import read_spec
 from maquette.backend.cli import main
 from maquette.backend.models.registry import status
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-
 from maquette.backend.catalogue.models import ModelSpec, find_specs
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video
 from maquette.backend.models.registry import status
 from maquette.backend.models.weights.component import components
+from maquette.backend.shot import save_shot
+from safetensors.torch import load_file
 
 from .families import FAMILIES, Tiny
 
@@ -76,7 +76,7 @@ def test_add_check_render(download, tmp_path):
     assert download.add()[1].rstrip().endswith("nothing was written")
 
     shot, out = tmp_path / "a.shot", tmp_path / "a.mp4"
-    download.tiny.shot().save(shot)
+    save_shot(download.tiny.shot(), shot)
     code, said = download.run("render", str(shot), "-o", str(out), "--device", "cpu", "--quiet")
     assert code == 0, said
     video, fps = decode_video(out)

@@ -6,7 +6,6 @@ import importlib.util
 from types import ModuleType
 
 import pytest
-
 from maquette.backend.catalogue.models import find_specs
 from maquette.backend.models.memory.footprint import GB
 from maquette.backend.models.weights.sizes import gpu_gigabytes, parts_of_components

@@ -194,8 +194,8 @@ def test_a_shot_with_everything_can_be_saved(addon, scene, tmp_path):
     shot_module = module(addon, "backend.shot")
     wants = module(addon, "scene.capture.wants").Wants()
     shot = module(addon, "scene.capture.shot").capture_shot(bpy.context, wants=wants)
-    shot.save(tmp_path / "it.shot")
-    back = shot_module.Shot.load(tmp_path / "it.shot")
+    shot_module.save_shot(shot, tmp_path / "it.shot")
+    back = shot_module.load_shot(tmp_path / "it.shot")
     assert [mesh.name for mesh in back.meshes] == ["Dancer", "Box"]
     np.testing.assert_array_equal(back.meshes[0].vertices, shot.meshes[0].vertices)
 

@@ -36,8 +36,8 @@ def capture(addon):
 
 
 @pytest.fixture
-def error(addon):
-    return module(addon, "backend.shot").ShotError
+def shots(addon):
+    return module(addon, "backend.shot")
 
 
 def further(obj, name, frame, source="RENDER"):
@@ -54,7 +54,7 @@ def own(shot, character=0):
 
 
 @pytest.mark.parametrize("source", ["RENDER", "IMAGE"])
-def test_a_reference_knows_the_meshes_at_its_moment(dancer, capture, source):
+def test_a_reference_knows_the_meshes_at_its_moment(dancer, capture, shots, source):
     """The body, a bending coat and a hat that is turned, in the order of the shot, at the reference's own frame."""
     hat = add_box("Hat", 0.4, (0, 0, 2.2))
     hat.parent = dancer.parent
@@ -78,7 +78,7 @@ def test_a_reference_knows_the_meshes_at_its_moment(dancer, capture, source):
     assert np.abs(reference.vertices - own(shot)[0]).max() > 0.3
     assert (reference.clay is None) == (source == "IMAGE")
     np.testing.assert_allclose(shot.characters[1].reference.vertices, world(other), atol=1e-6)
-    shot.save(bpy.app.tempdir + "it.shot")
+    shots.validate(shot)
 
 
 def test_at_a_frame_outside_the_shot_too(dancer, capture):
@@ -118,7 +118,7 @@ def test_a_body_that_is_too_heavy_is_still_known_by_its_parameters(addon, captur
     assert character.body is None and character.reference.vertices is None
 
 
-def test_several_references_each_at_its_own_frame(dancer, capture, error, tmp_path):
+def test_several_references_each_at_its_own_frame(dancer, capture, shots, tmp_path):
     """From the front, the side and behind; they come back from the file as they went in."""
     further(dancer, "Side", 2)
     further(dancer, "Back", 3)
@@ -132,8 +132,8 @@ def test_several_references_each_at_its_own_frame(dancer, capture, error, tmp_pa
         assert decode(reference.image, tmp_path).shape == decode(reference.clay, tmp_path).shape
     front, _, back = (reference.visibility for reference in character.references)
     assert (front & back).mean() < 0.1 < 0.8 < (front | back).mean()
-    shot.save(tmp_path / "it.shot")
-    again = type(shot).load(tmp_path / "it.shot").characters[0]
+    shots.save_shot(shot, tmp_path / "it.shot")
+    again = shots.load_shot(tmp_path / "it.shot").characters[0]
     assert [r.image.data for r in again.references] == [r.image.data for r in character.references]
     assert [r.clay.data for r in again.references] == [r.clay.data for r in character.references]
 
@@ -174,14 +174,16 @@ def test_a_further_render_without_the_character_is_left_out(dancer, capture):
     assert any("not in the picture at frame 40 of its reference 'Gone'" in note for note in notices)
 
 
-def test_further_pictures_that_are_none_are_named(dancer, capture, error):
+def test_further_pictures_that_are_none_are_named(dancer, capture, shots):
     entry = further(dancer, "Back", 3, "IMAGE")
-    with pytest.raises(error, match=r"characters\.Dancer\.further_references.*reference 'Back' has no picture"):
+    with pytest.raises(
+        shots.ShotError, match=r"Dancer\.further_references.*reference 'Back' has no picture"
+    ):
         capture()
     entry.image = bpy.data.images.new("Painted", 96, 64)
     _away(dancer, 40)
     entry.frame = 40
-    with pytest.raises(error, match="does not see 'Dancer' at frame 40 of its reference 'Back'"):
+    with pytest.raises(shots.ShotError, match="does not see 'Dancer' at frame 40 of its reference 'Back'"):
         capture()
 
 
@@ -196,7 +198,7 @@ def test_a_picture_that_leaves_the_character_out_is_told(dancer, capture):
     assert any("leaves out the part of the render where the camera sees it at frame 1" in note for note in notices)
 
 
-def test_models_that_use_neither_surfaces_nor_clay_are_sent_none(addon, dancer, capture, tmp_path):
+def test_models_that_use_neither_surfaces_nor_clay_are_sent_none(addon, dancer, capture, shots, tmp_path):
     """A comparison captures once; each model's file holds what that one uses."""
     save, models = module(addon, "scene.job.shots").save, module(addon, "scene.job.models")
     further(dancer, "Back", 3)
@@ -206,7 +208,7 @@ def test_models_that_use_neither_surfaces_nor_clay_are_sent_none(addon, dancer, 
     scene = bpy.context.scene
     scene.maquette.model = "whole"
     parts = save(shot, scene, [whole, plain], tmp_path / "take.shot")
-    first, second = (type(shot).load(part.shot) for part in parts)
+    first, second = (shots.load_shot(part.shot) for part in parts)
     assert first.clay is not None and all(r.clay and r.vertices is not None for r in first.characters[0].references)
     assert second.clay is None and second.meshes == () and len(second.characters[0].references) == 2
     assert all(r.clay is None and r.vertices is None for r in second.characters[0].references)

@@ -9,8 +9,7 @@ from typing import Any
 
 import bpy
 import pytest
-
-from maquette.backend.shot import Shot
+from maquette.backend.shot import Shot, load_shot
 
 from ...fake_backend import FakeBackend, fake_backend
 from ..job_scene import Bench
@@ -60,7 +59,7 @@ def shots(backend: FakeBackend, tmp_path: Path) -> dict[str, Shot]:
     for index, data in enumerate(backend.shots.values()):
         path = tmp_path / f"{index}.shot"
         path.write_bytes(data)
-        shot = Shot.load(path)
+        shot = load_shot(path)
         found[shot.settings.model] = shot
     return found
 

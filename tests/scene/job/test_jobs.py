@@ -38,10 +38,10 @@ def bench(addon: ModuleType, backend: FakeBackend, tmp_path: Path) -> Iterator[B
 
 
 def sent_shot(backend: FakeBackend, path: Path):
-    from maquette.backend.shot import Shot
+    from maquette.backend.shot import load_shot
 
     path.write_bytes(list(backend.shots.values())[-1])
-    return Shot.load(path)
+    return load_shot(path)
 
 
 def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
