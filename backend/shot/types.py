@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..catalogue.models import DEFAULT_MODEL
+
 SMPL_JOINT_NAMES: tuple[str, ...] = (
     "pelvis",
     "left_hip",

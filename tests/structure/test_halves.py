@@ -12,8 +12,8 @@ import pytest
 from ..conftest import HAS_BPY, HAS_TORCH, ROOT
 
 BACKEND_ONLY = (
-    "torch", "diffusers", "transformers", "accelerate", "safetensors", "scipy", "PIL", "av", "imageio", "fastapi", "uvicorn",
-    "cv2", "sse_starlette", "tqdm", "platformdirs", "multipart", "psutil", "torchmetrics", "matplotlib",
+    "torch", "diffusers", "transformers", "accelerate", "safetensors", "scipy", "PIL", "av", "imageio", "fastapi",
+    "uvicorn", "cv2", "sse_starlette", "tqdm", "platformdirs", "multipart", "psutil", "torchmetrics", "matplotlib",
 )  # fmt: skip
 """Packages that Blender's own Python does not have."""
 
