@@ -190,7 +190,7 @@ def test_references_of_another_frame_are_cured_by_a_button(bench: Bench) -> None
 def test_a_comparison_under_way(bench: Bench) -> None:
     s = bench.events
     bench.jobs.runner.state = replace(
-        bench.state, phase=s.Phase.RUNNING, model="b", label="Model B", step=2, steps=9, stage="denoising",
+        bench.state, phase=s.Phase.RUNNING, model="b", label="Model B", step=2, steps=9,
         waiting=(s.Part("c", "Model C"),),
         outcomes=(s.Outcome(1, s.Part("a", "Model A"), s.Phase.FAILED, "The GPU is full"),),
     )  # fmt: skip
