@@ -275,7 +275,7 @@ def perform(motion: Path | None, bar: Progress) -> dict:
         with quiet(bar):
             bpy, package = start_blender(Path(parent))
             set_stage(bpy)
-        jobs = importlib.import_module(f"{package}.scene.job.jobs")
+        jobs = importlib.import_module(f"{package}.scene.job.effects")
         try:
             bar.start("Body")
             with quiet(bar):

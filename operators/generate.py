@@ -6,7 +6,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
-from ..scene.job import jobs
+from ..scene.job import effects
 
 
 class MAQUETTE_OT_generate(Operator):
@@ -25,18 +25,18 @@ class MAQUETTE_OT_generate(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Start the job; with ``wait`` see it through. Errors are reported."""
-        if jobs.runner.state.busy:
+        if effects.runner.state.busy:
             self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
             return {"CANCELLED"}
-        jobs.generate(context.scene)
+        effects.generate(context.scene)
         if not self.wait:
             # What is wrong from the start is said by the operator itself; the rest comes from the timer.
-            return _said(self) if not jobs.runner.state.busy else {"FINISHED"}
+            return _said(self) if not effects.runner.state.busy else {"FINISHED"}
         try:
-            jobs.wait()
+            effects.wait()
         except KeyboardInterrupt:
-            jobs.runner.dispatch(s.Cancel())
-            jobs.wait()
+            effects.runner.dispatch(s.Cancel())
+            effects.wait()
         return _said(self)
 
 
@@ -50,15 +50,15 @@ class MAQUETTE_OT_cancel(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only while a job is under way."""
-        if jobs.runner.state.busy:
+        if effects.runner.state.busy:
             return True
         cls.poll_message_set("No job is under way")
         return False
 
     def execute(self, context: Context) -> set[str]:
         """Ask for the cancel; the job's state tells when it has happened."""
-        jobs.runner.dispatch(s.Cancel())
-        jobs.poll()
+        effects.runner.dispatch(s.Cancel())
+        effects.poll()
         return {"FINISHED"}
 
 
@@ -74,17 +74,17 @@ class MAQUETTE_OT_resume_job(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only after a job has failed that can be taken up."""
-        if jobs.runner.state.resumable:
+        if effects.runner.state.resumable:
             return True
         cls.poll_message_set("There is no job to take up")
         return False
 
     def execute(self, context: Context) -> set[str]:
         """Take the job up again."""
-        jobs.runner.dispatch(s.Resume())
-        jobs.poll()
+        effects.runner.dispatch(s.Resume())
+        effects.poll()
         if self.wait:
-            jobs.wait()
+            effects.wait()
             return _said(self)
         return {"FINISHED"}
 
@@ -98,9 +98,9 @@ class MAQUETTE_OT_dismiss(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
-        jobs.runner.dispatch(s.Dismiss())
-        jobs.runner.take_up()
-        jobs.poll()
+        effects.runner.dispatch(s.Dismiss())
+        effects.runner.take_up()
+        effects.poll()
         return {"FINISHED"}
 
 
@@ -132,8 +132,8 @@ class MAQUETTE_OT_tell(Operator):
 
 def _said(operator: Operator) -> set[str]:
     """Report how the job ended, and what that is to whoever called the operator."""
-    state = jobs.runner.state
-    jobs.runner.notices.clear()
+    state = effects.runner.state
+    effects.runner.notices.clear()
     if state.phase is s.Phase.DONE:
         # Of several models some may have failed.
         whole = all(outcome.phase is s.Phase.DONE for outcome in state.outcomes)

@@ -148,11 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         model = _model_of(shot)
         with self.fake.changed:
             name = f"vid_{len(self.fake.jobs):08d}"
-            job: dict[str, Any] = {
-                "id": name, "object": "video", "status": "queued", "name": "shot", "model": model,
-                "queue_position": 0, "stage": None, "step": None, "steps": None, "progress": 0, "eta_seconds": None,
-                "notes": [], "plan": None, "error": None,
-            }  # fmt: skip
+            # What is not said, the client takes for unknown.
+            job: dict[str, Any] = {"id": name, "status": "queued", "model": model, "queue_position": 0}
             for values in self.fake.scripts.get(model, self.fake.script):
                 job.update(values)
             self.fake.jobs[name] = job

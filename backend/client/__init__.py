@@ -1,14 +1,12 @@
-"""Talk to a backend, follow its jobs, start a local one (numpy, requests and the standard library only)."""
+"""Talk to a backend, follow its jobs, start a local one (requests and the standard library only)."""
 
-from .address import DEFAULT_PORT, AddressError, is_loopback, normalise_address
-from .api import WIRE_VERSION, BackendClient
+from .address import AddressError, is_loopback, normalise_address
+from .api import BackendClient
 from .errors import BackendError
-from .follow import Follower, FollowSpec
+from .follow import Follower, FollowSpec, Report
 from .local import LocalBackend, LocalStatus
 
 __all__ = [
-    "DEFAULT_PORT",
-    "WIRE_VERSION",
     "AddressError",
     "BackendClient",
     "BackendError",
@@ -16,6 +14,7 @@ __all__ = [
     "Follower",
     "LocalBackend",
     "LocalStatus",
+    "Report",
     "is_loopback",
     "normalise_address",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-DEFAULT_PORT = 8188
+from ..wire import DEFAULT_PORT
 
 _EXAMPLE = "type a host name or an address, such as 127.0.0.1:8188 or render-box:8188"
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)\s*:\s*/+|^(https?)\s*/{2,}|^/{2,}", re.IGNORECASE)

@@ -12,14 +12,12 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
+from .. import wire
+from ..wire import Code, JobView
 from .address import AddressError, is_loopback, normalise_address, split_host
 from .errors import BackendError, writing_failed
 from .sse import read_events
 from .upload import UploadBody
-
-WIRE_VERSION = 1
-HEARTBEAT_SECONDS = 15.0
-"""A backend sends something on an event stream at least this often."""
 
 _DOWNLOAD_CHUNK = 16 * 1024
 """What urllib3 has of a piece when the connection breaks is lost: small pieces lose little."""
@@ -41,7 +39,9 @@ class BackendClient:
         BackendError: ``bad_address``.
     """
 
-    def __init__(self, address: str, token: str = "", client_id: str = "", timeout: float = 10.0) -> None:
+    def __init__(
+        self, address: str, token: str = "", client_id: str = "", timeout: float = wire.ANSWER_SECONDS
+    ) -> None:
         try:
             self.address = normalise_address(address)
         except AddressError as error:
@@ -55,7 +55,7 @@ class BackendClient:
             self._session.trust_env = False
             self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self._session.auth = _Bearer(self.token)
-        self._session.headers.update({"X-Maquette-Wire": str(WIRE_VERSION), "X-Maquette-Client": self.client_id})
+        self._session.headers.update({wire.VERSION_HEADER: str(wire.VERSION), wire.CLIENT_HEADER: self.client_id})
 
     def __enter__(self) -> BackendClient:
         return self
@@ -73,20 +73,18 @@ class BackendClient:
         Raises:
             BackendError: nobody answers, it is no Maquette backend, or it speaks another version of the wire.
         """
-        data = self._json("GET", "/v1/health")
-        if not isinstance(data, dict) or data.get("name") != "maquette" or not isinstance(data.get("wire"), int):
+        data = self._json("GET", wire.HEALTH_PATH)
+        if not isinstance(data, dict) or data.get("name") != wire.NAME or not isinstance(data.get("wire"), int):
             raise self._stranger()
-        if data["wire"] != WIRE_VERSION:
+        if data["wire"] != wire.VERSION:
             raise _other_wire(self.address, data["wire"])
         return data
 
     def models(self) -> list[dict[str, Any]]:
         """The backend's models, available or not."""
-        return self._list("/v1/models")
+        return self._list(wire.MODELS_PATH)
 
-    def submit(
-        self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None
-    ) -> dict[str, Any]:
+    def submit(self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None) -> JobView:
         """Upload a .shot file; returns the new job.
 
         Args:
@@ -95,31 +93,31 @@ class BackendClient:
         try:
             with open(path, "rb") as stream:
                 body = UploadBody(stream, Path(path).name, on_bytes)
-                return self._job("POST", "/v1/videos", data=body, headers={"Content-Type": body.content_type})
+                return self._job("POST", wire.VIDEOS_PATH, data=body, headers={"Content-Type": body.content_type})
         except OSError as error:
             if isinstance(error, requests.RequestException):
                 raise
             raise BackendError("no_shot", f"The shot {path} cannot be read ({error.strerror or error}).") from error
 
-    def job(self, job_id: str) -> dict[str, Any]:
+    def job(self, job_id: str) -> JobView:
         """One job as it is now."""
-        return self._job("GET", f"/v1/videos/{job_id}")
+        return self._job("GET", wire.video_path(job_id))
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[JobView]:
         """This client's jobs, newest first."""
-        return self._list("/v1/videos")
+        return [self._view(data) for data in self._list(wire.VIDEOS_PATH)]
 
-    def cancel(self, job_id: str) -> dict[str, Any]:
+    def cancel(self, job_id: str) -> JobView:
         """Cancel a job that waits or runs; one that has ended stays as it is."""
-        return self._job("DELETE", f"/v1/videos/{job_id}", params={"keep": "true"})
+        return self._job("DELETE", wire.video_path(job_id), params={"keep": "true"})
 
-    def delete(self, job_id: str) -> dict[str, Any]:
+    def delete(self, job_id: str) -> JobView:
         """Cancel a job that waits or runs; remove one that has ended, with its result."""
-        return self._job("DELETE", f"/v1/videos/{job_id}")
+        return self._job("DELETE", wire.video_path(job_id))
 
     def preview(self, job_id: str) -> bytes | None:
         """The newest preview as a PNG file's bytes, or None when there is none yet."""
-        with self._request("GET", f"/v1/videos/{job_id}/preview") as response:
+        with self._request("GET", wire.video_path(job_id, "preview")) as response:
             return None if response.status_code == 204 else response.content
 
     def download(
@@ -153,9 +151,11 @@ class BackendClient:
             path.parent.mkdir(parents=True, exist_ok=True)
             have, tag = _partial(part, tag_file)
             headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
+            patience = wire.FRAMES_SECONDS if variant == "frames" else self.timeout
             with self._request(
-                "GET", f"/v1/videos/{job_id}/content", params={"variant": variant}, headers=headers, stream=True
-            ) as response:
+                "GET", wire.video_path(job_id, "content"), params={"variant": variant}, headers=headers, stream=True,
+                timeout=(self.timeout, max(patience, self.timeout)),
+            ) as response:  # fmt: skip
                 resumed = response.status_code == 206
                 have = have if resumed else 0
                 length = response.headers.get("Content-Length")
@@ -179,7 +179,7 @@ class BackendClient:
             raise writing_failed(error, path) from error
         return path
 
-    def events(self, job_id: str) -> Iterator[dict[str, Any]]:
+    def events(self, job_id: str) -> Iterator[JobView]:
         """The job each time that something about it changes, until it has ended.
 
         Raises:
@@ -187,18 +187,18 @@ class BackendClient:
         """
         with self._request(
             "GET",
-            f"/v1/videos/{job_id}/events",
+            wire.video_path(job_id, "events"),
             headers={"Accept": "text/event-stream"},
             stream=True,
-            timeout=(self.timeout, 3 * HEARTBEAT_SECONDS),
+            timeout=(self.timeout, 3 * wire.HEARTBEAT_SECONDS),
         ) as response:
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 raise BackendError("no_events", f"{self.address} sends no event stream.")
             # Whole chunks as they arrive; without chunks only single bytes are sure not to wait for more.
             chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
             for name, data in read_events(self._chunks(response, None if chunked else 1)):
-                if name == "job" and isinstance(data, dict):
-                    yield data
+                if name == wire.JOB_EVENT:
+                    yield self._view(data)
 
     # -- one request ---------------------------------------------------------------------------------------------
 
@@ -235,11 +235,18 @@ class BackendClient:
             except requests.exceptions.JSONDecodeError:
                 raise self._stranger() from None
 
-    def _job(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        data = self._json(method, path, **options)
-        if not isinstance(data, dict) or not isinstance(data.get("id"), str) or "status" not in data:
-            raise self._stranger()
-        return data
+    def _job(self, method: str, path: str, **options: Any) -> JobView:
+        return self._view(self._json(method, path, **options))
+
+    def _view(self, data: Any) -> JobView:
+        try:
+            return JobView.from_json(data)
+        except wire.WireError as error:
+            raise BackendError(
+                "not_maquette",
+                f"What the backend at {self.address} says of a job cannot be read ({error}). Check the address, and "
+                "update the add-on or the backend.",
+            ) from error
 
     def _list(self, path: str) -> list[dict[str, Any]]:
         data = self._json("GET", path)
@@ -336,27 +343,27 @@ class BackendClient:
                     f"(HTTP {response.status_code}).",
                 )
             return self._stranger()
-        if code == "unauthorized":
+        if code == Code.UNAUTHORIZED:
             message = (
                 f"The backend at {self.address} refuses this token. Correct it in the preferences."
                 if self.token
                 else f"The backend at {self.address} wants a token. Enter it in the preferences."
             )
-        elif code == "wire_mismatch":
+        elif code == Code.WIRE_MISMATCH:
             return _other_wire(self.address, detail.get("wire"))
         return BackendError(code, message, field if isinstance(field, str) else None)
 
 
 def _other_wire(address: str, theirs: object) -> BackendError:
-    if isinstance(theirs, int) and theirs > WIRE_VERSION:
+    if isinstance(theirs, int) and theirs > wire.VERSION:
         cure = "update the add-on"
     elif isinstance(theirs, int):
         cure = "update the backend"
     else:
         cure, theirs = "update the older of the two", "another"
     return BackendError(
-        "wire_mismatch",
-        f"The backend at {address} speaks version {theirs} of the wire and this add-on version {WIRE_VERSION}: {cure}.",
+        Code.WIRE_MISMATCH,
+        f"The backend at {address} speaks version {theirs} of the wire and this add-on version {wire.VERSION}: {cure}.",
     )
 
 

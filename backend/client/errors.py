@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+
+from ..wire import JobError
 
 
 class BackendError(Exception):
     """A request that failed.
 
     Attributes:
-        code: short and stable, for programs. From the wire: ``unauthorized``, ``not_found``, ``not_ready``,
-            ``too_large``, ``invalid_shot``, ``wire_mismatch``, ``no_space``, ``queue_full``, ``server_error``...; from
-            this side: ``bad_address``, ``unreachable``, ``timeout``, ``tls``, ``not_maquette``, ``interrupted``,
-            ``disk_full``, ``cannot_write``, ``cancelled``.
+        code: short and stable, for programs: a ``wire.Code``, or from this side ``bad_address``, ``unreachable``,
+            ``timeout``, ``tls``, ``not_maquette``, ``interrupted``, ``disk_full``, ``cannot_write``...
         message: one or two sentences that say what is wrong and what to do.
         field: the part of the shot at fault, when the backend named one.
     """
@@ -29,9 +28,10 @@ class BackendError(Exception):
         """Whether the same request may work a little later, a restarting server for instance."""
         return self.code in ("unreachable", "timeout", "interrupted", "stopping")
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def told(self) -> JobError:
         """As in a job's ``error``."""
-        return {"code": self.code, "message": self.message, "field": self.field}
+        return JobError(str(self.code), self.message, self.field)
 
 
 def writing_failed(error: OSError, path: object) -> BackendError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..wire import JobView
+
 
 @dataclass(frozen=True)
 class Part:
@@ -109,24 +111,11 @@ class Submitted:
 
 
 @dataclass(frozen=True)
-class Queued:
-    """``position`` jobs are ahead of this one; None when unknown."""
+class Told:
+    """What the backend says of the job, which waits or runs there."""
 
     run: int
-    position: int | None = None
-    eta_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Progressed:
-    """The backend is at work; ``progress`` 0 to 1 over the whole job."""
-
-    run: int
-    stage: str = ""
-    step: int = 0
-    steps: int = 0
-    progress: float = 0.0
-    eta_seconds: float | None = None
+    view: JobView
 
 
 @dataclass(frozen=True)
@@ -195,7 +184,7 @@ class ApplyFailed:
 
 Event: TypeAlias = (
     Generate | Resume | LeftBehind | Cancel | Dismiss | CaptureAdvanced | Captured | CaptureFailed | Waiting | Submitted
-    | Queued | Progressed | Downloading | Received | BackendCancelled | BackendFailed | Waited | Applied | ApplyFailed
+    | Told | Downloading | Received | BackendCancelled | BackendFailed | Waited | Applied | ApplyFailed
 )  # fmt: skip
 
 

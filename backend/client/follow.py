@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .process import kill_group, read_json, spawn, tail, write_json
-
-ENDED = ("completed", "failed", "cancelled")
-"""States after which nothing more happens."""
+from ..wire import ANSWER_SECONDS, RECONNECT_SECONDS, JobError, JobView, WireError, read
+from .process import Mailbox, kill_group, read_json, tail
 
 
 @dataclass(frozen=True)
@@ -40,35 +37,54 @@ class FollowSpec:
     job: str = ""
     name: str = "shot"
     frames: bool = False
-    timeout: float = 10.0
-    patience: float = 300.0
+    timeout: float = ANSWER_SECONDS
+    patience: float = RECONNECT_SECONDS
     owed: str = ""
 
 
-class Follower:
-    """One job being followed. Every method returns at once.
+@dataclass(frozen=True)
+class Report:
+    """What the worker has to say.
 
-    ``state()`` gives the worker's report:
-
-    - ``state``: ``starting``, ``uploading``, ``queued``, ``running``, ``reconnecting``, ``downloading``, ``completed``,
-      ``failed`` or ``cancelled``
-    - ``message``: one line for the panel
-    - ``job``: the id, empty before the upload has ended
-    - ``queue_position`` (0 = next), ``stage``, ``step``, ``steps``, ``eta_seconds``: None where unknown
-    - ``progress``: 0 to 100; of the upload or download while that runs
-    - ``notes``: sentences of the backend for the animator
-    - ``preview_path``, ``preview_revision``: newest preview and a number that changes with it
-    - ``result_path``, ``frames_path``: empty until completed
-    - ``error``: None or ``{code, message, field}``
-    - ``resumable``: after ``failed``: the job still lives at the backend and can be followed again
+    Attributes:
+        state: ``starting``, ``uploading``, ``queued``, ``running``, ``reconnecting``, ``downloading``, ``completed``,
+            ``failed`` or ``cancelled``.
+        message: one line for the panel; empty where ``view`` says it all.
+        job: the id, empty before the upload has ended.
+        view: what the backend last said of the job.
+        progress: 0 to 1 of the upload or download while that runs.
+        preview_path, preview_revision: newest preview and a number that changes with it.
+        result_path, frames_path: empty until completed.
+        resumable: after ``failed``: the job still lives at the backend and can be followed again.
     """
 
+    state: str = "starting"
+    message: str = "Starting"
+    job: str = ""
+    view: JobView | None = None
+    progress: float = 0.0
+    preview_path: str = ""
+    preview_revision: int = 0
+    result_path: str = ""
+    frames_path: str = ""
+    error: JobError | None = None
+    resumable: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be said."""
+        return self.state in ("completed", "failed", "cancelled")
+
+
+class Follower:
+    """One job being followed. Every method returns at once."""
+
     def __init__(self, folder: Path, process: subprocess.Popen[Any] | None) -> None:
-        self.folder = folder
+        self._mailbox = Mailbox(folder, "worker")
         self._process = process
 
     @classmethod
-    def start(cls, spec: FollowSpec, folder: str | os.PathLike[str], python: str | None = None) -> Follower:
+    def start(cls, spec: FollowSpec, folder: str | os.PathLike[str], python: str = "") -> Follower:
         """Start the worker.
 
         Args:
@@ -78,74 +94,33 @@ class Follower:
         Raises:
             OSError: the folder cannot be written or the interpreter not started.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("cancel", "state.json", "worker.log"):
-            (folder / name).unlink(missing_ok=True)
-        spec_path = folder / "spec.json"
-        write_json(spec_path, {**asdict(spec), "folder": str(folder), "parent_pid": os.getpid()}, private=True)
-        # Isolated: neither the environment nor the worker's own folder may stand in for Blender's modules.
-        command = [python or sys.executable, "-I", str(Path(__file__).with_name("worker.py")), str(spec_path)]
-        try:
-            process = spawn(command, log=folder / "worker.log", cwd=folder)
-        except OSError:
-            spec_path.unlink(missing_ok=True)
-            raise
-        return cls(folder, process)
+        return cls(Path(folder), Mailbox(folder, "worker").start("worker", asdict(spec), python))
 
     @property
     def running(self) -> bool:
         """Whether the worker is at work."""
         return self._process is not None and self._process.poll() is None
 
-    def state(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """The newest report."""
         running = self.running
-        report = read_json(self.folder / "state.json") or initial_state()
-        if not running and report["state"] not in ENDED:
-            report["state"] = "failed"
-            report["error"] = {
-                "code": "worker_died",
-                "message": "The process that follows the job ended unexpectedly. "
-                + (
-                    "The job itself goes on at the backend: follow it again. "
-                    if report["job"]
-                    else "Send the shot again. "
-                )
-                + (tail(self.folder / "worker.log", 1) or "It left no message."),
-                "field": None,
-            }
-            report["message"] = report["error"]["message"]
-            report["resumable"] = bool(report["job"])
-        return report
+        try:
+            report = read(Report, read_json(self._mailbox.report) or {}, "report")
+        except WireError:
+            report = Report()
+        if running or report.ended:
+            return report
+        cure = "The job itself goes on at the backend: follow it again." if report.job else "Send the shot again."
+        last = tail(self._mailbox.log, 1) or "It left no message."
+        message = f"The process that follows the job ended unexpectedly. {cure} {last}"
+        error = JobError("worker_died", message)
+        return replace(report, state="failed", message=message, error=error, resumable=bool(report.job))
 
     def cancel(self) -> None:
-        """Ask for the job to be cancelled; ``state()`` tells when it is."""
-        (self.folder / "cancel").touch()
+        """Ask for the job to be cancelled; ``report()`` tells when it is."""
+        self._mailbox.cancel()
 
     def leave(self) -> None:
         """Stop following; the job goes on at the backend."""
         if self.running and self._process is not None:
             kill_group(self._process.pid)
-
-
-def initial_state() -> dict[str, Any]:
-    """A report before anything has happened."""
-    return {
-        "state": "starting",
-        "message": "Starting",
-        "job": "",
-        "queue_position": None,
-        "stage": None,
-        "step": None,
-        "steps": None,
-        "progress": 0.0,
-        "eta_seconds": None,
-        "notes": [],
-        "preview_path": "",
-        "preview_revision": 0,
-        "result_path": "",
-        "frames_path": "",
-        "error": None,
-        "resumable": False,
-    }

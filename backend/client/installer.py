@@ -1,33 +1,23 @@
-"""Make the backend's own virtual environment: ``python installer.py SPEC.json``.
+"""Make the backend's own virtual environment.
 
-Runs as a process of its own, started by path under Blender's Python (see ``local.LocalBackend``). It prints pip's
-output into its log, reports by an atomically replaced JSON file, obeys a cancel file, and ends with its parent.
-Whatever stops it, the next attempt completes what is there or, where that is broken, begins again.
+Runs as a process of its own under Blender's Python (see ``local.LocalBackend``). It prints pip's output into its log,
+reports by an atomically replaced JSON file, obeys a cancel file, and ends with its parent. Whatever stops it, the next
+attempt completes what is there or, where that is broken, begins again.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING or __package__:
-    from .process import kill_group, parent_is, write_json
-else:
-    _spec = importlib.util.spec_from_file_location("maquette_process", Path(__file__).resolve().with_name("process.py"))
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules[_spec.name] = _module
-    _spec.loader.exec_module(_module)
-    from maquette_process import kill_group, parent_is, write_json
+from .process import Mailbox, kill_group, parent_is, watching, write_json
 
 OLDEST, TOO_NEW = (3, 11), (3, 15)
 """Pythons for which the pinned torch has wheels."""
@@ -100,6 +90,7 @@ class Installer:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.folder = Path(spec["folder"])
+        self.mailbox = Mailbox(self.folder, "install")
         self.venv = self.folder / "venv"
         self.cancelled = False
         self.child: subprocess.Popen[str] | None = None
@@ -108,31 +99,34 @@ class Installer:
 
     def run(self) -> None:
         """Everything; the report says how it ended."""
-        threading.Thread(target=self._watch, daemon=True).start()
-        marker = self.folder / "installed.json"
-        try:
-            marker.unlink(missing_ok=True)
-            existed = self.venv.exists()
+        with watching(self._look):
             try:
-                self._attempt(clear=False)
-            except Broken:
-                if not existed:
-                    raise
-                # pip's cache makes the second time quick.
-                self._attempt(clear=True)
-            write_json(marker, {"version": self.spec["version"]})
-            self._tell(state="installed", stage="done", fraction=1.0, line="", message="The backend is installed.")
-        except Stopped:
-            self._tell(state="cancelled", message="Cancelled. Install again to complete it.")
-        except Failed as error:
-            self._tell(state="failed", message=str(error))
-        except OSError as error:
-            self._tell(state="failed", message=_explain(str(error), self.folder))
-        except Exception as error:
-            traceback.print_exc()
-            self._tell(state="failed", message=f"Installing failed: {type(error).__name__}: {error}")
-        finally:
-            shutil.rmtree(self.folder / "source", ignore_errors=True)
+                self._run()
+            except Stopped:
+                self._tell(state="cancelled", message="Cancelled. Install again to complete it.")
+            except Failed as error:
+                self._tell(state="failed", message=str(error))
+            except OSError as error:
+                self._tell(state="failed", message=_explain(str(error), self.folder))
+            except Exception as error:
+                traceback.print_exc()
+                self._tell(state="failed", message=f"Installing failed: {type(error).__name__}: {error}")
+            finally:
+                shutil.rmtree(self.folder / "source", ignore_errors=True)
+
+    def _run(self) -> None:
+        marker = self.folder / "installed.json"
+        marker.unlink(missing_ok=True)
+        existed = self.venv.exists()
+        try:
+            self._attempt(clear=False)
+        except Broken:
+            if not existed:
+                raise
+            # pip's cache makes the second time quick.
+            self._attempt(clear=True)
+        write_json(marker, {"version": self.spec["version"]})
+        self._tell(state="installed", stage="done", fraction=1.0, line="", message="The backend is installed.")
 
     def _attempt(self, *, clear: bool) -> None:
         python = venv_python(self.venv)
@@ -252,26 +246,24 @@ class Installer:
             return
         self._told = now
         try:
-            write_json(self.folder / "install.json", self.report)
+            write_json(self.mailbox.report, self.report)
         except OSError as error:
-            print(f"install.json: {error}", flush=True)
+            print(f"{self.mailbox.report.name}: {error}", flush=True)
 
     def _check(self) -> None:
         if self.cancelled:
-            child = self.child
-            if child is not None and child.poll() is None:
-                kill_group(child.pid)
+            self._end_child()
             raise Stopped
 
-    def _watch(self) -> None:
-        while True:
-            orphaned = not parent_is(self.spec["parent_pid"])
-            if orphaned or (self.folder / "install.cancel").exists():
-                self.cancelled = True
-                child = self.child
-                if child is not None and child.poll() is None:
-                    kill_group(child.pid)
-            time.sleep(0.2)
+    def _look(self) -> None:
+        if not parent_is(self.spec["parent_pid"]) or self.mailbox.cancelled:
+            self.cancelled = True
+            self._end_child()
+
+    def _end_child(self) -> None:
+        child = self.child
+        if child is not None and child.poll() is None:
+            kill_group(child.pid)
 
 
 def venv_python(venv: Path) -> Path:
@@ -315,14 +307,6 @@ def _explain(output: str, folder: Path) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Run the spec named by the only argument."""
-    if len(arguments) != 1:
-        print("usage: installer.py SPEC.json", file=sys.stderr)
-        return 2
-    Installer(json.loads(Path(arguments[0]).read_text("utf-8"))).run()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def main(spec: dict[str, Any]) -> None:
+    """Run what ``LocalBackend`` has written."""
+    Installer(spec).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ..wire import JobView
 from .events import Part
 
 
@@ -29,9 +30,6 @@ RESTING = frozenset({Phase.IDLE, Phase.DONE, Phase.FAILED, Phase.CANCELLED})
 
 WITH_BACKEND = frozenset({Phase.SUBMITTING, Phase.QUEUED, Phase.RUNNING, Phase.DOWNLOADING, Phase.CANCELLING})
 """Phases in which a worker process is following the job."""
-
-CANCEL_PATIENCE = 20.0
-"""Seconds that a cancelled job waits for the backend's word before it counts as cancelled anyway."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,9 @@ class JobState:
         shot: path of the captured .shot file; empty until it is written.
         job: the backend's id of the job; empty until the backend has taken it.
         message: one sentence for the animator.
-        queue_position: jobs ahead of this one; None when not queued or unknown.
-        stage, step, steps: what the backend is doing, and how far within it.
+        told: what the backend has last said of the job, while it waits or runs there; else None.
+        step, steps: how far the capture is, or the backend within its stage.
         progress: 0 to 1 over the current phase (capturing, running, downloading).
-        eta_seconds: seconds the backend expects to need; None when unknown.
         notes: what the capture and the backend changed or want the animator to know.
         video: path of the finished video; empty until it is here.
         waited: seconds spent in the phase ``cancelling``.
@@ -87,12 +84,10 @@ class JobState:
     shot: str = ""
     job: str = ""
     message: str = ""
-    queue_position: int | None = None
-    stage: str = ""
+    told: JobView | None = None
     step: int = 0
     steps: int = 0
     progress: float = 0.0
-    eta_seconds: float | None = None
     notes: tuple[str, ...] = ()
     video: str = ""
     waited: float = 0.0

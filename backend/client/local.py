@@ -6,18 +6,15 @@ import os
 import re
 import secrets
 import subprocess
-import sys
-import threading
 import time
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .api import BackendClient
-from .errors import BackendError
 from .installer import clean_environment, venv_python
-from .process import is_alive, kill_group, read_json, spawn, tail, write_json
+from .probe import Probe
+from .process import Mailbox, is_alive, kill_group, read_json, spawn, tail, write_json
 
 SOURCE = Path(__file__).resolve().parents[2]
 """The extension's own folder, which is the package's source."""
@@ -71,12 +68,13 @@ class LocalBackend:
         self.source = Path(source)
         self.python = Path(python) if python else venv_python(self.folder / "venv")
         self._given = bool(python)
+        self._mailbox = Mailbox(self.folder, "install")
         self._installer: subprocess.Popen[Any] | None = None
         self._server: subprocess.Popen[Any] | None = None
         self._pid = 0
         self._token = ""
         self._stopping = 0.0
-        self._probe: _Probe | None = None
+        self._probe: Probe | None = None
         self._status = self._at_rest()
         self._look_for_running()
 
@@ -108,31 +106,11 @@ class LocalBackend:
         if self._status.state not in ("absent", "stopped", "failed", "dead") or self._given:
             return self._status
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for name in ("install.cancel", "install.json", "install.log"):
-                (self.folder / name).unlink(missing_ok=True)
             spec = {
-                "folder": str(self.folder),
-                "source": str(self.source),
-                "version": self._source_version(),
-                "parent_pid": os.getpid(),
-                "extra": extra,
-                "python": base_python,
-                "pip_arguments": list(pip_arguments),
-                "check": list(check),
-                "offline": offline,
-            }
-            write_json(self.folder / "install.spec.json", spec)
-            self._installer = spawn(
-                [
-                    sys.executable,
-                    "-I",
-                    str(Path(__file__).with_name("installer.py")),
-                    str(self.folder / "install.spec.json"),
-                ],
-                log=self.folder / "install.log",
-                cwd=self.folder,
-            )
+                "source": str(self.source), "version": self._source_version(), "extra": extra, "python": base_python,
+                "pip_arguments": pip_arguments, "check": check, "offline": offline,
+            }  # fmt: skip
+            self._installer = self._mailbox.start("installer", spec)
         except OSError as error:
             self._status = LocalStatus("failed", message=f"The backend cannot be installed in {self.folder}: {error}.")
         else:
@@ -142,7 +120,7 @@ class LocalBackend:
     def cancel(self) -> LocalStatus:
         """Stop the installation; ``install()`` completes it later."""
         if self._status.state == "installing":
-            (self.folder / "install.cancel").touch()
+            self._mailbox.cancel()
             self._status = replace(self._status, state="cancelling", line="Stopping pip")
         return self._status
 
@@ -157,6 +135,7 @@ class LocalBackend:
         if not self.python.is_file():
             self._status = LocalStatus("absent", message=f"There is no Python at {self.python}.")
             return self._status
+        self._probe = None
         self._token = secrets.token_urlsafe(32)
         info = self.folder / "server.json"
         try:
@@ -230,7 +209,7 @@ class LocalBackend:
     def _poll_install(self) -> None:
         assert self._installer is not None
         ended = self._installer.poll() is not None
-        report: dict[str, Any] = read_json(self.folder / "install.json") or {"state": "installing"}
+        report: dict[str, Any] = read_json(self._mailbox.report) or {"state": "installing"}
         if not ended:
             if report["state"] == "installing":
                 self._status = replace(
@@ -248,7 +227,7 @@ class LocalBackend:
         elif report["state"] == "failed":
             self._status = LocalStatus("failed", message=report["message"])
         else:
-            last = tail(self.folder / "install.log", 1)
+            last = tail(self._mailbox.log, 1)
             self._status = LocalStatus(
                 "failed", message=f"The installation ended unexpectedly: install again. {last}".strip()
             )
@@ -300,41 +279,26 @@ class LocalBackend:
             (self.folder / name).unlink(missing_ok=True)
 
     def _look_for_running(self) -> None:
-        """A server that an earlier Blender started here may still run: ask it, beside Blender's main thread."""
+        """A server that an earlier Blender started here may still run."""
         private, info = read_json(self.folder / "server.private.json"), read_json(self.folder / "server.json")
         if private is None:
             return
         if info is None or not is_alive(int(private["pid"])):
             self._forget_server()
             return
-        self._probe = _Probe(str(info["address"]), str(private["token"]), int(private["pid"]))
-
-    def _poll_probe(self) -> None:
-        probe = self._probe
-        if probe is None or probe.is_alive():
-            return
-        self._probe = None
-        if probe.ours:
-            self._pid, self._token = probe.pid, probe.token
-            self._status = LocalStatus("running", address=probe.address, token=probe.token)
-        elif self._status.state in ("stopped", "absent"):
+        # Process numbers are used again: only ours takes the token.
+        self._pid, self._token = int(private["pid"]), str(private["token"])
+        try:
+            self._probe = Probe(str(info["address"]), self._token, "", self.folder / "probe", timeout=3.0)
+        except OSError:
             self._forget_server()
 
-
-class _Probe(threading.Thread):
-    """Asks whether the server at an address takes a token that only ours knows: process numbers are used again."""
-
-    def __init__(self, address: str, token: str, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.address, self.token, self.pid = address, token, pid
-        self.ours = False
-        self.start()
-
-    def run(self) -> None:
-        try:
-            with BackendClient(self.address, self.token, timeout=3.0) as client:
-                client.health()
-                client.models()
-            self.ours = True
-        except BackendError:
-            pass
+    def _poll_probe(self) -> None:
+        answer = self._probe.answer() if self._probe is not None else None
+        if self._probe is None or answer is None:
+            return
+        address, self._probe = self._probe.address, None
+        if answer["error"] is None:
+            self._status = LocalStatus("running", address=address, token=self._token)
+        else:
+            self._forget_server()

@@ -1,4 +1,8 @@
-"""Child processes that neither block Blender nor outlive it unseen."""
+"""Child processes that neither block Blender nor outlive it unseen, and the files by which they talk.
+
+Processes rather than threads: a daemon thread left behind in Blender's own interpreter was there when it crashed in
+the middle of an operator (Blender 4.5), and a process can be ended whatever it waits for.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,87 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 WINDOWS = os.name == "nt"
+
+
+class Mailbox:
+    """The files by which a module of this folder, run as a process, and whoever started it talk.
+
+    Attributes:
+        report: what the process says, replaced as a whole.
+        log: what it printed.
+
+    Args:
+        folder: made when the process is started.
+        name: begins the names of the files.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], name: str) -> None:
+        self.folder = Path(folder)
+        self.report = self.folder / f"{name}.json"
+        self.log = self.folder / f"{name}.log"
+        self._spec = self.folder / f"{name}.spec.json"
+        self._cancel = self.folder / f"{name}.cancel"
+
+    def start(self, module: str, spec: Mapping[str, Any], python: str = "") -> subprocess.Popen[Any]:
+        """Start the module's ``main`` with ``spec``, to which the folder and this process's number are added.
+
+        Args:
+            python: interpreter with ``requests``; Blender's own by default.
+
+        Raises:
+            OSError: the folder cannot be written or the interpreter not started.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in (self.report, self.log, self._cancel):
+            path.unlink(missing_ok=True)
+        write_json(self._spec, {**spec, "folder": str(self.folder), "parent_pid": os.getpid()}, private=True)
+        # Isolated: neither the environment nor the module's own folder may stand in for Blender's modules.
+        command = [python or sys.executable, "-I", str(Path(__file__).with_name("start.py")), module, str(self._spec)]
+        try:
+            return spawn(command, log=self.log, cwd=self.folder)
+        except OSError:
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Remove what the process was told, where it has not done so itself."""
+        self._spec.unlink(missing_ok=True)
+
+    def cancel(self) -> None:
+        """Ask the process to stop."""
+        self._cancel.touch()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to."""
+        return self._cancel.exists()
+
+
+@contextmanager
+def watching(look: Callable[[], None], seconds: float = 0.2) -> Iterator[None]:
+    """Call ``look`` every so often beside the body of a ``with``; its thread has ended when that is left."""
+    over = threading.Event()
+
+    def loop() -> None:
+        look()
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def spawn(command: list[str], *, log: Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[Any]:
@@ -91,13 +171,13 @@ def write_json(path: Path, data: object, *, private: bool = False) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(data, stream)
-        replace(temporary, path)
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def replace(source: Path, target: Path) -> None:
+def replace_file(source: Path, target: Path) -> None:
     """``os.replace``, patient with a reader that has the target open (Windows refuses then)."""
     for attempt in range(20):
         try:

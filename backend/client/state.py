@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..wire import GIVE_UP_CANCEL_SECONDS, Status
 from .events import (
     Applied,
     ApplyFailed,
@@ -38,8 +39,6 @@ from .events import (
     LeftBehind,
     Notify,
     Part,
-    Progressed,
-    Queued,
     Received,
     Resume,
     ShowTogether,
@@ -48,13 +47,13 @@ from .events import (
     StopCapture,
     StopWorker,
     Submitted,
+    Told,
     Waited,
     Waiting,
 )
-from .job import CANCEL_PATIENCE, RESTING, WITH_BACKEND, JobState, Outcome, Phase
+from .job import RESTING, WITH_BACKEND, JobState, Outcome, Phase
 
 __all__ = [
-    "CANCEL_PATIENCE",
     "RESTING",
     "WITH_BACKEND",
     "Applied",
@@ -79,8 +78,6 @@ __all__ = [
     "Outcome",
     "Part",
     "Phase",
-    "Progressed",
-    "Queued",
     "Received",
     "Resume",
     "ShowTogether",
@@ -89,6 +86,7 @@ __all__ = [
     "StopCapture",
     "StopWorker",
     "Submitted",
+    "Told",
     "Waited",
     "Waiting",
     "superseded",
@@ -148,7 +146,7 @@ def _on_wish(
         case Cancel() if state.phase in WITH_BACKEND and state.phase is not Phase.CANCELLING:
             unsent = tuple(Outcome(0, replace(p, shot=""), Phase.CANCELLED, _CANCELLED) for p in state.waiting)
             new = replace(
-                state, phase=Phase.CANCELLING, message="Cancelling", waited=0.0, eta_seconds=None, stopped=True,
+                state, phase=Phase.CANCELLING, message="Cancelling", waited=0.0, told=None, stopped=True,
                 waiting=(), outcomes=(*state.outcomes, *unsent),
             )  # fmt: skip
             return new, (CancelJob(state.run), *(Forget(state.run, part.shot) for part in state.waiting if part.shot))
@@ -208,8 +206,8 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
         case Received(_, video, notes):
             whose = tuple(f"{state.label}: {note}" for note in notes) if state.several and state.label else notes
             new = replace(
-                state, phase=Phase.APPLYING, video=video, notes=_merged(state.notes, whose), queue_position=None,
-                eta_seconds=None, progress=1.0, message=_FINISHED_FIRST if cancelling else "Loading the video",
+                state, phase=Phase.APPLYING, video=video, notes=_merged(state.notes, whose), told=None,
+                progress=1.0, message=_FINISHED_FIRST if cancelling else "Loading the video",
             )  # fmt: skip
             # Somebody who has pressed Cancel does not want the scene changed, but may want the video yet. Several
             # videos are shown together when all are here.
@@ -230,7 +228,7 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
             return _over(kept, Phase.FAILED, message, (StopWorker(run),), told)
         case Waited(_, seconds) if cancelling:
             waited = state.waited + max(seconds, 0.0)
-            if not waited < CANCEL_PATIENCE:
+            if not waited < GIVE_UP_CANCEL_SECONDS:
                 message = "Cancelled here; the backend did not confirm it and may still be working on the job"
                 told = (Notify(run, "WARNING", message),)
                 return _over(state, Phase.CANCELLED, message, (StopWorker(run), Forget(run)), told)
@@ -242,21 +240,19 @@ def _on_backend(state: JobState, event: Event) -> tuple[JobState, tuple[Effect, 
     match event:
         case Waiting(_, message, progress):
             sent = _fraction(progress) if state.phase is Phase.SUBMITTING else state.progress
-            return replace(state, message=message, progress=sent, eta_seconds=None), ()
-        case Queued(_, position, eta) if state.phase is not Phase.DOWNLOADING:
+            told = replace(state.told, eta_seconds=None) if state.told else None
+            return replace(state, message=message, progress=sent, told=told), ()
+        case Told(_, view) if state.phase is not Phase.DOWNLOADING:
+            queued = view.status is Status.QUEUED
             return replace(
-                state, phase=Phase.QUEUED, queue_position=position, eta_seconds=eta, stage="", step=0, steps=0,
-                progress=0.0, message="Queued",
-            ), ()  # fmt: skip
-        case Progressed(_, stage, step, steps, progress, eta) if state.phase is not Phase.DOWNLOADING:
-            return replace(
-                state, phase=Phase.RUNNING, queue_position=None, stage=stage, step=step, steps=steps,
-                progress=_fraction(progress), eta_seconds=eta, message="Generating",
+                state, phase=Phase.QUEUED if queued else Phase.RUNNING, told=view, step=view.step or 0,
+                steps=view.steps or 0, progress=_fraction(view.progress / 100),
+                message="Queued" if queued else "Generating",
             ), ()  # fmt: skip
         case Downloading(_, progress):
             return replace(
-                state, phase=Phase.DOWNLOADING, queue_position=None, stage="", step=0, steps=0,
-                progress=_fraction(progress), eta_seconds=None, message="Fetching the video",
+                state, phase=Phase.DOWNLOADING, told=None, step=0, steps=0, progress=_fraction(progress),
+                message="Fetching the video",
             ), ()  # fmt: skip
     return state, ()
 
@@ -313,7 +309,7 @@ def _summary(outcomes: tuple[Outcome, ...], stopped: bool) -> str:
 
 def _ended(state: JobState, phase: Phase, message: str) -> JobState:
     """``state`` at rest in ``phase``."""
-    return replace(state, phase=phase, message=message, queue_position=None, eta_seconds=None, waited=0.0)
+    return replace(state, phase=phase, message=message, told=None, waited=0.0)
 
 
 def _fraction(value: float) -> float:

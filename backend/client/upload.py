@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from ..wire import SHOT_FIELD
+
 _CHUNK = 256 * 1024
 
 
@@ -24,7 +26,7 @@ class UploadBody:
         name = name.replace('"', "_").replace("\r", "_").replace("\n", "_")
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="shot"; filename="{name}"\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{SHOT_FIELD}"; filename="{name}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()

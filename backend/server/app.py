@@ -1,4 +1,4 @@
-"""The wire, version 1 (docs/wire.md): what each request gets."""
+"""What each request of the wire (docs/wire.md) gets."""
 
 # No postponed annotations here: FastAPI could not see through those of the functions inside functions.
 
@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +23,15 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from .config import HEARTBEAT_SECONDS, WIRE_VERSION, ServerConfig
+from .. import wire
+from ..wire import Code, JobView, Status
+from .config import ServerConfig
 from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
+from .executor import Executor
 from .files import JobFiles
 from .intake import check_shot
-from .jobs import Job, JobStore, QueueFull, new_id
-from .runner import Runner
+from .jobs import JobRow, JobStore, QueueFull, new_id
 from .upload import drain, receive_shot
 
 log = logging.getLogger("maquette.server")
@@ -45,7 +48,7 @@ class Backend:
         self.files = JobFiles(config.data)
         self.store = JobStore(config.data / "jobs.sqlite", self.files.drop_ballast)
         self.engines = make_engines(config.engines, config.models)
-        self.runner = Runner(config, self.store, self.files)
+        self.executor = Executor(config, self.store, self.files)
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)
 
@@ -53,11 +56,11 @@ class Backend:
         """Pick up what the last run left, and begin."""
         self.store.recover(self.config.max_attempts)
         self.files.clean(self.store.ids())
-        self.runner.start()
+        self.executor.start()
 
     def stop(self) -> None:
         """End the engine process and let go of the store."""
-        self.runner.stop()
+        self.executor.stop()
         self.store.close()
 
 
@@ -95,15 +98,15 @@ def _add_errors(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        code = {404: "not_found", 405: "bad_request"}.get(error.status_code, "bad_request")
+        code = Code.NOT_FOUND if error.status_code == 404 else Code.BAD_REQUEST
         message = f"{request.method} {request.url.path}: {error.detail}."
-        return await answer(request, ApiError(error.status_code, code, message))
+        return await answer(request, ApiError(code, message, status=error.status_code))
 
     async def bad_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
-        return await answer(request, ApiError(400, "bad_request", f"{field}: {first['msg']}.", field))
+        return await answer(request, ApiError(Code.BAD_REQUEST, f"{field}: {first['msg']}.", field))
 
     async def full_disk(request: Request, error: Exception) -> Response:
         if is_disk_full(error):
@@ -115,7 +118,8 @@ def _add_errors(app: FastAPI) -> None:
 
     async def failed(request: Request, error: Exception) -> Response:
         message = f"The backend failed with {type(error).__name__}. Its log has more."
-        return JSONResponse({"error": {"code": "server_error", "message": message}}, 500)
+        refusal = ApiError(Code.SERVER_ERROR, message)
+        return JSONResponse(refusal.body, refusal.status)
 
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
@@ -127,14 +131,13 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_requests(app: FastAPI, backend: Backend) -> None:
-    config, store, files, runner = backend.config, backend.store, backend.files, backend.runner
+    config, store, files, executor = backend.config, backend.store, backend.files, backend.executor
 
     def known_host(request: Request) -> None:
         if config.token or config.any_host or _LOCAL_NAMES.match(request.headers.get("host", "")):
             return
-        raise ApiError(
-            403, "bad_request", "This backend answers only requests sent to this computer's own name; use 127.0.0.1."
-        )
+        message = "This backend answers only requests sent to this computer's own name; use 127.0.0.1."
+        raise ApiError(Code.BAD_REQUEST, message, status=403)
 
     def guard(request: Request) -> None:
         """Token, then version of the wire."""
@@ -144,47 +147,48 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             right = secrets.compare_digest(given.strip().encode("latin-1"), config.token.encode())
             if scheme.lower() != "bearer" or not right:
                 message = "This backend wants a token." if not given else "This backend refuses this token."
-                raise ApiError(401, "unauthorized", message)
-        wire = request.headers.get("x-maquette-wire", "")
-        if wire != str(WIRE_VERSION):
-            message = f"This backend speaks version {WIRE_VERSION} of the wire; the request says {wire[:20] or 'none'}."
-            raise ApiError(426, "wire_mismatch", message, wire=WIRE_VERSION)
+                raise ApiError(Code.UNAUTHORIZED, message)
+        spoken = request.headers.get(wire.VERSION_HEADER, "")
+        if spoken != str(wire.VERSION):
+            says = spoken[:20] or "none"
+            message = f"This backend speaks version {wire.VERSION} of the wire; the request says {says}."
+            raise ApiError(Code.WIRE_MISMATCH, message, wire=wire.VERSION)
 
     def client(request: Request) -> str:
         guard(request)
         try:
-            return str(uuid.UUID(request.headers.get("x-maquette-client", "")))
+            return str(uuid.UUID(request.headers.get(wire.CLIENT_HEADER, "")))
         except ValueError:
-            raise ApiError(400, "bad_request", "The header X-Maquette-Client must hold a UUID.") from None
+            raise ApiError(Code.BAD_REQUEST, f"The header {wire.CLIENT_HEADER} must hold a UUID.") from None
 
-    def own(job_id: str, client: Annotated[str, Depends(client)]) -> Job:
+    def own(job_id: str, client: Annotated[str, Depends(client)]) -> JobRow:
         job = store.get(job_id, client)
         if job is None:
-            raise ApiError(404, "not_found", "This backend has no such job of yours; it may have been deleted.")
+            raise ApiError(Code.NOT_FOUND, "This backend has no such job of yours; it may have been deleted.")
         return job
 
     Client = Annotated[str, Depends(client)]
-    Own = Annotated[Job, Depends(own)]
+    Own = Annotated[JobRow, Depends(own)]
 
-    @app.get("/v1/health", dependencies=[Depends(known_host)])
+    @app.get(wire.HEALTH_PATH, dependencies=[Depends(known_host)])
     def health() -> dict[str, Any]:
         return {
-            "name": "maquette",
+            "name": wire.NAME,
             "version": backend.version,
-            "wire": WIRE_VERSION,
-            "device": runner.device,
+            "wire": wire.VERSION,
+            "device": executor.device,
             "token_required": bool(config.token),
             "queue": len(store.waiting()) + len(store.running()),
             "max_upload": config.max_upload,
         }
 
-    @app.get("/v1/models", dependencies=[Depends(guard)])
+    @app.get(wire.MODELS_PATH, dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
         from ..models.weights.sizes import model_entry
 
         return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
 
-    @app.post("/v1/videos", status_code=201)
+    @app.post(wire.VIDEOS_PATH, status_code=201)
     async def create(request: Request, client: Client) -> dict[str, Any]:
         if len(store.waiting()) >= config.max_queue:
             raise _queue_full(config)
@@ -213,28 +217,28 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
                 raise
         finally:
             upload.unlink(missing_ok=True)
-        runner.wake()
-        return store.view(job)
+        executor.wake()
+        return store.view(job).to_json()
 
-    @app.get("/v1/videos")
+    @app.get(wire.VIDEOS_PATH)
     def jobs(client: Client) -> dict[str, Any]:
-        return {"object": "list", "data": [store.view(job) for job in store.of_client(client)]}
+        return {"object": "list", "data": [store.view(job).to_json() for job in store.of_client(client)]}
 
-    @app.get("/v1/videos/{job_id}")
+    @app.get(wire.video_path("{job_id}"))
     def one(job: Own) -> dict[str, Any]:
-        return store.view(job)
+        return store.view(job).to_json()
 
-    @app.delete("/v1/videos/{job_id}")
+    @app.delete(wire.video_path("{job_id}"))
     def cancel(job: Own, keep: bool = False) -> dict[str, Any]:
         now = store.request_cancel(job.id) or job
-        if now.status == "in_progress":
-            runner.cancel(job.id)
+        if now.status is Status.IN_PROGRESS:
+            executor.cancel(job.id)
         elif job.ended and not keep:
             delete(job)
-            return {**store.view(now), "deleted": True}
-        return store.view(now)
+            return {**store.view(now).to_json(), "deleted": True}
+        return store.view(now).to_json()
 
-    def delete(job: Job) -> None:
+    def delete(job: JobRow) -> None:
         try:
             store.delete(job.id)
         except sqlite3.Error as error:
@@ -245,23 +249,24 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             store.delete(job.id)
         files.remove(job.id)
 
-    @app.get("/v1/videos/{job_id}/content")
+    @app.get(wire.video_path("{job_id}", "content"))
     def content(job: Own, variant: str = "video") -> Response:
-        if variant not in ("video", "frames"):
+        if variant not in wire.VARIANTS:
             raise ApiError(
-                400, "bad_request", f"There is no variant '{variant[:40]}'; ask for video or frames.", "variant"
+                Code.BAD_REQUEST, f"There is no variant '{variant[:40]}'; ask for video or frames.", "variant"
             )
-        if job.status != "completed":
-            why = job.error["message"] if job.error else f"it is {job.status.replace('_', ' ')}."
-            raise ApiError(409, "not_ready", f"The job has no result: {why}")
-        if not files.video(job.id).is_file():
-            raise ApiError(409, "not_ready", "The result's files are gone from the backend's disk. Generate it again.")
+        if job.status is not Status.COMPLETED:
+            why = job.error.message if job.error else f"it is {job.status.replace('_', ' ')}."
+            raise ApiError(Code.NOT_READY, f"The job has no result: {why}")
+        path = files.video(job.id) if variant == "video" else files.frames_zip(job.id)
+        if not path.is_file():
+            message = "The result's files are gone from the backend's disk. Generate it again."
+            raise ApiError(Code.NOT_READY, message)
+        ending, kind = wire.VARIANTS[variant]
         stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
-        if variant == "frames":
-            return FileResponse(files.frames_zip(job.id), media_type="application/zip", filename=f"{stem}.zip")
-        return FileResponse(files.video(job.id), media_type="video/mp4", filename=f"{stem}.mp4")
+        return FileResponse(path, media_type=kind, filename=stem + ending)
 
-    @app.get("/v1/videos/{job_id}/preview")
+    @app.get(wire.video_path("{job_id}", "preview"))
     def preview(job: Own) -> Response:
         try:
             return Response(
@@ -270,19 +275,18 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         except FileNotFoundError:
             return Response(status_code=204)
 
-    @app.get("/v1/videos/{job_id}/events")
+    @app.get(wire.video_path("{job_id}", "events"))
     async def events(job: Own) -> Response:
-        return EventSourceResponse(
-            follow(store, job), ping=HEARTBEAT_SECONDS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return EventSourceResponse(follow(store, job), ping=wire.HEARTBEAT_SECONDS, headers=headers)
 
 
-async def follow(store: JobStore, job: Job) -> AsyncIterator[ServerSentEvent]:
+async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]:
     """The job now and after each change, until it has ended or is deleted."""
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
     unsubscribe = store.subscribe(lambda: _call(loop, changed.set))
-    last: dict[str, Any] = {}
+    last: JobView | None = None
     try:
         while True:
             changed.clear()
@@ -291,10 +295,10 @@ async def follow(store: JobStore, job: Job) -> AsyncIterator[ServerSentEvent]:
                 return
             view = store.view(now)
             # The time left runs down by itself and is no news.
-            news = {key: value for key, value in view.items() if key != "eta_seconds"}
+            news = replace(view, eta_seconds=None)
             if news != last:
                 last = news
-                yield ServerSentEvent(data=json.dumps(view), event="job")
+                yield ServerSentEvent(data=json.dumps(view.to_json()), event=wire.JOB_EVENT)
             if now.ended:
                 return
             await changed.wait()
@@ -309,6 +313,5 @@ def _call(loop: asyncio.AbstractEventLoop, function: Any) -> None:
 
 
 def _queue_full(config: ServerConfig) -> ApiError:
-    return ApiError(
-        429, "queue_full", f"{config.max_queue} jobs wait at this backend already. Send the shot again later."
-    )
+    message = f"{config.max_queue} jobs wait at this backend already. Send the shot again later."
+    return ApiError(Code.QUEUE_FULL, message)

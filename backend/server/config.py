@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-WIRE_VERSION = 1
-HEARTBEAT_SECONDS = 15
+from ..wire import CANCEL_SECONDS, MAX_QUEUE, MAX_UPLOAD, STALL_SECONDS
+
 REGISTRY_ENGINES = "maquette.backend.server.engines:RegistryEngines"
 
 
@@ -37,9 +37,9 @@ class ServerConfig:
     device: str | None = None
     engines: str = REGISTRY_ENGINES
     models: tuple[Path, ...] = ()
-    max_upload: int = 2 << 30
-    max_queue: int = 100
+    max_upload: int = MAX_UPLOAD
+    max_queue: int = MAX_QUEUE
     max_attempts: int = 3
     idle_unload: float = 600.0
-    cancel_patience: float = 30.0
-    stall: float = 60.0
+    cancel_patience: float = CANCEL_SECONDS
+    stall: float = STALL_SECONDS

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -21,6 +20,7 @@ from typing import Any
 import psutil
 
 from ..models.threads import share_cores
+from ..wire import Code, JobError
 from .engines import Engines, make_engines
 from .errors import is_disk_full
 
@@ -44,12 +44,12 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Report:
+class EngineMessage:
     """What the process says.
 
     Attributes:
         kind: ``ready`` (text: the device), ``broken`` (text), ``progress``, ``completed``, ``cancelled``, ``failed``.
-        error: of ``failed``: code, message and field.
+        error: of ``failed``.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Report:
     step: int = 0
     steps: int = 0
     notes: tuple[str, ...] = ()
-    error: dict[str, Any] | None = None
+    error: JobError | None = None
 
 
 def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, ...], device: str | None) -> None:
@@ -83,19 +83,19 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
         source = make_engines(engines, models)
         where = source.device(device)
         log.info("Ready on %s: %s", where, split)
-        connection.send(Report("ready", where))
+        connection.send(EngineMessage("ready", where))
     except Exception as error:
         log.exception("The engines cannot be loaded")
-        connection.send(Report("broken", f"{type(error).__name__}: {error}"))
+        connection.send(EngineMessage("broken", f"{type(error).__name__}: {error}"))
         return
-    worker = _Worker(connection, cancel, source, device)
-    worker.warm_up()
+    host = _EngineHost(connection, cancel, source, device)
+    host.warm_up()
     while True:
         try:
             task = connection.recv()
         except (EOFError, OSError):
             return
-        worker.run(task)
+        host.run(task)
 
 
 class Split:
@@ -123,7 +123,7 @@ class Split:
         return f"{sum(self.seconds.values()):.2f} s ({parts})"
 
 
-class _Worker:
+class _EngineHost:
     def __init__(self, connection: Connection, cancel: Any, source: Engines, device: str | None) -> None:
         self._connection = connection
         self._cancel = cancel
@@ -164,26 +164,26 @@ class _Worker:
             self._split.to("checks")
             result = engine.generate(shot, lambda progress: self._progress(task, progress), self._cancelled)
             self._write(task, part, shot, result)
-            report = Report("completed", notes=tuple(result.notes))
+            said = EngineMessage("completed", notes=tuple(result.notes))
         except Cancelled:
-            report = Report("cancelled")
+            said = EngineMessage("cancelled")
         except (EngineError, ShotError) as error:
             message = getattr(error, "message", None) or str(error)
-            report = _failed("invalid_shot", message, error.field)
+            said = _failed(Code.INVALID_SHOT, message, error.field)
         except MediaError as error:
-            report = _failed("invalid_shot", str(error))
+            said = _failed(Code.INVALID_SHOT, str(error))
         except ModelError as error:
-            report = _failed("model_unavailable", str(error), "settings.model")
+            said = _failed(Code.MODEL_UNAVAILABLE, str(error), "settings.model")
         except Exception as error:
             log.exception("Job %s failed", task.job)
-            report = self._explain(error)
+            said = self._explain(error)
         except BaseException:
             self._unload()
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        log.info("Job %s, %s, %s: %s", task.job, task.model, report.kind, self._split)
-        self._connection.send(report)
+        log.info("Job %s, %s, %s: %s", task.job, task.model, said.kind, self._split)
+        self._connection.send(said)
 
     def _engine_for(self, model: str, shot: Any) -> Any:
         """What makes the shot. For a draft the model that is loaded stays: it needs none of its memory."""
@@ -208,35 +208,27 @@ class _Worker:
             torch.cuda.empty_cache()
 
     def _write(self, task: Task, part: Path, shot: Any, result: Any) -> None:
-        from ..media import write_mp4, write_png_sequence
+        import numpy as np
+
+        from ..media import write_mp4
         from ..models.family import Cancelled
 
-        def stop_when_cancelled() -> None:
+        total = len(result.frames)
+
+        def wrote(i: int) -> None:
             if self._cancelled():
                 raise Cancelled
-
-        total = 2 * len(result.frames)
-        done = 0
-
-        def wrote() -> None:
-            nonlocal done
-            done += 1
-            stop_when_cancelled()
-            if done == total or time.monotonic() - self._wrote >= _WRITING_SECONDS:
+            if i + 1 == total or time.monotonic() - self._wrote >= _WRITING_SECONDS:
                 self._wrote = time.monotonic()
-                self._send_progress("writing", done, total)
-
-        def counted(frames: Iterable[Any]) -> Iterator[Any]:
-            for frame in frames:
-                yield frame
-                wrote()
+                self._send_progress("writing", i + 1, total)
 
         self._split.to("writing")
         metadata = {**describe(shot), **result.metadata, "job": task.job}
         self._send_progress("writing", 0, total)
         part.mkdir()
-        write_mp4(part / "video.mp4", result.frames, result.fps, metadata, on_frame=lambda _: wrote())
-        write_png_sequence(part / "frames", counted(result.frames), metadata)
+        # As they are, which takes a moment: PNGs are made of them when somebody asks.
+        np.save(part / "frames.npy", result.frames)
+        write_mp4(part / "video.mp4", result.frames, result.fps, metadata, on_frame=wrote)
         final = task.folder / "result"
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)
@@ -252,7 +244,7 @@ class _Worker:
         self._send_progress(progress.stage, progress.step, progress.steps)
 
     def _send_progress(self, stage: str, step: int, steps: int) -> None:
-        self._connection.send(Report("progress", stage=stage, step=int(step or 0), steps=int(steps or 0)))
+        self._connection.send(EngineMessage("progress", stage=stage, step=int(step or 0), steps=int(steps or 0)))
 
     def _preview(self, task: Task, image: Any) -> None:
         from ..media import encode_png
@@ -266,10 +258,10 @@ class _Worker:
             new.unlink(missing_ok=True)
             log.warning("No preview of %s: %s", task.job, error)
 
-    def _explain(self, error: Exception) -> Report:
+    def _explain(self, error: Exception) -> EngineMessage:
         if is_disk_full(error):
             return _failed(
-                "no_space",
+                Code.NO_SPACE,
                 "The backend's disk is full, so the video could not be written. Delete old results there and generate "
                 "again; nothing half-written was left.",
             )
@@ -277,12 +269,12 @@ class _Worker:
             # What was loaded goes too, so that the next job finds the memory free.
             self._unload()
             return _failed(
-                "out_of_memory",
+                Code.OUT_OF_MEMORY,
                 "The backend ran out of memory. Generate at a smaller size or with fewer frames, or close what else "
                 "uses the memory there (a render in Blender, for instance).",
             )
         return _failed(
-            "internal", f"The engine failed with {type(error).__name__}: {error}. The backend's log has more."
+            Code.INTERNAL, f"The engine failed with {type(error).__name__}: {error}. The backend's log has more."
         )
 
 
@@ -310,8 +302,8 @@ def describe(shot: Any) -> dict[str, Any]:
     }
 
 
-def _failed(code: str, message: str, field: str | None = None) -> Report:
-    return Report("failed", error={"code": code, "message": message, "field": field})
+def _failed(code: Code, message: str, field: str | None = None) -> EngineMessage:
+    return EngineMessage("failed", error=JobError(code, message, field))
 
 
 def _prefer_to_be_killed() -> None:

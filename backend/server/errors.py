@@ -6,13 +6,17 @@ import errno
 import sqlite3
 from typing import Any
 
+from ..wire import HTTP_STATUS, Code
+
 
 class ApiError(Exception):
-    """A refusal: an HTTP status and ``{"error": {code, message, field?}}``."""
+    """A refusal: an HTTP status, the code's own unless another is given, and ``{"error": {code, message, field?}}``."""
 
-    def __init__(self, status: int, code: str, message: str, field: str | None = None, **more: Any) -> None:
+    def __init__(
+        self, code: Code, message: str, field: str | None = None, *, status: int | None = None, **more: Any
+    ) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = status or HTTP_STATUS[code]
         self.body = {"error": {"code": code, "message": message, **({"field": field} if field else {}), **more}}
 
 
@@ -26,7 +30,6 @@ def is_disk_full(error: BaseException) -> bool:
 def no_space() -> ApiError:
     """The disk that holds the jobs is full."""
     return ApiError(
-        507,
-        "no_space",
+        Code.NO_SPACE,
         "The backend's disk is full. Delete old results there (or in Maquette's list of jobs) and send the shot again.",
     )

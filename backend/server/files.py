@@ -20,7 +20,7 @@ class JobFiles:
     """Where a server keeps its files.
 
     ``incoming/`` holds uploads on their way, ``jobs/<id>/`` one job: ``job.shot``, ``preview.png`` and ``result/``
-    with ``video.mp4`` and ``frames/00001.png`` and on. ``result`` is renamed into place once it is complete.
+    with ``video.mp4`` and ``frames.npy``, (T,H,W,3) uint8. ``result`` is renamed into place once it is complete.
 
     Raises:
         OSError: the folders cannot be made.
@@ -52,25 +52,33 @@ class JobFiles:
         return self.folder(job_id) / "result" / "video.mp4"
 
     def frames_zip(self, job_id: str) -> Path:
-        """The finished frames in one file, made when it is first asked for.
+        """The finished frames as PNGs in one file; made, in place of the raw ones, when it is first asked for.
+
+        The file is not there when the raw frames are not.
 
         Raises:
             OSError: it cannot be written; nothing is left behind.
         """
+        import numpy as np
+
+        from ..media import encode_png, read_mp4_metadata
+
         folder = self.folder(job_id)
-        target, part = folder / "frames.zip", folder / "frames.zip.part"
+        raw, target, part = folder / "result" / "frames.npy", folder / "frames.zip", folder / "frames.zip.part"
         with self._zipping:
-            if target.exists():
+            if target.exists() or not (raw.exists() and self.video(job_id).exists()):
                 return target
             try:
+                metadata = read_mp4_metadata(self.video(job_id))
                 # Stored: PNGs do not shrink further.
                 with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-                    for path in sorted((folder / "result" / "frames").glob("*.png")):
-                        archive.write(path, path.name)
+                    for i, frame in enumerate(np.load(raw, mmap_mode="r"), 1):
+                        archive.writestr(f"{i:05d}.png", encode_png(np.asarray(frame), metadata, level=1).data)
                 os.replace(part, target)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
+            raw.unlink()
         return target
 
     def adopt(self, upload: Path, job_id: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..wire import Code, VideoPlan
 from .engines import Engines
 from .errors import ApiError
 
@@ -21,7 +22,7 @@ class Intake:
     Attributes:
         name, model: of the shot.
         steps: denoising steps expected.
-        plan: width, height, frames, fps of the result.
+        plan: of the result.
         notes: what was changed to fit the model, in sentences.
         result_bytes: room that the result may take on disk.
     """
@@ -29,7 +30,7 @@ class Intake:
     name: str
     model: str
     steps: int
-    plan: dict[str, Any]
+    plan: VideoPlan
     notes: list[str]
     result_bytes: int
 
@@ -74,9 +75,9 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         name=shot.name,
         model=shot.settings.model,
         steps=int(settings.steps or status.spec.defaults.steps),
-        plan={"width": plan.width, "height": plan.height, "frames": plan.frames, "fps": float(shot.clip.fps)},
+        plan=VideoPlan(plan.width, plan.height, plan.frames, float(shot.clip.fps)),
         notes=list(plan.notes),
-        # The PNGs and a zip of them; the film is small beside them.
+        # The frames and a zip of them; the film is small beside them.
         result_bytes=2 * 3 * plan.width * plan.height * plan.frames,
     )
 
@@ -123,4 +124,4 @@ def _without_field(error: Any) -> str:
 
 
 def _invalid(message: str, field: str | None) -> ApiError:
-    return ApiError(422, "invalid_shot", f"{field}: {message}" if field else message, field)
+    return ApiError(Code.INVALID_SHOT, f"{field}: {message}" if field else message, field)

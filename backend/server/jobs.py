@@ -8,14 +8,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from ..wire import CANCELLING, Code, JobError, JobView, Status, VideoPlan, read
 from .errors import is_disk_full
 from .estimate import Timing
 
-ENDED = ("completed", "failed", "cancelled")
 RESTARTED = "The backend was restarted; the job began again."
 
 _SCHEMA = """
@@ -61,7 +60,7 @@ class QueueFull(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRow:
     """One row. Times are seconds since 1970.
 
     ``step`` of ``stage_steps`` is how far the stage is; ``steps`` is the number of denoising steps planned.
@@ -70,7 +69,7 @@ class Job:
     seq: int
     id: str
     client: str
-    status: str
+    status: Status
     name: str
     model: str
     created_at: float
@@ -84,20 +83,20 @@ class Job:
     eta: float | None
     eta_at: float | None
     notes: tuple[str, ...]
-    plan: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, Any] | None = None
+    plan: VideoPlan
+    error: JobError | None = None
     attempts: int = 0
     cancel_requested: bool = False
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.status in ENDED
+        return self.status.ended
 
     @property
     def work(self) -> float:
         """Frames x pixels in millions."""
-        return self.plan["width"] * self.plan["height"] * self.plan["frames"] / 1e6
+        return self.plan.width * self.plan.height * self.plan.frames / 1e6
 
 
 class JobStore:
@@ -156,14 +155,14 @@ class JobStore:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def get(self, job_id: str, client: str | None = None) -> Job | None:
+    def get(self, job_id: str, client: str | None = None) -> JobRow | None:
         """A job; None when it does not exist or belongs to another client."""
         rows = self._read("SELECT * FROM jobs WHERE id = ?", job_id)
         if not rows or (client is not None and rows[0].client != client):
             return None
         return rows[0]
 
-    def of_client(self, client: str) -> list[Job]:
+    def of_client(self, client: str) -> list[JobRow]:
         """A client's jobs, newest first."""
         return self._read("SELECT * FROM jobs WHERE client = ? ORDER BY seq DESC", client)
 
@@ -172,11 +171,11 @@ class JobStore:
         with self._lock:
             return {row[0] for row in self._db.execute("SELECT id FROM jobs")}
 
-    def waiting(self) -> list[Job]:
+    def waiting(self) -> list[JobRow]:
         """The queue, next first."""
         return self._read("SELECT * FROM jobs WHERE status = 'queued' ORDER BY seq")
 
-    def running(self) -> list[Job]:
+    def running(self) -> list[JobRow]:
         """Jobs under way (at most one)."""
         return self._read("SELECT * FROM jobs WHERE status = 'in_progress' ORDER BY seq")
 
@@ -186,37 +185,36 @@ class JobStore:
             row = self._db.execute("SELECT head, step, tail FROM timings WHERE model = ?", (model,)).fetchone()
         return Timing(*row) if row else None
 
-    def view(self, job: Job) -> dict[str, Any]:
+    def view(self, job: JobRow) -> JobView:
         """The job as the wire has it."""
         position = eta = None
         now = time.time()
-        if job.status == "queued":
+        if job.status is Status.QUEUED:
             ahead = [other for other in self.waiting() if other.seq < job.seq]
             position = len(ahead)
             eta = self._queue_eta(job, ahead, now)
-        elif job.status == "in_progress" and job.eta is not None:
+        elif job.status is Status.IN_PROGRESS and job.eta is not None:
             eta = max(0.0, job.eta - (now - (job.eta_at or now)))
-        return {
-            "id": job.id,
-            "object": "video",
-            "status": job.status,
-            "name": job.name,
-            "model": job.model,
-            "created_at": round(job.created_at, 3),
-            "started_at": job.started_at and round(job.started_at, 3),
-            "finished_at": job.finished_at and round(job.finished_at, 3),
-            "queue_position": position,
-            "stage": "cancelling" if job.cancel_requested and not job.ended else job.stage,
-            "step": job.step,
-            "steps": job.stage_steps,
-            "progress": job.progress,
-            "eta_seconds": None if eta is None else round(eta, 1),
-            "notes": list(job.notes),
-            "plan": {key: job.plan[key] for key in ("width", "height", "frames", "fps")} if job.plan else None,
-            "error": job.error,
-        }
+        return JobView(
+            id=job.id,
+            status=job.status,
+            name=job.name,
+            model=job.model,
+            created_at=round(job.created_at, 3),
+            started_at=job.started_at and round(job.started_at, 3),
+            finished_at=job.finished_at and round(job.finished_at, 3),
+            queue_position=position,
+            stage=CANCELLING if job.cancel_requested and not job.ended else job.stage,
+            step=job.step,
+            steps=job.stage_steps,
+            progress=job.progress,
+            eta_seconds=None if eta is None else round(eta, 1),
+            notes=job.notes,
+            plan=job.plan,
+            error=job.error,
+        )
 
-    def _queue_eta(self, job: Job, ahead: list[Job], now: float) -> float | None:
+    def _queue_eta(self, job: JobRow, ahead: list[JobRow], now: float) -> float | None:
         """Until the job is done: what runs, what waits before it, and itself; None when any of it is unknown."""
         total = 0.0
         for other in self.running():
@@ -238,12 +236,12 @@ class JobStore:
         name: str,
         model: str,
         steps: int,
-        plan: dict[str, Any],
+        plan: VideoPlan,
         notes: list[str],
         *,
         max_queue: int,
         job_id: str | None = None,
-    ) -> Job:
+    ) -> JobRow:
         """Append a job to the queue.
 
         Raises:
@@ -257,13 +255,13 @@ class JobStore:
             self._write(
                 "INSERT INTO jobs (id, client, status, name, model, created_at, steps, notes, plan) "
                 "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-                *(job_id, client, name, model, time.time(), steps, json.dumps(notes), json.dumps(plan)),
+                *(job_id, client, name, model, time.time(), steps, json.dumps(notes), json.dumps(asdict(plan))),
             )
             job = self.get(job_id)
         assert job is not None
         return job
 
-    def claim(self) -> Job | None:
+    def claim(self) -> JobRow | None:
         """Make the first of the queue the running one."""
         with self._lock:
             waiting = self.waiting()
@@ -285,34 +283,33 @@ class JobStore:
             worth_room=False,
         )
 
-    def finish(
-        self, job_id: str, status: str, *, error: dict[str, Any] | None = None, notes: tuple[str, ...] = ()
-    ) -> bool:
+    def finish(self, job_id: str, status: str, *, error: JobError | None = None, notes: tuple[str, ...] = ()) -> bool:
         """End a running job; returns False when it was not running."""
         with self._lock:
             job = self.get(job_id)
             if job is None:
                 return False
-            merged = list(dict.fromkeys((*job.notes, *notes)))
+            merged = json.dumps(list(dict.fromkeys((*job.notes, *notes))))
+            why = json.dumps(asdict(error)) if error else None
             return self._write(
                 "UPDATE jobs SET status = ?, finished_at = ?, stage = NULL, step = NULL, stage_steps = NULL, "
                 "eta = NULL, progress = CASE WHEN ? = 'completed' THEN 100 ELSE progress END, error = ?, notes = ? "
                 "WHERE id = ? AND status = 'in_progress'",
-                *(status, time.time(), status, json.dumps(error) if error else None, json.dumps(merged), job_id),
+                *(status, time.time(), status, why, merged, job_id),
             )
 
     def requeue(self, job_id: str) -> None:
         """Put a running job back to its place in the queue, because the server stops."""
         with self._lock:
             job = self.get(job_id)
-            if job is None or job.status != "in_progress":
+            if job is None or job.status is not Status.IN_PROGRESS:
                 return
             if job.cancel_requested:
-                self.finish(job_id, "cancelled")
+                self.finish(job_id, Status.CANCELLED)
                 return
             self._back_to_queue(job, job.attempts - 1)
 
-    def request_cancel(self, job_id: str) -> Job | None:
+    def request_cancel(self, job_id: str) -> JobRow | None:
         """Cancel a waiting job, mark a running one; one that has ended stays as it is."""
         with self._lock:
             self._write(
@@ -341,17 +338,17 @@ class JobStore:
         with self._lock:
             for job in self.running():
                 if job.cancel_requested:
-                    self.finish(job.id, "cancelled")
+                    self.finish(job.id, Status.CANCELLED)
                 elif job.attempts >= max_attempts:
                     message = (
                         f"The backend ended {job.attempts} times while it ran this job, so it is not tried again. "
                         "The backend's log may say why; a smaller size or fewer frames need less memory."
                     )
-                    self.finish(job.id, "failed", error={"code": "interrupted", "message": message, "field": None})
+                    self.finish(job.id, Status.FAILED, error=JobError(Code.INTERRUPTED, message))
                 else:
                     self._back_to_queue(job, job.attempts)
 
-    def _back_to_queue(self, job: Job, attempts: int) -> None:
+    def _back_to_queue(self, job: JobRow, attempts: int) -> None:
         self._write(
             "UPDATE jobs SET status = 'queued', started_at = NULL, stage = NULL, step = NULL, stage_steps = NULL, "
             "progress = 0, eta = NULL, attempts = ?, notes = ? WHERE id = ? AND status = 'in_progress'",
@@ -360,10 +357,10 @@ class JobStore:
 
     # -- SQL -----------------------------------------------------------------------------------------------------
 
-    def _read(self, sql: str, *values: object) -> list[Job]:
+    def _read(self, sql: str, *values: object) -> list[JobRow]:
         with self._lock:
             rows = self._db.execute(sql, values).fetchall()
-        return [_job(row) for row in rows]
+        return [_row(row) for row in rows]
 
     def _write(self, sql: str, *values: object, worth_room: bool = True) -> bool:
         with self._lock:
@@ -385,10 +382,11 @@ def new_id() -> str:
     return f"vid_{secrets.token_hex(12)}"
 
 
-def _job(row: sqlite3.Row) -> Job:
+def _row(row: sqlite3.Row) -> JobRow:
     data = dict(row)
+    data["status"] = Status(data["status"])
     data["notes"] = tuple(json.loads(data["notes"]))
-    data["plan"] = json.loads(data["plan"])
-    data["error"] = json.loads(data["error"]) if data["error"] else None
+    data["plan"] = read(VideoPlan, json.loads(data["plan"]), "plan")
+    data["error"] = read(JobError, json.loads(data["error"]), "error") if data["error"] else None
     data["cancel_requested"] = bool(data["cancel_requested"])
-    return Job(**data)
+    return JobRow(**data)

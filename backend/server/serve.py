@@ -15,9 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
 from .config import REGISTRY_ENGINES, ServerConfig
-
-DEFAULT_PORT = 8188
 
 
 class ServeError(Exception):
@@ -51,10 +50,14 @@ def add_serve_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
     parser.add_argument(
-        "--max-upload", type=_positive, default=2048, metavar="MIB", help="largest shot (default: %(default)s)"
+        "--max-upload",
+        type=_positive,
+        default=MAX_UPLOAD >> 20,
+        metavar="MIB",
+        help="largest shot (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-queue", type=_positive, default=100, metavar="N", help="jobs that may wait (default: %(default)s)"
+        "--max-queue", type=_positive, default=MAX_QUEUE, metavar="N", help="jobs that may wait (default: %(default)s)"
     )
     parser.add_argument(
         "--idle-unload", type=float, default=600.0, metavar="SECONDS",

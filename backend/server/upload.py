@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from ..wire import SHOT_FIELD, Code
 from .errors import ApiError
 
 _BLOCK = 1 << 20
@@ -35,10 +36,10 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
-        raise ApiError(400, "bad_request", "A shot is sent as multipart/form-data with the file field 'shot'.", "shot")
-    too_large = ApiError(
-        413, "too_large", f"The shot is larger than the {limit >> 20} MiB that this backend takes.", "shot"
-    )
+        message = "A shot is sent as multipart/form-data with the file field 'shot'."
+        raise ApiError(Code.BAD_REQUEST, message, SHOT_FIELD)
+    message = f"The shot is larger than the {limit >> 20} MiB that this backend takes."
+    too_large = ApiError(Code.TOO_LARGE, message, SHOT_FIELD)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit + _MULTIPART_SLACK:
         raise too_large
@@ -55,7 +56,7 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
                     break
                 except TimeoutError:
                     raise ApiError(
-                        408, "bad_request", f"The upload stood still for {stall:g} s. Send it again."
+                        Code.BAD_REQUEST, f"The upload stood still for {stall:g} s. Send it again.", status=408
                     ) from None
                 received += len(chunk)
                 parser.write(chunk)
@@ -68,12 +69,12 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
             file.write(sink.take())
         parser.finalize()
         if not sink.found:
-            raise ApiError(422, "invalid_shot", "The upload holds no file field 'shot'.", "shot")
+            raise ApiError(Code.INVALID_SHOT, "The upload holds no file field 'shot'.", SHOT_FIELD)
         if not sink.complete:
-            raise ApiError(422, "invalid_shot", "The upload ends before its end mark. Send the shot again.", "shot")
+            raise ApiError(Code.INVALID_SHOT, "The upload ends before its end mark. Send the shot again.", SHOT_FIELD)
     except FormParserError as error:
         path.unlink(missing_ok=True)
-        raise ApiError(400, "bad_request", f"The upload is not well-formed multipart/form-data ({error}).") from error
+        raise ApiError(Code.BAD_REQUEST, f"The upload is not well-formed multipart/form-data ({error}).") from error
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -138,9 +139,9 @@ class _Sink:
 
     def _headers(self) -> None:
         _, options = parse_options_header(self._disposition)
-        if options.get(b"name") == b"shot":
+        if options.get(b"name") == SHOT_FIELD.encode():
             if self.found:
-                raise ApiError(422, "invalid_shot", "The upload holds several files 'shot'; send one a job.", "shot")
+                raise ApiError(Code.INVALID_SHOT, "The upload holds several files 'shot'; send one a job.", SHOT_FIELD)
             self._wanted = self.found = True
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -159,7 +159,7 @@ def start_test() -> None:
         _probe.stop()
     view = bpy.context.window_manager.maquette.backend
     try:
-        _probe = Probe.start(
+        _probe = Probe(
             asked.address, asked.token, folders.client_id(), folders.user_folder("probe"), owed=str(owed_file())
         )
     except OSError as error:
@@ -219,7 +219,7 @@ def poll() -> bool:
             _show_local(view, status)
             if came_up and is_local():
                 start_test()
-    if _probe is not None and (answer := _probe.report()) is not None:
+    if _probe is not None and (answer := _probe.answer()) is not None:
         _probe = None
         redraw = True
         _show_answer(view, answer)

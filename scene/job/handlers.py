@@ -9,7 +9,7 @@ from bpy.app.handlers import persistent
 
 from .. import folders
 from ..stage import remove_stages
-from . import backends, jobs, library, readiness
+from . import backends, effects, library, readiness
 from .view import drop_previews
 
 CLASSES = ()
@@ -19,7 +19,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return jobs.poll()
+        return effects.poll()
     except Exception:
         import traceback
 
@@ -29,7 +29,7 @@ def _tick() -> float:
 
 @persistent
 def _before_load(*_: object) -> None:
-    jobs.file_going()
+    effects.file_going()
 
 
 @persistent
@@ -40,12 +40,12 @@ def _after_load(*_: object) -> None:
     backends.republish()
     library.sync()
     readiness.publish(now=True)
-    jobs.poll()
+    effects.poll()
 
 
 @persistent
 def _before_change(*_: object) -> None:
-    jobs.step_aside()
+    effects.step_aside()
 
 
 @persistent
@@ -102,19 +102,19 @@ def _first_look() -> None:
     backends.republish()
     if hasattr(bpy.data, "scenes"):
         library.sync()
-    jobs.runner.take_up()
+    effects.runner.take_up()
 
 
 def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
-    jobs.runner.leave_all()
+    effects.runner.leave_all()
     backends.close()
 
 
 def _stop() -> None:
     _stop_timers()
-    jobs.close()
+    effects.close()
     drop_previews()
     backends.close()
 

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 
+from ...backend.client import Report
 from ...backend.client import state as s
 from ...backend.shot import ShotError
 from .backends import BackendProblem
 
 
-def events_of(report: dict[str, Any], state: s.JobState) -> list[s.Event]:
+def events_of(report: Report, state: s.JobState) -> list[s.Event]:
     """What the worker's report means for the state machine."""
-    run, eta = state.run, report["eta_seconds"]
+    run, view = state.run, report.view
     events: list[s.Event] = []
-    if report["job"] and report["job"] != state.job:
-        events.append(s.Submitted(run, report["job"]))
-    share = float(report["progress"] or 0.0) / 100.0
-    match report["state"]:
+    if report.job and report.job != state.job:
+        events.append(s.Submitted(run, report.job))
+    match report.state:
         case "starting" | "uploading" | "reconnecting":
-            events.append(s.Waiting(run, report["message"], share))
-        case "queued":
-            events.append(s.Queued(run, report["queue_position"], eta))
-        case "running":
-            step, steps = int(report["step"] or 0), int(report["steps"] or 0)
-            events.append(s.Progressed(run, report["stage"] or "", step, steps, share, eta))
+            events.append(s.Waiting(run, report.message, report.progress))
+        case "queued" | "running" if view is not None:
+            events.append(s.Told(run, view))
         case "downloading":
-            events.append(s.Downloading(run, share))
+            events.append(s.Downloading(run, report.progress))
         case "completed":
-            events.append(s.Received(run, report["result_path"], tuple(report["notes"])))
+            events.append(s.Received(run, report.result_path, view.notes if view else ()))
         case "cancelled":
             events.append(s.BackendCancelled(run))
         case "failed":
-            error = report["error"] or {}
-            message = str(error.get("message") or report["message"])
+            field = report.error.field if report.error else None
             # A model that the backend does not have, it will not have a moment later.
-            final = error.get("field") == "settings.model" and not report["resumable"]
-            events.append(s.BackendFailed(run, message, forget=not report["resumable"], final=final))
+            final = field == "settings.model" and not report.resumable
+            events.append(s.BackendFailed(run, report.message, forget=not report.resumable, final=final))
     return events
 
 

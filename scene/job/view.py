@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import bpy
 import bpy.utils.previews
 
 from ...backend.client import state as s
+from ...backend.wire import JobView, Status
 from .. import folders
 from . import readiness
 
-if TYPE_CHECKING:
-    from .jobs import Runner
+_NOTHING = JobView(id="", status=Status.QUEUED)
+
+told = _NOTHING
+"""What the backend has last said of the job under way, for panels that show more than the window manager holds."""
 
 _previews: Any = None
 _revision = 0
 _names = itertools.count()
 
 
-def publish(runner: Runner) -> bool:
-    """Copy the job's state to where the panels read it; returns whether anything has changed."""
-    state, view = runner.state, bpy.context.window_manager.maquette
-    scene = folders.scene_of(state.scene)
+def publish(state: s.JobState, notices: Iterable[s.Notify] = ()) -> bool:
+    """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed."""
+    global told
+    view, scene = bpy.context.window_manager.maquette, folders.scene_of(state.scene)
+    before, told = told, state.told or _NOTHING
+    changed = told != before
     shown = {
         "state": state.phase.value,
         "message": state.message,
         "scene_name": scene.name if scene else "",
-        "queue_position": -1 if state.queue_position is None else state.queue_position,
-        "stage": state.stage,
+        "queue_position": -1 if told.queue_position is None else told.queue_position,
+        "stage": told.stage or "",
         "step": state.step,
         "steps": state.steps,
         "progress": state.progress,
-        "eta_seconds": -1.0 if state.eta_seconds is None else round(state.eta_seconds),
+        "eta_seconds": -1.0 if told.eta_seconds is None else round(told.eta_seconds),
         "notes": "\n".join(state.notes),
         "can_resume": state.resumable,
     }
-    changed = False
     for name, value in shown.items():
-        before = getattr(view, name)
-        if abs(before - value) > 1e-4 if isinstance(value, float) else before != value:
+        shows = getattr(view, name)
+        if abs(shows - value) > 1e-4 if isinstance(value, float) else shows != value:
             setattr(view, name, value)
             changed = True
     changed |= _publish_parts(state, view)
     if not state.busy and view.preview_path:
         drop_previews()
         changed = True
-    while runner.notices:
-        notice = runner.notices.pop(0)
+    for notice in notices:
         tell(notice.level, notice.message)
         changed = True
     return readiness.publish() or changed

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from maquette.backend.wire import JobView, Status
 
 TOKEN = "double-token"
 JOB = "vid_0123456789abcdef"
@@ -15,11 +17,7 @@ JOB = "vid_0123456789abcdef"
 
 def job(status: str = "completed", **more: Any) -> dict[str, Any]:
     """A job as the wire has it."""
-    return {
-        "id": JOB, "object": "video", "status": status, "name": "x", "model": "isa-nano", "created_at": 1.0,
-        "started_at": None, "finished_at": None, "queue_position": None, "stage": None, "step": None, "steps": None,
-        "progress": 0.0, "eta_seconds": None, "notes": [], "plan": None, "error": None, **more,
-    }  # fmt: skip
+    return {**JobView(JOB, Status(status), "x", "isa-nano", 1.0).to_json(), "notes": [], **more}
 
 
 HEALTH = {"name": "maquette", "version": "0.1.0", "wire": 1, "device": "cpu", "token_required": True, "queue": 0}
@@ -46,9 +44,9 @@ class Double:
                 path = self.path.split("?")[0]
                 double.requests.append((f"{self.command} {self.path}", dict(self.headers), body))
                 action = double.answers.get(f"{self.command} {path}")
-                if action is None:
-                    say(self, 404, {"error": {"code": "not_found", "message": "No such job."}})
-                else:
+                action = action or (lambda h: say(h, 404, {"error": {"code": "not_found", "message": "No such job."}}))
+                # A client may leave before it has heard everything.
+                with suppress(ConnectionError):
                     action(self)
 
             do_GET = do_POST = do_DELETE = answer

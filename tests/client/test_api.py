@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 from maquette.backend.client import BackendClient, BackendError
 from maquette.backend.client import api as api_module
+from maquette.backend.wire import JobView
 
 from .double import HEALTH, JOB, TOKEN, Double, job, say, stream
 
 
 def client(double: Double, token: str = TOKEN, **more: Any) -> BackendClient:
     return BackendClient(double.address, token, **{"timeout": 20.0, **more})
+
+
+def view(*args: Any, **more: Any) -> JobView:
+    return JobView.from_json(job(*args, **more))
 
 
 def fails(call: Any, code: str, *words: str) -> BackendError:
@@ -31,7 +36,7 @@ def fails(call: Any, code: str, *words: str) -> BackendError:
 def test_every_request_says_who_and_which_version(double: Double):
     double.answer("GET /v1/videos", {"data": [job()]})
     with client(double, client_id="11111111-1111-4111-8111-111111111111") as c:
-        assert c.health() == HEALTH and c.models() == [{"id": "isa-nano"}] and c.jobs() == [job()]
+        assert c.health() == HEALTH and c.models() == [{"id": "isa-nano"}] and c.jobs() == [view()]
     for _, headers, _ in double.requests:
         assert headers["Authorization"] == f"Bearer {TOKEN}" and headers["X-Maquette-Wire"] == "1"
         assert headers["X-Maquette-Client"] == "11111111-1111-4111-8111-111111111111"
@@ -61,7 +66,7 @@ def test_the_upload_is_one_file_as_it_is(double: Double, tmp_path: Path):
     shot.write_bytes(bytes(range(256)) * 4000)
     seen: list[tuple[int, int]] = []
     with client(double) as c:
-        assert c.submit(shot, lambda *pair: seen.append(pair))["status"] == "queued"
+        assert c.submit(shot, lambda *pair: seen.append(pair)) == view("queued")
     _, headers, body = double.requests[-1]
     boundary = headers["Content-Type"].split("boundary=")[1].encode()
     head, _, rest = body.partition(b"\r\n\r\n")
@@ -156,7 +161,7 @@ def test_refusals_keep_code_message_and_field(double: Double, tmp_path: Path):
     shot = tmp_path / "a.shot"
     shot.write_bytes(b"x")
     error = fails(lambda: client(double).submit(shot), "invalid_shot", "clip: is too long.")
-    assert error.field == "clip" and error.as_dict()["field"] == "clip" and not error.transient
+    assert error.field == "clip" and error.told.field == "clip" and not error.transient
 
 
 def test_a_gateway_without_a_backend(double: Double):
@@ -202,9 +207,23 @@ def test_tls_where_there_is_none(double: Double):
 def test_events(double: Double):
     jobs = [job("queued", queue_position=0), job("in_progress", step=1), job("completed", name="ü" * 40)]
     double.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: stream(h, jobs)
-    assert list(client(double).events(JOB)) == jobs
+    assert list(client(double).events(JOB)) == [JobView.from_json(each) for each in jobs]
     double.answer(f"GET /v1/videos/{JOB}/events", job())
     fails(lambda: list(client(double).events(JOB)), "no_events")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"status": "resting"}, "job.status: must be one of queued, in_progress,"),
+        ({"notes": "one"}, "job.notes: must be a list, not 'one'"),
+        ({"plan": {"width": 16}}, "job.plan.height: is missing"),
+        ({"progress": None}, "job.progress: must be a number, not None"),
+    ],
+)
+def test_a_job_that_cannot_be_read(double: Double, wrong: dict[str, Any], words: str):
+    double.answer(f"GET /v1/videos/{JOB}", {**job(), **wrong})
+    fails(lambda: client(double).job(JOB), "not_maquette", words)
 
 
 def test_previews(double: Double):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.client import BackendClient, Follower, FollowSpec
+from maquette.backend.client import BackendClient, Follower, FollowSpec, Report
 from maquette.backend.client.owed import owe, owed, settle
 from maquette.backend.client.process import read_json, write_json
+from maquette.backend.wire import JobError
 
 from .double import JOB, TOKEN, Double, job, say, stream
 
@@ -28,9 +29,9 @@ def until(condition: Any, seconds: float = 90.0) -> Any:
     raise AssertionError("did not happen")
 
 
-def ended(follower: Follower) -> dict[str, Any]:
+def ended(follower: Follower) -> Report:
     until(lambda: not follower.running)
-    return follower.state()
+    return follower.report()
 
 
 def follow(double: Double, tmp_path: Path, **more: Any) -> Follower:
@@ -56,9 +57,9 @@ def ready(double: Double) -> Double:
 
 def test_the_whole_way(ready: Double, tmp_path: Path):
     report = ended(follow(ready, tmp_path))
-    assert report["state"] == "completed" and report["notes"] == ["fitted"]
-    assert Path(report["result_path"]).read_bytes() == b"film"
-    assert Path(report["preview_path"]).read_bytes() == PNG
+    assert report.state == "completed" and report.view.notes == ("fitted",)
+    assert Path(report.result_path).read_bytes() == b"film"
+    assert Path(report.preview_path).read_bytes() == PNG
     assert ready.asked("POST /v1/videos") == 1
 
 
@@ -67,21 +68,21 @@ def test_without_events_it_polls(ready: Double, tmp_path: Path):
     left = iter([job("in_progress"), job("in_progress", stage="denoising", step=1, steps=2)])
     ready.answers[f"GET /v1/videos/{JOB}"] = lambda h: say(h, 200, next(left, job()))
     report = ended(follow(ready, tmp_path))
-    assert report["state"] == "completed" and ready.asked(f"GET /v1/videos/{JOB}") == 3
+    assert report.state == "completed" and ready.asked(f"GET /v1/videos/{JOB}") == 3
 
 
 def test_a_stream_that_breaks_off_again_and_again(ready: Double, tmp_path: Path):
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: stream(h, [job("in_progress")])
     count = iter(range(100))
     ready.answers[f"GET /v1/videos/{JOB}"] = lambda h: say(h, 200, job("in_progress") if next(count) < 3 else job())
-    assert ended(follow(ready, tmp_path))["state"] == "completed"
+    assert ended(follow(ready, tmp_path)).state == "completed"
 
 
 def test_a_job_that_failed_there(ready: Double, tmp_path: Path):
     error = {"code": "out_of_memory", "message": "The backend ran out of memory.", "field": None}
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: stream(h, [job("failed", error=error)])
     report = ended(follow(ready, tmp_path))
-    assert report["state"] == "failed" and report["error"] == error and not report["resumable"]
+    assert report.state == "failed" and report.error == JobError(**error) and not report.resumable
 
 
 def test_a_broken_download_is_finished(ready: Double, tmp_path: Path):
@@ -98,7 +99,7 @@ def test_a_broken_download_is_finished(ready: Double, tmp_path: Path):
 
     ready.answers[f"GET /v1/videos/{JOB}/content"] = content
     report = ended(follow(ready, tmp_path))
-    assert Path(report["result_path"]).read_bytes() == whole
+    assert Path(report.result_path).read_bytes() == whole
     assert ready.asked(f"GET /v1/videos/{JOB}/content") == 2
 
 
@@ -110,7 +111,7 @@ def test_cancel_during_the_upload(ready: Double, tmp_path: Path):
     follower.cancel()
     time.sleep(0.6)
     hold.set()
-    assert ended(follower)["state"] == "cancelled"
+    assert ended(follower).state == "cancelled"
     assert ready.asked("POST /v1/videos") <= 1
     assert not (tmp_path / "out").exists()
 
@@ -120,10 +121,10 @@ def test_cancel_when_nobody_answers_any_more(ready: Double, tmp_path: Path):
         ready.answers[f"GET /v1/videos/{JOB}{rest}"] = lambda h: None
     ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: None
     follower = follow(ready, tmp_path)
-    until(lambda: follower.state()["state"] == "reconnecting")
+    until(lambda: follower.report().state == "reconnecting")
     follower.cancel()
     report = ended(follower)
-    assert report["state"] == "failed" and "could not be told" in report["message"]
+    assert report.state == "failed" and "could not be told" in report.message
 
 
 def test_a_cancel_that_was_not_heard_is_said_at_the_next_contact(ready: Double, tmp_path: Path):
@@ -134,14 +135,14 @@ def test_a_cancel_that_was_not_heard_is_said_at_the_next_contact(ready: Double, 
         ready.answers[f"GET /v1/videos/{JOB}{rest}"] = lambda h: None
     ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: None
     follower = follow(ready, tmp_path, owed=path)
-    until(lambda: follower.state()["state"] == "reconnecting")
+    until(lambda: follower.report().state == "reconnecting")
     follower.cancel()
     ended(follower)
     assert owed(path) == [JOB]
     ready.answers = healthy
     ready.answer(f"DELETE /v1/videos/{JOB}", job("cancelled"))
     before = len(ready.requests)
-    assert ended(follow(ready, tmp_path, owed=path))["state"] == "completed"
+    assert ended(follow(ready, tmp_path, owed=path)).state == "completed"
     asked = [line.split("?")[0] for line, _, _ in ready.requests[before:]]
     assert asked.index(f"DELETE /v1/videos/{JOB}") < asked.index("POST /v1/videos")
     assert owed(path) == [] and not Path(path).exists()
@@ -153,9 +154,9 @@ def test_a_cancel_that_is_heard_is_not_owed(ready: Double, tmp_path: Path):
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: (release.wait(60), stream(h, [job("cancelled")]))
     ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: (say(h, 200, job("cancelled")), release.set())
     follower = follow(ready, tmp_path, owed=path)
-    until(lambda: follower.state()["job"])
+    until(lambda: follower.report().job)
     follower.cancel()
-    assert ended(follower)["state"] == "cancelled" and owed(path) == []
+    assert ended(follower).state == "cancelled" and owed(path) == []
 
 
 @pytest.mark.parametrize(
@@ -193,16 +194,16 @@ def test_a_film_that_is_done_before_the_cancel_is_fetched(ready: Double, tmp_pat
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: (release.wait(60), stream(h, [job()]))
     ready.answers[f"DELETE /v1/videos/{JOB}"] = lambda h: (say(h, 200, job()), release.set())
     follower = follow(ready, tmp_path)
-    until(lambda: follower.state()["job"])
+    until(lambda: follower.report().job)
     follower.cancel()
     report = ended(follower)
-    assert report["state"] == "completed" and Path(report["result_path"]).exists()
+    assert report.state == "completed" and Path(report.result_path).exists()
     assert any(line.endswith("?keep=true") for line, _, _ in ready.requests), "never deleted by a late cancel"
 
 
 def test_names_of_results_are_tame(ready: Double, tmp_path: Path):
     report = ended(follow(ready, tmp_path, name="../../etc/pässe: 1"))
-    path = Path(report["result_path"])
+    path = Path(report.result_path)
     assert path.parent == tmp_path / "out" and path.name == f"etc_pässe_1_{JOB[-8:]}.mp4"
 
 
@@ -215,15 +216,15 @@ def test_the_spec_is_private(double: Double, tmp_path: Path, monkeypatch: pytest
     if sys.platform == "win32":
         pytest.skip("no file modes here")
     follower = Follower.start(spec, tmp_path / "work", python=str(sleeper))
-    path = tmp_path / "work" / "spec.json"
+    path = tmp_path / "work" / "worker.spec.json"
     assert path.stat().st_mode & 0o777 == 0o600 and json.loads(path.read_text())["token"] == TOKEN
-    assert ended(follower)["error"]["code"] == "worker_died"
+    assert ended(follower).error.code == "worker_died"
 
 
 def test_an_interpreter_that_is_not_there(double: Double, tmp_path: Path):
     with pytest.raises(OSError):
         Follower.start(FollowSpec(double.address, TOKEN, "x", "out"), tmp_path / "work", python="/nowhere/python")
-    assert not (tmp_path / "work" / "spec.json").exists()
+    assert not (tmp_path / "work" / "worker.spec.json").exists()
 
 
 def test_json_files_are_replaced_whole(tmp_path: Path):

@@ -211,8 +211,9 @@ def test_blenders_end_ends_the_installation(place: Path):
     }  # fmt: skip
     path = place / "spec.json"
     path.write_text(json.dumps(spec))
-    script = str(Path(installer_module.__file__))
-    subprocess.run([sys.executable, "-I", script, str(path)], timeout=240, check=True, stdout=subprocess.DEVNULL)
+    script = str(Path(installer_module.__file__).with_name("start.py"))
+    command = [sys.executable, "-I", script, "installer", str(path)]
+    subprocess.run(command, timeout=240, check=True, stdout=subprocess.DEVNULL)
     assert json.loads((place / "own" / "install.json").read_text())["state"] == "cancelled"
     assert not (place / "mark").exists()
     (place / "mark.hold").unlink()

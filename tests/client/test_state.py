@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.client import state as s
 from maquette.backend.client.state import JobState, Phase, transition
+from maquette.backend.wire import GIVE_UP_CANCEL_SECONDS, JobView, Status
 
 EVENTS = s.Event.__args__
 TEXT = st.sampled_from(["", "a", "vid_1", "The backend is gone"])
@@ -16,21 +17,34 @@ PARTS = st.builds(
     s.Part, model=TEXT, label=TEXT, shot=st.sampled_from(["/tmp/b.shot", "/tmp/c.shot"]),
     problem=st.sampled_from(["", "", "takes one character"]),
 )  # fmt: skip
+VIEWS = st.builds(
+    JobView, id=TEXT, status=st.sampled_from(Status), progress=st.floats(-10, 200), stage=st.none() | TEXT,
+    step=st.none() | st.integers(0, 40), steps=st.none() | st.integers(0, 40),
+)  # fmt: skip
 NUMBERS = st.one_of(st.integers(-3, 40), st.floats(allow_nan=True, allow_infinity=True))
 
 
 def events_of(runs: st.SearchStrategy[int]) -> st.SearchStrategy[s.Event]:
     """Any event; those that carry a run's number take it from ``runs``."""
     by_type = {
-        "run": runs, "scene": TEXT, "shot": TEXT, "job": TEXT, "message": TEXT, "video": TEXT, "stage": TEXT,
-        "done": st.integers(-1, 20), "total": st.integers(-1, 20), "step": st.integers(0, 40),
-        "steps": st.integers(0, 40),
-        "position": st.none() | st.integers(0, 9), "eta_seconds": st.none() | NUMBERS, "progress": NUMBERS,
+        "run": runs, "scene": TEXT, "shot": TEXT, "job": TEXT, "message": TEXT, "video": TEXT, "view": VIEWS,
+        "done": st.integers(-1, 20), "total": st.integers(-1, 20), "progress": NUMBERS,
         "seconds": NUMBERS, "forget": st.booleans(), "final": st.booleans(),
         "notes": st.lists(TEXT, max_size=2).map(tuple), "model": TEXT, "label": TEXT,
         "others": st.lists(PARTS, max_size=2).map(tuple),
     }  # fmt: skip
     return st.one_of([st.builds(kind, **{f.name: by_type[f.name] for f in fields(kind)}) for kind in EVENTS])
+
+
+def queued(run: int, position: int, eta: float | None = None) -> s.Told:
+    """The backend says that the job waits."""
+    return s.Told(run, JobView("vid_1", Status.QUEUED, queue_position=position, eta_seconds=eta))
+
+
+def running(run: int, step: int, steps: int, progress: float, eta: float | None = None) -> s.Told:
+    """The backend says that it works on the job."""
+    view = JobView("vid_1", Status.IN_PROGRESS, stage="denoising", step=step, steps=steps, progress=progress)
+    return s.Told(run, replace(view, eta_seconds=eta))
 
 
 def run_events(state: JobState, events: list[s.Event]) -> tuple[JobState, list[s.Effect]]:
@@ -52,8 +66,8 @@ PATH = {
     Phase.IDLE: [],
     Phase.CAPTURING: [s.Generate("scene")],
     Phase.SUBMITTING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot")],
-    Phase.QUEUED: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Submitted(1, "vid_1"), s.Queued(1, 2)],
-    Phase.RUNNING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Progressed(1, "denoising", 3, 30, 0.1, 9.0)],
+    Phase.QUEUED: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Submitted(1, "vid_1"), queued(1, 2)],
+    Phase.RUNNING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), running(1, 3, 30, 10, 9.0)],
     Phase.DOWNLOADING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Downloading(1, 0.5)],
     Phase.APPLYING: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Received(1, "/tmp/a.mp4")],
     Phase.DONE: [s.Generate("scene"), s.Captured(1, "/tmp/a.shot"), s.Received(1, "/tmp/a.mp4"), s.Applied(1, "ok")],
@@ -106,7 +120,7 @@ def test_a_cancel_ends_in_cancelled_or_done(before: list[s.Event], after: list[s
     state, _ = transition(state, s.Cancel())
     state, _ = run_events(state, after)
     # However the world behaves, patience ends or the video is put away.
-    state, _ = run_events(state, [s.Waited(run, s.CANCEL_PATIENCE), s.ApplyFailed(run, "gone")])
+    state, _ = run_events(state, [s.Waited(run, GIVE_UP_CANCEL_SECONDS), s.ApplyFailed(run, "gone")])
     assert state.phase in (Phase.CANCELLED, Phase.DONE)
 
 
@@ -180,11 +194,11 @@ def test_the_usual_course() -> None:
     state, effects = transition(state, s.Captured(1, "/tmp/a.shot", ("snapped",)))
     assert effects == (s.StartWorker(1, "/tmp/a.shot"),)
     state, _ = transition(state, s.Submitted(1, "vid_1"))
-    state, _ = transition(state, s.Queued(1, 2, 60.0))
-    assert (state.phase, state.job, state.queue_position) == (Phase.QUEUED, "vid_1", 2)
-    state, _ = transition(state, s.Progressed(1, "denoising", 6, 30, 0.2, 24.0))
-    assert (state.phase, state.queue_position) == (Phase.RUNNING, None)
-    assert (state.stage, state.eta_seconds) == ("denoising", 24.0)
+    state, _ = transition(state, queued(1, 2, 60.0))
+    assert (state.phase, state.job, state.told.queue_position) == (Phase.QUEUED, "vid_1", 2)
+    state, _ = transition(state, running(1, 6, 30, 20, 24.0))
+    assert (state.phase, state.step, state.steps, state.progress) == (Phase.RUNNING, 6, 30, 0.2)
+    assert (state.told.stage, state.told.eta_seconds) == ("denoising", 24.0)
     state, _ = transition(state, s.Downloading(1, 0.5))
     state, effects = transition(state, s.Received(1, "/tmp/a.mp4", ("snapped", "17 frames")))
     assert effects == (s.ApplyResult(1, "scene", "/tmp/a.mp4"),)
@@ -196,7 +210,7 @@ def test_the_usual_course() -> None:
 
 
 def test_a_restarted_backend_queues_the_job_again() -> None:
-    state, _ = run_events(captured(), [s.Progressed(1, "denoising", 5, 30, 0.2), s.Queued(1, 0)])
+    state, _ = run_events(captured(), [running(1, 5, 30, 20), queued(1, 0)])
     assert state.phase is Phase.QUEUED and state.progress == 0.0
 
 
@@ -208,9 +222,9 @@ def test_a_video_that_beats_the_cancel_is_kept_but_not_loaded() -> None:
 
 
 def test_a_silent_backend_does_not_hold_a_cancel() -> None:
-    state, _ = run_events(captured(), [s.Cancel(), s.Waited(1, s.CANCEL_PATIENCE / 2)])
+    state, _ = run_events(captured(), [s.Cancel(), s.Waited(1, GIVE_UP_CANCEL_SECONDS / 2)])
     assert state.phase is Phase.CANCELLING
-    state, effects = transition(state, s.Waited(1, s.CANCEL_PATIENCE / 2))
+    state, effects = transition(state, s.Waited(1, GIVE_UP_CANCEL_SECONDS / 2))
     assert state.phase is Phase.CANCELLED and s.StopWorker(1) in effects and "did not confirm" in state.message
 
 

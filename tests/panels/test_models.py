@@ -190,11 +190,11 @@ def test_references_of_another_frame_are_cured_by_a_button(bench: Bench) -> None
 def test_a_comparison_under_way(bench: Bench) -> None:
     s = bench.events
     bench.jobs.runner.state = replace(
-        bench.state, phase=s.Phase.RUNNING, model="b", label="Model B", step=2, steps=9, stage="denoising",
+        bench.state, phase=s.Phase.RUNNING, model="b", label="Model B", step=2, steps=9,
         waiting=(s.Part("c", "Model C"),),
         outcomes=(s.Outcome(1, s.Part("a", "Model A"), s.Phase.FAILED, "The GPU is full"),),
     )  # fmt: skip
-    bench.module("scene.job.view").publish(bench.jobs.runner)
+    bench.module("scene.job.view").publish(bench.jobs.runner.state)
     assert [(part.name, part.state) for part in bench.view.parts] == [
         ("Model A", "FAILED"), ("Model B", "NOW"), ("Model C", "WAITING"),
     ]  # fmt: skip
@@ -211,7 +211,7 @@ def test_a_comparison_that_has_ended(bench: Bench) -> None:
         bench.state, phase=s.Phase.DONE, outcomes=(*done, failed),
         message="2 of 3 videos ready: Model 1, Model 2\nModel C: The GPU is full",
     )  # fmt: skip
-    bench.module("scene.job.view").publish(bench.jobs.runner)
+    bench.module("scene.job.view").publish(bench.jobs.runner.state)
     drawn = draw("MAQUETTE_PT_shot")
     assert drawn.text.count("The GPU is full") == 1 and "2 of 3 videos ready" in drawn.text
     assert {"maquette.resume_job", "maquette.show_side_by_side", "maquette.generate"} <= set(drawn.operators)

@@ -86,10 +86,16 @@ def test_no_backend_offers_to_install_one(bench: Bench) -> None:
     [
         ({"phase": "capturing", "step": 3, "steps": 12}, "Capturing 3 of 12"),
         ({"phase": "submitting", "message": "Starting the backend"}, "Starting the backend"),
-        ({"phase": "queued", "queue_position": 0}, "Next in the Queue"),
-        ({"phase": "queued", "queue_position": 3, "eta_seconds": 600.0}, "Queued Behind 3 about 10 min left"),
+        ({"phase": "queued", "told": {"queue_position": 0}}, "Next in the Queue"),
+        ({"phase": "queued", "told": {"queue_position": 3, "eta_seconds": 600.0}}, "Queued Behind 3 about 10 min left"),
         (
-            {"phase": "running", "stage": "denoising", "step": 6, "steps": 30, "progress": 0.2, "eta_seconds": 125.0},
+            {
+                "phase": "running",
+                "step": 6,
+                "steps": 30,
+                "progress": 0.2,
+                "told": {"stage": "denoising", "eta_seconds": 125.0},
+            },
             "Denoising 20% step 6 of 30, about 2 min 5 s left",
         ),
         ({"phase": "running", "message": "The backend stopped answering"}, "The backend stopped answering"),
@@ -103,8 +109,10 @@ def test_no_backend_offers_to_install_one(bench: Bench) -> None:
 def test_every_state_of_a_job(bench: Bench, changes: dict, words: str) -> None:
     bench.build()
     phase = bench.events.Phase(changes.pop("phase"))
+    if "told" in changes:
+        changes["told"] = bench.module("backend.wire").JobView("vid_1", "in_progress", **changes["told"])
     bench.jobs.runner.state = replace(bench.state, phase=phase, **changes)
-    bench.module("scene.job.view").publish(bench.jobs.runner)
+    bench.module("scene.job.view").publish(bench.jobs.runner.state)
     drawn = draw("MAQUETTE_PT_shot")
     assert words in drawn.text
     resting = phase.value in ("failed", "done", "cancelled")

@@ -24,7 +24,7 @@ class Bench:
         self.addon = addon
         self.jobs, self.folders, self.library, self.backends, self.readiness = (
             self.module(f"scene.{name}")
-            for name in ("job.jobs", "folders", "job.library", "job.backends", "job.readiness")
+            for name in ("job.effects", "folders", "job.library", "job.backends", "job.readiness")
         )
         self.events = self.module("backend.client.state")
         self.jobs.close()

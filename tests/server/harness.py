@@ -17,6 +17,7 @@ from typing import Any
 
 from maquette.backend import shot as shots
 from maquette.backend.client import BackendClient, normalise_address
+from maquette.backend.wire import CLIENT_HEADER, VERSION, VERSION_HEADER, JobView
 
 from ..builders import make_shot
 
@@ -66,7 +67,7 @@ class Server:
         self._environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
             "MAQUETTE_ENGINES": "fake_engines:FakeEngines",
             "MAQUETTE_TOKEN": token,
             "FAKE_LOG": str(self.fake_log),
@@ -111,7 +112,7 @@ class Server:
         return BackendClient(self.address, more.pop("token", self.token), who, **{"timeout": 60.0, **more})
 
     def headers(self, who: str = ALICE) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}", "X-Maquette-Wire": "1", "X-Maquette-Client": who}
+        return {"Authorization": f"Bearer {self.token}", VERSION_HEADER: str(VERSION), CLIENT_HEADER: who}
 
     def noted(self) -> list[str]:
         """What the fake engines have noted."""
@@ -121,11 +122,11 @@ class Server:
         """Of the newest job."""
         return int([line for line in self.noted() if line.startswith("begin ")][-1].split()[2])
 
-    def wait_for(self, job_id: str, *statuses: str, who: str = ALICE, seconds: float = 90.0) -> dict[str, Any]:
+    def wait_for(self, job_id: str, *statuses: str, who: str = ALICE, seconds: float = 90.0) -> JobView:
         with self.client(who) as client:
 
-            def there() -> dict[str, Any] | None:
+            def there() -> JobView | None:
                 job = client.job(job_id)
-                return job if job["status"] in statuses else None
+                return job if job.status in statuses else None
 
             return until(there, seconds, f"{job_id} {statuses}")

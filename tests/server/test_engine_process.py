@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.server.engine_process import Split, _Worker
+from maquette.backend.server.engine_process import Split, _EngineHost
 
 from .harness import Server, save_shot, until
 
@@ -20,7 +20,7 @@ def test_the_log_tells_where_the_seconds_of_a_job_went(tmp_path: Path):
     with Server(tmp_path) as server:
         until(lambda: "warm 2" in server.noted(), what="warmed up before any job")
         with server.client() as client:
-            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=3))["id"]
+            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=3)).id
         server.wait_for(job, "completed")
         log = server.log.read_text()
         assert re.search(r"Ready on fake: \d+\.\d\d s \(Python \d+\.\d\d, torch \d+\.\d\d\)", log)
@@ -71,7 +71,7 @@ class Pieces:
 
 def warm(free: int, source: Any) -> Any:
     connection: Any = Pipe(free)
-    _Worker(connection, None, source, None).warm_up()
+    _EngineHost(connection, None, source, None).warm_up()
     return source
 
 

@@ -44,16 +44,16 @@ def test_one_shot_serves_every_model(home: Path, model_dir: Path):  # noqa: F811
         for name in ("tiny", *FAMILIES):
             path = home / f"{name}.shot"
             save_shot(replace(shot, settings=Settings(model=name, seed=3, steps=2)), path)
-            jobs[name] = client.submit(path)["id"]
+            jobs[name] = client.submit(path).id
         for name, job in jobs.items():
             ended = server.wait_for(job, "completed", "failed", seconds=300)
-            assert ended["status"] == "completed", (name, ended["error"])
+            assert ended.status == "completed", (name, ended.error)
             assert client.preview(job).startswith(b"\x89PNG")
             film = home / f"{name}.mp4"
             client.download(job, film)
             video, fps = decode_video(film)
-            plan = ended["plan"]
-            assert video.shape == (FRAMES, plan["height"], plan["width"], 3) and fps == shot.clip.fps
+            plan = ended.plan
+            assert video.shape == (FRAMES, plan.height, plan.width, 3) and fps == shot.clip.fps
             assert video.std() > 1 and read_mp4_metadata(film)["model"] == name
 
 
@@ -66,8 +66,8 @@ def test_a_cancel_stops_each_model_within_a_step(home: Path):
         for name in FAMILIES:
             path = home / f"{name}.shot"
             save_shot(replace(shot, settings=Settings(model=name, steps=1000)), path)
-            job = client.submit(path)["id"]
-            until(lambda job=job: client.job(job)["stage"] == "denoising", 120, f"{name} denoising")
+            job = client.submit(path).id
+            until(lambda job=job: client.job(job).stage == "denoising", 120, f"{name} denoising")
             client.cancel(job)
             ended = server.wait_for(job, "cancelled", "failed", "completed")
-            assert ended["status"] == "cancelled", (name, ended)
+            assert ended.status == "cancelled", (name, ended)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from maquette.backend.server.estimate import Clock, Timing, percent
 from maquette.backend.server.jobs import RESTARTED, JobStore, QueueFull
+from maquette.backend.wire import JobError, VideoPlan
 
-PLAN = {"width": 100, "height": 100, "frames": 100, "fps": 24.0}
+PLAN = VideoPlan(100, 100, 100, 24.0)
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -62,7 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(job=jobs, status=st.sampled_from(ENDED))
     def finish(self, job: str, status: str) -> None:
         running = self.known.get(job) == "in_progress"
-        error = {"code": "x", "message": "y", "field": None} if status == "failed" else None
+        error = JobError("x", "y") if status == "failed" else None
         assert self.store.finish(job, status, error=error, notes=("fitted", "more")) is running
         if running:
             self.known[job] = status
@@ -104,11 +105,11 @@ class StoreMachine(RuleBasedStateMachine):
         waiting = [job.id for job in self.store.waiting()]
         for job in seen.values():
             view = self.store.view(job)
-            assert (view["queue_position"] is not None) == (job.status == "queued")
+            assert (view.queue_position is not None) == (job.status == "queued")
             if job.status == "queued":
-                assert waiting[view["queue_position"]] == job.id
-            assert (view["finished_at"] is not None) == job.ended
-            assert 0 <= view["progress"] <= 100
+                assert waiting[view.queue_position] == job.id
+            assert (view.finished_at is not None) == job.ended
+            assert 0 <= view.progress <= 100
 
 
 TestStore = StoreMachine.TestCase
@@ -191,13 +192,13 @@ def test_a_full_disk_is_tried_once_more(store: JobStore, monkeypatch: pytest.Mon
 
 def test_time_left_in_the_queue(store: JobStore):
     first, second = add(store), add(store)
-    assert store.view(second)["eta_seconds"] is None, "nothing measured yet"
+    assert store.view(second).eta_seconds is None, "nothing measured yet"
     store.save_timing("m", Timing(head=1.0, step=2.0, tail=3.0))
     # 1 + 10 x 2 + 3 seconds for each, at one million pixels.
-    assert store.view(first)["eta_seconds"] == 24 and store.view(second)["eta_seconds"] == 48
+    assert store.view(first).eta_seconds == 24 and store.view(second).eta_seconds == 48
     store.claim()
     store.progress(first.id, "denoising", 5, 10, 50.0, 13.0)
-    assert store.view(store.get(second.id))["eta_seconds"] == pytest.approx(37, abs=1)
+    assert store.view(store.get(second.id)).eta_seconds == pytest.approx(37, abs=1)
 
 
 def run_clock(known: Timing | None) -> tuple[list[float | None], Timing | None]:

@@ -71,9 +71,9 @@ def test_a_shot_for_a_model_without_weights_is_refused(server: Server, tmp_path:
 
 def test_a_job_that_cannot_fit_is_refused_with_advice_before_it_starts(server: Server, tmp_path: Path):
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot", model="huge", frames=6))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot", model="huge", frames=6)).id
         events = list(client.events(job))
-    error = events[-1]["error"]
-    assert events[-1]["status"] == "failed" and error["code"] == "invalid_shot"
-    assert "Tiny would take about" in error["message"] and "use a computer with a GPU" in error["message"]
-    assert {event["stage"] for event in events} <= {None, "loading"}
+    error = events[-1].error
+    assert events[-1].status == "failed" and error.code == "invalid_shot"
+    assert "Tiny would take about" in error.message and "use a computer with a GPU" in error.message
+    assert {event.stage for event in events} <= {None, "loading"}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from maquette.backend.client import BackendClient, BackendError
+from maquette.backend.media import write_mp4
 from maquette.backend.server.files import JobFiles
+from PIL import Image
 
 from .harness import ALICE, Server, save_shot
 
@@ -136,7 +141,7 @@ def test_a_signal_ends_it_in_order_though_somebody_listens(tmp_path: Path):
     with Server(tmp_path) as server, server.client() as client:
         info = tmp_path / "info.json"
         assert server.process and json.loads(info.read_text())["pid"] == server.process.pid
-        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)).id
         events = client.events(job)
         next(events)
         assert server.stop() == 0 and not info.exists()
@@ -188,23 +193,29 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert server.client().models()
 
 
-def test_a_zip_is_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_zip_of_frames_is_made_when_asked_for_and_never_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files = JobFiles(tmp_path)
-    frames = files.folder("vid_1") / "result" / "frames"
-    frames.mkdir(parents=True)
-    for i in range(3):
-        (frames / f"{i}.png").write_bytes(b"x" * 100)
-    import zipfile
+    result = files.folder("vid_1") / "result"
+    result.mkdir(parents=True)
+    assert not files.frames_zip("vid_1").exists(), "there is nothing to make it of"
+    frames = np.random.default_rng(1).integers(0, 256, (3, 16, 24, 3), np.uint8)
+    np.save(result / "frames.npy", frames)
+    write_mp4(result / "video.mp4", frames, 24.0, {"seed": 7})
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(zipfile.ZipFile, "write", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     with pytest.raises(OSError):
         files.frames_zip("vid_1")
-    assert [p.name for p in files.folder("vid_1").iterdir()] == ["result"]
+    assert [p.name for p in files.folder("vid_1").iterdir()] == ["result"] and (result / "frames.npy").exists()
     monkeypatch.undo()
-    assert zipfile.ZipFile(files.frames_zip("vid_1")).namelist() == ["0.png", "1.png", "2.png"]
+    for _ in range(2):
+        with zipfile.ZipFile(files.frames_zip("vid_1")) as archive:
+            pictures = [Image.open(io.BytesIO(archive.read(f"{i:05d}.png"))) for i in (1, 2, 3)]
+        assert all((np.asarray(picture) == frame).all() for picture, frame in zip(pictures, frames, strict=True))
+        assert pictures[0].info["seed"] == "7"
+        assert [p.name for p in result.iterdir()] == ["video.mp4"], "what the zip is made of goes"
 
 
 def test_ballast_makes_room_once(tmp_path: Path):

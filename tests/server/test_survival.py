@@ -26,11 +26,11 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
     slow = save_shot(tmp_path / "slow.shot", f"hold={gate}", name="slow")
     quick = save_shot(tmp_path / "quick.shot", name="quick")
     with server.client() as client:
-        running = client.submit(slow)["id"]
-        waiting = [client.submit(quick)["id"] for _ in range(2)]
-        cancelled = client.submit(quick)["id"]
+        running = client.submit(slow).id
+        waiting = [client.submit(quick).id for _ in range(2)]
+        cancelled = client.submit(quick).id
         client.cancel(cancelled)
-        until(lambda: client.job(running)["step"], what="first step")
+        until(lambda: client.job(running).step, what="first step")
     engine = server.engine_pid()
     assert server.stop(how) == (0 if how == signal.SIGTERM else -how)
     until(lambda: not is_alive(engine), what="the engine process ends with its server")
@@ -43,8 +43,8 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
     assert sorted(p.name for p in (server.data / "jobs").iterdir()) == sorted([running, *waiting, cancelled])
     assert not list((server.data / "incoming").iterdir())
     jobs = [server.wait_for(job, "completed", "failed") for job in (running, *waiting)]
-    assert [job["status"] for job in jobs] == ["completed"] * 3
-    assert RESTARTED in jobs[0]["notes"] and RESTARTED not in jobs[1]["notes"]
+    assert [job.status for job in jobs] == ["completed"] * 3
+    assert RESTARTED in jobs[0].notes and RESTARTED not in jobs[1].notes
     assert server.wait_for(cancelled, "cancelled")
     # The interrupted one kept its place: it ran first again.
     begun = [line.split()[1] for line in server.noted() if line.startswith("begin")]
@@ -56,19 +56,19 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
 def test_a_killed_engine_fails_its_job_and_not_the_server(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.1", steps=1000))["id"]
-        after = client.submit(save_shot(tmp_path / "a.shot"))["id"]
-        until(lambda: client.job(victim)["step"], what="first step")
+        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.1", steps=1000)).id
+        after = client.submit(save_shot(tmp_path / "a.shot")).id
+        until(lambda: client.job(victim).step, what="first step")
         pid = server.engine_pid()
         os.kill(pid, signal.SIGKILL)
-        error = server.wait_for(victim, "failed")["error"]
-        assert error["code"] == "engine_killed"
-        assert "SIGKILL" in error["message"] and "ran out of memory" in error["message"]
+        error = server.wait_for(victim, "failed").error
+        assert error.code == "engine_killed"
+        assert "SIGKILL" in error.message and "ran out of memory" in error.message
         assert server.wait_for(after, "completed")
         assert server.engine_pid() != pid
         # Killed while idle, it is replaced for the next job.
         os.kill(server.engine_pid(), signal.SIGKILL)
-        again = client.submit(save_shot(tmp_path / "b.shot"))["id"]
+        again = client.submit(save_shot(tmp_path / "b.shot")).id
         assert server.wait_for(again, "completed")
 
 
@@ -95,13 +95,13 @@ def test_an_engine_that_ignores_the_cancel_is_ended(tmp_path: Path):
                     return False
 
             until(up, what="server up")
-            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1 stubborn=1", steps=1000))["id"]
-            until(lambda: client.job(job)["step"], what="first step")
+            job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1 stubborn=1", steps=1000)).id
+            until(lambda: client.job(job).step, what="first step")
             client.cancel(job)
             server.wait_for(job, "cancelled")
             pid = server.engine_pid()
             until(lambda: not is_alive(pid), what="its process is gone")
-            assert server.wait_for(client.submit(save_shot(tmp_path / "n.shot"))["id"], "completed")
+            assert server.wait_for(client.submit(save_shot(tmp_path / "n.shot")).id, "completed")
     finally:
         process.kill()
         process.wait()
@@ -110,22 +110,22 @@ def test_an_engine_that_ignores_the_cancel_is_ended(tmp_path: Path):
 def test_a_job_that_always_fells_the_server_is_given_up(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)).id
         for _ in range(3):
             server.wait_for(job, "in_progress")
             server.stop(signal.SIGKILL)
             server.start()
-        error = client.job(job)["error"]
-    assert error["code"] == "interrupted" and "ended 3 times" in error["message"]
+        error = client.job(job).error
+    assert error.code == "interrupted" and "ended 3 times" in error.message
 
 
 def test_an_idle_engine_gives_its_memory_back(tmp_path: Path):
     with Server(tmp_path, "--idle-unload", "0.5") as server, server.client() as client:
-        first = client.submit(save_shot(tmp_path / "s.shot"))["id"]
+        first = client.submit(save_shot(tmp_path / "s.shot")).id
         server.wait_for(first, "completed")
         pid = server.engine_pid()
         until(lambda: not is_alive(pid), what="the idle process ends")
-        server.wait_for(client.submit(save_shot(tmp_path / "t.shot"))["id"], "completed")
+        server.wait_for(client.submit(save_shot(tmp_path / "t.shot")).id, "completed")
         assert server.engine_pid() != pid
 
 
@@ -167,7 +167,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path):
         server.data = small_disk / "data"
         server.start()
         with server.client() as client:
-            first = client.submit(shot)["id"]
+            first = client.submit(shot).id
             server.wait_for(first, "completed")
             # Full before the upload: refused, nothing left.
             filler.write_bytes(b"\0" * (14 << 20))
@@ -178,12 +178,12 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path):
             filler.unlink()
             # Full while the job runs: it fails, its result does not exist, what was there before does.
             gate.touch()
-            second = client.submit(slow)["id"]
-            until(lambda: client.job(second)["step"], what="first step")
+            second = client.submit(slow).id
+            until(lambda: client.job(second).step, what="first step")
             _fill(filler)
             gate.unlink()
             job = server.wait_for(second, "failed")
-            assert job["error"]["code"] == "no_space" and "Delete old results" in job["error"]["message"]
+            assert job.error.code == "no_space" and "Delete old results" in job.error.message
             folder = server.data / "jobs" / second
             assert not (folder / "result").exists() and not (folder / "result.part").exists()
             assert len(client.download(first, tmp_path / "first.mp4").read_bytes()) > 500
@@ -198,7 +198,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path):
             assert not (server.data / "jobs" / first).exists()
             filler.unlink()
             more.unlink()
-            third = client.submit(shot)["id"]
+            third = client.submit(shot).id
             server.wait_for(third, "completed")
 
 
@@ -215,7 +215,7 @@ def _fill(path: Path) -> None:
 def test_the_store_is_plain_sqlite(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot"))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot")).id
         server.wait_for(job, "completed")
     server.stop()
     with sqlite3.connect(server.data / "jobs.sqlite") as db:

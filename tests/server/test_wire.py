@@ -14,19 +14,20 @@ import requests
 from maquette.backend.client import BackendError
 from maquette.backend.media import decode_video, read_mp4_metadata
 from maquette.backend.shot import Media
+from maquette.backend.wire import JobView, VideoPlan
 
 from ..builders import png
 from .harness import ALICE, BOB, Server, save_shot, until
 
 
 @pytest.fixture(scope="module")
-def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict:
+def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> JobView:
     """A finished job of Alice's."""
     shot = save_shot(tmp_path_factory.mktemp("shot") / "done.shot", name="A walk/../x", seed=3)
     with server.client() as client:
         job = client.submit(shot)
-        assert job["status"] == "queued" and job["id"].startswith("vid_")
-    return server.wait_for(job["id"], "completed", "failed")
+        assert job.status == "queued" and job.id.startswith("vid_")
+    return server.wait_for(job.id, "completed", "failed")
 
 
 def get(server: Server, path: str, who: str = ALICE, **headers: str) -> requests.Response:
@@ -45,21 +46,21 @@ def error_of(response: requests.Response, status: int) -> dict:
     return error
 
 
-def test_a_job_runs_to_its_video(server: Server, done: dict, tmp_path: Path):
-    assert done["status"] == "completed" and done["progress"] == 100 and done["error"] is None
-    assert done["plan"] == {"width": 48, "height": 32, "frames": 5, "fps": 24.0}
-    assert done["notes"] == ["size snapped to 48 x 32", "made of grey"]
-    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+def test_a_job_runs_to_its_video(server: Server, done: JobView, tmp_path: Path):
+    assert done.status == "completed" and done.progress == 100 and done.error is None
+    assert done.plan == VideoPlan(48, 32, 5, 24.0)
+    assert done.notes == ("size snapped to 48 x 32", "made of grey")
+    assert done.created_at <= done.started_at <= done.finished_at
     with server.client() as client:
-        film = client.download(done["id"], tmp_path / "out" / "film.mp4")
-        frames = client.download(done["id"], tmp_path / "out" / "frames.zip", "frames")
+        film = client.download(done.id, tmp_path / "out" / "film.mp4")
+        frames = client.download(done.id, tmp_path / "out" / "frames.zip", "frames")
     assert sorted(p.name for p in film.parent.iterdir()) == ["film.mp4", "frames.zip"]
     video, fps = decode_video(film)
     assert video.shape == (5, 32, 48, 3) and fps == 24
     # The fake engine's frames brighten by 5 each; H.264 keeps that within one level or two.
     assert np.allclose(video.mean(axis=(1, 2, 3)), np.arange(5) * 5, atol=2)
     metadata = read_mp4_metadata(film)
-    assert (metadata["model"], metadata["steps"], metadata["job"]) == ("isa-nano", 4, done["id"])
+    assert (metadata["model"], metadata["steps"], metadata["job"]) == ("isa-nano", 4, done.id)
     assert "seed" in metadata and metadata["characters"] == ["Body 1"]
     with zipfile.ZipFile(frames) as archive:
         assert archive.namelist() == [f"{i:05d}.png" for i in range(1, 6)]
@@ -67,6 +68,16 @@ def test_a_job_runs_to_its_video(server: Server, done: dict, tmp_path: Path):
 
         picture = Image.open(io.BytesIO(archive.read("00005.png")))
         assert np.asarray(picture)[0, 0, 0] == 20 and "seed" in picture.info
+
+
+def test_the_job_as_the_wire_has_it(server: Server, done: JobView):
+    data = get(server, f"/v1/videos/{done.id}").json()
+    assert list(data) == [
+        "id", "object", "status", "name", "model", "created_at", "started_at", "finished_at", "queue_position", "stage",
+        "step", "steps", "progress", "eta_seconds", "notes", "plan", "error",
+    ]  # fmt: skip
+    assert data["object"] == "video" and data["plan"] == {"width": 48, "height": 32, "frames": 5, "fps": 24.0}
+    assert JobView.from_json({**data, "of a later version": 1}) == done
 
 
 def test_health_needs_nothing(server: Server):
@@ -108,14 +119,14 @@ def test_a_client_must_say_who_it_is(server: Server):
 
 
 @pytest.mark.parametrize("rest", ["", "/content", "/preview", "/events"])
-def test_others_do_not_see_a_job(server: Server, done: dict, rest: str):
-    assert error_of(get(server, f"/v1/videos/{done['id']}{rest}", who=BOB), 404)["code"] == "not_found"
+def test_others_do_not_see_a_job(server: Server, done: JobView, rest: str):
+    assert error_of(get(server, f"/v1/videos/{done.id}{rest}", who=BOB), 404)["code"] == "not_found"
     with server.client(BOB) as bob:
         assert bob.jobs() == []
         with pytest.raises(BackendError, match="no such job"):
-            bob.delete(done["id"])
+            bob.delete(done.id)
     with server.client() as alice:
-        assert done["id"] in [job["id"] for job in alice.jobs()]
+        assert done.id in [job.id for job in alice.jobs()]
 
 
 def test_an_unknown_path_or_method_answers_in_the_same_form(server: Server):
@@ -124,8 +135,8 @@ def test_an_unknown_path_or_method_answers_in_the_same_form(server: Server):
     assert get(server, "/docs").status_code == 404
 
 
-def test_part_of_a_result(server: Server, done: dict):
-    path = f"/v1/videos/{done['id']}/content"
+def test_part_of_a_result(server: Server, done: JobView):
+    path = f"/v1/videos/{done.id}/content"
     whole = get(server, path)
     assert whole.status_code == 200 and whole.headers["Content-Type"] == "video/mp4"
     assert whole.headers["Content-Disposition"] == 'attachment; filename="A_walk_.._x.mp4"'
@@ -140,7 +151,7 @@ def test_part_of_a_result(server: Server, done: dict):
     assert error_of(get(server, path + "?variant=gif"), 400)["field"] == "variant"
 
 
-def test_an_interrupted_download_is_taken_up(server: Server, done: dict, tmp_path: Path):
+def test_an_interrupted_download_is_taken_up(server: Server, done: JobView, tmp_path: Path):
     class Stop(Exception):
         pass
 
@@ -149,22 +160,22 @@ def test_an_interrupted_download_is_taken_up(server: Server, done: dict, tmp_pat
 
     target = tmp_path / "film.mp4"
     with server.client() as client:
-        whole = client.download(done["id"], tmp_path / "whole.mp4").read_bytes()
+        whole = client.download(done.id, tmp_path / "whole.mp4").read_bytes()
         with pytest.raises(Stop):
-            client.download(done["id"], target, on_bytes=stop)
+            client.download(done.id, target, on_bytes=stop)
         part = tmp_path / "film.mp4.part"
         assert part.exists() and not target.exists()
         part.write_bytes(whole[:100])
         seen: list[int] = []
-        client.download(done["id"], target, on_bytes=lambda have, _: seen.append(have))
+        client.download(done.id, target, on_bytes=lambda have, _: seen.append(have))
         assert target.read_bytes() == whole and min(seen) > 100
         # A part that is already whole, and one that belongs to another file.
         for content, tag in ((whole, None), (b"x" * 50, '"other"')):
             part.write_bytes(content)
             tag_file = tmp_path / "film.mp4.part.tag"
-            tag_file.write_text(tag or get(server, f"/v1/videos/{done['id']}/content").headers["ETag"])
+            tag_file.write_text(tag or get(server, f"/v1/videos/{done.id}/content").headers["ETag"])
             target.unlink()
-            client.download(done["id"], target)
+            client.download(done.id, target)
             assert target.read_bytes() == whole and not part.exists() and not tag_file.exists()
 
 
@@ -174,23 +185,23 @@ def test_events_and_preview(server: Server, tmp_path: Path):
         job = client.submit(shot)
         seen = []
         previews = set()
-        for event in client.events(job["id"]):
+        for event in client.events(job.id):
             seen.append(event)
             with server.client() as other:
-                previews.add(other.preview(job["id"]))
-    assert seen[-1]["status"] == "completed"
-    steps = [event["step"] for event in seen if event["stage"] == "denoising"]
+                previews.add(other.preview(job.id))
+    assert seen[-1].status == "completed"
+    steps = [event.step for event in seen if event.stage == "denoising"]
     assert steps == sorted(steps) and len(set(steps)) >= 2
-    progress = [event["progress"] for event in seen]
+    progress = [event.progress for event in seen]
     assert progress == sorted(progress)
-    measured = [event["eta_seconds"] for event in seen if event["stage"] == "denoising" and event["eta_seconds"]]
+    measured = [event.eta_seconds for event in seen if event.stage == "denoising" and event.eta_seconds]
     assert measured and all(0 < eta < 60 for eta in measured)
     pictures = [data for data in previews if data]
     assert pictures and all(data.startswith(b"\x89PNG") for data in pictures)
-    response = get(server, f"/v1/videos/{job['id']}/events")
+    response = get(server, f"/v1/videos/{job.id}/events")
     assert response.headers["Content-Type"].startswith("text/event-stream")
     first = response.text.splitlines()
-    assert first[0] == "event: job" and json.loads(first[1].removeprefix("data: "))["id"] == job["id"]
+    assert first[0] == "event: job" and json.loads(first[1].removeprefix("data: "))["id"] == job.id
 
 
 def test_events_tell_the_place_in_the_queue(server: Server, tmp_path: Path):
@@ -199,12 +210,12 @@ def test_events_tell_the_place_in_the_queue(server: Server, tmp_path: Path):
         ids = []
         for gate in gates:
             gate.touch()
-            ids.append(client.submit(save_shot(tmp_path / "held.shot", f"hold={gate}"))["id"])
+            ids.append(client.submit(save_shot(tmp_path / "held.shot", f"hold={gate}")).id)
         assert client.preview(ids[2]) is None, "before the first step there is no preview"
         positions = []
         for event in client.events(ids[2]):
-            if event["queue_position"] not in positions:
-                positions.append(event["queue_position"])
+            if event.queue_position not in positions:
+                positions.append(event.queue_position)
                 gates[len(positions) - 1].unlink()
         assert client.health()["queue"] == 0
     assert positions == [1, 0, None]
@@ -217,17 +228,17 @@ def test_cancel_stops_within_one_step(server: Server, tmp_path: Path):
     shot = save_shot(tmp_path / "c.shot", "wait=0.25", steps=50, name="cancelled")
     with server.client() as client:
         job = client.submit(shot)
-        until(lambda: (client.job(job["id"])["step"] or 0) >= 2, what="second step")
-        assert client.cancel(job["id"])["stage"] == "cancelling"
+        until(lambda: (client.job(job.id).step or 0) >= 2, what="second step")
+        assert client.cancel(job.id).stage == "cancelling"
         before = steps()
-        ended = server.wait_for(job["id"], "cancelled")
+        ended = server.wait_for(job.id, "cancelled")
         assert steps() <= before + 1, "at most the step under way is finished"
-        assert ended["finished_at"] and ended["eta_seconds"] is None
-        error_of(get(server, f"/v1/videos/{job['id']}/content"), 409)
+        assert ended.finished_at and ended.eta_seconds is None
+        error_of(get(server, f"/v1/videos/{job.id}/content"), 409)
         # The engine goes on with the next job in the same process.
         pid = server.engine_pid()
         after = client.submit(save_shot(tmp_path / "n.shot"))
-        server.wait_for(after["id"], "completed")
+        server.wait_for(after.id, "completed")
         assert server.engine_pid() == pid
 
 
@@ -236,14 +247,14 @@ def test_cancel_in_the_queue_and_delete(server: Server, tmp_path: Path):
     gate.touch()
     slow = save_shot(tmp_path / "s.shot", f"hold={gate}")
     with server.client() as client:
-        first, second = client.submit(slow)["id"], client.submit(slow)["id"]
-        assert client.cancel(second)["status"] == "cancelled"
-        assert client.cancel(second)["status"] == "cancelled", "what has ended stays"
+        first, second = client.submit(slow).id, client.submit(slow).id
+        assert client.cancel(second).status == "cancelled"
+        assert client.cancel(second).status == "cancelled", "what has ended stays"
         gate.unlink()
         server.wait_for(first, "completed")
         folder = server.data / "jobs" / first
         assert folder.exists()
-        assert client.cancel(first)["status"] == "completed" and folder.exists()
+        assert client.cancel(first).status == "completed" and folder.exists()
         client.delete(first)
         assert not folder.exists()
         with pytest.raises(BackendError) as caught:
@@ -253,7 +264,7 @@ def test_cancel_in_the_queue_and_delete(server: Server, tmp_path: Path):
 
 def test_a_result_that_was_removed_by_hand(server: Server, tmp_path: Path):
     with server.client() as client:
-        job = client.submit(save_shot(tmp_path / "s.shot"))["id"]
+        job = client.submit(save_shot(tmp_path / "s.shot")).id
         server.wait_for(job, "completed")
         (server.data / "jobs" / job / "result" / "video.mp4").unlink()
         with pytest.raises(BackendError, match="are gone from the backend's disk"):
@@ -264,11 +275,11 @@ def test_a_running_job_has_no_content_yet(server: Server, tmp_path: Path):
     with server.client() as client:
         job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000))
         with pytest.raises(BackendError) as caught:
-            client.download(job["id"], tmp_path / "x.mp4")
+            client.download(job.id, tmp_path / "x.mp4")
         assert caught.value.code == "not_ready"
         assert not (tmp_path / "x.mp4").exists()
-        client.cancel(job["id"])
-    server.wait_for(job["id"], "cancelled")
+        client.cancel(job.id)
+    server.wait_for(job.id, "cancelled")
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------
@@ -390,12 +401,12 @@ def test_a_picture_that_cannot_be_decoded(server: Server, tmp_path: Path):
 )
 def test_a_failing_engine_fails_its_job_only(server: Server, tmp_path: Path, how: str, code: str, words: str):
     with server.client() as client:
-        bad = client.submit(save_shot(tmp_path / "bad.shot", f"fail={how}"))["id"]
-        good = client.submit(save_shot(tmp_path / "good.shot"))["id"]
+        bad = client.submit(save_shot(tmp_path / "bad.shot", f"fail={how}")).id
+        good = client.submit(save_shot(tmp_path / "good.shot")).id
         job = server.wait_for(bad, "failed")
-        assert job["error"]["code"] == code and words in job["error"]["message"]
+        assert job.error.code == code and words in job.error.message
         with pytest.raises(BackendError, match=r"The job has no result: .*" + words):
             client.download(bad, tmp_path / "x.mp4")
-        assert server.wait_for(good, "completed")["error"] is None
+        assert server.wait_for(good, "completed").error is None
     assert not (server.data / "jobs" / bad / "result").exists()
     assert not (server.data / "jobs" / bad / "result.part").exists()

@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 import pytest
 from maquette.backend.shot import Shot, load_shot
+from maquette.backend.wire import GIVE_UP_CANCEL_SECONDS
 
 from ...fake_backend import FakeBackend, fake_backend
 from ..job_scene import Bench
@@ -208,7 +209,7 @@ def test_a_cancel_that_was_not_heard_is_said_later(bench: Bench, backend: FakeBa
     bpy.ops.maquette.cancel()
     owed = bench.module("backend.client.owed").owed
     bench.until(lambda: owed(bench.backends.owed_file()))
-    bench.jobs.runner.dispatch(bench.events.Waited(bench.state.run, bench.events.CANCEL_PATIENCE))
+    bench.jobs.runner.dispatch(bench.events.Waited(bench.state.run, GIVE_UP_CANCEL_SECONDS))
     assert bench.state.phase.value == "cancelled" and owed(bench.backends.owed_file()) == ["vid_00000000"]
     # The backend is back, and is asked who it is.
     backend.deaf = False

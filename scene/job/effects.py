@@ -1,4 +1,4 @@
-"""Runs jobs: feeds the pure state machine with what has happened and carries out what it asks for.
+"""Carries out what the job's state machine asks for, and tells it what has happened.
 
 ``poll()`` does all of it. One timer calls it while Blender has a window; in the background, and in tests, whoever
 started the job calls it. It never waits: the capture is done in slices, the backend is followed by a process of its
@@ -23,6 +23,7 @@ from ...backend.client import Follower, FollowSpec
 from ...backend.client import state as s
 from ...backend.client.owed import owe
 from ...backend.client.process import is_alive, read_json, write_json
+from ...backend.wire import RECONNECT_SECONDS
 from .. import folders
 from ..capture import shot as capture
 from . import backends, library, readiness
@@ -33,16 +34,13 @@ from .reports import events_of, reason
 CAPTURE_SLICE = 0.03
 """Seconds of capture in one poll while there is a window; at least one step is made."""
 
-PATIENCE = 300.0
-"""Seconds for which a backend that has stopped answering is tried again."""
-
 _RECORD = "record.json"
 _LEFT = "Blender was closed while this job was under way"
 _LOOK_SECONDS = 0.25
 _SHOW_SECONDS = 0.1
 
 
-class Runner:
+class EffectRunner:
     """The one job of this Blender."""
 
     def __init__(self) -> None:
@@ -229,7 +227,7 @@ class Runner:
                 shot=start.shot,
                 job=start.job,
                 name="_".join(filter(None, (stem, self.state.model if self.state.several else ""))),
-                patience=PATIENCE,
+                patience=RECONNECT_SECONDS,
                 owed=str(backends.owed_file()),
             )
             self._follower = Follower.start(spec, folder)
@@ -240,15 +238,15 @@ class Runner:
     def _look_at_worker(self) -> None:
         if self._follower is None:
             return
-        run, report = self.state.run, self._follower.state()
-        if report["state"] == "completed" and _rendering():
+        run, report = self.state.run, self._follower.report()
+        if report.state == "completed" and _rendering():
             return  # the scene is not to be touched now; the video waits
-        job_view.show_preview(report["preview_path"], report["preview_revision"])
+        job_view.show_preview(report.preview_path, report.preview_revision)
         for event in events_of(report, self.state):
             self.dispatch(event)
         if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
             status = backends.local().poll()
-            if status.state == "dead" and report["state"] not in ("completed", "downloading"):
+            if status.state == "dead" and report.state not in ("completed", "downloading"):
                 self.dispatch(s.BackendFailed(self.state.run, status.message))
 
     def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
@@ -335,7 +333,7 @@ class Runner:
         self._to_start = None
 
 
-runner = Runner()
+runner = EffectRunner()
 _shown_at = 0.0
 
 
@@ -351,7 +349,7 @@ def poll() -> float:
     redraw = backends.poll()
     if redraw:
         readiness.touch()
-    redraw |= job_view.publish(runner)
+    redraw |= _publish()
     if redraw:
         job_view.redraw()
     if capturing:
@@ -359,10 +357,15 @@ def poll() -> float:
     return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
 
 
+def _publish() -> bool:
+    told, runner.notices = runner.notices, []
+    return job_view.publish(runner.state, told)
+
+
 def generate(scene: bpy.types.Scene) -> None:
     """Start a job for the scene."""
     runner.dispatch(s.Generate(folders.scene_id(scene)))
-    job_view.publish(runner)
+    _publish()
 
 
 def wait() -> s.JobState:
@@ -390,7 +393,7 @@ def close() -> None:
     """Blender or the add-on ends."""
     global runner
     runner.stop()
-    runner = Runner()
+    runner = EffectRunner()
 
 
 def _rendering() -> bool:

@@ -12,18 +12,19 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from ..wire import Code, JobError
 from .config import ServerConfig
-from .engine_process import Report, Task, main
+from .engine_process import EngineMessage, Task, main
 from .estimate import Clock, percent
 from .files import JobFiles
-from .jobs import Job, JobStore
+from .jobs import JobRow, JobStore
 
-log = logging.getLogger("maquette.runner")
+log = logging.getLogger("maquette.executor")
 
 _TICK = 0.25
 
 
-class Runner:
+class Executor:
     """A thread of the server, and the process it looks after.
 
     The process keeps the last model loaded between jobs and ends after ``idle_unload`` seconds without one, which
@@ -42,7 +43,7 @@ class Runner:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="runner", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="executor", daemon=True)
         self.device = "starting"
 
     def start(self) -> None:
@@ -104,7 +105,7 @@ class Runner:
             return
         self._wake.wait(min(left, 1.0 if self.device == "starting" else 10.0))
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: JobRow) -> None:
         log.info("%s: begins (%s, %s)", job.id, job.model, job.name)
         clock = Clock(job.work, job.steps, self._store.timing(job.model))
         with self._lock:
@@ -118,7 +119,7 @@ class Runner:
             with self._lock:
                 self._current = ""
 
-    def _follow(self, job: Job, clock: Clock) -> None:
+    def _follow(self, job: JobRow, clock: Clock) -> None:
         self._ensure_process()
         connection, process = self._connection, self._process
         assert connection is not None
@@ -141,56 +142,56 @@ class Runner:
                 if time.monotonic() - cancelled_at > patience:
                     log.warning("%s: does not stop by itself; its process is ended", job.id)
                     self._end_process()
-                    self._finish(job, Report("cancelled"), clock)
+                    self._finish(job, EngineMessage("cancelled"), clock)
                     return
             if not wait([connection, process.sentinel], _TICK):
                 continue
-            report = self._receive()
-            if report is None:
+            said = self._receive()
+            if said is None:
                 process.join(5.0)
-                report = self._death(process.exitcode, cancelled_at is not None)
+                said = self._death(process.exitcode, cancelled_at is not None)
                 self._end_process()
-            if report.kind == "progress":
-                eta = clock.update(report.stage, report.step, report.steps)
-                done = percent(report.stage, report.step, report.steps)
+            if said.kind == "progress":
+                eta = clock.update(said.stage, said.step, said.steps)
+                done = percent(said.stage, said.step, said.steps)
                 try:
-                    self._store.progress(job.id, report.stage, report.step, report.steps, done, eta)
+                    self._store.progress(job.id, said.stage, said.step, said.steps, done, eta)
                 except sqlite3.Error as error:
                     log.warning("%s: progress not noted: %s", job.id, error)
-            elif report.kind == "broken":
+            elif said.kind == "broken":
                 self._end_process()
-                message = f"The backend's engines cannot be started ({report.text}). The backend's log has more."
-                self._finish(job, Report("failed", error=_error("engine_broken", message)), clock)
+                message = f"The backend's engines cannot be started ({said.text}). The backend's log has more."
+                self._finish(job, _failed(Code.ENGINE_BROKEN, message), clock)
                 return
-            elif report.kind in ("completed", "cancelled", "failed"):
-                self._finish(job, report, clock)
+            elif said.kind in ("completed", "cancelled", "failed"):
+                self._finish(job, said, clock)
                 return
 
-    def _receive(self) -> Report | None:
+    def _receive(self) -> EngineMessage | None:
         """What the process says next; None when it is dead."""
         assert self._connection is not None
         try:
             if not self._connection.poll():
                 return None
-            report: Report = self._connection.recv()
+            said: EngineMessage = self._connection.recv()
         except (EOFError, OSError):
             return None
         except Exception:
             # A process killed while it wrote leaves half a message.
-            log.exception("A report of the engine process cannot be read")
+            log.exception("A message of the engine process cannot be read")
             return None
-        if report.kind == "ready":
-            self.device = report.text
-        elif report.kind == "broken":
-            self.device = f"unusable: {report.text}"
-        return report
+        if said.kind == "ready":
+            self.device = said.text
+        elif said.kind == "broken":
+            self.device = f"unusable: {said.text}"
+        return said
 
-    def _finish(self, job: Job, report: Report, clock: Clock) -> None:
-        timing = clock.finish() if report.kind == "completed" else None
-        self._keep(lambda: self._store.finish(job.id, report.kind, error=report.error, notes=report.notes))
+    def _finish(self, job: JobRow, said: EngineMessage, clock: Clock) -> None:
+        timing = clock.finish() if said.kind == "completed" else None
+        self._keep(lambda: self._store.finish(job.id, said.kind, error=said.error, notes=said.notes))
         if timing is not None:
             self._keep(lambda: self._store.save_timing(job.model, timing))
-        log.info("%s: %s%s", job.id, report.kind, f": {report.error['message']}" if report.error else "")
+        log.info("%s: %s%s", job.id, said.kind, f": {said.error.message}" if said.error else "")
 
     def _keep(self, write: Callable[[], object]) -> None:
         """An end of a job that the store must know: tried until the disk takes it or the server stops."""
@@ -204,18 +205,18 @@ class Runner:
                 if self._stopping.wait(1.0):
                     return
 
-    def _death(self, exitcode: int | None, cancelling: bool) -> Report:
+    def _death(self, exitcode: int | None, cancelling: bool) -> EngineMessage:
         if cancelling:
-            return Report("cancelled")
+            return EngineMessage("cancelled")
         words = _exit_words(exitcode)
         if exitcode in (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9)):
             message = (
                 f"The engine's process was killed ({words}), most often because the backend's computer ran out of "
                 "memory. Generate at a smaller size or with fewer frames, or close what else runs there."
             )
-            return Report("failed", error=_error("engine_killed", message))
+            return _failed(Code.ENGINE_KILLED, message)
         message = f"The engine's process crashed ({words}). Try again; the backend's log has more."
-        return Report("failed", error=_error("engine_crashed", message))
+        return _failed(Code.ENGINE_CRASHED, message)
 
     # -- the process ---------------------------------------------------------------------------------------------
 
@@ -244,8 +245,8 @@ class Runner:
         self._process = self._connection = None
 
 
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"code": code, "message": message, "field": None}
+def _failed(code: Code, message: str) -> EngineMessage:
+    return EngineMessage("failed", error=JobError(code, message))
 
 
 def _exit_words(exitcode: int | None) -> str:
