@@ -21,7 +21,7 @@ import torch
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.isa.build import new_vae
 from maquette.backend.training.clips import Films
-from maquette.backend.training.loop import step_generator
+from maquette.backend.training.schedule import step_generator
 from maquette.backend.training.vae import VAELossConfig, VAEObjective
 from tqdm import tqdm
 

@@ -40,7 +40,8 @@ from ..training.dit import DiTLoss, DiTLossConfig, Latents, flow_loss
 from ..training.encode import unpack
 from ..training.errors import TrainingError
 from ..training.launch import new_accelerator
-from ..training.loop import Loop, LoopConfig
+from ..training.loop import Loop
+from ..training.schedule import LoopConfig
 from ..training.stamp import differences, read_stamp, write_stamp
 from ..training.vae import VAELossConfig, VAEObjective, latent_statistics, save_whole, start_from_components
 from .network import VARIANTS, variant_network

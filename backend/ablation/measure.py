@@ -27,7 +27,7 @@ from ..training.dit import sample_latents
 from ..training.encode import encode_data, encode_shots, unpack
 from ..training.errors import TrainingError
 from ..training.launch import in_bfloat16, spread
-from ..training.loop import step_generator
+from ..training.schedule import step_generator
 from ..worlds.synth import Sample
 from .design import (
     GIVEN,

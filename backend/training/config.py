@@ -16,7 +16,7 @@ from ..models.isa.vae import AutoencoderKLISA
 from .data import DataConfig
 from .dit import DiTLossConfig
 from .errors import TrainingError
-from .loop import LoopConfig
+from .schedule import LoopConfig
 from .vae import VAELossConfig, VAEStartConfig
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"

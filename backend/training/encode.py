@@ -30,7 +30,7 @@ from ..models.isa.layers import group_frames
 from ..models.isa.vae import AutoencoderKLISA
 from .clips import to_model
 from .data import time_is_up
-from .loop import autocast
+from .launch import autocast
 
 HALF = (
     "video_latents",

@@ -51,6 +51,11 @@ def in_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and choose_dtype(device) == torch.bfloat16)
 
 
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 where it pays; parameters, norms and losses stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
 def launched() -> bool:
     """Whether this process is one of several that something else started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ

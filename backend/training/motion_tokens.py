@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from ..models.mtvcrafter.tokenizer import MotionTokenizer
 from ..models.mtvcrafter.tokenizer_layers import Codebook
 from .launch import new_accelerator
-from .loop import Loop, LoopConfig
+from .loop import Loop
 from .motion_clips import MotionDataConfig, MotionDataError, Windows, gather, split, statistics
+from .schedule import LoopConfig
 
 CHECKPOINT = "tokenizer.ckpt"
 _CLIPS = "clips.npz"

@@ -15,7 +15,8 @@ from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
 from .clips import Films, to_pixels
 from .dit import Latents, sample_latents
-from .loop import Loop, step_generator
+from .loop import Loop
+from .schedule import step_generator
 
 _CLIPS = 4
 _STEPS = 4

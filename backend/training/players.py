@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .schedule import LoopConfig
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from .loop import LoopConfig
 
 
 class EMA:

@@ -30,8 +30,9 @@ from .dit import DiTLoss, Latents
 from .encode import encode_data
 from .errors import TrainingError
 from .launch import first_alone, in_bfloat16, new_accelerator, spread
-from .loop import Loop, LoopConfig
+from .loop import Loop
 from .pictures import show_clips, show_samples
+from .schedule import LoopConfig
 from .stamp import differences, read_stamp, write_stamp
 from .strength import temper
 from .vae import (

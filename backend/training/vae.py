@@ -21,7 +21,8 @@ from ..models.isa.vae_layers import to_blocks
 from .adversary import PatchDiscriminator, adaptive_weight, fooling_loss, judging_loss
 from .clips import Augmentation, Films, to_model, to_pixels
 from .errors import TrainingError
-from .loop import Turn, autocast
+from .launch import autocast
+from .loop import Turn
 from .perceptual import PerceptualLoss
 
 __all__ = ["Films", "VAELossConfig", "VAEObjective", "VAEStartConfig", "to_model", "to_pixels"]

@@ -37,7 +37,7 @@ from maquette.backend.training.data import DataConfig
 from maquette.backend.training.dit import DiTLossConfig
 from maquette.backend.training.encode import unpack
 from maquette.backend.training.errors import TrainingError
-from maquette.backend.training.loop import LoopConfig
+from maquette.backend.training.schedule import LoopConfig
 from maquette.backend.training.vae import VAELossConfig
 
 from .test_network import conditions

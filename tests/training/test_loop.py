@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.launch import new_accelerator
-from maquette.backend.training.loop import EMA, Loop, LoopConfig, step_generator
+from maquette.backend.training.loop import Loop
+from maquette.backend.training.players import EMA
+from maquette.backend.training.schedule import LoopConfig, step_generator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 

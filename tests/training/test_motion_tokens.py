@@ -17,7 +17,6 @@ from maquette.backend.models.mtvcrafter.tokenizer import MotionTokenizer
 from maquette.backend.models.mtvcrafter.tokenizer_layers import Codebook
 from maquette.backend.shot.framing import MotionStatistics, framing, read_statistics, trained_focal
 from maquette.backend.training import motion_clips, motion_tokens
-from maquette.backend.training.loop import LoopConfig, step_generator
 from maquette.backend.training.motion_clips import (
     MotionDataConfig,
     MotionDataError,
@@ -39,6 +38,7 @@ from maquette.backend.training.motion_tokens import (
     train_tokens,
 )
 from maquette.backend.training.run import PRESETS
+from maquette.backend.training.schedule import LoopConfig, step_generator
 
 TINY = {"widths": [32, 32], "code_dim": 16, "codes": 32, "layers_per_block": 1}
 DATA = MotionDataConfig(window=17, clips=10, frames=24, held_out=0.2)

@@ -29,8 +29,9 @@ from maquette.backend.training.dit import (
     Latents,
     sample_latents,
 )
-from maquette.backend.training.loop import Loop, LoopConfig, step_generator
+from maquette.backend.training.loop import Loop
 from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train, trained_vae
+from maquette.backend.training.schedule import LoopConfig, step_generator
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
 from maquette.backend.worlds.synth import make_sample
 from safetensors.torch import load_file, save_file

@@ -17,8 +17,9 @@ from maquette.backend.models.isa.vae import AutoencoderKLISA
 from maquette.backend.training.data import DataConfig, claim_data, shard_paths
 from maquette.backend.training.dit import DiTLossConfig
 from maquette.backend.training.errors import TrainingError
-from maquette.backend.training.loop import Loop, LoopConfig, step_generator
+from maquette.backend.training.loop import Loop
 from maquette.backend.training.run import Run, RunConfig, read_config, train
+from maquette.backend.training.schedule import LoopConfig, step_generator
 from maquette.backend.training.vae import (
     Films,
     VAELossConfig,

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 from maquette.backend.training.launch import new_accelerator, spread
-from maquette.backend.training.loop import Loop, LoopConfig, Turn
+from maquette.backend.training.loop import Loop, Turn
 from maquette.backend.training.players import average_gradients
+from maquette.backend.training.schedule import LoopConfig
 from torch import Tensor, nn
 
 CONFIG = LoopConfig(steps=8, batch=4, lr=1e-2, warmup=3, decay=0.5, ema=0.9, seed=5, rival_lr=0.5, precision="no")
