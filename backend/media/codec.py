@@ -90,12 +90,13 @@ def _opened(
         raise MediaError(f"{name}: is damaged or not a {kind} ({reason}){cure}") from error
 
 
-def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None) -> Media:
-    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks."""
+def encode_png(image: np.ndarray, metadata: Mapping[str, Any] | None = None, level: int = 6) -> Media:
+    """Encode (H,W,3) or (H,W) uint8 as PNG, ``metadata`` as text chunks; ``level`` of compression from 0 to 9."""
     info = PngInfo()
     for key, value in (metadata or {}).items():
         info.add_itxt(key, value if isinstance(value, str) else json.dumps(value))
-    return Media(iio.imwrite("<bytes>", image, extension=".png", plugin="pillow", pnginfo=info), "image/png")
+    data = iio.imwrite("<bytes>", image, extension=".png", plugin="pillow", pnginfo=info, compress_level=level)
+    return Media(data, "image/png")
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> Media:
