@@ -203,11 +203,23 @@ def test_a_scene_of_nothing_but_characters_has_its_plain_world_behind(capture, d
 @pytest.fixture
 def presets(addon, tmp_path, monkeypatch):
     """A tiny model of 256 pixels, a large one of 1024, and one whose films have 100 on the short side by default."""
-    for name, side in (("tiny", 256), ("large", 1024)):
-        (tmp_path / f"{name}.toml").write_text(f"[limits]\nmax_size = {side}\n")
-    limits, defaults = "max_size = 1024\nmax_short_side = 512\n", "width = 100\nheight = 100\n"
-    (tmp_path / "short.toml").write_text(f"[limits]\n{limits}[defaults]\n{defaults}")
-    monkeypatch.setattr(module(addon, "scene.capture.wants"), "_MODELS", tmp_path)
+    models = module(addon, "backend.catalogue.models")
+    nano = (models.PRESETS / "isa-nano.toml").read_text("utf-8")
+    for name, limits, size in (
+        ("tiny", "max_size = 256", 256),
+        ("large", "max_size = 1024", 256),
+        ("short", "max_size = 1024\nmax_short_side = 512", 100),
+    ):
+        text = nano
+        for before, after in (
+            ('id = "isa-nano"', f'id = "{name}"'),
+            ("max_size = 1024\nmax_short_side = 512", limits),
+            ("width = 256\nheight = 256", f"width = {size}\nheight = {size}"),
+        ):
+            assert before in text
+            text = text.replace(before, after)
+        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
+    monkeypatch.setattr(models, "PRESETS", tmp_path)
 
 
 def test_large_scenes_are_rendered_no_larger_than_the_model_can_use(addon, presets):
