@@ -98,3 +98,7 @@ def test_arrows_point_one_way(room):
 def test_rooms_have_an_order():
     """The table itself allows no circle."""
     TopologicalSorter(ALLOWED).prepare()
+
+
+def test_no_circle_among_files():
+    TopologicalSorter({path: imports_of(path) for path in files()}).prepare()
