@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maquette.backend.catalogue.models import ModelError, ModelSpec, find_specs
 from maquette.backend.models.memory.arrangement import DoesNotFit, choose
-from maquette.backend.models.memory.footprint import GB, Free, Part, need_of
+from maquette.backend.models.memory.footprint import GB, Free, NetworkFootprint, need_of
 from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes, parts_of_components
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +102,7 @@ def memory_table(specs: Iterable[ModelSpec]) -> str:
     return table(["model", "weights", "full speed", "least", *(f"{gpu} GB" for gpu in GPUS)], rows)
 
 
-def networks(spec: ModelSpec) -> tuple[Part, ...] | None:
+def networks(spec: ModelSpec) -> tuple[NetworkFootprint, ...] | None:
     """A model's networks at two bytes a weight, without their files; None where its family declares none."""
     try:
         return parts_of_components(spec)
@@ -110,7 +110,7 @@ def networks(spec: ModelSpec) -> tuple[Part, ...] | None:
         return None
 
 
-def spread(spec: ModelSpec, parts: tuple[Part, ...], gpu: int) -> str:
+def spread(spec: ModelSpec, parts: tuple[NetworkFootprint, ...], gpu: int) -> str:
     """How the default job runs on a GPU of so many GB."""
     plan = default_plan(spec)
     try:

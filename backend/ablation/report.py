@@ -15,8 +15,8 @@ from ..evaluation.metrics import bootstrap
 from ..evaluation.pictures import write_sheet
 from ..evaluation.sets import describe
 from ..training.data import SHARD
-from .design import GIVEN, VAES, Ablation
-from .measure import Outcome, Outcomes
+from .config import GIVEN, VAES, Ablation
+from .measure import AblationResults, TrialResult
 
 ABOUT = {
     "isa": "interspatial attention between surface points and video tokens",
@@ -30,7 +30,7 @@ _SHEET_FRAMES = 5
 _SHEET_SHOTS = 4
 
 
-def mean_over_seeds(found: Sequence[Outcome], name: str) -> np.ndarray:
+def mean_over_seeds(found: Sequence[TrialResult], name: str) -> np.ndarray:
     """A measure of every shot (n,), averaged over trainings that differ in their seeds; NaN where one has none."""
     return np.mean([outcome.run.values[name] for outcome in found], axis=0)
 
@@ -51,21 +51,21 @@ def judge(difference: tuple[float, float, float], higher: bool) -> str:
 class AblationReport:
     """Tables and pictures of what an ablation measured."""
 
-    def __init__(self, run: Ablation, outcomes: Outcomes) -> None:
+    def __init__(self, run: Ablation, outcomes: AblationResults) -> None:
         self.run, self.outcomes = run, outcomes
-        self.variants: dict[str, list[Outcome]] = {}
-        self.on_vaes: dict[str, list[Outcome]] = {}
-        for job, outcome in outcomes.dits.items():
-            if job.vae == GIVEN:
-                self.variants.setdefault(job.variant, []).append(outcome)
+        self.variants: dict[str, list[TrialResult]] = {}
+        self.on_vaes: dict[str, list[TrialResult]] = {}
+        for trial, outcome in outcomes.dits.items():
+            if trial.vae == GIVEN:
+                self.variants.setdefault(trial.variant, []).append(outcome)
             else:
-                self.on_vaes.setdefault(job.vae, []).append(outcome)
-        self.missing = [job.key for job in run.jobs() if job not in outcomes.dits]
+                self.on_vaes.setdefault(trial.vae, []).append(outcome)
+        self.missing = [trial.key for trial in run.trials() if trial not in outcomes.dits]
         if run.config.vae is not None:
             self.missing += [f"vae-{name}" for name in VAES if name not in outcomes.vaes]
         self.measures = [m for m in MEASURES if any(np.isfinite(o.run.values[m.name]).any() for o in self._all())]
 
-    def _all(self) -> list[Outcome]:
+    def _all(self) -> list[TrialResult]:
         return [*self.outcomes.dits.values(), *self.outcomes.vaes.values()]
 
     def write(self, folder: Path) -> None:
@@ -99,7 +99,7 @@ class AblationReport:
             },
         }
 
-    def _json(self, found: Sequence[Outcome]) -> dict[str, Any]:
+    def _json(self, found: Sequence[TrialResult]) -> dict[str, Any]:
         return {
             "parameters": found[0].parameters,
             "gflop_per_evaluation": _plain(found[0].gflop),
@@ -177,7 +177,7 @@ class AblationReport:
         return lines
 
     def _table(self) -> list[str]:
-        columns: dict[str, Sequence[Outcome]] = {**self.variants}
+        columns: dict[str, Sequence[TrialResult]] = {**self.variants}
         if GIVEN in self.outcomes.vaes:
             columns["VAE alone"] = [self.outcomes.vaes[GIVEN]]
         lines = [
@@ -236,11 +236,11 @@ class AblationReport:
             "| variant | seed | steps | loss | figure |",
             "|---|---|---|---|---|",
         ]
-        for job, outcome in self.outcomes.dits.items():
-            if outcome.curve and job.vae == GIVEN:
+        for trial, outcome in self.outcomes.dits.items():
+            if outcome.curve and trial.vae == GIVEN:
                 last = outcome.curve[-1]
                 cells = f"{int(last['step'])} | {_number(last['loss'], 4)} | {_number(last['figure'], 4)}"
-                lines.append(f"| {job.variant} | {job.seed} | {cells} |")
+                lines.append(f"| {trial.variant} | {trial.seed} | {cells} |")
         return lines
 
     def _vaes(self) -> list[str]:
@@ -337,7 +337,7 @@ class AblationReport:
         pyplot.close(figure)
 
 
-def psnr_by_place(outcome: Outcome) -> list[float]:
+def psnr_by_place(outcome: TrialResult) -> list[float]:
     """PSNR in dB of the four places in a latent frame, from the mean squared error over all shots."""
     errors = np.nanmean(outcome.run.places, axis=0)
     return [float(10 * np.log10(255**2 / max(error, 1e-9))) for error in errors]

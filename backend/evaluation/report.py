@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..worlds.synth import Sample
+from ..worlds.sample import Sample
 from .aims import ASPECT_SLACK, Verdict, judge
-from .evaluate import Run, by_kind
+from .evaluate import EvaluationRun, by_kind
 from .measures import FVD, MEASURES, OTHER_REFERENCE, Measure
 from .pictures import plot_settings, plot_shots, sheet, write_sheet
 from .recommend import Choice, recommend, rule
@@ -41,10 +41,10 @@ class Report:
     set_name: str
     samples: Sequence[Sample]
     device: str
-    runs: Sequence[Run]
-    truth: Run
-    carried: Run
-    autoencoder: Run | None
+    runs: Sequence[EvaluationRun]
+    truth: EvaluationRun
+    carried: EvaluationRun
+    autoencoder: EvaluationRun | None
     absent: Sequence[str] = ()
     without: Sequence[str] = ()
 
@@ -114,7 +114,7 @@ class Report:
             "runs": [self._run_json(run) for run in self.runs],
         }
 
-    def _run_json(self, run: Run) -> dict[str, Any]:
+    def _run_json(self, run: EvaluationRun) -> dict[str, Any]:
         return {
             "steps": run.steps,
             "guidance": run.guidance,
@@ -305,5 +305,5 @@ def _interval(mean: float, low: float, high: float, count: int | None = None, si
     return f"{mean:{sign}.3g} ({low:{sign}.3g} to {high:{sign}.3g}{counted})"
 
 
-def _cell(run: Run | None, name: str) -> str:
+def _cell(run: EvaluationRun | None, name: str) -> str:
     return "-" if run is None else _interval(*run.mean(name))

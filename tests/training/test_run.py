@@ -30,10 +30,10 @@ from maquette.backend.training.dit import (
     sample_latents,
 )
 from maquette.backend.training.loop import Loop
-from maquette.backend.training.run import Run, RunConfig, TrainingError, claim, export, train, trained_vae
+from maquette.backend.training.run import RunConfig, TrainingError, TrainingRun, claim, export, train, trained_vae
 from maquette.backend.training.schedule import LoopConfig, step_generator
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -54,7 +54,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, small_shards: None) -> Run:
+def toy(tmp_path: Path, small_shards: None) -> TrainingRun:
     loop = LoopConfig(steps=2, batch=2, lr=1e-4, warmup=1)
     config = RunConfig(
         model="isa-nano",
@@ -65,10 +65,10 @@ def toy(tmp_path: Path, small_shards: None) -> Run:
         dit=loop,
         dit_loss=DiTLossConfig(pair_share=0.5, long_share=0.5),
     )
-    return Run(config, tmp_path / "run", workers=1)
+    return TrainingRun(config, tmp_path / "run", workers=1)
 
 
-def test_whole_chain(toy: Run, tmp_path: Path) -> None:
+def test_whole_chain(toy: TrainingRun, tmp_path: Path) -> None:
     assert train(toy, ("data", "vae", "dit"))
     vae = AutoencoderKLISA.from_pretrained(toy.folder / "vae", local_files_only=True)
     assert len(vae.config["latents_mean"]) == 16
@@ -86,7 +86,7 @@ def test_whole_chain(toy: Run, tmp_path: Path) -> None:
     assert torch.isfinite(made).all()
 
 
-def test_a_present_run_is_not_overwritten(toy: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_present_run_is_not_overwritten(toy: TrainingRun, capsys: pytest.CaptureFixture[str]) -> None:
     toy.folder.mkdir()
     (toy.folder / "dit.ckpt").write_bytes(b"precious")
     assert main(["train", "dit", "--folder", str(toy.folder), "--workers", "1"]) == 2
@@ -149,13 +149,13 @@ def test_the_command_stops_goes_on_and_exports(
     assert read_checkpoint(tmp_path / "run" / "dit.ckpt")["step"] == 1
 
 
-def test_dit_before_vae_is_refused(toy: Run) -> None:
+def test_dit_before_vae_is_refused(toy: TrainingRun) -> None:
     with pytest.raises(TrainingError, match="maquette train vae"):
         train(toy, ("dit",))
 
 
 @pytest.fixture
-def tiny(toy: Run) -> Run:
+def tiny(toy: TrainingRun) -> TrainingRun:
     """Small networks, with a second loop of the VAE on long clips."""
     overrides = {"vae": SMALL_VAE, "transformer": TINY}
     long = replace(toy.config.dit, batch=1)
@@ -163,7 +163,7 @@ def tiny(toy: Run) -> Run:
     return replace(toy, config=config)
 
 
-def networks(run: Run, folder: Path) -> dict[str, torch.Tensor]:
+def networks(run: TrainingRun, folder: Path) -> dict[str, torch.Tensor]:
     """All weights that a run exports."""
     export(run, folder)
     return {
@@ -173,7 +173,7 @@ def networks(run: Run, folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_run_in_pieces_is_a_run(tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_pieces_is_a_run(tiny: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = ("data", "vae", "dit")
     assert train(tiny, stages)
     assert (tiny.folder / "vae_long.ckpt").exists()
@@ -207,7 +207,9 @@ def test_a_run_in_pieces_is_a_run(tiny: Run, tmp_path: Path, monkeypatch: pytest
     }
 
 
-def test_the_long_loop_begins_with_the_averages_of_the_first(tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_long_loop_begins_with_the_averages_of_the_first(
+    tiny: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(tiny, ("data",))
     seen = {}
 
@@ -228,7 +230,9 @@ def test_the_long_loop_begins_with_the_averages_of_the_first(tiny: Run, monkeypa
     assert not (tiny.folder / "vae").exists()
 
 
-def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_goes_on_from_published_weights(
+    tiny: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert train(tiny, ("data", "vae", "dit"))
     published = networks(tiny, tmp_path / "published")
     # Statistics that no other shots would give: the published transformer knows its latents by these.
@@ -269,13 +273,13 @@ def test_training_goes_on_from_published_weights(tiny: Run, tmp_path: Path, monk
     assert vae.config["latents_mean"] == json.loads(written.read_text())["latents_mean"]
 
 
-def test_no_shot_is_begun_when_the_time_is_up(tiny: Run) -> None:
+def test_no_shot_is_begun_when_the_time_is_up(tiny: TrainingRun) -> None:
     assert not train(replace(tiny, until=time.time() - 1), ("data",))
     assert not any(path.exists() for path in tiny.shards() + tiny.long_shards())
 
 
 @pytest.fixture
-def begun(tiny: Run) -> Run:
+def begun(tiny: TrainingRun) -> TrainingRun:
     """A run with checkpoints, empty ones, of the VAE's first loop and of the DiT."""
     claim(tiny)
     for name in ("vae", "dit"):
@@ -283,7 +287,7 @@ def begun(tiny: Run) -> Run:
     return tiny
 
 
-def changed(run: Run, section: str, **entries: object) -> Run:
+def changed(run: TrainingRun, section: str, **entries: object) -> TrainingRun:
     """The run with other entries in a section of its file."""
     return replace(run, config=replace(run.config, **{section: replace(getattr(run.config, section), **entries)}))
 
@@ -298,20 +302,20 @@ def changed(run: Run, section: str, **entries: object) -> Run:
         ("start", {"vae": True}, r"start\.vae \(False there, True here\)"),
     ],
 )
-def test_a_run_goes_on_with_what_it_was_begun_with(begun: Run, section: str, entries: dict, named: str) -> None:
+def test_a_run_goes_on_with_what_it_was_begun_with(begun: TrainingRun, section: str, entries: dict, named: str) -> None:
     before = (begun.folder / "run.json").read_text()
     with pytest.raises(TrainingError, match=f"{named}; name another --folder or give the old values"):
         train(changed(begun, section, **entries))
     assert (begun.folder / "run.json").read_text() == before
 
 
-def test_other_networks_are_refused(begun: Run) -> None:
+def test_other_networks_are_refused(begun: TrainingRun) -> None:
     overrides = {"vae": SMALL_VAE, "transformer": {**TINY, "num_layers": 2}}
     with pytest.raises(TrainingError, match=r"overrides\.transformer\.num_layers \(1 there, 2 here\)"):
         claim(replace(begun, config=replace(begun.config, overrides=overrides)))
 
 
-def test_a_run_may_be_made_longer_or_calmer(begun: Run) -> None:
+def test_a_run_may_be_made_longer_or_calmer(begun: TrainingRun) -> None:
     claim(changed(begun, "dit", steps=90, lr=1e-5, decay=0.9, save_minutes=1.0))
     # A loop that has not begun is held to nothing.
     claim(changed(begun, "vae_long", batch=7, seed=3))
@@ -320,7 +324,7 @@ def test_a_run_may_be_made_longer_or_calmer(begun: Run) -> None:
         claim(begun)
 
 
-def test_workers_are_held_by_loops_that_are_under_way(begun: Run) -> None:
+def test_workers_are_held_by_loops_that_are_under_way(begun: TrainingRun) -> None:
     more = replace(begun, workers=2)
     claim(more, ("data",))
     with pytest.raises(TrainingError, match=r"workers of dit \(1 there, 2 here\)"):
@@ -335,13 +339,13 @@ def test_workers_are_held_by_loops_that_are_under_way(begun: Run) -> None:
         claim(begun)
 
 
-def test_a_run_without_its_mark_is_refused(begun: Run) -> None:
+def test_a_run_without_its_mark_is_refused(begun: TrainingRun) -> None:
     (begun.folder / "run.json").unlink()
     with pytest.raises(TrainingError, match="run.json is missing"):
         claim(begun)
 
 
-def test_shots_of_another_generator_are_refused(tiny: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shots_of_another_generator_are_refused(tiny: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny, ("data",))
     claim(tiny)
 
@@ -362,7 +366,7 @@ def test_shots_of_another_generator_are_refused(tiny: Run, monkeypatch: pytest.M
     assert not tiny.shards()[0].exists()
 
 
-def test_latents_of_another_vae_are_refused(tiny: Run) -> None:
+def test_latents_of_another_vae_are_refused(tiny: TrainingRun) -> None:
     config = replace(tiny.config, vae=replace(tiny.config.dit, steps=1, batch=1), vae_long=None)
     run = replace(tiny, config=replace(config, dit=replace(config.dit, steps=1)))
     assert train(run, ("data", "vae", "dit"))
@@ -378,7 +382,7 @@ def test_latents_of_another_vae_are_refused(tiny: Run) -> None:
 
 
 def test_an_export_that_is_stopped_never_mixes_networks(
-    tiny: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(tiny.config, vae=replace(tiny.config.dit, steps=1, batch=1), vae_long=None)
     run = replace(tiny, config=replace(config, dit=replace(config.dit, steps=1)))
@@ -414,14 +418,14 @@ def test_an_export_that_is_stopped_never_mixes_networks(
     assert not [*target.rglob("old")]
 
 
-def test_published_weights_that_do_not_fit_are_named(tiny: Run) -> None:
+def test_published_weights_that_do_not_fit_are_named(tiny: TrainingRun) -> None:
     train(tiny, ("data",))
     run = replace(tiny, config=replace(tiny.config, start=StartConfig(vae=True)))
     with pytest.raises(TrainingError, match=r"\[start\] vae = true: .*isa-nano holds no weights that fit this run"):
         train(run, ("vae",))
 
 
-def test_overridden_networks_never_replace_published_ones(tiny: Run) -> None:
+def test_overridden_networks_never_replace_published_ones(tiny: TrainingRun) -> None:
     with pytest.raises(TrainingError, match="--export-to"):
         export(tiny)
 
@@ -438,7 +442,7 @@ def test_shards_never_meet_the_held_out_seeds(tmp_path: Path, small_shards: None
     assert not any(np.array_equal(view, sample.viewmats) for view in one["viewmats"] for sample in held_out)
 
 
-def test_principal_components_alone_are_a_vae(toy: Run) -> None:
+def test_principal_components_alone_are_a_vae(toy: TrainingRun) -> None:
     train(toy, ("data",))
     torch.manual_seed(0)
     vae = new_vae(toy.spec).eval()
