@@ -1,4 +1,7 @@
-"""Every stored example of the reference models against ours, at its stated tolerance."""
+"""The stored examples of the reference models against ours, at their stated tolerance.
+
+``make parity`` also runs those of the published widths (3 GB of weights), and the controls: ours made wrong on purpose.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +47,9 @@ def test_the_recipe_gives_the_stored_weights(path):
 
 
 @needs_fixtures
-@pytest.mark.parametrize("name", sorted(checks()))
+@pytest.mark.parametrize("name", sorted(name for name in checks() if not name.endswith("_wide")))
 def test_ours_agrees(name):
-    rows = list(checks()[name](Fixture.load(name)))
+    rows = list(checks()[name](Fixture.load(name, controls=False)))
     assert rows
     failed = [row for row in rows if not row.passed]
     assert not failed, failed
