@@ -34,7 +34,7 @@ from maquette.backend.training.loop import Loop
 from maquette.backend.training.run import RunConfig, TrainingError, TrainingRun, claim, export, train, trained_vae
 from maquette.backend.training.schedule import LoopConfig, step_generator
 from maquette.backend.training.vae import Films, VAELossConfig, reconstruction_psnr, start_from_components
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
