@@ -24,6 +24,9 @@ VIDEOS_PATH = "/v1/videos"
 
 VERSION_HEADER = "X-Maquette-Wire"
 CLIENT_HEADER = "X-Maquette-Client"
+UPLOAD_KEY_HEADER = "Idempotency-Key"
+"""Names an upload: sent again with the same key, after its answer was lost for instance, it makes no second job."""
+
 SHOT_FIELD = "shot"
 """The file field of an upload."""
 
@@ -38,6 +41,9 @@ MAX_UPLOAD = 2 << 30
 
 MAX_QUEUE = 100
 """Jobs that may wait when the server is not told otherwise."""
+
+PAGE = 100
+"""Jobs of one answer to ``GET /v1/videos``."""
 
 # Patience, in seconds.
 
