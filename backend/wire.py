@@ -6,6 +6,7 @@ A new field of the job view is one line in ``JobView``; the server's ``JobStore.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -67,6 +68,20 @@ STALL_SECONDS = 60.0
 
 RECONNECT_SECONDS = 300.0
 """A client tries so long to reach a backend that has stopped answering during a job."""
+
+
+# What is read of a peer, in bytes.
+
+MAX_ANSWER = 16 << 20
+"""Of an answer in JSON, and of a preview."""
+
+MAX_RESULT = 64 << 30
+"""Of a film, or of its frames."""
+
+MAX_MESSAGE = 2000
+"""Characters of an error's message."""
+
+_JOB_ID = re.compile(r"vid_[0-9a-z]{8,64}", re.ASCII)
 
 
 class Status(StrEnum):
@@ -192,7 +207,11 @@ class JobView:
     @classmethod
     def from_json(cls, data: Any) -> JobView:
         """Read an answer of the wire. Raises WireError."""
-        return read(cls, data, "job")
+        view = read(cls, data, "job")
+        if not _JOB_ID.fullmatch(view.id):
+            # It becomes part of paths, here and in requests.
+            raise WireError(f"job.id: must be vid_ and 8 to 64 small letters and digits, not {_words(view.id)}")
+        return view
 
 
 def video_path(job_id: str, part: str = "") -> str:
