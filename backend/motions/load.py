@@ -20,13 +20,15 @@ from .parametric import RATES, Parameters, are_positions, read_parameters
 from .reading import read_data
 from .retarget import retarget
 from .trackers import Found, find_bodies
-from .types import BodyMotion, MotionError, check_fps
+from .types import WARNING, BodyMotion, MotionError, check_fps
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
 
 DEFAULT_FPS = 30.0
+BOUND = 10.0
+"""Degrees that a visible line may be off before the animator is warned."""
 
 
 def load_motion(
@@ -122,18 +124,33 @@ def _noted(*sentences: str) -> tuple[str, ...]:
 def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: str | None) -> BodyMotion:
     rate, note = _rate(1.0 / clip.frame_time if clip.frame_time > 1e-9 else None, fps)
     result = retarget(clip, body, up=up)
-    mean = float(np.mean(list(result.bones_deg.values())))
+    error, told = _fidelity(result.errors)
     motion = BodyMotion(
         fps=rate,
         poses=embed_smpl24(result.poses, body),
         trans=result.trans,
         family=body.family,
         name=name,
-        notes=_noted(*result.notes, note, f"retargeted to body {body.id}: bone directions {mean:.1f} degrees off"),
+        notes=_noted(*result.notes, note, f"retargeted to body {body.id}: {told[0]}", *told[1:]),
         body=body.id,
-        source_error={"bones_deg": mean},
+        source_error=error,
     )
     return floor(motion, body)
+
+
+def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
+    """Median and worst line of a retarget, and the sentences about it."""
+    middles = {name: float(np.median(angles)) for name, angles in errors.items()}
+    worst = {name: float(np.percentile(angles, 98)) for name, angles in errors.items()}
+    last = max(worst, key=lambda name: worst[name])
+    every = float(np.mean([angles.mean() for angles in errors.values()]))
+    told = [f"bone directions {every:.1f} degrees off in the mean, at most {worst[last]:.1f} ({last})"]
+    told += [
+        f"{WARNING}{name} is {middles[name]:.0f} degrees from the file's, up to {worst[name]:.0f}"
+        for name in sorted(worst, key=lambda name: -worst[name])
+        if worst[name] > BOUND
+    ]
+    return {"bones_deg": every, "worst_deg": worst[last], **{f"{n}_deg": m for n, m in middles.items()}}, told
 
 
 def _from_joints(

@@ -16,6 +16,8 @@ from ..bodies.pickles import PickleRefused, load_pickle
 from .torch_file import read_torch
 from .types import MotionError
 
+EXTENSIONS = (".bvh", ".npz", ".npy", ".pkl", ".pt", ".pth")
+"""What motion files are usually called; for file browsers."""
 MAX_BYTES = 1 << 30
 """No motion file, before or after decompression, may be larger."""
 
@@ -62,7 +64,7 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
             return "record", load_pickle(data, MAX_BYTES)
     except PickleRefused as error:
         raise MotionError("file", f"'{name}' was refused: {error}") from error
-    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are .bvh, .npz, .npy, .pkl or .pt files")
+    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are {', '.join(EXTENSIONS)} files")
 
 
 def _guess(head: bytes) -> str:

@@ -10,6 +10,10 @@ FAMILY_JOINTS: dict[str, int] = {"smpl": 24, "smplh": 52, "smplx": 55, "supr": 7
 """Number of joints J of each family's pose."""
 
 
+WARNING = "warning: "
+"""What a note begins with that the animator must see."""
+
+
 class MotionError(ValueError):
     """A motion that cannot be read or used.
 
@@ -38,8 +42,9 @@ class BodyMotion:
         name: what the animator may call it.
         notes: sentences for the animator: what was detected, assumed or changed.
         body: id of the BodyModel that this motion was fitted to; "" where it is for the family's own body.
-        source_error: what a fit or retarget left over: ``{"joints_mm": ...}`` mean joint error in millimetres, or
-            ``{"bones_deg": ...}`` mean bone-direction error in degrees. None where nothing was fitted.
+        source_error: what a fit or retarget left over: ``joints_mm``, the mean joint error in millimetres; or
+            ``bones_deg`` and ``worst_deg``, the mean error over all visible lines and the worst line's in degrees, with
+            the median of each line under its name. None where nothing was fitted.
     """
 
     fps: float
