@@ -34,12 +34,13 @@ _COPIES = 4
 """What is made of a pickle takes SLACK bytes, and so many times its size."""
 
 
-def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> Any:
+def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES, slack: int = SLACK) -> Any:
     """Read a pickle of numpy arrays and plain containers.
 
     Args:
         source: path of the file, or its bytes.
         max_bytes: limit on the file's size, before and after decompression.
+        slack: bytes that may be made of a pickle beyond its own size.
 
     Returns:
         What was pickled. ``defaultdict`` comes back as ``dict``; subclasses of arrays as arrays.
@@ -57,7 +58,7 @@ def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
         data = path.read_bytes()
     data = _decompress(data, max_bytes)
     try:
-        return PickleReader(data).load()
+        return PickleReader(data, slack).load()
     except PickleRefused:
         raise
     except RecursionError:
@@ -114,10 +115,10 @@ class PickleReader(_Unpickler):
 
     dispatch = dict(_Unpickler.dispatch)
 
-    def __init__(self, source: bytes | io.BytesIO) -> None:
+    def __init__(self, source: bytes | io.BytesIO, slack: int = SLACK) -> None:
         self.file = io.BytesIO(source) if isinstance(source, bytes) else source
         self.size = self.file.getbuffer().nbytes
-        self.left = SLACK + _COPIES * self.size
+        self.left = slack + _COPIES * self.size
         self.tuple_keys = 0
         self.dispatch = _Steps(type(self).dispatch)
         super().__init__(self.file, encoding="latin1")
@@ -151,7 +152,7 @@ class PickleReader(_Unpickler):
         elif isinstance(made, (list, tuple, dict, set, frozenset)):
             self.left -= 64 * len(made)
         if self.left < 0:
-            raise PickleRefused(f"the pickle makes more than {(SLACK + _COPIES * self.size) >> 20} MiB of itself")
+            raise PickleRefused("the pickle makes too much of itself by copies")
         return made
 
     def load_setitem(self) -> None:
