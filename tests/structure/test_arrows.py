@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -62,10 +63,11 @@ def room_of(path: Path) -> str:
     return "/".join(path.parts[:-1][: 1 if path.parts[0] == "presets" else 2]) or "."
 
 
+@cache
 def imports_of(path: Path) -> set[Path]:
     """The package's files that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
         base = path.parts[: len(path.parts) - node.level] + tuple(node.module.split(".") if node.module else ())
