@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/training": _NETWORKS | {"backend/worlds"},
     "backend/evaluation": _NETWORKS | {"backend/worlds", "backend/training"},
     "backend/ablation": _NETWORKS | {"backend/worlds", "backend/training", "backend/evaluation"},
+    "backend/check_body": {"backend/bodies"},
     "backend/inspect": {"backend/shot", "backend/media", "backend/raster"},
     "backend/cli": {"backend/models"},
     "backend": set(),
