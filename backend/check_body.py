@@ -85,8 +85,8 @@ def compare(body: BodyModel, seed: int = 0) -> dict[str, float]:
     if body.posedirs is not None:
         correctives = body.posedirs
 
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.tensor(array, dtype=torch.float64)
+    def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Any:
+        return torch.tensor(array, dtype=dtype)
 
     vertices, joints = lbs(
         tensor(coefficients).expand(_FRAMES, -1),
@@ -95,7 +95,7 @@ def compare(body: BodyModel, seed: int = 0) -> dict[str, float]:
         tensor(directions),
         tensor(correctives.reshape(-1, correctives.shape[-1]).T),
         tensor(body.J_regressor),
-        torch.tensor(body.parents).long(),
+        tensor(body.parents, torch.long),
         tensor(body.weights),
     )
     ours = body.pose(betas, poses, trans, expression)
