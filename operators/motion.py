@@ -18,8 +18,6 @@ from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
 from .body import body_items, select_only
 
-EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")
-
 _TARGETS = (
     ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
     ("NEW", "New Body", "Add a body for the motion"),
@@ -86,7 +84,7 @@ class _MotionTarget:
         notes += done.notes
         self._range(context.scene, done, notes)
         for note in notes:
-            self.report({"INFO"}, note[:1].upper() + note[1:])
+            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
         self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
         return made.mesh
 
@@ -147,7 +145,7 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
     bl_options = {"REGISTER", "UNDO"}
 
     filename_ext = ""
-    filter_glob: StringProperty(default=";".join(f"*{ext}" for ext in EXTENSIONS), options={"HIDDEN"})
+    filter_glob: StringProperty(default=";".join(f"*{ext}" for ext in motions.EXTENSIONS), options={"HIDDEN"})
     filepath: StringProperty(name="File", description="Motion to import", subtype="FILE_PATH")
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
@@ -180,7 +178,7 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
     def execute(self, context):
         paths = self._paths()
         if not paths:
-            self.report({"ERROR"}, "No file chosen: choose a .bvh, .npz, .pkl or .npy motion")
+            self.report({"ERROR"}, f"No file chosen: choose a {', '.join(motions.EXTENSIONS)} motion")
             return {"CANCELLED"}
         mesh = self.begin(context)
         loaded = []
@@ -266,7 +264,7 @@ class MAQUETTE_FH_motion(FileHandler):
     bl_idname = "MAQUETTE_FH_motion"
     bl_label = "Maquette Motion"
     bl_import_operator = MAQUETTE_OT_import_motion.bl_idname
-    bl_file_extensions = ";".join(EXTENSIONS)
+    bl_file_extensions = ";".join(motions.EXTENSIONS)
 
     @classmethod
     def poll_drop(cls, context):
@@ -274,7 +272,7 @@ class MAQUETTE_FH_motion(FileHandler):
 
 
 def _menu(self, _context):
-    self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text="Body Motion (.bvh, .npz, .pkl, .npy)")
+    self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text=f"Body Motion ({', '.join(motions.EXTENSIONS)})")
 
 
 CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)

@@ -10,7 +10,7 @@ from pathlib import Path
 from maquette.backend.catalogue.models import ModelError, ModelSpec, find_specs
 from maquette.backend.evaluation.markdown import render
 from maquette.backend.models.memory.arrangement import DoesNotFit, choose
-from maquette.backend.models.memory.footprint import GB, Free, Part, need_of
+from maquette.backend.models.memory.footprint import GB, Free, NetworkFootprint, need_of
 from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes, parts_of_components
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def memory(specs: Iterable[ModelSpec]) -> Iterator[list[str]]:
         yield [spec.label, f"{weights:.1f}", f"{full:.0f}", f"{least:.0f}", *(spread(spec, parts, g) for g in GPUS)]
 
 
-def networks(spec: ModelSpec) -> tuple[Part, ...] | None:
+def networks(spec: ModelSpec) -> tuple[NetworkFootprint, ...] | None:
     """A model's networks at two bytes a weight, without their files; None where its family declares none."""
     try:
         return parts_of_components(spec)
@@ -47,7 +47,7 @@ def networks(spec: ModelSpec) -> tuple[Part, ...] | None:
         return None
 
 
-def spread(spec: ModelSpec, parts: tuple[Part, ...], gpu: int) -> str:
+def spread(spec: ModelSpec, parts: tuple[NetworkFootprint, ...], gpu: int) -> str:
     """How the default job runs on a GPU of so many GB."""
     plan = default_plan(spec)
     try:

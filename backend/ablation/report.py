@@ -16,8 +16,8 @@ from ..evaluation.metrics import bootstrap
 from ..evaluation.pictures import write_sheet
 from ..evaluation.sets import describe
 from ..training.data import SHARD
-from .design import GIVEN, VAES, Ablation
-from .measure import Outcome, Outcomes
+from .config import GIVEN, VAES, Ablation
+from .measure import AblationResults, TrialResult
 
 ABOUT = {
     "isa": "interspatial attention between surface points and video tokens",
@@ -31,7 +31,7 @@ _SHEET_FRAMES = 5
 _SHEET_SHOTS = 4
 
 
-def mean_over_seeds(found: Sequence[Outcome], name: str) -> np.ndarray:
+def mean_over_seeds(found: Sequence[TrialResult], name: str) -> np.ndarray:
     """A measure of every shot (n,), averaged over trainings that differ in their seeds; NaN where one has none."""
     return np.mean([outcome.run.values[name] for outcome in found], axis=0)
 
@@ -52,21 +52,21 @@ def judge(difference: tuple[float, float, float], higher: bool) -> str:
 class AblationReport:
     """Tables and pictures of what an ablation measured."""
 
-    def __init__(self, run: Ablation, outcomes: Outcomes) -> None:
+    def __init__(self, run: Ablation, outcomes: AblationResults) -> None:
         self.run, self.outcomes = run, outcomes
-        self.variants: dict[str, list[Outcome]] = {}
-        self.on_vaes: dict[str, list[Outcome]] = {}
-        for job, outcome in outcomes.dits.items():
-            if job.vae == GIVEN:
-                self.variants.setdefault(job.variant, []).append(outcome)
+        self.variants: dict[str, list[TrialResult]] = {}
+        self.on_vaes: dict[str, list[TrialResult]] = {}
+        for trial, outcome in outcomes.dits.items():
+            if trial.vae == GIVEN:
+                self.variants.setdefault(trial.variant, []).append(outcome)
             else:
-                self.on_vaes.setdefault(job.vae, []).append(outcome)
-        self.missing = [job.key for job in run.jobs() if job not in outcomes.dits]
+                self.on_vaes.setdefault(trial.vae, []).append(outcome)
+        self.missing = [trial.key for trial in run.trials() if trial not in outcomes.dits]
         if run.config.vae is not None:
             self.missing += [f"vae-{name}" for name in VAES if name not in outcomes.vaes]
         self.measures = [m for m in MEASURES if any(np.isfinite(o.run.values[m.name]).any() for o in self._all())]
 
-    def _all(self) -> list[Outcome]:
+    def _all(self) -> list[TrialResult]:
         return [*self.outcomes.dits.values(), *self.outcomes.vaes.values()]
 
     def write(self, folder: Path) -> None:
@@ -100,7 +100,7 @@ class AblationReport:
             },
         }
 
-    def _json(self, found: Sequence[Outcome]) -> dict[str, Any]:
+    def _json(self, found: Sequence[TrialResult]) -> dict[str, Any]:
         return {
             "parameters": found[0].parameters,
             "gflop_per_evaluation": _plain(found[0].gflop),
@@ -122,7 +122,7 @@ class AblationReport:
 
     def as_markdown(self) -> str:
         """The report for people."""
-        columns: dict[str, Sequence[Outcome]] = {**self.variants}
+        columns: dict[str, Sequence[TrialResult]] = {**self.variants}
         if GIVEN in self.outcomes.vaes:
             columns["VAE alone"] = [self.outcomes.vaes[GIVEN]]
         own = {name: [self.outcomes.vaes[name]] for name in VAES if name in self.outcomes.vaes}
@@ -200,19 +200,19 @@ class AblationReport:
         pyplot.close(figure)
 
 
-def psnr_by_place(outcome: Outcome) -> list[float]:
+def psnr_by_place(outcome: TrialResult) -> list[float]:
     """PSNR in dB of the four places in a latent frame, from the mean squared error over all shots."""
     errors = np.nanmean(outcome.run.places, axis=0)
     return [float(10 * np.log10(255**2 / max(error, 1e-9))) for error in errors]
 
 
-def _between(found: Mapping[str, Sequence[Outcome]], name: str) -> tuple[float, float, float]:
+def _between(found: Mapping[str, Sequence[TrialResult]], name: str) -> tuple[float, float, float]:
     """Paired difference of a measure between the two VAEs, or what was trained on them."""
     regularised, plain = (mean_over_seeds(each, name) for each in found.values())
     return paired(regularised, plain)
 
 
-def _pace(found: Sequence[Outcome]) -> float:
+def _pace(found: Sequence[TrialResult]) -> float:
     """Median seconds per step; NaN where none was taken."""
     paces = [point["seconds_per_step"] for one in found for point in one.curve if "seconds_per_step" in point]
     return float(np.median(paces)) if paces else float("nan")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..worlds.synth import Sample
+from ..worlds.sample import Sample
 from .aims import ASPECT_SLACK, Verdict, judge
-from .evaluate import Run, by_kind
+from .evaluate import EvaluationRun, by_kind
 from .markdown import render
 from .measures import FVD, MEASURES, OTHER_REFERENCE, Measure
 from .pictures import plot_settings, plot_shots, sheet, write_sheet
@@ -42,10 +42,10 @@ class Report:
     set_name: str
     samples: Sequence[Sample]
     device: str
-    runs: Sequence[Run]
-    truth: Run
-    carried: Run
-    autoencoder: Run | None
+    runs: Sequence[EvaluationRun]
+    truth: EvaluationRun
+    carried: EvaluationRun
+    autoencoder: EvaluationRun | None
     absent: Sequence[str] = ()
     without: Sequence[str] = ()
 
@@ -115,7 +115,7 @@ class Report:
             "runs": [self._run_json(run) for run in self.runs],
         }
 
-    def _run_json(self, run: Run) -> dict[str, Any]:
+    def _run_json(self, run: EvaluationRun) -> dict[str, Any]:
         return {
             "steps": run.steps,
             "guidance": run.guidance,
@@ -171,7 +171,7 @@ class Report:
         return found
 
 
-def _counted(runs: Sequence[Run], chosen: np.ndarray | None = None) -> list[str]:
+def _counted(runs: Sequence[EvaluationRun], chosen: np.ndarray | None = None) -> list[str]:
     """Measures that any of the runs has a figure of."""
     return [one.name for one in MEASURES if any(run.count(one.name, chosen) for run in runs)]
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from .families import to_body, to_family, to_smpl24
 from .ground import FootReport, floor, foot_report
 from .load import load_motion
+from .reading import EXTENSIONS
 from .resample import resample
 from .synth import generate_walk
-from .types import BodyMotion, MotionError
+from .types import WARNING, BodyMotion, MotionError
 
 __all__ = [
+    "EXTENSIONS",
+    "WARNING",
     "BodyMotion",
     "FootReport",
     "MotionError",

@@ -16,17 +16,19 @@ from .fitting import rest_basis
 from .ground import floor
 from .joints import joints_to_motion, read_joints
 from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
-from .parametric import RATES, Parameters, are_positions, read_parameters
+from .parametric import Parameters, are_positions, find_rate, read_parameters
 from .reading import read_data
 from .retarget import retarget
 from .trackers import Found, find_bodies
-from .types import BodyMotion, MotionError, check_fps
+from .types import WARNING, BodyMotion, MotionError, check_fps, exact_rate
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
 
 DEFAULT_FPS = 30.0
+BOUND = 10.0
+"""Degrees that a visible line may be off before the animator is warned."""
 
 
 def load_motion(
@@ -67,8 +69,9 @@ def load_motion(
         return _from_bvh(parse_bvh(data), body or _embedded(), name, fps, up)
     if kind == "array":
         data = _named(data)
-    found = _pick(find_bodies(data), clip)
-    one, notes = found
+    one, notes = _pick(find_bodies(data), clip)
+    if find_rate(one.record)[0] is None and (beside := find_rate(data))[0] is not None:
+        one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
     if len(notes):
         name = f"{name} {clip}"
     motion = _from_joints(one, body, name, fps, up, level, fit_shape) if one.joints else None
@@ -110,9 +113,7 @@ def _rate(told: float | None, given: float | None) -> tuple[float, str]:
         return given, f"{given:g} fps as given" + (f", instead of the file's {told:g}" if known else "")
     if told is None or not np.isfinite(told) or told <= 0:
         return DEFAULT_FPS, f"the file tells no frame rate; {DEFAULT_FPS:g} fps assumed. Give it with fps="
-    whole = round(told)
-    # Frame times are written with few digits: 0.0333333 means 30 fps.
-    return check_fps(float(whole) if whole and abs(told - whole) < 2e-3 * whole else told), ""
+    return check_fps(told), ""
 
 
 def _noted(*sentences: str) -> tuple[str, ...]:
@@ -120,28 +121,45 @@ def _noted(*sentences: str) -> tuple[str, ...]:
 
 
 def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: str | None) -> BodyMotion:
-    rate, note = _rate(1.0 / clip.frame_time if clip.frame_time > 1e-9 else None, fps)
+    told = None
+    if clip.frame_time > 1e-9:
+        told = exact_rate(1.0 / clip.frame_time, 0.5 * 10.0**-clip.digits / clip.frame_time**2)
+    rate, note = _rate(told, fps)
     result = retarget(clip, body, up=up)
-    mean = float(np.mean(list(result.bones_deg.values())))
+    error, told = _fidelity(result.errors)
     motion = BodyMotion(
         fps=rate,
         poses=embed_smpl24(result.poses, body),
         trans=result.trans,
         family=body.family,
         name=name,
-        notes=_noted(*result.notes, note, f"retargeted to body {body.id}: bone directions {mean:.1f} degrees off"),
+        notes=_noted(*clip.notes, *result.notes, note, f"retargeted to body {body.id}: {told[0]}", *told[1:]),
         body=body.id,
-        source_error={"bones_deg": mean},
+        source_error=error,
     )
     return floor(motion, body)
+
+
+def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
+    """Median and worst line of a retarget, and the sentences about it."""
+    middles = {name: float(np.median(angles)) for name, angles in errors.items()}
+    worst = {name: float(np.percentile(angles, 98)) for name, angles in errors.items()}
+    last = max(worst, key=lambda name: worst[name])
+    every = float(np.mean([angles.mean() for angles in errors.values()]))
+    told = [f"bone directions {every:.1f} degrees off in the mean, at most {worst[last]:.1f} ({last})"]
+    told += [
+        f"{WARNING}{name} is {middles[name]:.0f} degrees from the file's, up to {worst[name]:.0f}"
+        for name in sorted(worst, key=lambda name: -worst[name])
+        if worst[name] > BOUND
+    ]
+    return {"bones_deg": every, "worst_deg": worst[last], **{f"{n}_deg": m for n, m in middles.items()}}, told
 
 
 def _from_joints(
     one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool, fit_shape: bool
 ) -> BodyMotion:
     body = body or _embedded()
-    told = next((one.record[k] for k in RATES if one.record.get(k) is not None), None)
-    rate, note = _rate(float(np.asarray(told).reshape(-1)[0]) if told is not None else None, fps)
+    rate, note = _rate(find_rate(one.record)[0], fps)
     motion = joints_to_motion(one.record["joints"], body, fps=rate, name=name, up=up, level=level, fit_shape=fit_shape)
     return floor(motion.noting(note), body, follow=True)
 

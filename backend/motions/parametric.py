@@ -5,6 +5,7 @@ Letters: T frames, J joints, S shape components.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from .families import FACE, HANDS
 from .kinematics import matrix_to_axis_angle, nearest_rotation
-from .types import FAMILY_JOINTS, MotionError
+from .types import FAMILY_JOINTS, MotionError, exact_rate
 
 FULL = ("pose_world", "poses", "smpl_poses", "full_pose", "fullpose", "pose", "smpl_pose", "thetas", "theta",
         "pred_rotmat", "pred_pose")  # fmt: skip
@@ -22,7 +23,7 @@ BODY = ("body_pose", "pose_body")
 TRANS = ("trans_world", "trans", "transl", "smpl_trans", "translation", "pred_trans", "root_trans", "cam_trans",
          "camera_translation", "camera")  # fmt: skip
 BETAS = ("betas", "shape", "beta", "shapes", "pred_shape", "smpl_betas")
-RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "frame_rate", "framerate", "mocap_fps", "video_fps")
+_RATE = re.compile(r"fps$|frame_?rate|sampling_?rate", re.IGNORECASE)
 
 _FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
 _BODY_COUNTS = {21: "smplx", 23: "smpl"}
@@ -81,15 +82,15 @@ def read_parameters(record: Mapping[str, Any]) -> Parameters:
     frames = len(poses)
     trans = _translation(record, frames, notes)
     betas = _betas(record, notes)
-    rate_key = _key(record, RATES)
+    rate, dataset = find_rate(record)
     return Parameters(
         poses=poses,
         trans=trans,
         betas=betas,
         family=family,
         gender=_gender(record.get("gender", "neutral")),
-        fps=_scalar(record[rate_key], rate_key) if rate_key else None,
-        dataset=rate_key is not None and rate_key.startswith("mocap"),
+        fps=rate,
+        dataset=dataset,
         notes=notes,
     )
 
@@ -325,8 +326,23 @@ def _gender(value: Any) -> str:
     return {"m": "male", "f": "female"}.get(text[:1], "neutral") if text else "neutral"
 
 
-def _scalar(value: Any, name: str) -> float:
-    array = numbers(value, name).reshape(-1)
-    if len(array) != 1:
-        raise MotionError(name, f"holds {len(array)} numbers where one rate is expected; give it with fps=")
-    return float(array[0])
+def find_rate(data: Any, depth: int = 5) -> tuple[float | None, bool]:
+    """Frames per second that a file's data tell anywhere, outermost first, and whether as a dataset does (``mocap``).
+
+    Raises:
+        MotionError: for a rate that is not one number.
+    """
+    if not isinstance(data, Mapping) or depth == 0:
+        return None, False
+    named = {str(k): v for k, v in data.items() if v is not None}
+    for key in sorted((k for k in named if _RATE.search(k)), key=lambda k: "mocap" not in k.lower()):
+        array = numbers(named[key], key).reshape(-1)
+        if len(array) != 1:
+            raise MotionError(key, f"holds {len(array)} numbers where one rate is expected; give it with fps=")
+        # Half of the last digit that the number is written with.
+        digits = len(f"{array[0]:.7f}".rstrip("0").partition(".")[2])
+        return exact_rate(float(array[0]), 0.5 * 10.0**-digits if digits else 0.0), "mocap" in key.lower()
+    for value in named.values():
+        if (found := find_rate(value, depth - 1))[0] is not None:
+            return found
+    return None, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zipfile
 import zlib
@@ -16,6 +17,8 @@ from ..bodies.pickles import PickleRefused, load_pickle
 from .torch_file import read_torch
 from .types import MotionError
 
+EXTENSIONS = (".bvh", ".npz", ".npy", ".pkl", ".pt", ".pth")
+"""What motion files are usually called; for file browsers."""
 MAX_BYTES = 1 << 30
 """No motion file, before or after decompression, may be larger."""
 
@@ -51,8 +54,9 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
         raise MotionError("file", f"'{name}' is empty")
     head = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     try:
-        if head[:9].upper() == b"HIERARCHY":
-            return "bvh", data.decode("utf-8", errors="replace")
+        text = _text(data)
+        if re.search(r"^\s*HIERARCHY\b", text[:4096], re.MULTILINE | re.IGNORECASE):
+            return "bvh", text
         if data[:4] == b"PK\x03\x04":
             return "record", _read_zip(data, name)
         if data[:6] == b"\x93NUMPY":
@@ -62,7 +66,19 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
             return "record", load_pickle(data, MAX_BYTES)
     except PickleRefused as error:
         raise MotionError("file", f"'{name}' was refused: {error}") from error
-    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are .bvh, .npz, .npy, .pkl or .pt files")
+    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are {', '.join(EXTENSIONS)} files")
+
+
+def _text(data: bytes) -> str:
+    """The file as text, in UTF-8 or in UTF-16 with or without its mark; "" where it is binary."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(data) > 16 and not any(data[start:64:2]) and all(data[1 - start : 64 : 2]):
+            return data.decode(encoding, errors="replace")
+    if b"\0" in data[:4096]:
+        return ""
+    return data.decode("utf-8-sig", errors="replace") if re.search(rb"(?i)HIERARCHY", data[:4096]) else ""
 
 
 def _guess(head: bytes) -> str:

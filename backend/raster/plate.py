@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..media import background_frames, decode_rgba
 from ..shot import Shot
-from .figures import Figure
+from .character_meshes import CharacterMesh
 from .rasterise import Raster, draw_depth
 from .spread import spread, square_sum
 
@@ -73,16 +73,16 @@ class Hiding:
     backdrops drop out.
 
     Args:
-        shot: with the meshes of its set. figures: its characters.
+        shot: with the meshes of its set. characters: its characters.
     """
 
-    def __init__(self, shot: Shot, figures: Sequence[Figure], device: torch.device) -> None:
+    def __init__(self, shot: Shot, characters: Sequence[CharacterMesh], device: torch.device) -> None:
         parts = [mesh for mesh in shot.meshes if mesh.character < 0]
         self._vertices = [torch.as_tensor(mesh.vertices, device=device) for mesh in parts]
         counts = np.cumsum([0, *(mesh.vertices.shape[1] for mesh in parts)])
         faces = [mesh.triangles.astype(np.int64) + count for mesh, count in zip(parts, counts, strict=False)]
         self._faces = torch.as_tensor(np.concatenate(faces), device=device) if faces else None
-        self._figures = figures
+        self._characters = characters
 
     def hide(self, raster: Raster, now: slice, views: Tensor, lenses: Tensor, bodies: Tensor) -> Raster:
         """Take away the samples of ``raster`` that the set hides.

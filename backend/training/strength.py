@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
-from ..worlds.synth import make_sample
+from ..worlds.sample import make_sample
 from .data import CARRIED, FIELDS, HELD_OUT, DataConfig, carry_sample
 from .encode import encode_shots, spread_cover, unpack
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
-from .stage import Surroundings, surroundings_hits
+from .surroundings import Surroundings, surroundings_hits
 
 NOBODY = -1
 _SAME_DEPTH = 0.02

@@ -21,7 +21,7 @@ from maquette.backend.training.encode import (
     spread_cover,
     unpack,
 )
-from maquette.backend.worlds.synth import Sample, make_sample, to_shot
+from maquette.backend.worlds.sample import Sample, make_sample, to_shot
 
 from ..models.given import isa_engine, isa_inputs
 

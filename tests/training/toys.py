@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from maquette.backend.training.launch import new_accelerator, spread
+from maquette.backend.training.launch import new_accelerator, run_processes
 from maquette.backend.training.loop import Loop, Turn
 from maquette.backend.training.players import average_gradients
 from maquette.backend.training.schedule import LoopConfig
@@ -143,4 +143,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = {"both": both, "fail": fail, "slow": slow}[options.work]
-    print("done" if spread(work, options.folder, 2) else "stopped", flush=True)
+    print("done" if run_processes(work, options.folder, 2) else "stopped", flush=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...bodies import farthest_first
 from ...shot import Shot
 from .cmp import MotionPropagation
-from .splat import Motion
+from .splat import PixelMotion
 from .view import View
 
 POINTS_PER_CHARACTER = 32
@@ -153,7 +153,7 @@ def propagate_apart(
     return flow
 
 
-def beyond(spots: Spots, motion: Motion) -> Spots:
+def beyond(spots: Spots, motion: PixelMotion) -> Spots:
     """What spots do beyond the known flow of the pixels where they start; only those that differ from it.
 
     Args:
@@ -168,7 +168,7 @@ def beyond(spots: Spots, motion: Motion) -> Spots:
     return Spots(spots.start[told], extra[:, told], names)
 
 
-def with_anchors(spots: Spots, motion: Motion) -> tuple[Spots, Tensor]:
+def with_anchors(spots: Spots, motion: PixelMotion) -> tuple[Spots, Tensor]:
     """Spots with others at rest on the bodies that no spot leads, and (H,W) bool: where the spots may move anything.
 
     A body on which no spot starts moves as its geometry says; anchors tell CMP so.
@@ -193,7 +193,7 @@ def with_anchors(spots: Spots, motion: Motion) -> tuple[Spots, Tensor]:
     return join([spots, still]), torch.as_tensor(free)
 
 
-def add_guess(motion: Motion, guess: Tensor, free: Tensor) -> Motion:
+def add_guess(motion: PixelMotion, guess: Tensor, free: Tensor) -> PixelMotion:
     """Known motion plus what CMP guesses beyond it, (1,N,2,H,W), where that may move anything (H,W)."""
     moved = motion.flow + torch.where(free, guess, torch.zeros_like(guess)).to(motion.flow)
-    return Motion(moved, motion.depth, motion.labels)
+    return PixelMotion(moved, motion.depth, motion.labels)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.mofa import pipeline as module
 from maquette.backend.models.mofa.pipeline import MOFAPipeline, Steering
-from maquette.backend.models.mofa.splat import Motion
-from maquette.backend.models.mofa.windows import periodic_windows
+from maquette.backend.models.mofa.splat import PixelMotion
 from maquette.backend.models.svd import new_scheduler
+from maquette.backend.models.windows import periodic_windows
 from torch import Tensor
 
 from .networks import noise, tiny_parts, tiny_spec, without_hooks
@@ -44,7 +44,7 @@ PICTURE = torch.rand(1, 3, 64, 64, generator=seeded(5))
 
 
 def steering(frames: int = 3, **more: Any) -> Steering:
-    return Steering(Motion(6 * noise(1, frames - 1, 2, 64, 64, seed=1)), **more)
+    return Steering(PixelMotion(6 * noise(1, frames - 1, 2, 64, 64, seed=1)), **more)
 
 
 def hybrid(frames: int = 3, mask: float = 1.0) -> Steering:
@@ -247,7 +247,7 @@ def test_a_mask_chooses_between_the_adapters(pipeline):
 
 
 def test_the_face_can_have_its_own_motion(pipeline):
-    still = Motion(torch.zeros(1, 2, 2, 64, 64))
+    still = PixelMotion(torch.zeros(1, 2, 2, 64, 64))
     calls = Calls(pipeline.landmark_controlnet)
     steer = hybrid()
     sample(pipeline, Steering(steer.motion, steer.landmarks, still, steer.face_mask))

@@ -33,7 +33,7 @@ _WAIST, _SHOULDER, _WRIST, _CROTCH, _ANKLE = 0.048, 0.19, 0.67, -0.12, -0.9
 """Where garments end on the embedded body at rest: heights, and distances from the middle for the arms, in metres."""
 
 
-def random_look(
+def random_colours(
     rng: np.random.Generator, rest: np.ndarray, regions: np.ndarray | None, region_names: tuple[str, ...]
 ) -> np.ndarray:
     """Colours (V,3) float32 in [0,1] for a body.

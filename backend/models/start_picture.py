@@ -24,7 +24,7 @@ _PLAIN = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class StartPicture:
     """A picture and the camera that sees the scene so.
 
     Attributes:
@@ -42,7 +42,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> Picture:
+def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> StartPicture:
     """The reference picture of some characters as one whole picture.
 
     Cut-outs are laid over the shot's background (its first frame), the further character first; without a background
@@ -62,7 +62,7 @@ def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> Picture:
     name = shot.characters[first].name
     height, width = rgba.shape[:2]
     if rgba[..., 3].min() == 255:
-        return Picture(rgba[..., :3].copy(), reference.viewmat, reference.K)
+        return StartPicture(rgba[..., :3].copy(), reference.viewmat, reference.K)
     for i, other, pixels in parts[1:]:
         if pixels[..., 3].min() == 255 or not same_view(reference, rgba.shape, other, pixels.shape):
             raise EngineError(
@@ -87,7 +87,7 @@ def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> Picture:
             pixels = np.asarray(Image.fromarray(pixels, "RGBA").resize((width, height), Image.Resampling.LANCZOS))
         alpha = pixels[..., 3:].astype(np.float32) / 255
         canvas = np.rint(pixels[..., :3] * alpha + canvas * (1 - alpha)).astype(np.uint8)
-    return Picture(canvas, reference.viewmat, reference.K, True, tuple(notes))
+    return StartPicture(canvas, reference.viewmat, reference.K, True, tuple(notes))
 
 
 def is_first_view(shot: Shot, reference: Reference, shape: tuple[int, ...]) -> bool:

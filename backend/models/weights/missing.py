@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ...catalogue.models import ModelSpec, Source
+from ...catalogue.models import ModelSpec, WeightsSource
 from .component import WeightsError
-from .finding import Found, source_of
+from .finding import FoundFiles, source_of
 from .sizes import gpu_gigabytes
 
 
@@ -23,13 +23,13 @@ class Missing(WeightsError):
         self.lines = tuple(lines)
 
 
-def where_published(source: Source) -> str:
+def where_published(source: WeightsSource) -> str:
     """``owner/name (license, 14.3 GB)`` and what one must know."""
     said = f"{source.repository} ({source.license}, {source.gigabytes:g} GB)"
     return f"{said}; {source.note}" if source.note else said
 
 
-def missing_report(spec: ModelSpec, absent: Iterable[Found], folders: Sequence[Path]) -> list[str]:
+def missing_report(spec: ModelSpec, absent: Iterable[FoundFiles], folders: Sequence[Path]) -> list[str]:
     """Each missing file, where it is published, under which licence and how large, and what the whole takes."""
     lines = []
     for found in absent:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from maquette.backend.models.family import EngineError
-from maquette.backend.models.pictures import is_first_view, reference_picture
+from maquette.backend.models.start_picture import is_first_view, reference_picture
 from maquette.backend.shot import Background, Media
 from PIL import Image
 

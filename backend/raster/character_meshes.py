@@ -32,7 +32,7 @@ _DISC_REACH = 0.85
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
+class CharacterMesh:
     """One character.
 
     Attributes:
@@ -54,12 +54,12 @@ class Figure:
     notes: tuple[str, ...] = ()
 
 
-def shot_figures(shot: Shot, device: torch.device | str = "cpu") -> list[Figure]:
+def character_meshes(shot: Shot, device: torch.device | str = "cpu") -> list[CharacterMesh]:
     """Every character of a shot as a mesh, in their order."""
-    return [_figure(shot, index, torch.device(device)) for index in range(len(shot.characters))]
+    return [_character_mesh(shot, index, torch.device(device)) for index in range(len(shot.characters))]
 
 
-def _figure(shot: Shot, index: int, device: torch.device) -> Figure:
+def _character_mesh(shot: Shot, index: int, device: torch.device) -> CharacterMesh:
     character, frames = shot.characters[index], shot.clip.frames
     points, rest_points = _tensor(character.points, device), _tensor(character.rest_points, device)
     meshes = [mesh for mesh in shot.meshes if mesh.character == index]
@@ -92,7 +92,7 @@ def _figure(shot: Shot, index: int, device: torch.device) -> Figure:
         for look in character.references
     )
     faces = torch.as_tensor(np.asarray(triangles).astype(np.int64), device=device)
-    return Figure(character.name, vertices, faces, rest, moments, _faces_outward(rest, faces), notes)
+    return CharacterMesh(character.name, vertices, faces, rest, moments, _faces_outward(rest, faces), notes)
 
 
 def _faces_outward(rest: Tensor, faces: Tensor) -> bool:
@@ -178,7 +178,7 @@ def _moment(vertices: Tensor, points: Tensor, pictured: Tensor, neighbours: _Nei
 
 def _cloud(
     character: Character, points: Tensor, rest_points: Tensor, device: torch.device, notes: tuple[str, ...]
-) -> Figure:
+) -> CharacterMesh:
     """A character of which only points are known, as discs that lie in its skin."""
     count = len(rest_points)
     k = min(_NEIGHBOURS + 1, count)
@@ -207,7 +207,7 @@ def _cloud(
         turn, _, _ = rigid(near, moment[index], weight)
         return (moment[:, None] + offsets @ turn.transpose(1, 2)).flatten(0, 1)
 
-    return Figure(
+    return CharacterMesh(
         character.name,
         torch.stack([at(moment) for moment in points]),
         faces,

@@ -16,15 +16,15 @@ import torch
 from ..bodies import embedded
 from ..bodies.rotations import axis_angle_to_matrix
 from ..shot.types import Background, BodyPose, Character, Clay, Clip, Media, Mesh, Reference, Settings, Shot
+from .actors import Actor, PosedActor, RenderedActors, pose_actor, render_actors, surface_samples, the_puppet
 from .camera import random_camera
+from .colours import random_colours
 from .layout import stand_apart
-from .looks import random_look
 from .motions import random_motion
-from .stage import clear_of, random_surroundings
-from .take import Actor, Posed, Take, draw_take, pose_actor, surface_samples, the_puppet
+from .surroundings import clear_of, random_surroundings
 from .truth import Truth, draw_bodies, find_maps, find_truth
 
-Motion = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
+MotionGenerator = Callable[[np.random.Generator, int, float], tuple[np.ndarray, np.ndarray]]
 """(rng, frames, fps) -> poses (T,24,3) in radians and path (T,3) in metres, as ``random_motion`` gives them."""
 
 _SAMPLINGS = 12
@@ -34,7 +34,7 @@ _FURTHER = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ReferencePicture:
     """One reference picture of a character.
 
     Attributes:
@@ -105,12 +105,12 @@ class Sample:
     truth: Truth | None = None
     normals: np.ndarray | None = None
     canonical: np.ndarray | None = None
-    further: tuple[tuple[Look, ...], ...] = ()
+    further: tuple[tuple[ReferencePicture, ...], ...] = ()
 
-    def looks(self, character: int) -> tuple[Look, ...]:
+    def references(self, character: int) -> tuple[ReferencePicture, ...]:
         """All reference pictures of a character, the first one first."""
         names = ("image", "clay", "points", "vertices", "visibility", "viewmat", "K")
-        first = Look(*(getattr(self, f"ref_{name}")[character] for name in names))
+        first = ReferencePicture(*(getattr(self, f"ref_{name}")[character] for name in names))
         return (first, *(self.further[character] if self.further else ()))
 
 
@@ -128,7 +128,7 @@ def make_sample(
     characters: int | None = None,
     device: torch.device | str = "cpu",
     truth: bool = False,
-    motion: Motion = random_motion,
+    motion: MotionGenerator = random_motion,
     maps: bool = False,
     references: int = 1,
 ) -> Sample:
@@ -153,7 +153,7 @@ def make_sample(
     actors, posed = [], []
     for c in range(count):
         betas = np.clip(rng.normal(0, 0.9, puppet.shapedirs.shape[-1]), -2.5, 2.5).astype(np.float32)
-        colours = random_look(rng, puppet.v_template.numpy(), puppet.regions, puppet.region_names)
+        colours = random_colours(rng, puppet.v_template.numpy(), puppet.regions, puppet.region_names)
         actors.append(Actor(betas, colours, surface_samples(n_points, int(rng.integers(_SAMPLINGS)))))
         poses, path = motion(rng, frames, fps)
         lift = rng.uniform(0, 0.4) if rng.random() < 0.07 else 0.0
@@ -169,7 +169,7 @@ def make_sample(
     everybody = vertices.transpose(0, 1).flatten(1, 2).cpu().numpy()
     viewmats, Ks = random_camera(rng, everybody, fps, width, height, toward=azimuth, crowd=count > 1)
     place = clear_of(random_surroundings(rng, azimuth), everybody)
-    take = draw_take(vertices, actors, points, place, viewmats, Ks, width, height)
+    take = render_actors(vertices, actors, points, place, viewmats, Ks, width, height)
 
     looks, further = [], []
     spread = np.random.default_rng([seed, _FURTHER])
@@ -230,7 +230,7 @@ def _reference(
     size: tuple[int, int],
     device: torch.device,
     exact: bool = False,
-) -> tuple[Look, float]:
+) -> tuple[ReferencePicture, float]:
     """A picture of an actor in another pose and place, and the side that it is from.
 
     Args:
@@ -245,16 +245,18 @@ def _reference(
     body = posed.vertices.cpu().numpy()
     viewmats, Ks = random_camera(rng, body, 24.0, *size, toward=azimuth)
     place = replace(clear_of(random_surroundings(rng, azimuth), body), shadow=0.0)
-    take = draw_take(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, *size)
+    take = render_actors(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, *size)
     return _look(take, 0, posed, viewmats, Ks)
 
 
-def _look(take: Take, t: int, posed: Posed, viewmats: np.ndarray, Ks: np.ndarray) -> tuple[Look, float]:
+def _look(
+    take: RenderedActors, t: int, posed: PosedActor, viewmats: np.ndarray, Ks: np.ndarray
+) -> tuple[ReferencePicture, float]:
     """The ``t``-th picture of a take of one actor, and the side that it is from, in radians from straight ahead."""
     away = -viewmats[t, :3, :3].T @ viewmats[t, :3, 3] - posed.joints[t, 0]
     side = float(np.arctan2(away[1], away[0])) - _heading(posed.poses[t])
     vertices, seen = posed.vertices[t].cpu().numpy(), take.visibility[0, t]
-    return Look(take.image[t], take.clay[t], posed.points[t], vertices, seen, viewmats[t], Ks[t]), side
+    return ReferencePicture(take.image[t], take.clay[t], posed.points[t], vertices, seen, viewmats[t], Ks[t]), side
 
 
 def to_shot(
@@ -269,7 +271,7 @@ def to_shot(
     """
     from ..media import encode_png
 
-    def reference(look: Look) -> Reference:
+    def reference(look: ReferencePicture) -> Reference:
         return Reference(
             encode_png(look.image),
             look.points,
@@ -285,7 +287,7 @@ def to_shot(
 
     characters, surfaces = [], []
     for c in range(len(sample.points)):
-        first, *further = map(reference, sample.looks(c))
+        first, *further = map(reference, sample.references(c))
         body = BodyPose(embedded().id, sample.betas[c], sample.poses[c], sample.trans[c])
         characters.append(
             Character(

@@ -10,10 +10,10 @@ from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.evaluation.silhouette import silhouette_iou
 from maquette.backend.shot import load_shot, save_shot, validate
 from maquette.backend.shot.cameras import project
-from maquette.backend.worlds import synth
+from maquette.backend.worlds import sample as sample_module
 from maquette.backend.worlds.motions import random_motion
 from maquette.backend.worlds.puppet import make_puppet
-from maquette.backend.worlds.synth import Sample, make_sample, to_shot
+from maquette.backend.worlds.sample import Sample, make_sample, to_shot
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_square_is_the_same_by_either_name_and_with_more_references(samples: l
     again = make_sample(0, frames=5, size=(64, 64), n_points=64, references=3)
     for name in ("video", "clay", "points", "viewmats", "ref_image", "ref_clay", "ref_vertices"):
         np.testing.assert_array_equal(getattr(again, name), getattr(samples[0], name))
-    assert [len(samples[0].looks(0)), len(again.looks(0))] == [1, 3]
+    assert [len(samples[0].references(0)), len(again.references(0))] == [1, 3]
 
 
 @pytest.mark.parametrize("size", [(112, 64), (64, 112), (88, 64)])
@@ -105,7 +105,7 @@ def test_clay_is_the_film_with_grey_bodies(samples: list[Sample]) -> None:
 
 def test_film_and_clay_are_lit_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     brown = np.array([0.5, 0.3, 0.1], np.float32)
-    monkeypatch.setattr(synth, "random_look", lambda rng, *rest: np.tile(brown, (len(rest[0]), 1)))
+    monkeypatch.setattr(sample_module, "random_colours", lambda rng, *rest: np.tile(brown, (len(rest[0]), 1)))
     plain = make_sample(1, frames=2, size=64, n_points=16, characters=1)
     for film, clay in ((plain.video, plain.clay), (plain.ref_image, plain.ref_clay)):
         grey = np.ptp(clay.astype(int), axis=-1) == 0
@@ -127,7 +127,7 @@ def test_vertices_are_the_skin_that_the_points_lie_on(samples: list[Sample]) -> 
 def test_a_further_reference_shows_the_other_side() -> None:
     gained = []
     for seed in range(4):
-        first, second = make_sample(seed, frames=2, size=64, n_points=128, characters=1, references=2).looks(0)
+        first, second = make_sample(seed, frames=2, size=64, n_points=128, characters=1, references=2).references(0)
         gained.append((first.visibility | second.visibility).sum() / first.visibility.sum())
     assert min(gained) > 1.3
 

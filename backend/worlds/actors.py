@@ -16,7 +16,7 @@ from ..bodies import SurfaceSamples, embedded, sample_surface
 from ..bodies.rotations import axis_angle_to_matrix
 from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
 from .puppet import Puppet, make_puppet
-from .stage import Surroundings, draw_surroundings, illuminate, world_light
+from .surroundings import Surroundings, draw_surroundings, illuminate, world_light
 
 SUPERSAMPLING = 2
 CLAY = 0.5
@@ -50,7 +50,7 @@ class Actor:
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
+class PosedActor:
     """A posed body: poses (T,24,3), vertices (T,V,3), points (T,N,3), joints (T,24,3), trans (T,3)."""
 
     poses: np.ndarray
@@ -59,14 +59,16 @@ class Posed:
     joints: np.ndarray
     trans: np.ndarray
 
-    def moved(self, place: np.ndarray) -> Posed:
+    def moved(self, place: np.ndarray) -> PosedActor:
         """The same at another place (3,) of the floor."""
         shift = torch.as_tensor(place, dtype=self.vertices.dtype, device=self.vertices.device)
-        return Posed(self.poses, self.vertices + shift, self.points + place, self.joints + place, self.trans + place)
+        return PosedActor(
+            self.poses, self.vertices + shift, self.points + place, self.joints + place, self.trans + place
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Take:
+class RenderedActors:
     """Posed characters under a camera, drawn.
 
     Attributes:
@@ -99,7 +101,7 @@ def surface_samples(n: int, index: int) -> SurfaceSamples:
     return SurfaceSamples(dense.triangles[::4][:n], dense.barycentric[::4][:n])
 
 
-def pose_actor(actor: Actor, poses: np.ndarray, path: np.ndarray, lift: float, device: torch.device) -> Posed:
+def pose_actor(actor: Actor, poses: np.ndarray, path: np.ndarray, lift: float, device: torch.device) -> PosedActor:
     """Pose a body and stand it on the floor, ``lift`` metres above it; leaps rise above that as the path says."""
     puppet = the_puppet(str(device))
     rotations = torch.as_tensor(axis_angle_to_matrix(poses).astype(np.float32), device=device)
@@ -119,10 +121,10 @@ def pose_actor(actor: Actor, poses: np.ndarray, path: np.ndarray, lift: float, d
     up[..., 2] = (lift + height)[:, None]
     vertices, joints = vertices + torch.as_tensor(up, device=device), joints + torch.as_tensor(up, device=device)
     points = actor.samples.apply(vertices.cpu().numpy(), puppet.faces.cpu().numpy())
-    return Posed(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), over_floor + up[:, 0])
+    return PosedActor(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), over_floor + up[:, 0])
 
 
-def draw_take(
+def render_actors(
     vertices: Tensor,
     actors: list[Actor],
     points: np.ndarray,
@@ -131,7 +133,7 @@ def draw_take(
     Ks: np.ndarray,
     width: int,
     height: int,
-) -> Take:
+) -> RenderedActors:
     """Draw posed bodies (C,T,V,3) with their points (C,T,N,3) under cameras (T,4,4) with Ks (T,3,3) in pixels."""
     device = vertices.device
     wide, high = width * SUPERSAMPLING, height * SUPERSAMPLING
@@ -162,7 +164,7 @@ def draw_take(
         return _levels(_box(flat.view(frames, high, wide, 3))).cpu().numpy()
 
     cover = torch.isfinite(raster.depth).float()[..., None]
-    return Take(
+    return RenderedActors(
         image=picture(found[:, :3] * lit),
         clay=picture((CLAY * lit).expand(-1, 3)),
         empty=_levels(_box(empty)).expand(frames, height, width, 3).cpu().numpy(),

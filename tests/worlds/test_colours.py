@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.bodies import embedded
+from maquette.backend.worlds.colours import random_colours
 from maquette.backend.worlds.face import EYES, MOUTH, in_face, paint_face
-from maquette.backend.worlds.looks import random_look
 from maquette.backend.worlds.patterns import contrasting, emblem, number, pattern
 from maquette.backend.worlds.puppet import Puppet, make_puppet
 
@@ -22,7 +22,7 @@ def puppet() -> Puppet:
 
 def look(puppet: Puppet, seed: int) -> np.ndarray:
     rest = puppet.v_template.numpy()
-    return random_look(np.random.default_rng(seed), rest, puppet.regions, puppet.region_names)
+    return random_colours(np.random.default_rng(seed), rest, puppet.regions, puppet.region_names)
 
 
 def test_looks_are_colours_and_follow_from_the_seed(puppet):
