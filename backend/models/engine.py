@@ -24,8 +24,8 @@ from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
-from .family import Cancelled, Family, Network, Plan, Progress, Result, media_errors
-from .finite import NotFinite, check, watch
+from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
+from .finite import check, watch
 from .interrupting import interruptible
 from .memory.arrangement import Strategy, check_fits
 from .memory.footprint import free_memory, reclaimable
@@ -174,8 +174,8 @@ class Engine:
             cancelled: asked before every evaluation of a network, and all the time while weights are read; True stops.
 
         Raises:
-            EngineError: the shot does not suit the model, or does not fit into memory, or its numbers went wrong on
-                the way (NotFinite). ModelError: weights are missing. Cancelled: ``cancelled`` said so.
+            EngineError: the shot does not suit the model, or does not fit into memory. ModelError: weights are missing.
+            NotFinite: a network's numbers went wrong on the way. Cancelled: ``cancelled`` said so.
         """
         started = time.monotonic()
         with torch.no_grad(), media_errors():
