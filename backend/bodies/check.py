@@ -8,8 +8,7 @@ import numpy as np
 
 from .types import JOINT_NAMES, BodyError
 
-ARRAYS = ("v_template", "faces", "weights", "shapedirs", "J_regressor", "parents", "posedirs", "expressiondirs",
-          "regions", "hands_mean")  # fmt: skip
+ARRAYS = ("v_template", "faces", "weights", "shapedirs", "J_regressor", "parents", "posedirs", "regions")
 """The arrays of a body; it may lack those from ``posedirs`` on."""
 MAX_VERTICES, MAX_FACES, MAX_JOINTS, MAX_SHAPES = 200_000, 400_000, 512, 1_000
 MAX_BYTES = 1 << 30
@@ -40,12 +39,11 @@ def check_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
     joints = weights[1]
     need("parents", shapes["parents"] == (joints,), f"({joints},)")
     need("J_regressor", shapes["J_regressor"] == (joints, count), f"{(joints, count)}")
-    for name in ("shapedirs", "expressiondirs"):
-        if name in shapes:
-            shape = shapes[name]
-            need(name, len(shape) == 3 and shape[:2] == (count, 3) and shape[2] <= MAX_SHAPES,
-                 f"({count}, 3, S) with at most {MAX_SHAPES} components")  # fmt: skip
-    for name, wanted in (("posedirs", (count, 3, 9 * (joints - 1))), ("regions", (count,)), ("hands_mean", (30, 3))):
+    if "shapedirs" in shapes:
+        shape = shapes["shapedirs"]
+        need("shapedirs", len(shape) == 3 and shape[:2] == (count, 3) and shape[2] <= MAX_SHAPES,
+             f"({count}, 3, S) with at most {MAX_SHAPES} components")  # fmt: skip
+    for name, wanted in (("posedirs", (count, 3, 9 * (joints - 1))), ("regions", (count,))):
         if name in shapes:
             need(name, shapes[name] == wanted, f"{wanted}")
     size = sum(4 * int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())

@@ -1,9 +1,8 @@
 """Find and read body models: the embedded one, and the user's own SMPL, SMPL-H and SMPL-X files.
 
 Those come as .npz and as .pkl with the same keys (``v_template``, ``f``, ``weights``, ``shapedirs``, ``posedirs``,
-``J_regressor``, ``kintree_table``, for hands ``hands_meanl`` and ``hands_meanr``, for the face ``lmk_faces_idx`` and
-its like). Pickles are read by pickles.py, which runs nothing; of an .npz only these keys are touched, and its pickled
-ones are refused.
+``J_regressor``, ``kintree_table``, and for the face ``lmk_faces_idx`` and its like). Pickles are read by pickles.py,
+which runs nothing; of an .npz only these keys are touched, and its pickled ones are refused.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ SUFFIXES = (".npz", ".pkl")
 
 # Keys of the files to fields of BodyModel. shapedirs and kintree_table need more than a new name.
 _ARRAYS = {"v_template": "v_template", "f": "faces", "weights": "weights", "J_regressor": "J_regressor"}
-_OPTIONAL = ("posedirs", "hands_meanl", "hands_meanr", "regions", "region_names")
+_OPTIONAL = ("posedirs", "regions", "region_names")
 _KEYS = (*_ARRAYS, "shapedirs", "kintree_table", *_OPTIONAL, *marks.KEYS)
 _MAX_LANDMARKS = 1 << 16
 _FAMILY = {len(names): family for family, names in JOINT_NAMES.items()}
 # SMPL-X keeps shape and expression in one array: 300 + 100 components, or 10 + 10 in its older files.
-_SMPLX_SHAPES, _SMPLX_OLD = (300, 100), (10, 10)
+_SMPLX_SHAPES, _SMPLX_COMPONENTS, _SMPLX_OLD_SHAPES = 300, 400, 10
 
 
 @dataclass(frozen=True)
@@ -214,9 +213,6 @@ def _check_sizes(shapes: dict[str, tuple[int, ...]]) -> None:
         raise BodyError("kintree_table", f"has the shape {table}; (2, J) is needed")
     known["parents"] = table[1:]
     known.update({key: shapes[key] for key in ("shapedirs", "posedirs", "regions") if key in shapes})
-    for key in ("hands_meanl", "hands_meanr"):
-        if key in shapes and np.prod(shapes[key], dtype=np.int64) != 45:
-            raise BodyError(key, f"has the shape {shapes[key]}; 45 numbers are needed")
     for key in marks.KEYS:
         if key in shapes and np.prod(shapes[key], dtype=np.int64) > _MAX_LANDMARKS:
             raise BodyError(key, f"has the shape {shapes[key]}; at most {_MAX_LANDMARKS} numbers are admitted")
@@ -226,7 +222,7 @@ def _check_sizes(shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _assemble(arrays: dict[str, np.ndarray], id: str, label: str) -> BodyModel:
-    """Turn a file's arrays into a model: split SMPL-X's expressions off, renormalise, convert."""
+    """Turn a file's arrays into a model: leave SMPL-X's expressions out, renormalise, convert."""
     _check_sizes({key: np.shape(value) for key, value in arrays.items()})
     joints = arrays["weights"].shape[1]
     if joints not in _FAMILY:
@@ -234,18 +230,12 @@ def _assemble(arrays: dict[str, np.ndarray], id: str, label: str) -> BodyModel:
         raise BodyError("weights", f"are for {joints} joints; bodies have {choice}")
     family = _FAMILY[joints]
     floats = {key: _numbers(key, arrays[key]) for key in ("v_template", "weights", "J_regressor", "shapedirs")}
-    shapedirs, expressiondirs = floats["shapedirs"], None
+    shapedirs = floats["shapedirs"]
     if family == "smplx":
-        total = shapedirs.shape[2]
-        shapes, expressions = _SMPLX_SHAPES if total >= sum(_SMPLX_SHAPES) else _SMPLX_OLD
-        if total > shapes:
-            expressiondirs = np.ascontiguousarray(shapedirs[:, :, shapes : shapes + expressions])
+        shapes = _SMPLX_SHAPES if shapedirs.shape[2] >= _SMPLX_COMPONENTS else _SMPLX_OLD_SHAPES
         shapedirs = np.ascontiguousarray(shapedirs[:, :, :shapes])
     parents = _integers("kintree_table", arrays["kintree_table"])[0].astype(np.int64)
     parents[0] = -1  # files write the root's parent as the largest unsigned number
-    hands = None
-    if "hands_meanl" in arrays and "hands_meanr" in arrays and family != "smpl":
-        hands = np.concatenate([_numbers(key, arrays[key]).reshape(15, 3) for key in ("hands_meanl", "hands_meanr")])
     weights = floats["weights"]
     total = weights.sum(1, keepdims=True)
     if np.isfinite(weights).all() and (total > 0.5).all():
@@ -265,8 +255,6 @@ def _assemble(arrays: dict[str, np.ndarray], id: str, label: str) -> BodyModel:
         J_regressor=floats["J_regressor"],
         regions=None if regions is None else _integers("regions", regions).astype(np.uint8),
         region_names=tuple(str(name) for name in arrays.get("region_names", ())),
-        expressiondirs=expressiondirs,
-        hands_mean=hands,
         landmarks=marks.read_landmarks(arrays, family, faces, len(floats["v_template"])),
         label=label,
     )

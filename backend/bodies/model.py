@@ -1,10 +1,11 @@
 """Bodies of the SMPL family: shape, pose correctives, linear blend skinning.
 
-Shape letters: T frames, V vertices, F triangles, J joints, S betas, E expressions.
+Shape letters: T frames, V vertices, F triangles, J joints, S betas.
 
 Conventions are SMPL's (Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015, Sec. 3): the canonical frame is
 Y up, facing +Z, left side at +X, in metres; the root turns about its own rest joint, and the translation is added after
-posing. Poses are axis-angle in radians, each joint relative to its parent.
+posing. Poses are axis-angle in radians, each joint relative to its parent; those of the hands are whole rotations, as
+AMASS and SMPL-X's own files store them (smplx's ``flat_hand_mean=True``). Faces are neutral.
 """
 
 from __future__ import annotations
@@ -56,10 +57,6 @@ class BodyModel:
         J_regressor: (J,V) float32, rows add up to one: joints from the shaped vertices.
         regions: (V,) uint8, index into region_names, or None.
         region_names: names of the painted regions.
-        expressiondirs: (V,3,E) float32, SMPL-X's expressions, or None.
-        hands_mean: (30,3) float32, mean pose of the left and the right hand that a file of SMPL-H or SMPL-X brings,
-            or None. Poses are whole rotations, as AMASS and SMPL-X's own files store them (smplx's
-            ``flat_hand_mean=True``), so posing does not add it; see ``add_hands_mean``.
         landmarks: keypoints of face and hands on the skin, or None.
         label: name to show.
         license: SPDX expression, or empty when unknown.
@@ -77,8 +74,6 @@ class BodyModel:
     J_regressor: np.ndarray
     regions: np.ndarray | None = None
     region_names: tuple[str, ...] = ()
-    expressiondirs: np.ndarray | None = None
-    hands_mean: np.ndarray | None = None
     landmarks: Landmarks | None = None
     label: str = ""
     license: str = ""
@@ -92,27 +87,21 @@ class BodyModel:
             if array is not None:
                 array.setflags(write=False)
 
-    def joints_rest(self, betas: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+    def joints_rest(self, betas: np.ndarray | None = None) -> np.ndarray:
         """Joints (J,3) float32 of the shaped body at rest, canonical frame. betas (S,) or fewer."""
-        return self._joints_rest(betas, expression).astype(np.float32)
+        return self._joints_rest(betas).astype(np.float32)
 
-    def shaped(self, betas: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+    def shaped(self, betas: np.ndarray | None = None) -> np.ndarray:
         """Vertices (V,3) float32 of the shaped body at rest, canonical frame (SMPL's Eq. 8).
 
         Args:
             betas: (S,) or fewer, the rest being zero; None is the mean shape.
-            expression: (E,) or fewer; None is neutral.
 
         Raises:
             BodyError: more coefficients than the body has, or not finite ones.
         """
         betas = _coefficients(betas, self.shapedirs.shape[2], "betas")
         vertices = self.v_template + self.shapedirs[:, :, : len(betas)] @ betas
-        if expression is not None:
-            if self.expressiondirs is None:
-                raise BodyError("expression", f"the body {self.id} has no expressions; leave it out")
-            expression = _coefficients(expression, self.expressiondirs.shape[2], "expression")
-            vertices = vertices + self.expressiondirs[:, :, : len(expression)] @ expression
         return vertices.astype(np.float32)
 
     def forward_kinematics(
@@ -120,7 +109,6 @@ class BodyModel:
         betas: np.ndarray | None,
         poses: np.ndarray,
         trans: np.ndarray | None = None,
-        expression: np.ndarray | None = None,
     ) -> np.ndarray:
         """World transforms of the joints (SMPL's Eq. 4): rotation, and the place of the joint.
 
@@ -128,7 +116,6 @@ class BodyModel:
             betas: (S,) or fewer, or None.
             poses: (T,J,3) axis-angle.
             trans: (T,3) metres, or None for none.
-            expression: (E,) or fewer, or None.
 
         Returns:
             (T,J,4,4) float32.
@@ -137,7 +124,7 @@ class BodyModel:
             BodyError: a shape that does not fit, or numbers that are not finite.
         """
         poses, trans = self._check_motion(poses, trans)
-        world = self._world(self._joints_rest(betas, expression), axis_angle_to_matrix(poses))
+        world = self._world(self._joints_rest(betas), axis_angle_to_matrix(poses))
         world[:, :, :3, 3] += trans[:, None]
         return world.astype(np.float32)
 
@@ -146,7 +133,6 @@ class BodyModel:
         betas: np.ndarray | None,
         poses: np.ndarray,
         trans: np.ndarray | None = None,
-        expression: np.ndarray | None = None,
         subset: np.ndarray | None = None,
     ) -> Posed:
         """Posed vertices and joints (SMPL's Eq. 2, 6 and 9).
@@ -155,7 +141,6 @@ class BodyModel:
             betas: (S,) or fewer, or None for the mean shape.
             poses: (T,J,3) axis-angle; the root's turns the canonical frame into the world.
             trans: (T,3) metres, added after posing, or None for none.
-            expression: (E,) or fewer, or None.
             subset: (K,) indices of the vertices wanted, or None for all; work is proportional to them.
 
         Returns:
@@ -165,8 +150,8 @@ class BodyModel:
             BodyError: a shape that does not fit, or numbers that are not finite.
         """
         poses, trans = self._check_motion(poses, trans)
-        shaped = self.shaped(betas, expression)
-        rest = self._joints_rest(betas, expression)
+        shaped = self.shaped(betas)
+        rest = self._joints_rest(betas)
         weights, posedirs = self.weights, self.posedirs
         if subset is not None:
             subset = np.asarray(subset)
@@ -190,17 +175,6 @@ class BodyModel:
         """The 24 joints of SMPL, in its order, out of this body's joints (...,J,3): (...,24,3)."""
         return np.asarray(joints)[..., self._smpl_indices, :]
 
-    def add_hands_mean(self, poses: np.ndarray) -> np.ndarray:
-        """Poses (T,J,3) whose hands are relative to the mean hand made into whole rotations.
-
-        For data written with smplx's ``flat_hand_mean=False``. The mean is added to the axis-angle vectors, as there.
-        """
-        if self.hands_mean is None:
-            raise BodyError("hands_mean", f"the body {self.id} brings no mean hands; load an SMPL-H or SMPL-X file")
-        whole = np.array(poses, np.float32)
-        whole[:, -30:] += self.hands_mean
-        return whole
-
     def with_id(self, id: str) -> BodyModel:
         """The same body under another id."""
         return replace(self, id=id)
@@ -211,21 +185,15 @@ class BodyModel:
         return np.array([names.index(n if n in names else _STANDS_FOR[n]) for n in SMPL_JOINT_NAMES])
 
     @cached_property
-    def _regressed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _regressed(self) -> tuple[np.ndarray, np.ndarray]:
         """The regressor applied to the template and the shape directions once: joints are linear in betas."""
         regressor = self.J_regressor.astype(np.float64)
-        template = regressor @ self.v_template
-        shape = np.tensordot(regressor, self.shapedirs, 1)
-        return template, shape, None if self.expressiondirs is None else np.tensordot(regressor, self.expressiondirs, 1)
+        return regressor @ self.v_template, np.tensordot(regressor, self.shapedirs, 1)
 
-    def _joints_rest(self, betas: np.ndarray | None, expression: np.ndarray | None) -> np.ndarray:
-        template, shape, express = self._regressed
+    def _joints_rest(self, betas: np.ndarray | None) -> np.ndarray:
+        template, shape = self._regressed
         betas = _coefficients(betas, shape.shape[2], "betas")
-        joints = template + shape[:, :, : len(betas)] @ betas
-        if expression is not None and express is not None:
-            expression = _coefficients(expression, express.shape[2], "expression")
-            joints = joints + express[:, :, : len(expression)] @ expression
-        return joints
+        return template + shape[:, :, : len(betas)] @ betas
 
     def _check_motion(self, poses: np.ndarray, trans: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         poses = np.asarray(poses, np.float64)

@@ -13,7 +13,7 @@ from maquette.backend.shot.types import SMPL_PARENTS
 
 VERTICES = 97
 _FINGERS = [parent for root in range(0, 15, 3) for parent in (None, root, root + 1)]
-# family -> joints before the hands, shape components, of which expressions
+# family -> joints before the hands, components of shape and expression
 LAYOUTS = {"smpl": (24, 10), "smplh": (22, 16), "smplx": (25, 400), "smplx-old": (25, 20)}
 
 

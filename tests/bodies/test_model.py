@@ -44,7 +44,7 @@ def test_layout_is_smpls(body: BodyModel) -> None:
     count = len(body.v_template)
     assert 5_000 <= count <= 14_000
     assert body.shapedirs.shape == (count, 3, 10) and body.weights.shape == (count, 24)
-    assert body.posedirs is None and body.expressiondirs is None
+    assert body.posedirs is None
     assert body.region_names == ("skin", "hair", "shirt", "trousers", "shoes", "eyes")
 
 
@@ -231,7 +231,6 @@ def test_no_frames(body: BodyModel) -> None:
         ("trans", {"trans": np.full((2, 3), np.inf)}),
         ("betas", {"betas": np.zeros(11)}),
         ("betas", {"betas": np.array([np.nan])}),
-        ("expression", {"expression": np.zeros(10)}),
     ],
 )
 def test_what_does_not_fit_is_named(body: BodyModel, field: str, inputs: dict[str, Any]) -> None:
@@ -249,8 +248,3 @@ def test_fewer_betas_stand_for_zeros(body: BodyModel) -> None:
 def test_arrays_are_read_only(body: BodyModel) -> None:
     with pytest.raises(ValueError, match="read-only"):
         body.v_template[0] = 0
-
-
-def test_hands_mean_is_asked_of_a_body_without(body: BodyModel) -> None:
-    with pytest.raises(BodyError, match="hands_mean"):
-        body.add_hands_mean(np.zeros((1, 24, 3)))
