@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from anyio import to_thread
-from fastapi import Depends, FastAPI, Request, Response
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -30,13 +30,24 @@ from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
 from .executor import Executor
 from .files import JobFiles
-from .intake import check_shot
-from .jobs import JobRow, JobStore, QueueFull, new_id
+from .intake import Intake, check_shot
+from .job_row import JobRow
+from .jobs import JobStore, QueueFull, new_id
 from .upload import drain, receive_shot
 
 log = logging.getLogger("maquette.server")
 
 _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
+
+_UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
+_UPLOADS = 16
+"""Shots that are received at a time; others wait their turn."""
+
+_FOLLOWING = CapacityLimiter(8)
+"""Threads that read the store for those who follow jobs: the other requests have theirs."""
+
+_FOLLOW_SECONDS = 0.2
+"""Who follows a job that waits hears of its place no more often."""
 
 
 class Backend:
@@ -51,11 +62,16 @@ class Backend:
         self.executor = Executor(config, self.store, self.files)
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)
+        self.uploads = asyncio.Semaphore(_UPLOADS)
 
     def start(self) -> None:
         """Pick up what the last run left, and begin."""
         self.store.recover(self.config.max_attempts)
-        self.files.clean(self.store.ids())
+        if unknown := self.files.clean(self.store.ids()):
+            log.warning(
+                "The store does not know %d jobs whose folders are here (%s...); they lie in %s now, whole.",
+                *(len(unknown), ", ".join(unknown[:3]), self.files.set_aside),
+            )
         self.executor.start()
 
     def stop(self) -> None:
@@ -80,12 +96,12 @@ def create_app(config: ServerConfig, version: str) -> FastAPI:
 
     app = FastAPI(title="Maquette", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend = backend
-    _add_errors(app)
+    _add_errors(app, backend)
     _add_requests(app, backend)
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, backend: Backend) -> None:
     async def answer(request: Request, error: ApiError) -> Response:
         if request.method == "POST":
             await drain(request)
@@ -108,10 +124,14 @@ def _add_errors(app: FastAPI) -> None:
         field = ".".join(str(part) for part in first["loc"][1:])
         return await answer(request, ApiError(Code.BAD_REQUEST, f"{field}: {first['msg']}.", field))
 
-    async def full_disk(request: Request, error: Exception) -> Response:
+    async def disk(request: Request, error: Exception) -> Response:
         if is_disk_full(error):
             return await answer(request, no_space())
-        raise error
+        if not backend.files.there():
+            message = "The folder in which this backend keeps its jobs is not there just now. Try again later."
+            return await answer(request, ApiError(Code.SERVER_ERROR, message, status=503))
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return await failed(request, error)
 
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)
@@ -124,8 +144,8 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_request)
-    app.add_exception_handler(OSError, full_disk)
-    app.add_exception_handler(sqlite3.Error, full_disk)
+    app.add_exception_handler(OSError, disk)
+    app.add_exception_handler(sqlite3.Error, disk)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
 
@@ -133,15 +153,15 @@ def _add_errors(app: FastAPI) -> None:
 def _add_requests(app: FastAPI, backend: Backend) -> None:
     config, store, files, executor = backend.config, backend.store, backend.files, backend.executor
 
-    def known_host(request: Request) -> None:
+    async def known_host(request: Request) -> None:
         if config.token or config.any_host or _LOCAL_NAMES.match(request.headers.get("host", "")):
             return
         message = "This backend answers only requests sent to this computer's own name; use 127.0.0.1."
         raise ApiError(Code.BAD_REQUEST, message, status=403)
 
-    def guard(request: Request) -> None:
+    async def guard(request: Request) -> None:
         """Token, then version of the wire."""
-        known_host(request)
+        await known_host(request)
         if config.token:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             right = secrets.compare_digest(given.strip().encode("latin-1"), config.token.encode())
@@ -154,8 +174,8 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             message = f"This backend speaks version {wire.VERSION} of the wire; the request says {says}."
             raise ApiError(Code.WIRE_MISMATCH, message, wire=wire.VERSION)
 
-    def client(request: Request) -> str:
-        guard(request)
+    async def client(request: Request) -> str:
+        await guard(request)
         try:
             return str(uuid.UUID(request.headers.get(wire.CLIENT_HEADER, "")))
         except ValueError:
@@ -168,19 +188,24 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         return job
 
     Client = Annotated[str, Depends(client)]
+    Limit = Annotated[int, Query(ge=1, le=wire.PAGE)]
     Own = Annotated[JobRow, Depends(own)]
 
     @app.get(wire.HEALTH_PATH, dependencies=[Depends(known_host)])
-    def health() -> dict[str, Any]:
-        return {
+    async def health() -> Response:
+        # Of memory alone: it must be told whatever the disk and the other requests do.
+        alive = executor.alive
+        told = {
             "name": wire.NAME,
             "version": backend.version,
             "wire": wire.VERSION,
             "device": executor.device,
             "token_required": bool(config.token),
-            "queue": len(store.waiting()) + len(store.running()),
+            "queue": store.size,
             "max_upload": config.max_upload,
+            "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
         }
+        return JSONResponse(told, 200 if alive else 503)
 
     @app.get(wire.MODELS_PATH, dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
@@ -190,39 +215,72 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
 
     @app.post(wire.VIDEOS_PATH, status_code=201)
     async def create(request: Request, client: Client) -> dict[str, Any]:
-        if len(store.waiting()) >= config.max_queue:
-            raise _queue_full(config)
+        key = request.headers.get(wire.UPLOAD_KEY_HEADER)
+        if key is not None and not _UPLOAD_KEY.fullmatch(key):
+            message = f"The header {wire.UPLOAD_KEY_HEADER} must hold 8 to 64 letters, digits, - or _."
+            raise ApiError(Code.BAD_REQUEST, message)
         declared = request.headers.get("content-length", "")
-        if not files.has_room(int(declared) if declared.isdigit() else 0):
-            raise no_space()
+        known = await to_thread.run_sync(admit, client, key, int(declared) if declared[:18].isdigit() else 0)
+        if known is not None:
+            await drain(request)
+            return known
         upload: Path = files.incoming / secrets.token_hex(12)
         try:
-            await receive_shot(request, upload, config.max_upload, config.stall)
+            async with backend.uploads:
+                await receive_shot(request, upload, config.max_upload, config.stall)
             async with backend.reading:
                 intake = await to_thread.run_sync(check_shot, upload, backend.engines)
-            if not files.has_room(intake.result_bytes):
-                raise no_space()
-            job_id = new_id()
-            files.adopt(upload, job_id)
-            try:
-                job = store.create(
-                    *(client, intake.name, intake.model, intake.steps, intake.plan, intake.notes),
-                    max_queue=config.max_queue,
-                    job_id=job_id,
-                )
-            except BaseException as error:
-                files.remove(job_id)
-                if isinstance(error, QueueFull):
-                    raise _queue_full(config) from None
-                raise
+            view = await to_thread.run_sync(queue, client, key, upload, intake)
         finally:
-            upload.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                upload.unlink(missing_ok=True)
         executor.wake()
+        return view
+
+    def admit(client: str, key: str | None, declared: int) -> dict[str, Any] | None:
+        """Whether an upload is worth its while; the job that it has made before."""
+        if key and (known := store.by_key(client, key)):
+            return store.view(known).to_json()
+        try:
+            store.check_room(client, config.max_queue)
+        except QueueFull:
+            raise _queue_full(config) from None
+        if not files.has_room(declared):
+            raise no_space()
+        return None
+
+    def queue(client: str, key: str | None, upload: Path, intake: Intake) -> dict[str, Any]:
+        if not files.has_room(intake.result_bytes):
+            raise no_space()
+        job_id = new_id()
+        files.adopt(upload, job_id)
+        try:
+            job = store.create(
+                *(client, intake.name, intake.model, intake.steps, intake.plan, intake.notes),
+                max_queue=config.max_queue,
+                job_id=job_id,
+                upload_key=key,
+            )
+        except BaseException as error:
+            files.remove(job_id)
+            if isinstance(error, QueueFull):
+                raise _queue_full(config) from None
+            raise
+        if job.id != job_id:
+            # Another upload of the same key was quicker.
+            files.remove(job_id)
         return store.view(job).to_json()
 
     @app.get(wire.VIDEOS_PATH)
-    def jobs(client: Client) -> dict[str, Any]:
-        return {"object": "list", "data": [store.view(job).to_json() for job in store.of_client(client)]}
+    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "") -> dict[str, Any]:
+        last = store.get(after, client) if after else None
+        if after and last is None:
+            raise ApiError(
+                Code.NOT_FOUND, "after: this backend has no such job of yours; ask for the first page again."
+            )
+        found = store.of_client(client, limit + 1, last and last.seq)
+        data = [store.view(job).to_json() for job in found[:limit]]
+        return {"object": "list", "data": data, "has_more": len(found) > limit}
 
     @app.get(wire.video_path("{job_id}"))
     def one(job: Own) -> dict[str, Any]:
@@ -285,22 +343,28 @@ async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]
     """The job now and after each change, until it has ended or is deleted."""
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
-    unsubscribe = store.subscribe(lambda: _call(loop, changed.set))
+    unsubscribe = store.subscribe(lambda: _call(loop, changed.set), job.id)
     last: JobView | None = None
+
+    def look() -> JobView | None:
+        now = store.get(job.id)
+        return None if now is None else store.view(now)
+
     try:
         while True:
             changed.clear()
-            now = store.get(job.id)
-            if now is None:
+            view = await to_thread.run_sync(look, limiter=_FOLLOWING)
+            if view is None:
                 return
-            view = store.view(now)
             # The time left runs down by itself and is no news.
             news = replace(view, eta_seconds=None)
             if news != last:
                 last = news
                 yield ServerSentEvent(data=json.dumps(view.to_json()), event=wire.JOB_EVENT)
-            if now.ended:
+            if view.ended:
                 return
+            if view.queue_position:
+                await asyncio.sleep(_FOLLOW_SECONDS)
             await changed.wait()
     finally:
         unsubscribe()
@@ -313,5 +377,8 @@ def _call(loop: asyncio.AbstractEventLoop, function: Any) -> None:
 
 
 def _queue_full(config: ServerConfig) -> ApiError:
-    message = f"{config.max_queue} jobs wait at this backend already. Send the shot again later."
+    message = (
+        f"Too many jobs wait at this backend already: {config.max_queue} in all are shared among those who send them. "
+        "Send the shot again later."
+    )
     return ApiError(Code.QUEUE_FULL, message)

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -122,7 +123,7 @@ def serve(
     import uvicorn
 
     from .app import create_app
-    from .jobs import StoreBroken, StoreInUse
+    from .database import StoreBroken, StoreInUse
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
     listener = _bind(host, port)
@@ -134,7 +135,7 @@ def serve(
         raise ServeError(
             f"Another server works on {config.data}. Stop it, or give this one a folder of its own with --data."
         ) from error
-    except (StoreBroken, OSError) as error:
+    except (StoreBroken, sqlite3.Error, OSError) as error:
         listener.close()
         raise ServeError(f"The data folder {config.data} cannot be used: {error}.") from error
 
