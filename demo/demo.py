@@ -241,8 +241,7 @@ def render_truth(bpy: ModuleType, package: str, bar: DemoProgress) -> None:
 
 
 def capture_surfaces(bpy: ModuleType, package: str) -> None:
-    """Write ``demo.shot`` with every mesh of the scene as it moves: from it follows what each pixel shows, and where
-    that goes next."""
+    """Write ``demo.shot`` with every moving mesh of the scene, from which the truth of every pixel follows."""
     capture = importlib.import_module(f"{package}.scene.capture.shot")
     Wants = importlib.import_module(f"{package}.scene.capture.wants").Wants
     settings = bpy.context.scene.maquette
@@ -257,7 +256,7 @@ def capture_surfaces(bpy: ModuleType, package: str) -> None:
 
 
 def measure() -> dict:
-    """Compare what was made with what was rendered, in the backend's environment."""
+    """Compare the video with the render, in the backend's environment."""
     done = subprocess.run(
         [str(BACKEND_PYTHON), str(HERE / "measure.py")], capture_output=True, text=True, cwd=ROOT, check=False
     )
