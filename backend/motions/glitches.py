@@ -39,6 +39,9 @@ def find_glitches(path: np.ndarray, fps: float) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     first = 0
     while first < count:
+        if off[first] <= _SMALLEST:
+            first += 1
+            continue
         middle = min(first, len(bends) - 1)
         usual = float(np.median(bends[max(0, middle - 15) : middle + 15]))
         limit = max(_SMALLEST, 0.5 * _ACCELERATION / fps**2, 4 * usual)
