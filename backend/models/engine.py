@@ -51,7 +51,7 @@ class Generation:
     """One run of a model over one shot, as its family sees it.
 
     Attributes:
-        spec, shot, plan: what is made of what by which model.
+        spec, shot, plan: the model, the shot, and what will be made of it.
         steps, guidance: of the denoising.
         options: the shot's choice of each of the model's options.
         device: where tensors made by hand belong.

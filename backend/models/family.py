@@ -178,7 +178,7 @@ class Family(ABC):
     def autoencoder(
         self, spec: ModelSpec, device: torch.device, dtype: torch.dtype
     ) -> Callable[[np.ndarray], np.ndarray] | None:
-        """What takes a film (T,H,W,3) uint8 through the VAE alone and back: the ceiling of what the model can make."""
+        """A function that sends a film (T,H,W,3) uint8 through the VAE and back: the best that the model can make."""
         return None
 
     def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:
