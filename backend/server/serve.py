@@ -123,6 +123,7 @@ def serve(
     import uvicorn
 
     from .app import create_app
+    from .connections import PatientProtocol
     from .database import StoreBroken, StoreInUse
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
@@ -160,7 +161,7 @@ def serve(
     try:
         settings = uvicorn.Config(
             app, log_config=None, log_level="info" if verbose else "warning", access_log=verbose, lifespan="on",
-            timeout_graceful_shutdown=5, server_header=False,
+            timeout_graceful_shutdown=5, server_header=False, http=PatientProtocol,
             ssl_certfile=str(tls_cert) if tls_cert else None, ssl_keyfile=str(tls_key) if tls_key else None,
         )  # fmt: skip
         settings.load()
