@@ -23,7 +23,6 @@ _MULTIPART_SLACK = 64 << 10
 _LEAST_RATE = 2048
 """Bytes a second, on average once ``stall`` seconds have passed."""
 _MOST_PARTS = 64
-_MOST_PART_HEADERS = 16 << 10
 
 
 async def receive_shot(request: Request, path: Path, limit: int, stall: float) -> None:
@@ -119,14 +118,14 @@ class _Sink:
         self._value = bytearray()
         self._wanted = False
         self._disposition = b""
-        self._parts = self._headers_read = 0
+        self._parts = 0
 
     def callbacks(self) -> Any:
         """For MultipartParser."""
         return {
             "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._head(self._key, data[start:end]),
-            "on_header_value": lambda data, start, end: self._head(self._value, data[start:end]),
+            "on_header_field": lambda data, start, end: self._key.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
             "on_header_end": self._header,
             "on_headers_finished": self._headers,
             "on_part_data": self._data,
@@ -144,12 +143,6 @@ class _Sink:
         self._parts += 1
         if self._parts > _MOST_PARTS:
             raise ApiError(Code.BAD_REQUEST, f"The upload has more than {_MOST_PARTS} parts.")
-
-    def _head(self, into: bytearray, data: bytes) -> None:
-        self._headers_read += len(data)
-        if self._headers_read > _MOST_PART_HEADERS:
-            raise ApiError(Code.BAD_REQUEST, "The headers of the upload's parts are too long.")
-        into.extend(data)
 
     def _header(self) -> None:
         if bytes(self._key).lower() == b"content-disposition":
