@@ -17,6 +17,7 @@ from maquette.backend.server.connections import PatientProtocol
 
 from .harness import until
 
+asked: list[str] = []
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -27,8 +28,10 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.4)
     monkeypatch.setattr(connections, "MOST", 6)
     gate = threading.Event()
+    asked.clear()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
         if scope["path"] == "/slow":
             while not gate.is_set():
                 await asyncio.sleep(0.02)
@@ -113,6 +116,7 @@ def test_an_answer_that_takes_long_is_waited_for(port: int):
 def test_those_that_wait_longest_make_room(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60.0)
     working = connect(port, WHOLE.replace(b"/ ", b"/slow "))
+    until(lambda: asked, what="it is being answered")
     idle = [connect(port, b"GET") for _ in range(20)]
     last = connect(port, WHOLE)
     assert answered(last)
