@@ -204,6 +204,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             "queue": store.size,
             "max_upload": config.max_upload,
             "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
+            "retention": {"days": config.keep_days, "gigabytes": config.keep_gigabytes},
         }
         return JSONResponse(told, 200 if alive else 503)
 

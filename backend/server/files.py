@@ -88,6 +88,10 @@ class JobFiles:
         self.folder(job_id).mkdir()
         os.replace(upload, self.shot(job_id))
 
+    def size(self, job_id: str) -> int:
+        """Bytes of everything of a job."""
+        return sum(path.stat().st_size for path in self.folder(job_id).rglob("*") if path.is_file())
+
     def remove(self, job_id: str) -> None:
         """Delete everything of a job."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
