@@ -32,6 +32,9 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         armature = mesh.parent
         if armature is not None and keys.has_keys(armature):
             layout.label(text=armature.animation_data.action.name, icon="ACTION")
+            row = layout.row(align=True)
+            row.operator("maquette.lock_feet", icon="PINNED")
+            row.operator("maquette.export_motion", icon="EXPORT")
         else:
             draw_hint(layout, context, f"{mesh.name} has no keys yet: import a motion, or pose it and press I")
 

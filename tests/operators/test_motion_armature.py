@@ -109,3 +109,29 @@ def test_a_file_without_a_person_is_refused_and_leaves_nothing(maquette, tmp_pat
     with pytest.raises(RuntimeError, match="holds no armature of a person"):
         bpy.ops.maquette.import_motion(filepath=path)
     assert len(bpy.data.objects) == before
+
+
+@pytest.mark.parametrize("ending", [".bvh", ".npz"])
+def test_a_body_s_motion_is_written_and_comes_back(maquette, tmp_path, ending: str) -> None:
+    bpy.context.scene.render.fps = 24
+    bpy.ops.maquette.add_walk(seconds=1.0)
+    mesh = _body(maquette)
+    joints = _joints(maquette, mesh)
+    path = str(tmp_path / f"walk{ending}")
+    bpy.context.scene.frame_set(5)
+    assert bpy.ops.maquette.export_motion(filepath=path) == {"FINISHED"}
+    assert bpy.context.scene.frame_current == 5
+    assert bpy.ops.maquette.import_motion(filepath=path) == {"FINISHED"}
+    np.testing.assert_allclose(_joints(maquette, mesh)[:, :22], joints[:, :22], atol=1e-3)
+
+
+def test_feet_are_locked_on_the_body_s_own_keys(maquette) -> None:
+    assert not bpy.ops.maquette.lock_feet.poll()
+    bpy.ops.maquette.add_walk(seconds=1.0)
+    mesh = _body(maquette)
+    before = _joints(maquette, mesh)
+    assert bpy.ops.maquette.lock_feet() == {"FINISHED"}
+    after = _joints(maquette, mesh)
+    assert keyed(mesh.parent) == (1, 25)
+    assert 0 < np.abs(after - before).max() < 0.03
+    np.testing.assert_allclose(after[:, 9:10], before[:, 9:10], atol=1e-4)
