@@ -10,8 +10,9 @@ import re
 import secrets
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from .files import JobFiles
 from .intake import Intake, check_shot
 from .job_row import JobRow
 from .jobs import JobStore, QueueFull, new_id
+from .status import PAGE, PAGE_FILES, PAGE_HEADERS, status
 from .upload import drain, receive_shot
 
 log = logging.getLogger("maquette.server")
@@ -214,6 +216,18 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
 
         return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
 
+    @app.get(wire.STATUS_PATH, dependencies=[Depends(guard)])
+    def told() -> dict[str, Any]:
+        return status(config, store, files, executor, backend.engines, backend.version)
+
+    @app.get(f"{wire.STATUS_PATH}/preview", dependencies=[Depends(guard)])
+    def running_preview() -> Response:
+        return _preview(files, next((job.id for job in store.running()), ""))
+
+    for path, (name, kind) in PAGE_FILES.items():
+        page = partial(FileResponse, PAGE / name, media_type=kind, headers=PAGE_HEADERS)
+        app.add_route(f"/{path}", _guarded(page, known_host), methods=["GET"], include_in_schema=False)
+
     @app.post(wire.VIDEOS_PATH, status_code=201)
     async def create(request: Request, client: Client) -> dict[str, Any]:
         key = request.headers.get(wire.UPLOAD_KEY_HEADER)
@@ -327,17 +341,28 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
 
     @app.get(wire.video_path("{job_id}", "preview"))
     def preview(job: Own) -> Response:
-        try:
-            return Response(
-                files.preview(job.id).read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"}
-            )
-        except FileNotFoundError:
-            return Response(status_code=204)
+        return _preview(files, job.id)
 
     @app.get(wire.video_path("{job_id}", "events"))
     async def events(job: Own) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return EventSourceResponse(follow(store, job), ping=wire.HEARTBEAT_SECONDS, headers=headers)
+
+
+def _guarded(answer: Callable[[], Response], guard: Callable[[Request], Awaitable[None]]) -> Any:
+    async def call(request: Request) -> Response:
+        await guard(request)
+        return answer()
+
+    return call
+
+
+def _preview(files: JobFiles, job_id: str) -> Response:
+    try:
+        data = files.preview(job_id).read_bytes()
+    except FileNotFoundError:
+        return Response(status_code=204)
+    return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
 async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]:
