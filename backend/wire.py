@@ -121,6 +121,7 @@ class Code(StrEnum):
 
     MODEL_UNAVAILABLE = "model_unavailable"
     OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
     ENGINE_KILLED = "engine_killed"
     ENGINE_CRASHED = "engine_crashed"
     ENGINE_BROKEN = "engine_broken"

@@ -4,7 +4,7 @@
 
 ``sleeping`` is the backend as it runs (``share_cores``): torch's threads sleep while they wait for one another.
 ``spinning`` is torch left alone. ``reference`` is as many threads as there are cores, which never wait for one another:
-what it loses beside a busy core is what the busy core takes. Everything is measured in turn in every round; each
+its loss beside a busy core is that core's own share. Everything is measured in turn in every round; each
 figure is the least of the rounds, each ratio that to the same on idle cores.
 """
 

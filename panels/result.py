@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bpy
 from bpy.types import Context, Panel, PropertyGroup, UILayout, UIList
 
 from .main import SidebarPanel, draw_hint
@@ -55,15 +54,8 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
         buttons.operator("maquette.reveal_result", text="", icon="FILE_FOLDER")
         if not 0 <= shot.active_result < len(shot.results):
             return
-        column = layout.column(align=True)
-        column.operator_context = "EXEC_DEFAULT"
-        column.label(text="Show As")
-        row = column.row(align=True)
-        row.scale_y = 1.2
         item = shot.results[shot.active_result]
-        for mode, label in (("PLANE", "Plane"), ("BACKGROUND", "Background"), ("STRIP", "Strip")):
-            load = row.operator("maquette.load_result", text=label)
-            load.filepath, load.job, load.mode = bpy.path.abspath(item.filepath), item.job, mode
+        _draw_switch(layout, context)
         column = layout.column(align=True)
         row = column.row(align=True)
         row.operator("maquette.show_side_by_side", icon="IMGDISPLAY").mode = "PLANE"
@@ -78,6 +70,25 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
             column.label(text=f"Made {item.created}")
             column.label(text=f"{item.model_label or item.model}, seed {item.seed}")
             column.prop(item, "filepath", text="")
+
+
+def _draw_switch(layout: UILayout, context: Context) -> None:
+    """How the chosen video is shown, and what can be set about that."""
+    shot = context.scene.maquette
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.scale_y = 1.2
+    row.prop(shot, "show_as", expand=True, icon_only=True)
+    column.separator()
+    if shot.show_as == "OVERLAY":
+        column.prop(shot, "overlay_opacity", slider=True)
+        column.prop(shot, "overlay_wipe", slider=True)
+        column.prop(shot, "overlay_outline")
+    elif shot.show_as == "PLANE":
+        column.prop(shot, "plane_place", text="")
+        column.prop(shot, "plane_renders")
+    elif shot.show_as == "STRIP":
+        column.prop(context.scene.render, "use_sequencer", text="Render Sequencer")
 
 
 CLASSES = (MAQUETTE_UL_results, MAQUETTE_PT_result)

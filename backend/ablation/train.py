@@ -39,7 +39,7 @@ def kept_vae(run: Ablation, vae: str) -> AutoencoderKLISA:
 class Validation:
     """The loss on held-out shots at fixed times and noise, nothing withheld: one point of Fig. 14's curves.
 
-    The averaged weights are measured, which are the ones that generate.
+    Measured are the averaged weights, with which films are generated.
     """
 
     def __init__(self, held_out: Path, config: DiTLossConfig, device: torch.device) -> None:

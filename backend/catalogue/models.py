@@ -220,7 +220,7 @@ class ModelEntry:
 
     @classmethod
     def of(cls, spec: ModelSpec, **said: Any) -> Self:
-        """The entry of a description; ``said`` is what only the computer that has the weights knows."""
+        """The entry of a description; ``said``: what only the computer with the weights knows."""
         same = {each.name: getattr(spec, each.name) for each in fields(cls) if hasattr(spec, each.name)}
         return cls(**{**same, "defaults": vars(spec.defaults), "memory": {}, **said})
 

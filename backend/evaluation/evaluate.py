@@ -216,7 +216,7 @@ def _suffix(without: Sequence[str]) -> str:
 def run_autoencoder(
     code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], **arguments: Any
 ) -> EvaluationRun:
-    """Send every true film (T,H,W,3) through ``code``, an autoencoder, and measure it: the ceiling of its DiT."""
+    """Measure every true film (T,H,W,3) sent through the autoencoder ``code``: the best that its DiT can reach."""
     return run_films("autoencoder", samples, lambda sample: code(sample.video), **arguments)
 
 

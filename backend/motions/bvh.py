@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +55,20 @@ class BvhClip:
             if parent >= 0:
                 places[j] = places[parent] + self.offsets[j]
         return places
+
+    def part(self, keep: Sequence[int]) -> BvhClip:
+        """The clip of some joints only (ascending, each with its ancestors), without end sites."""
+        index = {old: new for new, old in enumerate(keep)}
+        return replace(
+            self,
+            names=tuple(self.names[j] for j in keep),
+            parents=np.array([index.get(int(self.parents[j]), -1) for j in keep]),
+            offsets=self.offsets[keep],
+            sites=self.sites[:0],
+            site_parents=self.site_parents[:0],
+            rotations=self.rotations[:, keep],
+            translations=self.translations[:, keep],
+        )
 
     def world(self) -> tuple[np.ndarray, np.ndarray]:
         """Global rotations (T,J,3,3) and joint positions (T,J,3) of every frame."""

@@ -13,13 +13,14 @@ import numpy as np
 from .bvh import BvhClip, parse_bvh
 from .families import PELVIS_REST, embed_smpl24, to_body
 from .fitting import rest_basis
+from .glitches import leading_pose, mend
 from .ground import floor
-from .joints import joints_to_motion, read_joints
+from .joints import joint_layout, joints_to_motion, read_joints
 from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
 from .parametric import Parameters, are_positions, find_rate, read_parameters
 from .reading import read_data
 from .retarget import retarget
-from .trackers import Found, find_bodies
+from .trackers import Found, find_bodies, several
 from .types import WARNING, BodyMotion, MotionError, check_fps, exact_rate
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
@@ -40,6 +41,7 @@ def load_motion(
     up: str | None = None,
     level: bool = True,
     fit_shape: bool = True,
+    keep_lead: bool = False,
 ) -> BodyMotion:
     """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
 
@@ -55,6 +57,7 @@ def load_motion(
         up: the file's up axis (``Y``, ``-Y``, ``Z``...), instead of detecting it.
         level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
         fit_shape: for joint positions, fit the body's shape too.
+        keep_lead: keep a T-pose that stands before the motion and from which it jumps; else it is left out.
 
     Raises:
         MotionError: naming the field at fault and what to do.
@@ -66,10 +69,8 @@ def load_motion(
     if kind == "bvh":
         if clip:
             raise MotionError("clip", f"a BVH file holds one clip; clip {clip} does not exist")
-        return _from_bvh(parse_bvh(data), body or _embedded(), name, fps, up)
-    if kind == "array":
-        data = _named(data)
-    one, notes = _pick(find_bodies(data), clip)
+        return _without_lead(_from_bvh(parse_bvh(data), body or _embedded(), name, fps, up), keep_lead)
+    one, notes = _pick(_named(data) if kind == "array" else find_bodies(data), clip)
     if find_rate(one.record)[0] is None and (beside := find_rate(data))[0] is not None:
         one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
     if len(notes):
@@ -77,17 +78,31 @@ def load_motion(
     motion = _from_joints(one, body, name, fps, up, level, fit_shape) if one.joints else None
     if motion is None:
         motion = _from_parameters(one, body, name, fps, up, level)
-    return replace(motion, notes=(*notes, *motion.notes))
+    return _without_lead(replace(motion, notes=(*notes, *motion.notes)), keep_lead)
 
 
-def _named(array: np.ndarray) -> Any:
-    """A bare array (.npy): positions or axis-angle of 24 joints, of one body (T,24,3) or several (B,T,24,3)."""
-    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] == (24, 3):
-        return [_named(one) for one in array]
-    if array.ndim == 3 and array.shape[1:] == (24, 3) and not are_positions(array):
-        return {"poses": array}
+def _without_lead(motion: BodyMotion, keep: bool) -> BodyMotion:
+    count = leading_pose(motion)
+    if not count:
+        return motion
+    frames = f"{count} frame" + ("s" if count > 1 else "")
+    if keep:
+        return motion.noting(f"the motion begins with {frames} of T-pose, from which it jumps")
+    return replace(motion, poses=motion.poses[count:], trans=motion.trans[count:]).noting(
+        f"{frames} of T-pose before the motion were left out"
+    )
+
+
+def _named(array: np.ndarray) -> list[Found]:
+    """Bodies of a bare array (.npy): positions, or axis-angle of 24 or 22 joints (T,J,3), or several before it."""
+    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] in ((24, 3), (22, 3)):
+        return [replace(one, label=str(i)) for i, rows in enumerate(array) for one in _named(rows)]
+    if array.ndim == 3 and array.shape[1:] in ((24, 3), (22, 3)) and not are_positions(array):
+        return [Found("", {"poses": array})]
+    if array.ndim > 2 and joint_layout(array.shape):
+        return several(array, "", {})
     # Whatever else it is, the reader of positions says what is wrong with it.
-    return {"joints": read_joints(array, "array")}
+    return [Found("", {"joints": read_joints(array, "array")}, joints=True)]
 
 
 def _embedded() -> BodyModel:
@@ -137,7 +152,7 @@ def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: 
         body=body.id,
         source_error=error,
     )
-    return floor(motion, body)
+    return floor(mend(motion), body)
 
 
 def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
@@ -184,6 +199,7 @@ def _from_parameters(
         name=name,
         notes=_noted(*parameters.notes, *notes, note),
     )
+    motion = mend(motion)
     if body is not None:
         return to_body(motion, body, follow=not parameters.dataset and not one.world)
     return _floored_alone(motion)

@@ -23,6 +23,8 @@ BODY = ("body_pose", "pose_body")
 TRANS = ("trans_world", "trans", "transl", "smpl_trans", "translation", "pred_trans", "root_trans", "cam_trans",
          "camera_translation", "camera")  # fmt: skip
 BETAS = ("betas", "shape", "beta", "shapes", "pred_shape", "smpl_betas")
+LATENTS = 32
+LATENT = "holds 32 numbers a frame: latents of VPoser, no rotations. Decode them with VPoser, and save 'body_pose'"
 _RATE = re.compile(r"fps$|frame_?rate|sampling_?rate", re.IGNORECASE)
 
 _FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
@@ -56,6 +58,62 @@ class Parameters:
 def has_pose(record: Mapping[str, Any]) -> bool:
     """Whether a record holds a pose: all joints in one array, or root and body in two."""
     return (_key(record, ROOT) is not None and _key(record, BODY) is not None) or _full_key(record) is not None
+
+
+_NOISE = {
+    "smpl",
+    "smplx",
+    "smplh",
+    "pred",
+    "predicted",
+    "opt",
+    "optimized",
+    "est",
+    "param",
+    "params",
+    "aa",
+    "final",
+    "ik",
+}
+_SPACES = {"world": 2, "global": 2, "w": 2, "cam": 0, "camera": 0, "incam": 0, "c": 0}
+_WORDS: dict[str, tuple[set[str], ...]] = {
+    "global_orient": ({"orient"}, {"root", "orient"}, {"root", "pose"}, {"root", "rot"}, {"root", "rotation"}, {"rot"},
+                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"}),
+    "body_pose": ({"body", "pose"}, {"pose", "body"}, {"pose"}, {"poses"}, {"body", "poses"}, {"thetas"}),
+    "trans": ({"trans"}, {"transl"}, {"translation"}, {"root", "trans"}, {"root", "transl"}, {"root", "translation"},
+              {"root", "position"}, {"root", "pos"}, {"body", "transl"}, {"body", "trans"}, {"pelvis", "trans"}),
+    "betas": ({"beta"}, {"betas"}, {"shape"}, {"body", "shape"}),
+}  # fmt: skip
+"""What the words of a tracker's key mean, apart from ``_NOISE`` and the space, which ``_SPACES`` ranks."""
+
+
+def with_usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the usual keys for what it names otherwise; of several spaces the world's counts."""
+    out = dict(record)
+    if _key(record, ROOT) is not None and _key(record, BODY) is not None:
+        return out
+    best: dict[str, tuple[int, Any]] = {}
+    for key, value in record.items():
+        words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", key)}
+        space = max((_SPACES[w] for w in words & _SPACES.keys()), default=1)
+        core = words - _NOISE - _SPACES.keys()
+        for usual, options in _WORDS.items():
+            shape = _shape(value)
+            if usual == "global_orient" and shape[-1:] not in ((3,), (9,)):
+                continue
+            if (
+                usual == "body_pose"
+                and not {shape[-1:], shape[-2:]} & {(63,), (69,), (21, 3), (23, 3), (189,), (207,)}
+                and shape[-3:] not in ((21, 3, 3), (23, 3, 3))
+            ):
+                continue
+            if core in options and space >= best.get(usual, (0, None))[0]:
+                best[usual] = (space, value)
+    if {"global_orient", "body_pose"} <= best.keys():
+        out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
+        if best["global_orient"][0] == 2:
+            out["world"] = True
+    return out
 
 
 def read_parameters(record: Mapping[str, Any]) -> Parameters:
@@ -111,15 +169,16 @@ def _full_key(record: Mapping[str, Any]) -> str | None:
 
 
 def are_positions(value: Any) -> bool:
-    """Whether an array (T,24,3) holds joint positions rather than axis-angle vectors, which have the same shape.
+    """Whether an array (T,24,3) or (T,22,3) holds joint positions rather than axis-angle vectors of the same shape.
 
     Positions give legs and arms of a person's proportions, as long on the left as on the right; vectors longer than a
     full turn are no rotations.
     """
-    if _shape(value)[-2:] != (24, 3):
+    shape = _shape(value)
+    if shape[-2:] not in ((24, 3), (22, 3)):
         return False
     try:
-        joints = np.asarray(value, np.float64).reshape(-1, 24, 3)
+        joints = np.asarray(value, np.float64).reshape(-1, shape[-2], 3)
     except (TypeError, ValueError):
         return False
     if not np.isfinite(joints).all() or not len(joints):
@@ -223,6 +282,8 @@ def _from_matrices(matrices: np.ndarray, name: str, count: int) -> np.ndarray:
 
 def _assembled(record: Mapping[str, Any], root_key: str, body_key: str, notes: list[str]) -> tuple[np.ndarray, str]:
     """Poses (T,J,3) and family from root, body and, where given, hands and face."""
+    if _shape(record[body_key])[-1:] == (LATENTS,):
+        raise MotionError(body_key, LATENT)
     body = rotations(record[body_key], body_key, (21, 23, 22))
     root = rotations(record[root_key], root_key, (1,))
     if body.shape[1] == 22:

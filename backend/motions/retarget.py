@@ -80,10 +80,12 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     Raises:
         MotionError: when the skeleton is not understood.
     """
-    skeleton = map_skeleton(clip)
+    whole = map_skeleton(clip)
     rest = body.smpl_joints(body.joints_rest()).astype(float)
-
-    turns, places = clip.world()
+    # Fingers and faces of long clips need not be followed.
+    keep = whole.lines(clip.parents)
+    skeleton = whole.among(keep)
+    turns, places = clip.part(keep).world()
     joints = skeleton.joints
     hips = [joints["left_hip"], joints["right_hip"]]
     ankles = [joints["left_ankle"], joints["right_ankle"]]
@@ -93,11 +95,11 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     turns, places = to_z @ turns, places @ to_z.T
 
     legs = _leg_length(skeleton, places)
-    zero = clip.zero_pose()
+    zero = clip.zero_pose()[keep]
     stands = is_person(skeleton, zero)
     aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
     if stands:
-        aligned = _alignments(clip, skeleton, zero, rest)
+        aligned = _alignments(clip, whole, clip.zero_pose(), rest)
     else:
         turns = turns @ joint_axes(skeleton, turns, places, zero, rest)
     goal = _source_turns(skeleton, turns, places, rest) @ aligned

@@ -50,6 +50,17 @@ class SkeletonMap:
         """The joint at the base of the neck."""
         return self.neck[0] if self.neck else self.joints["head"]
 
+    def among(self, keep: Sequence[int]) -> SkeletonMap:
+        """The same map of a clip that holds only these joints."""
+        index = {old: new for new, old in enumerate(keep)}
+        joints = {role: index[j] for role, j in self.joints.items()}
+        spine, neck = (tuple(index[j] for j in chain) for chain in (self.spine, self.neck))
+        return SkeletonMap(self.label, joints, spine, neck)
+
+    def lines(self, parents: np.ndarray) -> list[int]:
+        """All joints of the map and their ancestors, ascending."""
+        return sorted({k for j in (*self.joints.values(), *self.spine, *self.neck) for k in _line(j, parents)})
+
 
 def map_skeleton(clip: BvhClip) -> SkeletonMap:
     """Find SMPL's joints in a skeleton.

@@ -32,7 +32,7 @@ _AT_ONCE = 8
 """Frames drawn together, which bounds memory."""
 _NEAR = 0.05
 _SURE = (0.25, 0.75)
-"""How well pictures must show a spot for its colour to begin to count, and to count alone."""
+"""Share to which a spot is seen at which its colour begins to count, and from which on it counts alone."""
 _PLASTER = 160.0
 """Grey of a character without looks, 0..255."""
 

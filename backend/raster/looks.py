@@ -37,7 +37,7 @@ _SHOWN = 0.6
 """How well a vertex must be seen for others to borrow its colour."""
 _DONORS = 1500
 _TURNED, _MIRRORED = 0.02, 0.03
-"""Metres that a spot which faces the other way counts as farther off, halved; and one on the other side of the body."""
+"""Metres by which spots count as farther off: half of what facing the other way adds; and for the body's other side."""
 _BORROWED = 4
 _CHUNK = 1 << 22
 

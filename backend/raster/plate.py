@@ -1,4 +1,4 @@
-"""What bodies stand before and behind: the background with what they cast on it, and the set that hides them.
+"""Before and behind the bodies: the set that hides them, and the background with their shadows and reflections.
 
 Shape letters: T frames, H W film, V vertices, F triangles, B corners of boxes.
 """
@@ -24,7 +24,7 @@ PLAIN = 128.0
 _FLOOR = 4.0
 _BOUNDS = (0.1, 4.0)
 _REACH = 3
-"""Pixels that what is cast is followed under a body's outline, where pixels show both."""
+"""Pixels by which shadows and reflections go on under a body's outline, where pixels show both."""
 _WITHIN = 0.01
 """Metres that a body may sink into the set and still be whole: soles into a floor."""
 

@@ -155,7 +155,7 @@ def _fill(stream: IO[bytes], flat: np.ndarray) -> int:
     """Fill an array from a stream; returns the bytes that came."""
     if not flat.size:
         return 0
-    view, done = memoryview(flat).cast("B"), 0
+    view, done = flat.data.cast("B"), 0
     while done < len(view):
         chunk = stream.read(min(len(view) - done, 1 << 20))
         if not chunk:

@@ -1,7 +1,7 @@
 """Clothes, skin, hair and a face in random colours and patterns, one colour per vertex.
 
-Front and back, left and right can usually be told apart, so that a model which copies from the reference has to
-know which part of the body it paints. Shape letters: V vertices.
+Front and back, left and right mostly differ, so that a model which copies from the reference must know which part of
+the body it paints. Shape letters: V vertices.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _tailor(
     """Sleeves, shorts, socks, gloves, a belt, an emblem and a number on ``colours`` (V,3), in place.
 
     Args:
-        rest: (V,3). skin: (3,). shirt, trousers, bare: (V,) bool, what covers what before.
+        rest: (V,3). skin: (3,). shirt, trousers, bare: (V,) bool, what each covers so far.
     """
     x, y, _ = rest.T
     arm = abs(x)

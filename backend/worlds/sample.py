@@ -30,7 +30,7 @@ MotionGenerator = Callable[[np.random.Generator, int, float], tuple[np.ndarray, 
 _SAMPLINGS = 12
 """How many different sets of surface points there are; a model must not depend on one."""
 _FURTHER = 2
-"""Of the stream of random numbers that further references have, so that they change nothing else of a sample."""
+"""Stream of random numbers for further references, so that these change nothing else of a sample."""
 
 
 @dataclass(frozen=True, eq=False)

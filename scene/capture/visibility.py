@@ -194,7 +194,7 @@ class _Frame:
 
     @property
     def open(self) -> np.ndarray:
-        """(R,) bool: points of which another surface may still change what is known."""
+        """(R,) bool: points whose state another surface may still change."""
         return self.sight.seen | (self.targets.tell & ~self.sight.hidden)
 
 

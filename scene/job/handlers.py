@@ -8,6 +8,8 @@ import bpy
 from bpy.app.handlers import persistent
 
 from .. import folders
+from ..screen import switch
+from ..screen.overlay import overlay
 from ..stage import remove_stages
 from . import backends, effects, library, readiness
 from .view import drop_previews
@@ -35,6 +37,9 @@ def _before_load(*_: object) -> None:
 @persistent
 def _after_load(*_: object) -> None:
     remove_stages()
+    overlay.forget()
+    for scene in bpy.data.scenes:
+        switch.mend(scene)
     folders.forget_ids()
     drop_previews()
     backends.republish()
@@ -52,6 +57,7 @@ def _before_change(*_: object) -> None:
 def _after_undo(*_: object) -> None:
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
+    overlay.forget()
     folders.keep_ids()
     library.sync()
     readiness.touch()
@@ -59,6 +65,7 @@ def _after_undo(*_: object) -> None:
 
 @persistent
 def _scene_changed(*_: object) -> None:
+    overlay.changed()
     readiness.touch()
 
 

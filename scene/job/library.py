@@ -15,10 +15,13 @@ from typing import Any
 
 import bpy
 
+from ...backend.shot import ShotError
 from .. import folders
+from ..screen import switch
 from ..screen.grid import show_side_by_side
 from ..screen.show import load_result
 from . import models
+from .view import tell
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def add_to_list(scene: bpy.types.Scene, video: str | Path, record: Record) -> in
         camera = bpy.data.objects.get(record.camera)
         item.camera = camera if camera is not None and camera.type == "CAMERA" else None
         index = len(shot.results) - 1
-    shot.active_result = index
+    with switch.standing_still():
+        shot.active_result = index
     return index
 
 
@@ -153,7 +157,7 @@ def put_away(video: Path, record: Record, load: bool) -> tuple[str, tuple[str, .
         where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
         return f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})", ()
     item = scene.maquette.results[add_to_list(scene, video, record)]
-    if not load or not scene.maquette.show_as:
+    if not load or scene.maquette.show_as == "OFF":
         return f"{video.name} is in the results list", ()
     return f"{video.name} is loaded", tuple(_show(scene, item))
 
@@ -171,18 +175,26 @@ def show_together(uid: str, videos: list[Path]) -> list[str]:
         ShotError: they cannot be loaded.
     """
     scene = folders.scene_of(uid)
-    if scene is None or not scene.maquette.show_as:
+    if scene is None or scene.maquette.show_as == "OFF":
         return []
     items = [scene.maquette.results[index] for path in videos if (index := _index(scene, path)) >= 0]
-    if len(items) == 1:
-        return _show(scene, items[0])
-    notes: list[str] = []
+    way = scene.maquette.show_as
+    if len(items) == 1 or way not in ("PLANE", "STRIP"):
+        return _show(scene, items[0]) if items else []
     with _in_scene(scene):
-        for mode in sorted(scene.maquette.show_as & {"PLANE", "STRIP"}):
-            notes += show_side_by_side(scene, items, mode)
+        notes = show_side_by_side(scene, items, way)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Show Videos Side by Side")
     return notes
+
+
+def follow_switch(scene: bpy.types.Scene) -> None:
+    """The switch of how results are shown has been turned, or another result chosen: show it, or say why not."""
+    try:
+        for notice in switch.follow(scene):
+            tell("WARNING", notice)
+    except ShotError as error:
+        tell("ERROR", str(error))
 
 
 def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
@@ -197,7 +209,8 @@ def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
     if record is not None:
         store(path, replace(record, listed=False))
     shot.results.remove(index)
-    shot.active_result = max(0, min(shot.active_result, len(shot.results) - 1))
+    with switch.standing_still():
+        shot.active_result = max(0, min(shot.active_result, len(shot.results) - 1))
     return path
 
 
@@ -250,10 +263,8 @@ def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
     Raises:
         ShotError: it cannot be loaded.
     """
-    notes: list[str] = []
     with _in_scene(scene):
-        for mode in sorted(scene.maquette.show_as):
-            notes += load_result(scene, item, mode)
+        notes = load_result(scene, item, scene.maquette.show_as, placement=scene.maquette.plane_place)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Load Generated Video")
     return notes

@@ -79,8 +79,9 @@ def test_a_stream_that_breaks_off_again_and_again(ready: Double, tmp_path: Path)
     assert ended(follow(ready, tmp_path)).state == "completed"
 
 
-def test_a_job_that_failed_there(ready: Double, tmp_path: Path):
-    error = {"code": "out_of_memory", "message": "The backend ran out of memory.", "field": None}
+@pytest.mark.parametrize("code", ["out_of_memory", "of_a_later_version"])
+def test_a_job_that_failed_there(ready: Double, tmp_path: Path, code: str):
+    error = {"code": code, "message": "The backend ran out of memory.", "field": None}
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: stream(h, [job("failed", error=error)])
     report = ended(follow(ready, tmp_path))
     assert report.state == "failed" and report.error == JobError(**error) and not report.resumable

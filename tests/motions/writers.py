@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
-from maquette.backend.motions.kinematics import SMPL_PARENTS
+from maquette.backend.motions.bvh import BvhClip
+from maquette.backend.motions.kinematics import SMPL_PARENTS, to_global, to_local
 
 AXES = "XYZ"
 
@@ -64,6 +65,25 @@ def bvh_text(
             row.extend(angles[t, joint])
         lines.append(" ".join(f"{v:.6f}" for v in row))
     return newline.join(lines) + newline
+
+
+def framed_clip(
+    body, motion, names: Sequence[str], axes: np.ndarray, *, scale: float = 100.0, turn: np.ndarray | None = None
+) -> BvhClip:
+    """The motion of an SMPL-24 body as a skeleton whose joint j has the axes ``axes[j]`` (24,3,3) where the body rests.
+
+    Its zero pose, in which all these axes agree, is that of no person unless they are all the same.
+    """
+    rest = body.joints_rest().astype(float)
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) if turn is None else turn
+    parents = np.array(SMPL_PARENTS)
+    above = np.maximum(parents, 0)
+    offsets = np.einsum("jba,jb->ja", axes[above], rest - rest[above]) * scale
+    turns = turn @ to_global(axis_angle_to_matrix(motion.poses.astype(float))) @ axes
+    translations = np.broadcast_to(offsets, (motion.frames, 24, 3)).copy()
+    translations[:, 0] = (motion.trans + rest[0]) @ turn.T * scale
+    none = np.zeros((0, 3)), np.zeros(0, int)
+    return BvhClip(tuple(names), parents, offsets, *none, to_local(turns), translations, 1 / motion.fps)
 
 
 def body_bvh(body, motion, names: Sequence[str], *, scale: float = 100.0, turn: np.ndarray | None = None, **how) -> str:

@@ -63,7 +63,7 @@ class NetworkFootprint:
 
     Attributes:
         weights: all of it, at the precision that it runs at.
-        saved: what 8-bit storage would save of that.
+        saved: bytes that 8-bit storage would save.
         block: largest share that is on the GPU at a time when its blocks come and go one by one.
         layer: the same for single layers.
         stages: when it runs.

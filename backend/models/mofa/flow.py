@@ -189,7 +189,7 @@ def _plane(viewmat: Tensor, K: Tensor, height: int, width: int, depth: float) ->
 
 
 def _hidden(depth_HW: Tensor, uv_P2: Tensor, z_P: Tensor) -> Tensor:
-    """(P,) bool: points in the picture that lie behind what all four pixels around them show.
+    """(P,) bool: points in the picture that lie behind all four pixels around them.
 
     Four, as the drawn depths are those of pixel centres: on a slanted surface they bracket the point's own.
     """

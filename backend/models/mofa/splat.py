@@ -116,9 +116,9 @@ class PixelMotion:
         """The motion on a grid that is ``factor`` times coarser, in that grid's pixels.
 
         Args:
-            parity: as published: the top-left pixel of each block stands for the block. Otherwise the mean over the
-                block's visible pixels; if there are labels, over those that show the body which most of the block
-                shows, so that a silhouette does not drag the background along.
+            parity: as published, the top-left pixel stands for its block. Otherwise the mean over the block's visible
+                pixels; with labels, over those of the block's most frequent body, so that a silhouette does not drag
+                the background along.
         """
         if parity:
             flow = self.flow[..., ::factor, ::factor] / factor

@@ -51,7 +51,7 @@ class Spots:
 
 
 def _spots(points: np.ndarray, seen: np.ndarray, view: View) -> tuple[Spots, np.ndarray]:
-    """Spots of points (T,K,3) of which ``seen`` (K,) says which frame 0 shows; and indices of those that are kept."""
+    """Spots of those points (T,K,3) that frame 0 shows, as ``seen`` (K,) says, and their indices."""
     uv, _ = view.project(points)
     inside = np.isfinite(uv[0]).all(axis=-1) & (uv[0] >= 0).all(axis=-1) & (uv[0] < (view.width, view.height)).all(-1)
     kept = np.nonzero(inside & seen)[0]

@@ -246,7 +246,7 @@ def _config(spec: ModelSpec, component: Component, module: nn.Module | None) -> 
 
 
 def _report_unclaimed(todo: Sequence[FoundFiles], parts: Mapping[str, Component], log: Log) -> None:
-    """Keys of a file that several parts share and that none of them takes: said, since they change nothing."""
+    """Tell of keys in a shared file that none of its parts takes; they change nothing."""
     for path in dict.fromkeys(path for one in todo for path in one.weights if one.component.prefix):
         prefixes = {c.prefix for c in parts.values() if any(_shares(path, pattern) for pattern in c.published)}
         left = [key for key in read_state([path]) if not key.startswith(tuple(prefixes))]

@@ -18,6 +18,7 @@ _BACKBONE = {
     "addition_time_embed_dim": 32,
     "projection_class_embeddings_input_dim": 96,
     "cross_attention_dim": 32,
+    "layers_per_block": 1,
 }
 _ADAPTER = {**_BACKBONE, "heads": [2, 4, 4, 4], "embedding_channels": [4, 8, 8, 8]}
 
@@ -64,6 +65,9 @@ TABLES: dict[str, dict[str, Any]] = {
     },
 }
 """Configuration of each part, as in a model's description. SVD's scheduler as published."""
+
+TWO_LAYERS = {name: {**TABLES[name], "layers_per_block": 2} for name in ("unet", "controlnet", "landmark_controlnet")}
+"""As many skip connections as the published networks have."""
 
 _HEAD = {
     "id": "tiny-mofa",

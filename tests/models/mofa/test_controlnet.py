@@ -13,14 +13,14 @@ from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
 from maquette.backend.models.mofa.splat import PixelMotion
 from torch import Tensor
 
-from .networks import TABLES, network, noise, tiny_spec, without_hooks
+from .networks import TWO_LAYERS, network, noise, tiny_spec, without_hooks
 
 FRAMES = 3
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
-    return tiny_spec(tmp_path_factory.mktemp("models"), hybrid=True)
+    return tiny_spec(tmp_path_factory.mktemp("models"), True, TWO_LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_no_published_configuration_sets_the_heads():
 
 
 def test_the_number_of_heads_matters_though_the_weights_fit_both(spec, trajectory):
-    other = FlowControlNet(**{**TABLES["controlnet"], "heads": [2, 4, 2, 4]}).eval()
+    other = FlowControlNet(**{**TWO_LAYERS["controlnet"], "heads": [2, 4, 2, 4]}).eval()
     other.load_state_dict(trajectory.state_dict())
     assert differ(run(trajectory), run(other)) == [False] * 7 + [True] * 6
 

@@ -71,7 +71,7 @@ def screens() -> list[str]:
 
 def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
     scene = compare("b", "c")
-    scene.maquette.steps = 7
+    scene.maquette.steps, scene.maquette.show_as = 7, "PLANE"
     bench.readiness.publish(now=True)
     scene.maquette.options[0].as_float = 0.9
     captures = []

@@ -67,7 +67,7 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
         and record.scene == scene.maquette.uid
         and record.notes[-1] == "Size snapped to 16 x 16"
     )
-    assert len(set(bpy.data.objects) - objects) == 1  # the plane
+    assert set(bpy.data.objects) == objects and scene.maquette.show_as == "OVERLAY"
     assert bench.view.state == "done" and "Size snapped" in bench.view.notes
     # Nothing of the job is left behind.
     assert not list(bench.folders.user_folder("jobs").iterdir())
@@ -76,7 +76,7 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
 
 def test_nowhere_leaves_the_scene_alone(bench: Bench, backend: FakeBackend) -> None:
     scene = bench.build()
-    scene.maquette.show_as = set()
+    scene.maquette.show_as = "OFF"
     objects = set(bpy.data.objects)
     bench.jobs.generate(scene)
     bench.jobs.wait()
