@@ -13,6 +13,8 @@ from .models.threads import share_cores
 
 _COMMANDS = {
     "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
+    "jobs": ("server.jobs_cli", "add_jobs_parser", "list, show and delete a server's jobs"),
+    "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "body": ("check_body", "add_body_parser", "say what a body file holds and check how it is posed"),

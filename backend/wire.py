@@ -23,6 +23,8 @@ HEALTH_PATH = "/v1/health"
 MODELS_PATH = "/v1/models"
 VIDEOS_PATH = "/v1/videos"
 
+STATUS_PATH = "/v1/status"
+
 VERSION_HEADER = "X-Maquette-Wire"
 CLIENT_HEADER = "X-Maquette-Client"
 UPLOAD_KEY_HEADER = "Idempotency-Key"

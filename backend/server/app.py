@@ -4,35 +4,37 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import secrets
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import wire
-from ..wire import Code, JobView, Status
+from ..wire import Code, Status
 from .config import ServerConfig
+from .describe import describe, document
 from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
+from .events import follow
 from .executor import Executor
 from .files import JobFiles
 from .intake import Intake, check_shot
 from .job_row import JobRow
 from .jobs import JobStore, QueueFull, new_id
+from .status import PAGE, PAGE_FILES, PAGE_HEADERS, status
 from .upload import drain, receive_shot
 
 log = logging.getLogger("maquette.server")
@@ -42,12 +44,6 @@ _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localh
 _UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
 _UPLOADS = 16
 """Shots that are received at a time; others wait their turn."""
-
-_FOLLOWING = CapacityLimiter(8)
-"""Threads that read the store for those who follow jobs: the other requests have theirs."""
-
-_FOLLOW_SECONDS = 0.2
-"""Who follows a job that waits hears of its place no more often."""
 
 
 class Backend:
@@ -96,6 +92,7 @@ def create_app(config: ServerConfig, version: str) -> FastAPI:
 
     app = FastAPI(title="Maquette", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend = backend
+    app.openapi = partial(document, app)  # type: ignore[method-assign]
     _add_errors(app, backend)
     _add_requests(app, backend)
     return app
@@ -191,7 +188,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
     Limit = Annotated[int, Query(ge=1, le=wire.PAGE)]
     Own = Annotated[JobRow, Depends(own)]
 
-    @app.get(wire.HEALTH_PATH, dependencies=[Depends(known_host)])
+    @app.get(wire.HEALTH_PATH, **describe("health"), dependencies=[Depends(known_host)])
     async def health() -> Response:
         # Of memory alone: it must be told whatever the disk and the other requests do.
         alive = executor.alive
@@ -208,13 +205,25 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         }
         return JSONResponse(told, 200 if alive else 503)
 
-    @app.get(wire.MODELS_PATH, dependencies=[Depends(guard)])
+    @app.get(wire.MODELS_PATH, **describe("models"), dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
         from ..models.weights.sizes import model_entry
 
         return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
 
-    @app.post(wire.VIDEOS_PATH, status_code=201)
+    @app.get(wire.STATUS_PATH, **describe("status"), dependencies=[Depends(guard)])
+    def told() -> dict[str, Any]:
+        return status(config, store, files, executor, backend.engines, backend.version)
+
+    @app.get(f"{wire.STATUS_PATH}/preview", **describe("status_preview"), dependencies=[Depends(guard)])
+    def running_preview() -> Response:
+        return _preview(files, next((job.id for job in store.running()), ""))
+
+    for path, (name, kind) in PAGE_FILES.items():
+        page = partial(FileResponse, PAGE / name, media_type=kind, headers=PAGE_HEADERS)
+        app.add_route(f"/{path}", _guarded(page, known_host), methods=["GET"], include_in_schema=False)
+
+    @app.post(wire.VIDEOS_PATH, status_code=201, **describe("create"))
     async def create(request: Request, client: Client) -> dict[str, Any]:
         key = request.headers.get(wire.UPLOAD_KEY_HEADER)
         if key is not None and not _UPLOAD_KEY.fullmatch(key):
@@ -272,7 +281,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             files.remove(job_id)
         return store.view(job).to_json()
 
-    @app.get(wire.VIDEOS_PATH)
+    @app.get(wire.VIDEOS_PATH, **describe("jobs"))
     def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "") -> dict[str, Any]:
         last = store.get(after, client) if after else None
         if after and last is None:
@@ -283,11 +292,11 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         data = [store.view(job).to_json() for job in found[:limit]]
         return {"object": "list", "data": data, "has_more": len(found) > limit}
 
-    @app.get(wire.video_path("{job_id}"))
+    @app.get(wire.video_path("{job_id}"), **describe("job"))
     def one(job: Own) -> dict[str, Any]:
         return store.view(job).to_json()
 
-    @app.delete(wire.video_path("{job_id}"))
+    @app.delete(wire.video_path("{job_id}"), **describe("cancel"))
     def cancel(job: Own, keep: bool = False) -> dict[str, Any]:
         now = store.request_cancel(job.id) or job
         if now.status is Status.IN_PROGRESS:
@@ -308,7 +317,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             store.delete(job.id)
         files.remove(job.id)
 
-    @app.get(wire.video_path("{job_id}", "content"))
+    @app.get(wire.video_path("{job_id}", "content"), **describe("content"))
     def content(job: Own, variant: str = "video") -> Response:
         if variant not in wire.VARIANTS:
             raise ApiError(
@@ -325,56 +334,30 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
         return FileResponse(path, media_type=kind, filename=stem + ending)
 
-    @app.get(wire.video_path("{job_id}", "preview"))
+    @app.get(wire.video_path("{job_id}", "preview"), **describe("preview"))
     def preview(job: Own) -> Response:
-        try:
-            return Response(
-                files.preview(job.id).read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"}
-            )
-        except FileNotFoundError:
-            return Response(status_code=204)
+        return _preview(files, job.id)
 
-    @app.get(wire.video_path("{job_id}", "events"))
+    @app.get(wire.video_path("{job_id}", "events"), **describe("events"))
     async def events(job: Own) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return EventSourceResponse(follow(store, job), ping=wire.HEARTBEAT_SECONDS, headers=headers)
 
 
-async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]:
-    """The job now and after each change, until it has ended or is deleted."""
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-    unsubscribe = store.subscribe(lambda: _call(loop, changed.set), job.id)
-    last: JobView | None = None
+def _guarded(answer: Callable[[], Response], guard: Callable[[Request], Awaitable[None]]) -> Any:
+    async def call(request: Request) -> Response:
+        await guard(request)
+        return answer()
 
-    def look() -> JobView | None:
-        now = store.get(job.id)
-        return None if now is None else store.view(now)
+    return call
 
+
+def _preview(files: JobFiles, job_id: str) -> Response:
     try:
-        while True:
-            changed.clear()
-            view = await to_thread.run_sync(look, limiter=_FOLLOWING)
-            if view is None:
-                return
-            # The time left runs down by itself and is no news.
-            news = replace(view, eta_seconds=None)
-            if news != last:
-                last = news
-                yield ServerSentEvent(data=json.dumps(view.to_json()), event=wire.JOB_EVENT)
-            if view.ended:
-                return
-            if view.queue_position:
-                await asyncio.sleep(_FOLLOW_SECONDS)
-            await changed.wait()
-    finally:
-        unsubscribe()
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Any) -> None:
-    with contextlib.suppress(RuntimeError):
-        # The loop is closed while the server stops.
-        loop.call_soon_threadsafe(function)
+        data = files.preview(job_id).read_bytes()
+    except FileNotFoundError:
+        return Response(status_code=204)
+    return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
 def _queue_full(config: ServerConfig) -> ApiError:

@@ -112,7 +112,13 @@ def read_copy(path: Path, folder: Path) -> sqlite3.Connection:
         source = path.with_name(path.name + ending)
         if source.exists():
             (folder / source.name).write_bytes(source.read_bytes())
-    return open_database(folder / path.name, lambda _: True)
+    level = log.level
+    # What is done to the copy concerns nobody.
+    log.setLevel(logging.CRITICAL)
+    try:
+        return open_database(folder / path.name, lambda _: True)
+    finally:
+        log.setLevel(level)
 
 
 def _hold(path: Path) -> sqlite3.Connection:
