@@ -113,7 +113,7 @@ class PickleReader(_Unpickler):
     A subclass may admit more by overriding ``find_class``, which returns a ``Maker``, and ``persistent_load``.
     """
 
-    dispatch = dict(_Unpickler.dispatch)
+    dispatch: Any = dict(_Unpickler.dispatch)
 
     def __init__(self, source: bytes | io.BytesIO, slack: int = SLACK) -> None:
         self.file = io.BytesIO(source) if isinstance(source, bytes) else source

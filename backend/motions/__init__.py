@@ -10,7 +10,7 @@ from __future__ import annotations
 from .families import to_body, to_family, to_smpl24
 from .feet import contacts, lock_feet
 from .ground import FootReport, floor, foot_report
-from .load import load_motion
+from .load import load_motion, retarget_clip
 from .reading import EXTENSIONS
 from .resample import resample
 from .synth import generate_walk
@@ -29,6 +29,7 @@ __all__ = [
     "load_motion",
     "lock_feet",
     "resample",
+    "retarget_clip",
     "to_body",
     "to_family",
     "to_smpl24",

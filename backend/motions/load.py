@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,17 @@ BOUND = 10.0
 """Degrees that a visible line may be off before the animator is warned."""
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the caller chose; see ``load_motion``."""
+
+    fps: float | None
+    up: str | None
+    level: bool
+    fit_shape: bool
+    heights: bool
+
+
 def load_motion(
     path: str | PathLike[str],
     *,
@@ -42,6 +53,7 @@ def load_motion(
     level: bool = True,
     fit_shape: bool = True,
     keep_lead: bool = False,
+    heights: bool = False,
 ) -> BodyMotion:
     """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
 
@@ -57,6 +69,7 @@ def load_motion(
         up: the file's up axis (``Y``, ``-Y``, ``Z``...), instead of detecting it.
         level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
         fit_shape: for joint positions, fit the body's shape too.
+        heights: leave heights as the file has them, for stairs and uneven ground: the clip is moved up or down once.
         keep_lead: keep a T-pose that stands before the motion and from which it jumps; else it is left out.
 
     Raises:
@@ -69,15 +82,22 @@ def load_motion(
     if kind == "bvh":
         if clip:
             raise MotionError("clip", f"a BVH file holds one clip; clip {clip} does not exist")
-        return _without_lead(_from_bvh(parse_bvh(data), body or _embedded(), name, fps, up), keep_lead)
+        skeleton = parse_bvh(data)
+        told = None
+        if skeleton.frame_time > 1e-9:
+            told = exact_rate(1.0 / skeleton.frame_time, 0.5 * 10.0**-skeleton.digits / skeleton.frame_time**2)
+        rate, note = _rate(told, fps)
+        motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights)
+        return _without_lead(replace(motion, notes=_noted(*skeleton.notes, *motion.notes, note)), keep_lead)
     one, notes = _pick(_named(data) if kind == "array" else find_bodies(data), clip)
     if find_rate(one.record)[0] is None and (beside := find_rate(data))[0] is not None:
         one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
     if len(notes):
         name = f"{name} {clip}"
-    motion = _from_joints(one, body, name, fps, up, level, fit_shape) if one.joints else None
+    choices = _Told(fps, up, level, fit_shape, heights)
+    motion = _from_joints(one, body, name, choices) if one.joints else None
     if motion is None:
-        motion = _from_parameters(one, body, name, fps, up, level)
+        motion = _from_parameters(one, body, name, choices)
     return _without_lead(replace(motion, notes=(*notes, *motion.notes)), keep_lead)
 
 
@@ -135,24 +155,27 @@ def _noted(*sentences: str) -> tuple[str, ...]:
     return tuple(s for s in sentences if s)
 
 
-def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: str | None) -> BodyMotion:
-    told = None
-    if clip.frame_time > 1e-9:
-        told = exact_rate(1.0 / clip.frame_time, 0.5 * 10.0**-clip.digits / clip.frame_time**2)
-    rate, note = _rate(told, fps)
+def retarget_clip(
+    clip: BvhClip, body: BodyModel, name: str, fps: float, *, up: str | None = None, heights: bool = False
+) -> BodyMotion:
+    """Any skeleton's frames on a body, its soles on z = 0; see ``load_motion``.
+
+    Raises:
+        MotionError: when the skeleton is not understood.
+    """
     result = retarget(clip, body, up=up)
     error, told = _fidelity(result.errors)
     motion = BodyMotion(
-        fps=rate,
+        fps=fps,
         poses=embed_smpl24(result.poses, body),
         trans=result.trans,
         family=body.family,
         name=name,
-        notes=_noted(*clip.notes, *result.notes, note, f"retargeted to body {body.id}: {told[0]}", *told[1:]),
+        notes=_noted(*result.notes, f"retargeted to body {body.id}: {told[0]}", *told[1:]),
         body=body.id,
         source_error=error,
     )
-    return floor(mend(motion), body)
+    return floor(mend(motion), body, lift=not heights)
 
 
 def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
@@ -170,22 +193,20 @@ def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[
     return {"bones_deg": every, "worst_deg": worst[last], **{f"{n}_deg": m for n, m in middles.items()}}, told
 
 
-def _from_joints(
-    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool, fit_shape: bool
-) -> BodyMotion:
+def _from_joints(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     body = body or _embedded()
-    rate, note = _rate(find_rate(one.record)[0], fps)
-    motion = joints_to_motion(one.record["joints"], body, fps=rate, name=name, up=up, level=level, fit_shape=fit_shape)
-    return floor(motion.noting(note), body, follow=True)
+    rate, note = _rate(find_rate(one.record)[0], told.fps)
+    motion = joints_to_motion(
+        one.record["joints"], body, fps=rate, name=name, up=told.up, level=told.level, fit_shape=told.fit_shape
+    )
+    return floor(motion.noting(note), body, lift=not told.heights, follow=not told.heights)
 
 
-def _from_parameters(
-    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool
-) -> BodyMotion:
+def _from_parameters(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     record: Mapping[str, Any] = one.record
     parameters = read_parameters(record)
-    rate, note = _rate(parameters.fps, fps)
-    poses, trans, notes = _upright(parameters, one, up, level)
+    rate, note = _rate(parameters.fps, told.fps)
+    poses, trans, notes = _upright(parameters, one, told.up, told.level)
     filled = int(record.get("filled_frames", 0))
     if filled:
         notes.append(f"{filled} frames in which the tracker lost this person repeat the one before")
@@ -201,7 +222,8 @@ def _from_parameters(
     )
     motion = mend(motion)
     if body is not None:
-        return to_body(motion, body, follow=not parameters.dataset and not one.world)
+        follow = not parameters.dataset and not one.world and not told.heights
+        return to_body(motion, body, follow=follow, lift=not told.heights)
     return _floored_alone(motion)
 
 

@@ -78,11 +78,13 @@ _NOISE = {
 _SPACES = {"world": 2, "global": 2, "w": 2, "cam": 0, "camera": 0, "incam": 0, "c": 0}
 _WORDS: dict[str, tuple[set[str], ...]] = {
     "global_orient": ({"orient"}, {"root", "orient"}, {"root", "pose"}, {"root", "rot"}, {"root", "rotation"}, {"rot"},
-                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"}),
+                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"},
+                      {"root", "poses"}),
     "body_pose": ({"body", "pose"}, {"pose", "body"}, {"pose"}, {"poses"}, {"body", "poses"}, {"thetas"}),
     "trans": ({"trans"}, {"transl"}, {"translation"}, {"root", "trans"}, {"root", "transl"}, {"root", "translation"},
               {"root", "position"}, {"root", "pos"}, {"body", "transl"}, {"body", "trans"}, {"pelvis", "trans"}),
     "betas": ({"beta"}, {"betas"}, {"shape"}, {"body", "shape"}),
+    "poses": ({"pose"}, {"poses"}, {"full", "pose"}, {"fullpose"}, {"thetas"}, {"theta"}),
 }  # fmt: skip
 """What the words of a tracker's key mean, apart from ``_NOISE`` and the space, which ``_SPACES`` ranks."""
 
@@ -98,22 +100,31 @@ def with_usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
         space = max((_SPACES[w] for w in words & _SPACES.keys()), default=1)
         core = words - _NOISE - _SPACES.keys()
         for usual, options in _WORDS.items():
-            shape = _shape(value)
-            if usual == "global_orient" and shape[-1:] not in ((3,), (9,)):
-                continue
-            if (
-                usual == "body_pose"
-                and not {shape[-1:], shape[-2:]} & {(63,), (69,), (21, 3), (23, 3), (189,), (207,)}
-                and shape[-3:] not in ((21, 3, 3), (23, 3, 3))
-            ):
-                continue
-            if core in options and space >= best.get(usual, (0, None))[0]:
+            if core in options and space >= best.get(usual, (0, None))[0] and _fits(usual, _shape(value)):
                 best[usual] = (space, value)
     if {"global_orient", "body_pose"} <= best.keys():
-        out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
-        if best["global_orient"][0] == 2:
-            out["world"] = True
+        best.pop("poses", None)
+    elif "poses" in best and _full_key(record) is None:
+        best = {usual: found for usual, found in best.items() if usual not in ("global_orient", "body_pose")}
+    else:
+        return out
+    out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
+    if best.get("global_orient", best.get("poses", (0, None)))[0] == 2:
+        out["world"] = True
     return out
+
+
+def _fits(usual: str, shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape can be what its words say."""
+    if usual == "global_orient":
+        return shape[-1:] in ((3,), (9,))
+    counts = {"body_pose": _BODY_COUNTS, "poses": _FULL_COUNTS}.get(usual)
+    if counts is None:
+        return True
+    flat = {(n * count,) for count in counts for n in (3, 9)}
+    return (
+        bool(flat & {shape[-1:]}) or shape[-2:] in {(c, 3) for c in counts} or shape[-3:] in {(c, 3, 3) for c in counts}
+    )
 
 
 def read_parameters(record: Mapping[str, Any]) -> Parameters:
@@ -403,7 +414,7 @@ def find_rate(data: Any, depth: int = 5) -> tuple[float | None, bool]:
         # Half of the last digit that the number is written with.
         digits = len(f"{array[0]:.7f}".rstrip("0").partition(".")[2])
         return exact_rate(float(array[0]), 0.5 * 10.0**-digits if digits else 0.0), "mocap" in key.lower()
-    for value in named.values():
+    for value in (v for value in named.values() for v in (value[:1] if isinstance(value, list) else [value])):
         if (found := find_rate(value, depth - 1))[0] is not None:
             return found
     return None, False

@@ -29,6 +29,8 @@ from .skeletons import SIDES, SkeletonMap
 X, Y, Z = np.eye(3)
 _FRAMES = 400
 """Frames looked at, at most."""
+_MIRRORED = np.radians(20.0)
+"""Angle by which a bone at rest may differ from the other side's."""
 _STRAIGHT = np.radians(25.0)
 _AGREE = np.radians(60.0)
 """Joints in line keep a common twist unless the frames contradict it by more than this."""
@@ -39,7 +41,10 @@ _FLAT = np.radians(7.0)
 
 
 def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
-    """Whether joint places (J,3) are a person with straight limbs: legs below, arms beside or hanging, head above."""
+    """Whether joint places (J,3) are a person at rest: legs straight below, arms straight beside or hanging, head up.
+
+    Both sides mirror each other, which no frame of a motion does.
+    """
     joints = skeleton.joints
 
     def bone(upper: str, lower: str) -> np.ndarray:
@@ -54,6 +59,7 @@ def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
     axes = frame_of(hips, up)
     left, up, ahead = axes.T
     bends = [angle_between(hips, shoulders) < np.radians(35), angle_between(zero[joints["head"]] - base, up) < 1.1]
+    mirrored: list[np.ndarray] = []
     trunk = [zero[j] for j in (*skeleton.spine, skeleton.neck_base)]
     bends += [np.linalg.norm(b - a) < 1e-6 or angle_between(b - a, up) < 1.1 for a, b in pairwise(trunk)]
     for side, outward in zip(SIDES, (left, -left), strict=True):
@@ -62,10 +68,13 @@ def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
         arm = unit(upper + fore)
         bends += [angle_between(thigh, -up) < 0.9, angle_between(thigh, shin) < 0.7, angle_between(upper, fore) < 1.0]
         bends += [arm @ up < 0.6, arm @ outward > -0.3, min(map(np.linalg.norm, (thigh, shin, upper, fore))) > 1e-9]
+        mirrored.append(
+            np.array([unit(thigh), unit(shin), unit(upper), unit(fore)]) @ axes * (1 if side == "left" else -1, 1, 1)
+        )
         if f"{side}_foot" in joints:
             toes = bone(f"{side}_ankle", f"{side}_foot")
             bends.append(float(toes @ ahead) > -0.5 * float(np.linalg.norm(toes)))
-    return all(bends)
+    return all(bends) and bool(angle_between(*mirrored).max() < _MIRRORED)
 
 
 def joint_axes(

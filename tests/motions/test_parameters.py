@@ -333,6 +333,7 @@ def test_a_path_that_keeps_its_length_is_not_told_of(body) -> None:
         ("smpl_orient_world", "smpl_pose", "root_trans_world", "smpl_beta"),
         ("root_orient", "smpl_body_pose", "root_position", "smpl_shape"),
         ("pred_global_orient_w", "pred_body_pose", "pred_transl_w", "pred_betas"),
+        ("poses_root", "poses_body", "trans", "betas"),
     ],
 )
 def test_keys_are_read_by_their_words(tmp_path: Path, walk, root: str, body_key: str, trans: str, beta: str) -> None:
@@ -378,3 +379,13 @@ def test_a_rate_anywhere_is_found_and_exact(tmp_path: Path, walk, beside, fps: f
     path = tmp_path / "walk.pkl"
     path.write_bytes(pickle.dumps({"poses": walk.poses.reshape(walk.frames, -1), "trans": walk.trans, **beside}))
     assert load_motion(path).fps == pytest.approx(fps, rel=1e-9)
+
+
+@pytest.mark.parametrize("key", ["smpl_thetas", "poses_world", "pred_full_pose"])
+def test_whole_poses_are_read_by_their_words(tmp_path: Path, walk, key: str) -> None:
+    path = tmp_path / "track.pkl"
+    record = {key: walk.poses.reshape(walk.frames, 72), "global_trans": walk.trans}
+    path.write_bytes(pickle.dumps({"video": [{"frame_rate": 25}], "tracks": {"a": record}}))
+    motion = load_motion(path)
+    np.testing.assert_allclose(motion.poses[:, 1:22], walk.poses[:, 1:22], atol=1e-5)
+    assert np.ptp(motion.trans, axis=0).max() > 0.5 and motion.fps == 25

@@ -8,6 +8,7 @@ import numpy as np
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
 from maquette.backend.motions.bvh import BvhClip
 from maquette.backend.motions.kinematics import SMPL_PARENTS, to_global, to_local
+from maquette.backend.shot.types import SMPL_JOINT_NAMES
 
 AXES = "XYZ"
 
@@ -65,6 +66,32 @@ def bvh_text(
             row.extend(angles[t, joint])
         lines.append(" ".join(f"{v:.6f}" for v in row))
     return newline.join(lines) + newline
+
+
+WORDS = {
+    "mixamo": "Hips Spine Spine1 Spine2 Neck Head UpLeg Leg Foot ToeBase Shoulder Arm ForeArm Hand HandMiddle1",
+    "mvn": "Hips Chest Chest2 Chest3 Neck Head Hip Knee Ankle Toe Collar Shoulder Elbow Wrist Finger",
+    "daz": "hip abdomen abdomen2 chest neck head Thigh Shin Foot Toe Collar Shldr Forearm Hand Mid1",
+    "nonsense": "a b c d e f g h i j k m n o p",
+}
+SIDES = {
+    "Left": lambda side, rest: side.capitalize() + rest,
+    "l_": lambda side, rest: f"{side[0]}_{rest}",
+    ".L": lambda side, rest: f"{rest}.{side[0].upper()}",
+    "lThigh": lambda side, rest: side[0] + rest[:1].upper() + rest[1:],
+    "none": lambda side, rest: f"{rest}{'AB'[side == 'left']}",
+}
+
+
+def named(words: str, sides: str, prefix: str = "") -> list[str]:
+    roles = ["pelvis", "spine1", "spine2", "spine3", "neck", "head", "hip", "knee", "ankle", "foot"]
+    roles += ["collar", "shoulder", "elbow", "wrist", "hand"]
+    names = dict(zip(roles, WORDS[words].split(), strict=True))
+    out = []
+    for name in SMPL_JOINT_NAMES:
+        side, _, rest = name.rpartition("_")
+        out.append(prefix + (SIDES[sides](side, names[rest]) if side else names[rest]))
+    return out
 
 
 def framed_clip(
