@@ -64,7 +64,7 @@ function show(now) {
   }
   find("waiting").textContent = now.waiting ? `${now.waiting} wait` : "";
   fill(find("queue"), now.queue.map((each, place) => [
-    [place + 1, "number"], [each.name], [each.model], [clock(each.created_at), "number"],
+    [place + 1, "number"], [each.name], [each.model, "number"], [clock(each.created_at), "number"],
     [each.eta_seconds === null ? "" : `done in ${duration(each.eta_seconds)}`, "number"],
   ]), "Nobody waits.");
   fill(find("models"), now.models.map((model) => [
@@ -78,7 +78,7 @@ function show(now) {
     [["Results"], [kept.length ? `deleted beyond ${kept.map((each) => each.join(" ")).join(" or ")}` : "kept until they are deleted"]],
   ]);
   fill(find("errors"), now.errors.map((error) => [
-    [clock(error.at), "number"], [error.name], [error.model], [error.message],
+    [clock(error.at), "number"], [error.name], [error.model, "number"], [error.message],
   ]), "None.");
 }
 
@@ -86,12 +86,13 @@ async function look() {
   try {
     const answer = await ask("/v1/status");
     find("login").hidden = answer.status !== 401;
-    find("main").hidden = answer.status !== 200;
     if (answer.status === 401) {
+      find("main").hidden = true;
       complain(token ? "This backend refuses this token." : "");
     } else if (answer.ok) {
       const now = await answer.json();
       show(now);
+      find("main").hidden = false;
       await showPreview(now.running);
     } else {
       complain((await answer.json()).error.message);
