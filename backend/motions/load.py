@@ -15,13 +15,14 @@ from .families import PELVIS_REST, embed_smpl24, to_body
 from .fitting import rest_basis
 from .glitches import leading_pose, mend
 from .ground import floor
-from .joints import joint_layout, joints_to_motion, read_joints
+from .joints import joints_to_motion
 from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
-from .parametric import Parameters, are_positions, find_rate, read_parameters
+from .parametric import Parameters, read_parameters
+from .rates import exact_rate, find_rate
 from .reading import read_data
 from .retarget import retarget
-from .trackers import Found, find_bodies, several
-from .types import WARNING, BodyMotion, MotionError, check_fps, exact_rate
+from .trackers import Found, find_bodies
+from .types import WARNING, BodyMotion, MotionError, check_fps
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
 if TYPE_CHECKING:
@@ -89,15 +90,11 @@ def load_motion(
         rate, note = _rate(told, fps)
         motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights)
         return _without_lead(replace(motion, notes=_noted(*skeleton.notes, *motion.notes, note)), keep_lead)
-    one, notes = _pick(_named(data) if kind == "array" else find_bodies(data), clip)
-    if find_rate(one.record)[0] is None and (beside := find_rate(data))[0] is not None:
-        one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
+    one, notes = _pick(find_bodies(data), clip)
     if len(notes):
         name = f"{name} {clip}"
     choices = _Told(fps, up, level, fit_shape, heights)
-    motion = _from_joints(one, body, name, choices) if one.joints else None
-    if motion is None:
-        motion = _from_parameters(one, body, name, choices)
+    motion = (_from_joints if one.joints else _from_parameters)(one, data, body, name, choices)
     return _without_lead(replace(motion, notes=(*notes, *motion.notes)), keep_lead)
 
 
@@ -111,18 +108,6 @@ def _without_lead(motion: BodyMotion, keep: bool) -> BodyMotion:
     return replace(motion, poses=motion.poses[count:], trans=motion.trans[count:]).noting(
         f"{frames} of T-pose before the motion were left out"
     )
-
-
-def _named(array: np.ndarray) -> list[Found]:
-    """Bodies of a bare array (.npy): positions, or axis-angle of 24 or 22 joints (T,J,3), or several before it."""
-    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] in ((24, 3), (22, 3)):
-        return [replace(one, label=str(i)) for i, rows in enumerate(array) for one in _named(rows)]
-    if array.ndim == 3 and array.shape[1:] in ((24, 3), (22, 3)) and not are_positions(array):
-        return [Found("", {"poses": array})]
-    if array.ndim > 2 and joint_layout(array.shape):
-        return several(array, "", {})
-    # Whatever else it is, the reader of positions says what is wrong with it.
-    return [Found("", {"joints": read_joints(array, "array")}, joints=True)]
 
 
 def _embedded() -> BodyModel:
@@ -193,20 +178,27 @@ def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[
     return {"bones_deg": every, "worst_deg": worst[last], **{f"{n}_deg": m for n, m in middles.items()}}, told
 
 
-def _from_joints(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
+def _told_rate(one: Found, data: Any, frames: int) -> tuple[float | None, bool]:
+    """What ``find_rate`` finds in a body's own record, else anywhere in its file."""
+    own = find_rate(one.record, frames)
+    return own if own[0] is not None else find_rate(data, frames)
+
+
+def _from_joints(one: Found, data: Any, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     body = body or _embedded()
-    rate, note = _rate(find_rate(one.record)[0], told.fps)
+    rate, note = _rate(_told_rate(one, data, len(one.record["joints"]))[0], told.fps)
     motion = joints_to_motion(
         one.record["joints"], body, fps=rate, name=name, up=told.up, level=told.level, fit_shape=told.fit_shape
     )
     return floor(motion.noting(note), body, lift=not told.heights, follow=not told.heights)
 
 
-def _from_parameters(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
+def _from_parameters(one: Found, data: Any, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     record: Mapping[str, Any] = one.record
     parameters = read_parameters(record)
-    rate, note = _rate(parameters.fps, told.fps)
-    poses, trans, notes = _upright(parameters, one, told.up, told.level)
+    found, dataset = _told_rate(one, data, len(parameters.poses))
+    rate, note = _rate(found, told.fps)
+    poses, trans, notes = _upright(parameters, one, dataset, told)
     filled = int(record.get("filled_frames", 0))
     if filled:
         notes.append(f"{filled} frames in which the tracker lost this person repeat the one before")
@@ -222,15 +214,19 @@ def _from_parameters(one: Found, body: BodyModel | None, name: str, told: _Told)
     )
     motion = mend(motion)
     if body is not None:
-        follow = not parameters.dataset and not one.world and not told.heights
+        follow = not dataset and not one.world and not told.heights
         return to_body(motion, body, follow=follow, lift=not told.heights)
     return _floored_alone(motion)
 
 
 def _upright(
-    parameters: Parameters, one: Found, up: str | None, level: bool
+    parameters: Parameters, one: Found, dataset: bool, told: _Told
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Poses and translation with Z up. The body's own upright comes from the embedded body's bones."""
+    """Poses and translation with Z up, which a dataset's axes are as a rule.
+
+    The body's own upright comes from the embedded body's bones.
+    """
+    up = told.up
     base, _ = rest_basis(_embedded())
     frames = len(parameters.poses)
     local = np.broadcast_to(np.eye(3), (frames, 24, 3, 3)).copy()
@@ -241,15 +237,15 @@ def _upright(
     uprights = joints[:, JOINT["neck"]] - ankles
     notes: list[str] = []
     if up:
-        axis, told = up, True
+        axis, sure = up, True
         notes.append(f"up axis {up} as given")
     else:
-        axis, told = detect_up(uprights, "Z" if parameters.dataset else "Y" if one.world else "-Y")
-        if parameters.dataset and axis != "Z" and _lies_on_z(joints):
-            axis, told = "Z", True
-        notes.append(describe_up(axis, told))
+        axis, sure = detect_up(uprights, "Z" if dataset else "Y" if one.world else "-Y")
+        if dataset and axis != "Z" and _lies_on_z(joints):
+            axis, sure = "Z", True
+        notes.append(describe_up(axis, sure))
     turn = turn_to_z(axis)
-    if level and axis == "-Y" and not up and not one.world:
+    if told.level and axis == "-Y" and not up and not one.world:
         extra, tilt = levelling(uprights @ turn.T)
         if tilt:
             turn = extra @ turn

@@ -5,30 +5,18 @@ Letters: T frames, J joints, S shape components.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .families import FACE, HANDS
-from .kinematics import matrix_to_axis_angle, nearest_rotation
-from .types import FAMILY_JOINTS, MotionError, exact_rate
+from .families import FACE, HANDS, PELVIS_REST
+from .keys import BODY_COUNTS, FULL_COUNTS, LATENTS, find_keys, shape_of
+from .kinematics import axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
+from .types import FAMILY_JOINTS, MotionError
 
-FULL = ("pose_world", "poses", "smpl_poses", "full_pose", "fullpose", "pose", "smpl_pose", "thetas", "theta",
-        "pred_rotmat", "pred_pose")  # fmt: skip
-ROOT = ("global_orient", "root_orient", "global_orientation", "orient", "root_pose")
-BODY = ("body_pose", "pose_body")
-TRANS = ("trans_world", "trans", "transl", "smpl_trans", "translation", "pred_trans", "root_trans", "cam_trans",
-         "camera_translation", "camera")  # fmt: skip
-BETAS = ("betas", "shape", "beta", "shapes", "pred_shape", "smpl_betas")
-LATENTS = 32
 LATENT = "holds 32 numbers a frame: latents of VPoser, no rotations. Decode them with VPoser, and save 'body_pose'"
-_RATE = re.compile(r"fps$|frame_?rate|sampling_?rate", re.IGNORECASE)
-
-_FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
-_BODY_COUNTS = {21: "smplx", 23: "smpl"}
 
 
 @dataclass
@@ -40,8 +28,6 @@ class Parameters:
         trans: (T,3) metres.
         betas: (S,) or None.
         family, gender: as in BodyMotion.
-        fps: frames per second, or None where the file tells none.
-        dataset: whether this is a dataset's file (a mocap rate is named), whose axes are Z up as a rule.
         notes: sentences for the animator.
     """
 
@@ -50,81 +36,7 @@ class Parameters:
     betas: np.ndarray | None
     family: str
     gender: str
-    fps: float | None
-    dataset: bool = False
     notes: list[str] = field(default_factory=list)
-
-
-def has_pose(record: Mapping[str, Any]) -> bool:
-    """Whether a record holds a pose: all joints in one array, or root and body in two."""
-    return (_key(record, ROOT) is not None and _key(record, BODY) is not None) or _full_key(record) is not None
-
-
-_NOISE = {
-    "smpl",
-    "smplx",
-    "smplh",
-    "pred",
-    "predicted",
-    "opt",
-    "optimized",
-    "est",
-    "param",
-    "params",
-    "aa",
-    "final",
-    "ik",
-}
-_SPACES = {"world": 2, "global": 2, "w": 2, "cam": 0, "camera": 0, "incam": 0, "c": 0}
-_WORDS: dict[str, tuple[set[str], ...]] = {
-    "global_orient": ({"orient"}, {"root", "orient"}, {"root", "pose"}, {"root", "rot"}, {"root", "rotation"}, {"rot"},
-                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"},
-                      {"root", "poses"}),
-    "body_pose": ({"body", "pose"}, {"pose", "body"}, {"pose"}, {"poses"}, {"body", "poses"}, {"thetas"}),
-    "trans": ({"trans"}, {"transl"}, {"translation"}, {"root", "trans"}, {"root", "transl"}, {"root", "translation"},
-              {"root", "position"}, {"root", "pos"}, {"body", "transl"}, {"body", "trans"}, {"pelvis", "trans"}),
-    "betas": ({"beta"}, {"betas"}, {"shape"}, {"body", "shape"}),
-    "poses": ({"pose"}, {"poses"}, {"full", "pose"}, {"fullpose"}, {"thetas"}, {"theta"}),
-}  # fmt: skip
-"""What the words of a tracker's key mean, apart from ``_NOISE`` and the space, which ``_SPACES`` ranks."""
-
-
-def with_usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the usual keys for what it names otherwise; of several spaces the world's counts."""
-    out = dict(record)
-    if _key(record, ROOT) is not None and _key(record, BODY) is not None:
-        return out
-    best: dict[str, tuple[int, Any]] = {}
-    for key, value in record.items():
-        words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", key)}
-        space = max((_SPACES[w] for w in words & _SPACES.keys()), default=1)
-        core = words - _NOISE - _SPACES.keys()
-        for usual, options in _WORDS.items():
-            if core in options and space >= best.get(usual, (0, None))[0] and _fits(usual, _shape(value)):
-                best[usual] = (space, value)
-    if {"global_orient", "body_pose"} <= best.keys():
-        best.pop("poses", None)
-    elif "poses" in best and _full_key(record) is None:
-        best = {usual: found for usual, found in best.items() if usual not in ("global_orient", "body_pose")}
-    else:
-        return out
-    out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
-    if best.get("global_orient", best.get("poses", (0, None)))[0] == 2:
-        out["world"] = True
-    return out
-
-
-def _fits(usual: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape can be what its words say."""
-    if usual == "global_orient":
-        return shape[-1:] in ((3,), (9,))
-    counts = {"body_pose": _BODY_COUNTS, "poses": _FULL_COUNTS}.get(usual)
-    if counts is None:
-        return True
-    flat = {(n * count,) for count in counts for n in (3, 9)}
-    return (
-        bool(flat & {shape[-1:]}) or shape[-2:] in {(c, 3) for c in counts} or shape[-3:] in {(c, 3, 3) for c in counts}
-    )
 
 
 def read_parameters(record: Mapping[str, Any]) -> Parameters:
@@ -134,86 +46,40 @@ def read_parameters(record: Mapping[str, Any]) -> Parameters:
         MotionError: naming the key at fault: wrong shape, NaN, lengths that do not agree, matrices that are no turns.
     """
     notes: list[str] = []
-    full = _full_key(record)
-    root_key, body_key = _key(record, ROOT), _key(record, BODY)
-    if root_key is not None and body_key is not None:
-        poses, family = _assembled(record, root_key, body_key, notes)
-    elif full is not None:
-        poses = rotations(record[full], full, tuple(_FULL_COUNTS))
-        family = _FULL_COUNTS[poses.shape[1]]
+    keys = find_keys(record)
+    if keys.body:
+        poses, family = _assembled(record, keys.root, keys.body, notes)
+    elif keys.poses:
+        poses = rotations(record[keys.poses], keys.poses, tuple(FULL_COUNTS))
+        family = FULL_COUNTS[poses.shape[1]]
         family = str(record.get("surface_model_type", family)).lower() if poses.shape[1] == 22 else family
         family = family if family in FAMILY_JOINTS else "smplh"
         poses = _widened(poses, FAMILY_JOINTS[family])
+        if keys.root and (keys.world or not poses[:, 0].any()):
+            _fill(poses, slice(0, 1), rotations(record[keys.root], keys.root, (1,)), keys.root)
     else:
         listed = ", ".join(sorted(str(k) for k in record)[:12]) or "nothing"
         raise MotionError("poses", f"no pose among the file's keys ({listed}); 'poses' or 'global_orient' with "
                           "'body_pose' is needed")  # fmt: skip
     frames = len(poses)
-    trans = _translation(record, frames, notes)
-    betas = _betas(record, notes)
-    rate, dataset = find_rate(record)
+    trans = _translation(record, keys.trans, frames, notes)
+    if keys.root.lower() == "rh":
+        # EasyMocap turns the whole body about the origin, not about its pelvis.
+        pelvis = np.array(PELVIS_REST[family])
+        trans += axis_angle_to_matrix(poses[:, 0]) @ pelvis - pelvis
+    betas = _betas(record, keys.betas, notes)
     return Parameters(
         poses=poses,
         trans=trans,
         betas=betas,
         family=family,
         gender=_gender(record.get("gender", "neutral")),
-        fps=rate,
-        dataset=dataset,
         notes=notes,
     )
 
 
 def _key(record: Mapping[str, Any], options: tuple[str, ...]) -> str | None:
     return next((k for k in options if record.get(k) is not None), None)
-
-
-def _full_key(record: Mapping[str, Any]) -> str | None:
-    for key in FULL:
-        shape = _shape(record.get(key))
-        if not shape or are_positions(record[key]):
-            continue
-        counts = {n for count in _FULL_COUNTS for n in (3 * count, 9 * count)}
-        if shape[-1] in counts or (len(shape) >= 2 and shape[-1] == 3 and set(shape[:-1]) & set(_FULL_COUNTS)):
-            return key
-    return None
-
-
-def are_positions(value: Any) -> bool:
-    """Whether an array (T,24,3) or (T,22,3) holds joint positions rather than axis-angle vectors of the same shape.
-
-    Positions give legs and arms of a person's proportions, as long on the left as on the right; vectors longer than a
-    full turn are no rotations.
-    """
-    shape = _shape(value)
-    if shape[-2:] not in ((24, 3), (22, 3)):
-        return False
-    try:
-        joints = np.asarray(value, np.float64).reshape(-1, shape[-2], 3)
-    except (TypeError, ValueError):
-        return False
-    if not np.isfinite(joints).all() or not len(joints):
-        return bool(len(joints)) and float(np.nanmax(np.abs(np.where(np.isfinite(joints), joints, np.nan)))) > 7
-    if np.abs(joints).max() > 7:
-        return True
-    bones = ((1, 4), (2, 5), (4, 7), (5, 8), (16, 18), (17, 19), (18, 20), (19, 21))
-    lengths = np.array([np.median(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1)) for a, b in bones])
-    legs, arms = lengths[:4], lengths[4:]
-    if lengths.min() < 0.12 or lengths.max() > 0.7:
-        return False
-    even = all(0.8 < a / b < 1.25 for a, b in zip(lengths[::2], lengths[1::2], strict=True))
-    return even and 1.1 < legs.sum() / arms.sum() < 2.5
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    if isinstance(value, np.ndarray):
-        return value.shape
-    if isinstance(value, (list, tuple)):
-        try:
-            return np.asarray(value, float).shape
-        except (TypeError, ValueError):
-            return ()
-    return ()
 
 
 def numbers(value: Any, name: str) -> np.ndarray:
@@ -246,9 +112,9 @@ def rotations(value: Any, name: str, counts: tuple[int, ...]) -> np.ndarray:
     """
     array = numbers(value, name)
     shape = array.shape
-    if array.ndim >= 2 and shape[-2:] == (3, 3) and (array.ndim > 2 or _orthonormal(array[None])):
+    if array.ndim >= 2 and shape[-2:] == (3, 3) and (array.ndim > 2 or orthonormal(array[None])):
         matrices = array.reshape(-1, 3, 3)
-        if _orthonormal(matrices) or not _as_vectors(shape, counts):
+        if orthonormal(matrices) or not _as_vectors(shape, counts):
             return _from_matrices(matrices, name, _joints(shape[:-2], counts, name, shape))
     if shape and any(shape[-1] == 9 * c for c in counts):
         count = shape[-1] // 9
@@ -280,26 +146,25 @@ def _joints(leading: tuple[int, ...], counts: tuple[int, ...], name: str, shape:
     raise MotionError(name, f"shape {shape} is not for {' or '.join(map(str, counts))} joints")
 
 
-def _orthonormal(matrices: np.ndarray) -> bool:
+def orthonormal(matrices: np.ndarray) -> bool:
+    """Whether all of (...,3,3) are rotations, within what rounding does to them."""
     square = matrices @ np.swapaxes(matrices, -1, -2)
     return bool(np.abs(square - np.eye(3)).max() < 0.02 and np.linalg.det(matrices).min() > 0)
 
 
 def _from_matrices(matrices: np.ndarray, name: str, count: int) -> np.ndarray:
-    if not _orthonormal(matrices):
+    if not orthonormal(matrices):
         raise MotionError(name, "looks like rotation matrices but holds some that are no rotation")
     return matrix_to_axis_angle(nearest_rotation(matrices)).reshape(-1, count, 3)
 
 
 def _assembled(record: Mapping[str, Any], root_key: str, body_key: str, notes: list[str]) -> tuple[np.ndarray, str]:
     """Poses (T,J,3) and family from root, body and, where given, hands and face."""
-    if _shape(record[body_key])[-1:] == (LATENTS,):
+    if shape_of(record[body_key])[-1:] == (LATENTS,):
         raise MotionError(body_key, LATENT)
-    body = rotations(record[body_key], body_key, (21, 23, 22))
+    body = rotations(record[body_key], body_key, tuple(BODY_COUNTS))
     root = rotations(record[root_key], root_key, (1,))
-    if body.shape[1] == 22:
-        raise MotionError(body_key, "has 22 joints beside a root; 21 or 23 are expected")
-    family = _BODY_COUNTS[body.shape[1]]
+    family = BODY_COUNTS[body.shape[1]]
     frames = max(len(body), len(root))
     if family == "smplx":
         stated = str(record.get("surface_model_type", record.get("model_type", ""))).lower()
@@ -335,7 +200,7 @@ def _fill_extras(record: Mapping[str, Any], poses: np.ndarray, family: str, note
         key = _key(record, keys)
         if key is None:
             continue
-        shape, count = _shape(record[key]), where.stop - where.start
+        shape, count = shape_of(record[key]), where.stop - where.start
         if shape and "hand" in key and shape[-1] in (6, 12, 24) and shape[-1] != 3 * count:
             notes.append(f"{key} holds coefficients of a hand model instead of joints and was left out")
             continue
@@ -356,9 +221,8 @@ def _widened(poses: np.ndarray, joints: int) -> np.ndarray:
     return out
 
 
-def _translation(record: Mapping[str, Any], frames: int, notes: list[str]) -> np.ndarray:
-    key = _key(record, TRANS)
-    if key is None:
+def _translation(record: Mapping[str, Any], key: str, frames: int, notes: list[str]) -> np.ndarray:
+    if not key:
         notes.append("the file holds no translation: the body stays in place")
         return np.zeros((frames, 3))
     array = numbers(record[key], key)
@@ -377,9 +241,8 @@ def _translation(record: Mapping[str, Any], frames: int, notes: list[str]) -> np
     return array
 
 
-def _betas(record: Mapping[str, Any], notes: list[str]) -> np.ndarray | None:
-    key = _key(record, BETAS)
-    if key is None:
+def _betas(record: Mapping[str, Any], key: str, notes: list[str]) -> np.ndarray | None:
+    if not key:
         return None
     array = numbers(record[key], key)
     array = array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
@@ -396,26 +259,3 @@ def _gender(value: Any) -> str:
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     text = text.strip().lower()
     return {"m": "male", "f": "female"}.get(text[:1], "neutral") if text else "neutral"
-
-
-def find_rate(data: Any, depth: int = 5) -> tuple[float | None, bool]:
-    """Frames per second that a file's data tell anywhere, outermost first, and whether as a dataset does (``mocap``).
-
-    Raises:
-        MotionError: for a rate that is not one number.
-    """
-    if not isinstance(data, Mapping) or depth == 0:
-        return None, False
-    named = {str(k): v for k, v in data.items() if v is not None}
-    for key in sorted((k for k in named if _RATE.search(k)), key=lambda k: "mocap" not in k.lower()):
-        array = numbers(named[key], key).reshape(-1)
-        if len(array) != 1:
-            raise MotionError(key, f"holds {len(array)} numbers where one rate is expected; give it with fps=")
-        # Half of the last digit that the number is written with.
-        digits = len(f"{array[0]:.7f}".rstrip("0").partition(".")[2])
-        return exact_rate(float(array[0]), 0.5 * 10.0**-digits if digits else 0.0), "mocap" in key.lower()
-    for value in named.values():
-        inner = value[0] if isinstance(value, list) and value else value
-        if (found := find_rate(inner, depth - 1))[0] is not None:
-            return found
-    return None, False

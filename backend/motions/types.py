@@ -107,13 +107,3 @@ def check_fps(fps: float, field: str = "fps") -> float:
     if not np.isfinite(value) or not 0.1 <= value <= 10_000:
         raise MotionError(field, f"{value:g} frames per second is outside 0.1 to 10,000; give the rate with fps=")
     return value
-
-
-def exact_rate(fps: float, slack: float) -> float:
-    """The standard rate within ``slack`` of a rate that was written with few digits, else the rate itself.
-
-    Whole rates, and film's and television's 24, 30, 48, 60 and 120 times 1000/1001 (23.976, 29.97, 59.94...).
-    """
-    slack = max(slack, 1e-5 * fps)
-    options = [float(round(fps)), *(n * 1000 / 1001 for n in (24, 30, 48, 60, 120, 240))]
-    return next((option for option in options if option > 0 and abs(option - fps) <= slack), fps)
