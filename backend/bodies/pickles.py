@@ -22,7 +22,7 @@ import numpy as np
 from ..shot.archive import RATIO, SLACK
 from .pickle_table import TABLE, Blank, Inline, Maker, PickleRefused, check_keys, count_cells, rebuild_array
 
-__all__ = ["MAX_BYTES", "Maker", "PickleReader", "PickleRefused", "load_pickle"]
+__all__ = ["MAX_BYTES", "Maker", "PickleReader", "PickleRefused", "decompress", "load_pickle"]
 
 MAX_BYTES = 2 << 30
 """No file, before or after decompression, may be larger than this."""
@@ -56,7 +56,9 @@ def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES,
         if path.stat().st_size > max_bytes:
             raise PickleRefused(f"the file is larger than {max_bytes >> 20} MiB")
         data = path.read_bytes()
-    data = _decompress(data, max_bytes)
+    data = decompress(data, max_bytes)
+    if data[:2] == b"PK":
+        raise PickleRefused("this is a zip archive, not a pickle")
     try:
         return PickleReader(data, slack).load()
     except PickleRefused:
@@ -71,9 +73,8 @@ def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES,
         raise PickleRefused(f"the pickle is damaged or cut short ({detail})") from error
 
 
-def _decompress(data: bytes, max_bytes: int) -> bytes:
-    if data[:2] == b"PK":
-        raise PickleRefused("this is a zip archive, not a pickle")
+def decompress(data: bytes, max_bytes: int) -> bytes:
+    """The bytes behind zlib or gzip, or those given. Raises PickleRefused for damaged or too large ones."""
     # zlib's first byte, 0x78, starts no pickle; its second makes the pair a multiple of 31.
     packed = data[:2] == b"\x1f\x8b" or (data[:1] == b"\x78" and len(data) > 1 and (0x7800 + data[1]) % 31 == 0)
     if not packed:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .rates import USUAL, exact_rate
 from .types import MotionError
 
 MAX_JOINTS = 2_000
@@ -103,11 +104,12 @@ def parse_bvh(text: str) -> BvhClip:
         MotionError: with the line at fault, for anything that is not one complete skeleton with one root and as many
             complete rows of finite numbers as the file promises.
     """
+    text = text.strip("\ufeff\0\x1a")
     if "\0" in text[:4096]:
         raise MotionError("file", "is not a text file, so no BVH")
-    start, motion = _split(_with_points(text))
+    start, motion = _split(_without_comments(text))
     joints = _parse_hierarchy(start)
-    frames, frame_time, digits, values = _parse_motion(motion, start.count("\n"))
+    frames, frame_time, digits, values, notes = _parse_motion(motion, start.count("\n"))
 
     nodes = [n for n in joints if not n.site]
     index = {id(n): i for i, n in enumerate(nodes)}
@@ -115,7 +117,6 @@ def parse_bvh(text: str) -> BvhClip:
     offsets = np.array([n.offset for n in nodes], dtype=np.float64)
     ends = [n for n in joints if n.site]
     width = sum(len(n.channels) for n in nodes)
-    notes: tuple[str, ...] = ()
     if len(values) != frames * width:
         whole = len(values) // width if width else 0
         # Writers miscount by one; whole rows beyond what is promised are frames all the same.
@@ -125,7 +126,7 @@ def parse_bvh(text: str) -> BvhClip:
                 f"{frames} frames of {width} channels need {frames * width} numbers, but the file holds {len(values)}; "
                 "it is truncated or its header is wrong. Export it again",
             )
-        notes = (f"the file promises {frames} frames and holds {whole}, all of which were read",)
+        notes += (f"the file promises {frames} frames and holds {whole}, all of which were read",)
         frames = whole
     rows = values.reshape(frames, width)
     rotations = np.broadcast_to(np.eye(3), (frames, len(nodes), 3, 3)).copy()
@@ -156,25 +157,37 @@ def parse_bvh(text: str) -> BvhClip:
     )
 
 
-def _with_points(text: str) -> str:
-    """Text with decimal points, without comments, its line ends plain."""
-    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"^[ \t]*(#|//|;).*$", "", text, flags=re.MULTILINE)
-    if "," in text:
-        # A comma is a decimal one where no number has a point; else it separates.
-        points = re.search(r"\d\.\d", text.replace("End Site", "")) is not None
-        text = re.sub(r"(?<=\d),(?=[\s-])|,(?=\s)", " ", text) if points else re.sub(r"(?<=\d),(?=\d)", ".", text)
-        text = re.sub(r"(?<=\d),(?=[-\d])", " ", text)
-    return text
+def _without_comments(text: str) -> str:
+    """Text without comments, its line ends plain."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    return re.sub(r"^[ \t]*(#|//|;|%|--).*$", "", text, flags=re.MULTILINE)
+
+
+def _plain_numbers(text: str) -> str:
+    """Numbers of one part of a file with decimal points, nothing between thousands, and blanks between numbers."""
+    text = re.sub(r",(?=\s|$)|;", " ", text)
+    if re.search(r"\d[\u00a0\u202f'\u2019]\d{3}(?!\d)", text):
+        text = re.sub(r"(?<=\d)[\u00a0\u202f'\u2019](?=\d{3}(?!\d))", "", text)
+    if "," not in text:
+        return text
+    words = [word for word in text.split() if "," in word]
+    if all(re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?", word) for word in words) and "." in text:
+        return text.replace(",", "")
+    if all(re.fullmatch(r"[-+]?(\d{1,3}(\.\d{3})+|\d*),\d*([eE][-+]?\d+)?", word) for word in words):
+        return re.sub(r"\S*,\S*", lambda found: found[0].replace(".", "").replace(",", "."), text)
+    return text.replace(",", " ")
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The text before and from the line MOTION on."""
-    if not text.lstrip().upper().startswith("HIERARCHY"):
-        raise MotionError("file", "does not start with HIERARCHY, so it is no BVH")
+    """The text before and from the line MOTION on; what stands before HIERARCHY is left out."""
+    start = re.search(r"^[ \t]*HIERARCHY\b", text, re.MULTILINE | re.IGNORECASE)
+    if start is None:
+        raise MotionError("file", "has no line HIERARCHY, so it is no BVH")
+    text = re.sub(r"[^\n]", "", text[: start.start()]) + text[start.start() :]
     lines = text.split("\n")
     for number, line in enumerate(lines):
-        if line.strip().upper() == "MOTION":
+        if line.strip().rstrip(":").upper() == "MOTION":
             return "\n".join(lines[:number]) + "\n", "\n".join(lines[number:])
     raise MotionError("MOTION", "is missing: the file ends within the skeleton. Export it again")
 
@@ -189,6 +202,7 @@ def _parse_hierarchy(text: str) -> list[_Joint]:
         if not words or (number == 0 and words[0].upper() == "HIERARCHY"):
             continue
         head, rest = words[0].upper(), words[1:]
+        head = "END" if head == "ENDSITE" else head
         if head == "HIERARCHY" and not joints:
             continue
         if head in ("ROOT", "JOINT", "END"):
@@ -219,7 +233,7 @@ def _parse_hierarchy(text: str) -> list[_Joint]:
                 raise MotionError("HIERARCHY", "has one closing brace too many")
             stack.pop()
         elif head == "OFFSET" and stack:
-            joints[stack[-1]].offset = _offset(joints[stack[-1]].name, rest)
+            joints[stack[-1]].offset = _offset(joints[stack[-1]].name, raw.strip()[len("OFFSET") :])
         elif head == "CHANNELS" and stack:
             joints[stack[-1]].channels = _channels(joints[stack[-1]], rest)
         else:
@@ -234,13 +248,13 @@ def _parse_hierarchy(text: str) -> list[_Joint]:
     return joints
 
 
-def _offset(name: str, words: list[str]) -> tuple[float, float, float]:
+def _offset(name: str, text: str) -> tuple[float, float, float]:
     try:
-        values = tuple(float(w) for w in words)
+        values = tuple(float(w) for w in _plain_numbers(text).split())
     except ValueError:
         values = ()
     if len(values) != 3 or not np.isfinite(values).all() or max(map(abs, values)) > 1e6:
-        raise MotionError("HIERARCHY", f"OFFSET of '{name}' is not three numbers: '{' '.join(words)[:60]}'")
+        raise MotionError("HIERARCHY", f"OFFSET of '{name}' is not three numbers: '{text.strip()[:60]}'")
     return values[0], values[1], values[2]
 
 
@@ -258,27 +272,24 @@ def _channels(joint: _Joint, words: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _parse_motion(text: str, first_line: int) -> tuple[int, float, int, np.ndarray]:
-    """Frame count, seconds a frame (0 when absent), the decimals of that, and all numbers of the rows."""
-    frames, frame_time, digits, rows = -1, 0.0, 15, 0
+def _parse_motion(text: str, first_line: int) -> tuple[int, float, int, np.ndarray, tuple[str, ...]]:
+    """Frame count, seconds a frame (0 when absent), the decimals of that, all numbers of the rows, and notes."""
+    frames, frame_time, digits, rows, notes = -1, 0.0, 15, 0, ()
     lines = text.split("\n")
     for number, raw in enumerate(lines[1:], start=1):
         line = raw.strip()
-        lower = line.lower()
         if not line:
             continue
+        told = re.fullmatch(r"(frames|frame\s*time|frame\s*rate)\s*:?\s*(.*)", line, re.IGNORECASE)
+        if told is None:
+            rows = number
+            break
         try:
-            if lower.startswith("frames:"):
-                counted = float(line[7:])
-                if counted != int(counted):
-                    raise ValueError
-                frames = int(counted)
-            elif lower.startswith("frame time:"):
-                frame_time = float(line[11:])
-                digits = len(line.partition(".")[2]) if "e" not in lower[11:] else 15
+            name, value = told[1].lower(), _plain_numbers(told[2]).strip()
+            if name == "frames":
+                frames = int(value) if value.isdecimal() else int(_whole(float(value)))
             else:
-                rows = number
-                break
+                frame_time, digits, notes = _frame_time(value, name.endswith("rate"))
         except (ValueError, OverflowError):
             raise MotionError("MOTION", f"line {first_line + number + 1} is not a number: '{line[:60]}'") from None
     if frames < 0:
@@ -289,7 +300,7 @@ def _parse_motion(text: str, first_line: int) -> tuple[int, float, int, np.ndarr
         raise MotionError("MOTION", f"'Frame Time: {frame_time}' is no duration")
     if not rows:
         raise MotionError("MOTION", f"promises {frames} frames but holds none: the file is truncated. Export it again")
-    body = "\n".join(lines[rows:])
+    body = _plain_numbers("\n".join(lines[rows:]))
     if body.count(" ") + body.count("\t") > 40 * MAX_VALUES:
         raise MotionError("MOTION", f"holds more than {MAX_VALUES} numbers")
     try:
@@ -303,7 +314,31 @@ def _parse_motion(text: str, first_line: int) -> tuple[int, float, int, np.ndarr
         raise MotionError("MOTION", f"holds more than {MAX_VALUES} numbers")
     if not np.isfinite(values).all():
         raise MotionError("MOTION", "holds NaN or infinity; clean the file or cut those frames")
-    return frames, frame_time, digits, values
+    return frames, frame_time, digits, values, notes
+
+
+def _whole(value: float) -> float:
+    if value != int(value):
+        raise ValueError
+    return value
+
+
+def _frame_time(text: str, rate: bool) -> tuple[float, int, tuple[str, ...]]:
+    """Seconds a frame of what stands behind ``Frame Time:`` (or, if ``rate``, ``Frame Rate:``), its decimals, notes.
+
+    No frame lasts a second: such times are frames per second where that is a usual rate, else milliseconds.
+    """
+    found = re.fullmatch(r"([-+.\deE]+|nan|inf)\s*(ms|s|sec|secs|seconds|fps)?", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError
+    value, unit = float(found[1]), (found[2] or "").lower()
+    digits = len(found[1].partition(".")[2]) if "e" not in found[1].lower() else 15
+    if rate or unit == "fps" or (not unit and exact_rate(value, 0.0) in USUAL and value > 1):
+        note = () if rate else (f"the frame time {text} was read as frames per second",)
+        return (1 / value if value > 0 else 0.0), 15, note
+    if unit == "ms" or (not unit and value > 1):
+        return value / 1000, digits + 3, (f"the frame time {text} was read as milliseconds",)
+    return value, digits, ()
 
 
 def _is_number(word: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bodies.pickles import PickleRefused, load_pickle
+from ..bodies.pickles import PickleRefused, decompress, load_pickle
 from ..shot.archive import SLACK, Archive, ArchiveError, read_npy_header
 from .torch_file import read_torch
 from .types import MotionError
@@ -53,9 +53,7 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
         raise MotionError("file", f"'{name}' is empty")
     head = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     try:
-        text = _text(data)
-        if re.search(r"^\s*HIERARCHY\b", text[:4096], re.MULTILINE | re.IGNORECASE):
-            return "bvh", text
+        data = decompress(data, MAX_BYTES)
         if data[:4] == b"PK\x03\x04":
             return "record", _read_zip(data, name)
         if data[:6] == b"\x93NUMPY":
@@ -63,21 +61,23 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
             return ("record", array.tolist()) if array.dtype.hasobject else ("array", array)
         if _looks_pickled(data):
             return "record", load_pickle(data, MAX_BYTES)
+        text = _text(data)
+        if re.search(r"^\s*HIERARCHY\b", text, re.MULTILINE | re.IGNORECASE):
+            return "bvh", text
     except PickleRefused as error:
         raise MotionError("file", f"'{name}' was refused: {error}") from error
     raise MotionError("file", f"'{name}' {_guess(head)}. Motions are {', '.join(EXTENSIONS)} files")
 
 
 def _text(data: bytes) -> str:
-    """The file as text, in UTF-8 or in UTF-16 with or without its mark; "" where it is binary."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if len(data) > 16 and not any(data[start:64:2]) and all(data[1 - start : 64 : 2]):
-            return data.decode(encoding, errors="replace")
-    if b"\0" in data[:4096]:
-        return ""
-    return data.decode("utf-8-sig", errors="replace") if re.search(rb"(?i)HIERARCHY", data[:4096]) else ""
+    """A BVH file's text in UTF-8, UTF-16 or UTF-32, with or without a mark; "" where it is no such file."""
+    for encoding in ("utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        width = {"16": 2, "32": 4}.get(encoding[4:6], 1)
+        for word in ("HIERARCHY", "hierarchy", "Hierarchy"):
+            at = data.find(word.encode(encoding.removesuffix("-sig")))
+            if at >= 0 and at % width == 0:
+                return data.decode(encoding, errors="replace").lstrip("\ufeff")
+    return ""
 
 
 def _guess(head: bytes) -> str:
@@ -91,10 +91,8 @@ def _guess(head: bytes) -> str:
 
 
 def _looks_pickled(data: bytes) -> bool:
-    """Protocols 2 to 5, zlib or gzip, and the first opcodes that protocols 0 and 1 begin a container with."""
+    """Protocols 2 to 5, and the first opcodes that protocols 0 and 1 begin a container with."""
     if data[:1] == b"\x80" and data[1:2] and 2 <= data[1] <= 5:
-        return True
-    if data[:2] == b"\x1f\x8b" or (data[:1] == b"\x78" and len(data) > 1 and (0x7800 + data[1]) % 31 == 0):
         return True
     return data[:2] in (b"(d", b"(l", b"}q", b"]q", b"cn") and data.rstrip().endswith(b".")
 

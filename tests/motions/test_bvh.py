@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 
 import numpy as np
@@ -108,26 +109,56 @@ def test_bad_files_are_refused_with_the_part_at_fault(change, field: str, words:
     assert words in str(caught.value)
 
 
+def rows(change):
+    """Changes only the rows of numbers."""
+    return lambda t: t[: t.index("1 2 3")] + change(t[t.index("1 2 3") :])
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda t: t.replace("0.04", "0,04").replace("90 ", "90,0 "),
         lambda t: t.replace("0.04", "0.04\n# rows follow").replace(" 0 90 0", ", 0, 90, 0"),
-        lambda t: "# exported by hand\n// twice\n\n" + t,
+        rows(lambda t: t.replace("90", "90,0").replace(" 2 ", " 2,000 ")),
+        rows(lambda t: t.replace(" ", ";").replace("90", "90,0")),
+        rows(lambda t: t.replace(" ", ",").replace("90", "90.000")),
+        rows(lambda t: t.replace(" ", ", ")),
+        *[lambda t, name=name: t.replace("Frame Time:", name)
+          for name in ("Frame Time :", "Frame  Time:", "FrameTime:", "Frame\tTime:", "FRAME TIME")],
+        *[lambda t, time=time: t.replace("0.04", time) for time in ("40", "40.0", "0.04 s", "4e-2", "40 ms", "25")],
+        lambda t: t.replace("Frame Time: 0.04", "Frame Rate: 25"),
+        *[lambda t, name=name: t.replace("Frames:", name) for name in ("Frames :", "frames:", "Frames")],
         lambda t: t.replace("Frames: 2", "Frames: 2.0"),
+        lambda t: t.replace("End Site", "EndSite"),
+        *[lambda t, mark=mark: f"{mark} by hand\n\n{t}" for mark in ("#", "//", ";", "%", "--", "/* once\ntwice */")],
+        lambda t: "# " + "x" * 5000 + "\n" + t,
+        lambda t: t + "\x1a",
+        lambda t: t + "\0" * 20,
         lambda t: "\ufeff" + t.replace("\n", "\r\n"),
     ],
-)
-def test_dialects_of_numbers_and_comments_are_read(change) -> None:
-    clip, same = parse_bvh(change(GOOD)), parse_bvh(GOOD)
-    assert clip.frame_time == same.frame_time
+)  # fmt: skip
+def test_dialects_are_read(change) -> None:
+    kind, text = read_bytes(change(GOOD).encode(), "walk.bvh")
+    clip, same = parse_bvh(text), parse_bvh(GOOD)
+    assert kind == "bvh" and clip.frame_time == pytest.approx(same.frame_time)
     np.testing.assert_allclose(clip.rotations, same.rotations)
     np.testing.assert_allclose(clip.translations, same.translations)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("written", ["1,234.5", "1.234,5", "1'234.5", "1\u00a0234,5", "1234,5", "1234.5"])
+def test_thousands_are_read_in_any_country(written: str) -> None:
+    other = "0,5" if written.endswith(",5") else "0.5"
+    text = GOOD.replace("1 2 3", f"{written} 2 -{other}").replace("OFFSET 0 0 0", f"OFFSET {written} 0 {other}")
+    clip = parse_bvh(text)
+    np.testing.assert_allclose(clip.translations[0, 0], [1234.5, 2, -0.5])
+    np.testing.assert_allclose(clip.offsets[0], [1234.5, 0, 0.5])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "gzip"])
 def test_text_in_other_encodings_is_read(encoding: str) -> None:
-    kind, text = read_bytes(GOOD.encode(encoding), "walk.bvh")
+    text = "# \u6b69\u304f\n" + GOOD
+    data = gzip.compress(text.encode()) if encoding == "gzip" else text.encode(encoding)
+    kind, text = read_bytes(data, "walk.bvh")
     assert kind == "bvh" and parse_bvh(text).names == ("Hips", "Left Leg")
 
 
@@ -141,7 +172,9 @@ def test_whole_rows_count_more_than_a_miscounted_header(promised: int) -> None:
 @pytest.mark.parametrize(
     ("written", "fps"),
     [("0.0333333", 30), ("0.0333667", 30000 / 1001), ("0.033367", 30000 / 1001), ("0.0417083", 24000 / 1001),
-     ("0.0416667", 24), ("0.0166833", 60000 / 1001), ("0.008333", 120), ("0.0333", 30), ("0.01", 100), ("0.013", 77)],
+     ("0.0416667", 24), ("0.0166833", 60000 / 1001), ("0.008333", 120), ("0.0333", 30), ("0.01", 100), ("0.013", 77),
+     ("0.017", 60), ("0.0069", 144),
+     ("0.0042", 240)],
 )  # fmt: skip
 def test_rates_are_exact(tmp_path, walk, body, written: str, fps: float) -> None:
     path = tmp_path / "walk.bvh"
