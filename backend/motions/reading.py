@@ -13,7 +13,7 @@ import numpy as np
 
 from ..bodies.pickles import PickleRefused, decompress, load_pickle
 from ..shot.archive import SLACK, Archive, ArchiveError, read_npy_header
-from .torch_file import read_torch
+from .torch_file import read_pickle, read_torch
 from .types import MotionError
 
 EXTENSIONS = (".bvh", ".npz", ".npy", ".pkl", ".pt", ".pth")
@@ -60,7 +60,7 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
             array = _read_npy(data, name)
             return ("record", array.tolist()) if array.dtype.hasobject else ("array", array)
         if _looks_pickled(data):
-            return "record", load_pickle(data, MAX_BYTES)
+            return "record", read_pickle(data)
         text = _text(data)
         if re.search(r"^\s*HIERARCHY\b", text, re.MULTILINE | re.IGNORECASE):
             return "bvh", text

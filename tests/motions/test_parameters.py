@@ -13,6 +13,8 @@ import pytest
 from maquette.backend.bodies.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from maquette.backend.motions import BodyMotion, MotionError, load_motion, to_body, to_smpl24
 from maquette.backend.motions.families import PELVIS_REST
+from maquette.backend.motions.reading import read_data
+from maquette.backend.motions.trackers import find_bodies
 from maquette.backend.motions.upright import AXES, turn_to_z
 
 
@@ -171,6 +173,60 @@ def test_torch_file_without_torch(tmp_path: Path, walk: BodyMotion) -> None:
     path = tmp_path / "hmr4d_results.pt"
     torch.save({**tensors, "K_fullimg": torch.eye(3).expand(walk.frames, 3, 3)}, path)
     same_walk(load_motion(path), walk)
+
+
+@pytest.mark.parametrize("how", ["bare", "list", "parameter", "stream", "pickle", "bfloat16"])
+def test_tensors_are_read_however_they_are_saved(tmp_path: Path, walk_joints, how: str) -> None:
+    torch = pytest.importorskip("torch", reason="writing a .pt needs torch, which Blender's environment lacks")
+    joints = torch.tensor(walk_joints[:8], dtype=torch.float32)
+    path = tmp_path / "joints.pt"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps({"joints": joints, "spare": joints[1:, :2]}))
+    else:
+        data = {"list": [joints, joints + 1], "parameter": torch.nn.Parameter(joints),
+                "bfloat16": {"joints": joints.bfloat16()}}.get(how, joints)  # fmt: skip
+        torch.save(data, path, _use_new_zipfile_serialization=how != "stream")
+    found = find_bodies(read_data(path)[1])
+    assert len(found) == (2 if how == "list" else 1)
+    np.testing.assert_allclose(found[0].record["joints"], joints, atol=0.02 if how == "bfloat16" else 1e-6)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(MotionError, match="damaged|cut short|truncated"):
+        read_data(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "clips", "field"),
+    [
+        (lambda p, j: p.reshape(-1, 72), 1, "poses"),
+        (lambda p, j: p.reshape(1, -1, 72)[..., :66], 1, "poses"),
+        (lambda p, j: np.stack([p.reshape(-1, 72)] * 2), 2, "poses"),
+        (lambda p, j: axis_angle_to_matrix(p), 1, "poses"),
+        (lambda p, j: np.pad(p.reshape(-1, 72)[:, :66], ((0, 0), (0, 90))), 1, "poses"),
+        (lambda p, j: np.pad(p.reshape(-1, 72)[:, :66], ((0, 0), (0, 256))), 1, "pose_body"),
+        (lambda p, j: [j.tolist(), j[1:].tolist()], 2, "joints"),
+        (lambda p, j: list(j), 1, "joints"),
+        (lambda p, j: [{"keypoints3d": frame} for frame in j], 1, "joints"),
+        (lambda p, j: {i: frame for i, frame in enumerate(j)}, 1, "joints"),
+        (lambda p, j: {"person0": p.reshape(-1, 72), "person1": p.reshape(-1, 72)}, 2, "poses"),
+        (lambda p, j: {"person0": j, "person1": j[1:]}, 2, "joints"),
+        *[(lambda p, j, key=key: {key: j, "name": "x", "points": np.ones((8, 24, 3))}, 1, "joints")
+          for key in ("arr_0", "data", "keypoints_3d", "kp3d", "pred_xyz", "global_positions")],
+        (lambda p, j: np.swapaxes(np.stack([j, j + 1]), 0, 1), 2, "joints"),
+    ],
+)  # fmt: skip
+def test_arrays_without_telling_names(walk, walk_joints, data, clips: int, field: str) -> None:
+    found = find_bodies(data(walk.poses[:8].astype(float), walk_joints[:8]))
+    assert len(found) == clips
+    assert all(field in one.record and one.joints == (field == "joints") for one in found)
+    assert len(np.squeeze(found[0].record[field])) == 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((9, 251), "KIT"), ((9, 24, 6), "six numbers"), ((9, 24, 4), "quaternions"), ((9, 69), "root")]
+)
+def test_arrays_of_other_kinds_are_called_so(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(MotionError, match=words):
+        find_bodies(np.ones(shape))
 
 
 def test_level_takes_the_camera_tilt_out(tmp_path: Path, walk: BodyMotion) -> None:
