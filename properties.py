@@ -154,6 +154,12 @@ def _shown_otherwise(self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> Non
     library.follow_switch(self.id_data)
 
 
+def _starred(self: MAQUETTE_PG_result, _context: bpy.types.Context) -> None:
+    from .scene.job import library
+
+    library.keep_star(self)
+
+
 def _drawn_otherwise(_self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> None:
     from .scene.screen.overlay import redraw
 
@@ -187,6 +193,8 @@ class MAQUETTE_PG_result(PropertyGroup):
     model_label: StringProperty(name="Model", description="The model's name as people know it")
     seed: IntProperty(name="Seed")
     comparison: StringProperty(description="Shared by videos that several models made from one captured shot")
+    take: IntProperty(name="Take", description="Counts the scene's presses of Generate; 0 when it is not known")
+    starred: BoolProperty(name="Star", description="Mark this video as one to keep", default=False, update=_starred)
     picked: BoolProperty(name="Side by Side", description="Show this video beside the others that are ticked")
     camera: PointerProperty(name="Camera", type=bpy.types.Object)
 

@@ -61,7 +61,8 @@ def main() -> int:
     p95, worst = np.percentile(health, 95) * 1000, max(health) * 1000
     page = np.percentile(pages, 95) * 1000
     print(
-        f"{args.clients} clients sent {args.jobs} jobs in {sent:.1f} s; {len(streams)} event streams; {served} have jobs"
+        f"{args.clients} clients sent {args.jobs} jobs in {sent:.1f} s; "
+        f"{len(streams)} event streams; {served} have jobs"
     )
     print(f"health, {len(health)} times: p95 {p95:.0f} ms, longest {worst:.0f} ms; a page of 100: p95 {page:.0f} ms")
     print(f"{sum(started)} of {args.clients} clients had a job begun")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bpy.types import Context, Panel, PropertyGroup, UILayout, UIList
 
+from ..scene.screen.thumbnails import icon_of
 from .main import SidebarPanel, draw_hint
 
 
@@ -22,10 +23,16 @@ class MAQUETTE_UL_results(UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        """A tick for side by side, its name, which can be changed here, and the model that made it."""
+        """A tick for side by side, its picture, a star, its name, to be changed here, and the model that made it."""
         row = layout.row(align=True)
         tick = "CHECKBOX_HLT" if item.picked else "CHECKBOX_DEHLT"
         row.prop(item, "picked", text="", emboss=False, icon=tick)
+        picture = icon_of(item.filepath)
+        if picture:
+            row.label(text="", icon_value=picture)
+        else:
+            row.label(text="", icon="FILE_MOVIE")
+        row.prop(item, "starred", text="", emboss=False, icon="SOLO_ON" if item.starred else "SOLO_OFF")
         split = row.split(factor=0.5)
         split.prop(item, "name", text="", emboss=False)
         made = split.row()
@@ -49,7 +56,7 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
         row = layout.row()
         row.template_list("MAQUETTE_UL_results", "", shot, "results", shot, "active_result", rows=3)
         buttons = row.column(align=True)
-        buttons.operator("maquette.remove_result", text="", icon="REMOVE")
+        buttons.operator("maquette.remove_result", text="", icon="TRASH")
         buttons.separator()
         buttons.operator("maquette.reveal_result", text="", icon="FILE_FOLDER")
         if not 0 <= shot.active_result < len(shot.results):
@@ -60,12 +67,16 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
         row = column.row(align=True)
         row.operator("maquette.show_side_by_side", icon="IMGDISPLAY").mode = "PLANE"
         row.operator("maquette.show_side_by_side", text="", icon="SEQUENCE").mode = "STRIP"
-        layout.operator("maquette.unload_results", icon="X")
+        if shot.beside:
+            layout.operator("maquette.unload_results", icon="X")
+        layout.operator("maquette.reuse_settings", icon="RECOVER_LAST")
         header, body = layout.panel("maquette_result_details", default_closed=True)
         header.label(text="Details")
         if body is not None:
             last = item.frame_start + (item.frame_count - 1) * item.frame_step
             column = body.column(align=True)
+            if picture := icon_of(item.filepath):
+                column.template_icon(icon_value=picture, scale=6.0)
             column.label(text=f"Frames {item.frame_start} to {last}, {item.fps:g} fps")
             column.label(text=f"Made {item.created}")
             column.label(text=f"{item.model_label or item.model}, seed {item.seed}")

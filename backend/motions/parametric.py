@@ -414,7 +414,8 @@ def find_rate(data: Any, depth: int = 5) -> tuple[float | None, bool]:
         # Half of the last digit that the number is written with.
         digits = len(f"{array[0]:.7f}".rstrip("0").partition(".")[2])
         return exact_rate(float(array[0]), 0.5 * 10.0**-digits if digits else 0.0), "mocap" in key.lower()
-    for value in (v for value in named.values() for v in (value[:1] if isinstance(value, list) else [value])):
-        if (found := find_rate(value, depth - 1))[0] is not None:
+    for value in named.values():
+        inner = value[0] if isinstance(value, list) and value else value
+        if (found := find_rate(inner, depth - 1))[0] is not None:
             return found
     return None, False

@@ -134,7 +134,9 @@ class _Evidence:
         for group in self._groups(solved):
             total = sum(self.sums[j] for j in group)
             for j in group:
-                out[j] = self._solve(j, self.sums[j] + _SHARED * total)
+                # Pelvis and chest carry three bones, which tell all.
+                share = 0.0 if j in (joints["pelvis"], self.skeleton.spine[-1]) else _SHARED
+                out[j] = self._solve(j, self.sums[j] + share * total)
         for side in SIDES:
             self._end(out, f"{side}_elbow", f"{side}_wrist", f"{side}_hand", Y)
             self._end(out, f"{side}_knee", f"{side}_ankle", f"{side}_foot", X)
@@ -178,22 +180,26 @@ class _Evidence:
             if np.median(np.linalg.norm(gap, axis=-1)) > 0.15 * size or joint == skeleton.spine[-1]:
                 self._bone(pelvis, joint, body_at(place) - rest[[1, 2]].mean(axis=0), middle)
                 break
+        # Where the collars begin is fixed to the chest; shoulders shrug.
+        collars = [self.places[:, joints.get(f"{side}_collar", skeleton.neck_base)] for side in SIDES]
+        chest = collars[0] - collars[1]
+        chest = unit(chest) if np.median(np.linalg.norm(chest, axis=-1)) > 0.02 * size else shoulders
         for k, joint in enumerate(skeleton.spine):
             last = k + 1 == len(skeleton.spine)
             end = skeleton.neck_base if last else skeleton.spine[k + 1]
             body = rest[JOINT["neck"]] - chain[-1] if last else body_at(where[k + 2]) - body_at(where[k + 1])
             if joint != pelvis:
                 self._bone(joint, end, body)
-                self._see(joint, X, (1 - where[k + 1]) * hips + where[k + 1] * shoulders, 1.0)
+                self._see(joint, X, (1 - where[k + 1]) * hips + where[k + 1] * chest, 1.0)
         upper = [*skeleton.neck, joints["head"]]
         for joint, end in zip(skeleton.neck, upper[1:], strict=True):
             self._bone(joint, end, rest[JOINT["head"]] - rest[JOINT["neck"]])
-            self._see(joint, X, shoulders, 1.0)
+            self._see(joint, X, chest, 1.0)
         # A head is held level and looks where the shoulders face, on the whole.
         trunk = unit(self.places[:, skeleton.neck_base] - middle)
         stands = np.clip(trunk[:, 2:] - 0.5, 0, 1)
         self._see(joints["head"], Y, unit(stands * Z + (0.5 - np.minimum(stands, 0.5)) * trunk), 1.0)
-        self._see(joints["head"], X, shoulders, 1.0)
+        self._see(joints["head"], X, chest, 1.0)
         for side in SIDES:
             if f"{side}_collar" in joints:
                 collar, shoulder = joints[f"{side}_collar"], joints[f"{side}_shoulder"]

@@ -18,9 +18,12 @@ import numpy as np
 from ..catalogue.reader import CatalogueError, list_presets
 from ..catalogue.rig import LIMB_ROLES, Scheme
 from .bvh import BvhClip
+from .kinematics import angle_between
 from .types import MotionError
 
 SIDES = ("left", "right")
+_STRAIGHT = np.radians(3.0)
+"""A joint that never bends by more holds no limb's hinge."""
 TRIPLES = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
 _LEFT = {"l", "left", "lft", "lf", "lt", "links", "gauche", "izquierda", "izq", "sinistra", "左"}
 _RIGHT = {"r", "right", "rgt", "rt", "rg", "rechts", "droite", "droit", "derecha", "der", "destra", "右"}
@@ -211,7 +214,19 @@ def _with_trunk(label: str, joints: Mapping[str, int], clip: BvhClip, names: Seq
         if len(below):
             bones = np.linalg.norm(clip.translations[0, below], axis=-1)
             joints.setdefault(f"{side}_foot", int(below[np.argmax(bones)]))
-    return SkeletonMap(label, {**joints, "pelvis": pelvis}, tuple(spine), tuple(head[1 : head.index(fork)][::-1]))
+    neck = head[1 : head.index(fork)][::-1]
+    return SkeletonMap(
+        label, {**joints, "pelvis": pelvis}, tuple(spine), tuple(neck[_neck_base(neck, joints["head"], clip, names) :])
+    )
+
+
+def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[_Name]) -> int:
+    """Which of the joints between chest and head is the base of the neck: the first called so, else half way up."""
+    named = [k for k, joint in enumerate(neck) if names[joint][1].startswith("neck")]
+    if named or not neck:
+        return named[0] if named else 0
+    along = np.cumsum(np.linalg.norm(clip.translations[0, [*neck, head]], axis=-1))
+    return int(np.argmax(along[:-1] >= 0.4 * along[-1])) if along[-2] >= 0.4 * along[-1] else len(neck) - 1
 
 
 def _by_shape(clip: BvhClip) -> SkeletonMap | None:
@@ -222,6 +237,7 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
     parents, names = clip.parents, plain_names(clip.names)
     children = [[int(c) for c in np.flatnonzero(parents == j)] for j in range(len(names))]
     lengths = np.median(np.linalg.norm(clip.translations, axis=-1), axis=0)
+    places = clip.world()[1][:: max(1, len(clip.rotations) // 200)]
     limbs: list[tuple[float, list[int], list[int]]] = []
     trunk = [int(np.flatnonzero(parents < 0)[0])]
     for joint in trunk:
@@ -229,8 +245,8 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
         pairs = []
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
-            one, two = _longest(a, children, lengths), _longest(b, children, lengths)
-            sizes = [_span(chain, lengths)[1] for chain in (one, two)]
+            one, two = (_bending(_longest(j, children, lengths), places) for j in (a, b))
+            sizes = [_span(chain, places)[1] for chain in (one, two)]
             mirrored = sides == set(SIDES) or (len(sides) == 1 and abs(sizes[0] - sizes[1]) < 0.1 * max(sizes))
             if mirrored and min(len(one), len(two)) >= 3 and min(sizes) > 0:
                 pairs.append((min(sizes), one, two))
@@ -243,10 +259,10 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
         return None
     legs, arms = sorted(limbs, key=lambda limb: -limb[0])[:2]
     joints: dict[str, int] = {}
-    legs, arms = _sided(clip, names, legs[1:], arms[1:], lengths)
+    legs, arms = _sided(names, legs[1:], arms[1:], places)
     for pair, triple, before, after in ((legs, TRIPLES[0], "", "foot"), (arms, TRIPLES[1], "collar", "hand")):
         for side, chain in zip(SIDES, pair, strict=True):
-            first = _span(chain, lengths)[0]
+            first = _span(chain, places)[0]
             for role, joint in zip(triple, chain[first : first + 3], strict=True):
                 joints[f"{side}_{role}"] = joint
             if before and first > 0:
@@ -277,26 +293,42 @@ def _longest(joint: int, children: Sequence[Sequence[int]], lengths: np.ndarray)
     return chain
 
 
-def _span(chain: Sequence[int], lengths: np.ndarray) -> tuple[int, float]:
-    """Where in a chain its two longest successive bones begin, and their length together."""
+def _bending(chain: list[int], places: np.ndarray) -> list[int]:
+    """A chain without the joints that never bend in (T,J,3): those that only share the twist of a bone."""
+    out = list(chain)
+    for joint in chain[1:-1]:
+        before, after = out[out.index(joint) - 1], out[out.index(joint) + 1]
+        bend = angle_between(places[:, joint] - places[:, before], places[:, after] - places[:, joint])
+        if (
+            len(places) > 1
+            and len(out) > 3
+            and np.linalg.norm(places[0, after] - places[0, joint]) > 0
+            and bend.max() < _STRAIGHT
+        ):
+            out.remove(joint)
+    return out
+
+
+def _span(chain: Sequence[int], places: np.ndarray) -> tuple[int, float]:
+    """Where in a chain its two longest successive bones begin, and their length together, from places (T,J,3)."""
     if len(chain) < 3:
         return 0, 0.0
-    sums = [lengths[a] + lengths[b] for a, b in pairwise(chain[1:])]
+    bones = np.median(np.linalg.norm(np.diff(places[:, chain], axis=1), axis=-1), axis=0)
+    sums = bones[1:] + bones[:-1]
     return int(np.argmax(sums)), float(max(sums))
 
 
 def _sided(
-    clip: BvhClip, names: Sequence[_Name], legs: Sequence[list[int]], arms: Sequence[list[int]], lengths: np.ndarray
+    names: Sequence[_Name], legs: Sequence[list[int]], arms: Sequence[list[int]], places: np.ndarray
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Both pairs of limbs, left before right: by name where names tell, else by toes and knees."""
     told = {names[chain[0]][0] for chain in (*legs, *arms)} == set(SIDES)
     if told:
         first, second = (sorted(pair, key=lambda chain: names[chain[0]][0]) for pair in (legs, arms))
         return first, second
-    _, places = clip.world()
-    starts = [_span(chain, lengths)[0] for chain in legs]
+    starts = [_span(chain, places)[0] for chain in legs]
     hips = [places[:, chain[s]] for chain, s in zip(legs, starts, strict=True)]
-    shoulders = [places[:, chain[_span(chain, lengths)[0]]] for chain in arms]
+    shoulders = [places[:, chain[_span(chain, places)[0]]] for chain in arms]
     up = np.mean(shoulders, axis=0) - np.mean(hips, axis=0)
     ahead = np.zeros_like(up)
     for chain, s in zip(legs, starts, strict=True):

@@ -42,17 +42,15 @@ float edge(vec2 seat)
 
 void main()
 {
-  float shown = place.x <= wipe ? opacity : 0.0;
-  vec4 c = vec4(texture(film, place).rgb * shown, shown);
+  vec4 c = vec4(texture(film, place).rgb, place.x <= wipe ? opacity : 0.0);
   if (wipe > 0.0 && wipe < 1.0 && abs(place.x - wipe) < line) {
     c = vec4(1.0);
   }
-  if (outline.a > 0.0) {
-    float on = edge(corner + place * extent) * outline.a;
-    c = mix(c, vec4(outline.rgb, 1.0), on);
-  }
-  // The overlay's buffer encodes what is written to it, and is laid over the view as it is then.
-  color = vec4(linear(c.rgb), c.a);
+  float on = outline.a > 0.0 ? edge(corner + place * extent) * outline.a : 0.0;
+  float covered = on + c.a * (1.0 - on);
+  vec3 mixed = linear(outline.rgb) * on + linear(c.rgb) * c.a * (1.0 - on);
+  // Blender lays its overlays over the view in linear light, each times its alpha.
+  color = vec4(mixed, covered);
 }
 """
 _OUTLINE = (1.0, 0.65, 0.1, 0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -16,9 +17,9 @@ from maquette.backend.motions.reference import is_person
 from maquette.backend.motions.retarget import Retarget, retarget
 from maquette.backend.motions.skeletons import map_skeleton
 from maquette.backend.motions.upright import AXES, turn_to_z
-from maquette.backend.shot.types import SMPL_PARENTS
+from maquette.backend.shot.types import SMPL_JOINT_NAMES, SMPL_PARENTS
 
-from .writers import SIDES, WORDS, framed_clip, named
+from .writers import SIDES, WORDS, framed_clip, named, with_joint
 
 BODY = embedded()
 WALK = generate_walk(1.2, 25, body=BODY, radius=1.5, seed=2)
@@ -102,3 +103,39 @@ def test_one_standing_frame_is_enough() -> None:
     result = retarget(one, BODY)
     places = place(to_global(axis_angle_to_matrix(result.poses)), REST, result.trans)
     assert np.linalg.norm((places - places[:, :1]) - (PLACES - PLACES[:, :1])[:1], axis=-1)[:, :22].max() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["person", "random"])
+@pytest.mark.parametrize(("words", "sides"), [("mixamo", "Left"), ("nonsense", "none"), ("daz", "lThigh")])
+def test_more_joints_than_the_body_s_change_nothing(words: str, sides: str, kind: str) -> None:
+    axes = np.broadcast_to(np.eye(3), (24, 3, 3))
+    if kind == "random":
+        axes = nearest_rotation(np.random.default_rng(5).normal(size=(24, 3, 3)))
+    names = dict(zip(SMPL_JOINT_NAMES, named(words, sides), strict=True))
+    clip = framed_clip(BODY, WALK, list(names.values()), axes)
+    for above, below in (("spine1", "spine2"), ("spine2", "spine3"), ("spine3", "neck"), ("neck", "head")):
+        clip = with_joint(clip, f"x{below}", names[above], names[below])
+    for side in ("left", "right"):
+        for above, below in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+            upper, lower = names[f"{side}_{above}"], names[f"{side}_{below}"]
+            clip = with_joint(clip, f"{upper}Roll", upper, lower)
+        clip = with_joint(clip, f"{side}Eye", names["head"])
+        clip = with_joint(clip, f"{side}Thumb", names[f"{side}_wrist"])
+    clip = with_joint(clip, "Root", "", names["pelvis"])
+    result = retarget(clip, BODY)
+    gap, turns = off(result)
+    assert gap < 0.01
+    assert turns[: JOINT["left_hand"]].max() < 15
+
+
+def test_a_pelvis_beside_the_spine() -> None:
+    clip = framed_clip(BODY, WALK, named("mixamo", "Left"), np.broadcast_to(np.eye(3), (24, 3, 3)))
+    clip = with_joint(clip, "Waist", "Hips", "Spine", part=0.0)
+    clip = with_joint(clip, "Pelvis", "Hips", "LeftUpLeg", part=0.0)
+    parents = clip.parents.copy()
+    parents[clip.names.index("RightUpLeg")] = clip.names.index("Pelvis")
+    # Parents come first.
+    order = sorted(range(len(parents)), key=lambda j: clip.names[j] not in ("Hips", "Pelvis"))
+    parents = np.array([order.index(parents[j]) if parents[j] >= 0 else -1 for j in order])
+    beside = replace(clip.part(order), parents=parents)
+    assert off(retarget(beside, BODY))[0] < 0.01

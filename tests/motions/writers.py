@@ -113,6 +113,30 @@ def framed_clip(
     return BvhClip(tuple(names), parents, offsets, *none, to_local(turns), translations, 1 / motion.fps)
 
 
+def with_joint(clip: BvhClip, name: str, above: str, below: str = "", part: float = 0.5) -> BvhClip:
+    """A clip with one more joint: on the bone from ``above`` to ``below``, or at the end of a new one."""
+    names, new = [*clip.names, name], len(clip.names)
+    parents = [*map(int, clip.parents), names.index(above) if above else -1]
+    offsets = np.vstack([clip.offsets, [8.0, 3.0, 1.0]])
+    frames = len(clip.rotations)
+    translations = np.concatenate([clip.translations, np.broadcast_to(offsets[-1], (frames, 1, 3))], axis=1)
+    rotations = np.concatenate([clip.rotations, np.broadcast_to(np.eye(3), (frames, 1, 3, 3))], axis=1)
+    if below:
+        child = names.index(below)
+        parents[child] = new
+        share = part if above else 0.0
+        for array in (offsets, translations):
+            array[..., new, :], array[..., child, :] = share * array[..., child, :], (1 - share) * array[..., child, :]
+    order: list[int] = []
+    while len(order) < len(names):
+        order += [j for j in range(len(names)) if j not in order and (parents[j] < 0 or parents[j] in order)]
+    place = {old: k for k, old in enumerate(order)}
+    return BvhClip(
+        tuple(names[j] for j in order), np.array([place.get(parents[j], -1) for j in order]), offsets[order],
+        clip.sites, clip.site_parents, rotations[:, order], translations[:, order], clip.frame_time,
+    )  # fmt: skip
+
+
 def body_bvh(body, motion, names: Sequence[str], *, scale: float = 100.0, turn: np.ndarray | None = None, **how) -> str:
     """The motion of an SMPL-24 body as BVH; ``turn`` (3,3) takes the world to the file's axes, Y up by default."""
     rest = body.joints_rest().astype(float)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import ROOT
+from .reading import imports_in
 
 _NUMPY = {"backend/shot", "backend/bodies", "backend/motions"}
 _SHARED = _NUMPY | {"backend/catalogue", "backend/wire", "backend/client"}
@@ -68,7 +69,7 @@ def room_of(path: Path) -> str:
 def imports_of(path: Path) -> set[Path]:
     """The package's files that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+    for node in imports_in(ROOT / path):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
         base = path.parts[: len(path.parts) - node.level] + tuple(node.module.split(".") if node.module else ())

@@ -161,8 +161,11 @@ def test_another_file_while_capturing(bench: Bench, backend: FakeBackend) -> Non
     assert not any("Stage" in scene.name for scene in bpy.data.scenes)
 
 
-def test_another_file_while_running(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
+def test_another_file_while_running(
+    bench: Bench, backend: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The video waits on disk until its scene is opened again."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     bench.preferences.results_folder = ""
     backend.script = RUNNING
     bench.build()
