@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-import zipfile
-import zlib
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..bodies.pickles import PickleRefused, load_pickle
+from ..shot.archive import SLACK, Archive, ArchiveError, read_npy_header
 from .torch_file import read_torch
 from .types import MotionError
 
@@ -102,24 +101,24 @@ def _looks_pickled(data: bytes) -> bool:
 
 def _read_zip(data: bytes, name: str) -> Any:
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        members = archive.infolist()
-        total = sum(m.file_size for m in members)
-        if total > MAX_BYTES:
-            raise MotionError("file", f"'{name}' unpacks to {total >> 20} MB; at most {MAX_BYTES >> 20} are read")
-        pickles = [m.filename for m in members if m.filename.split("/")[-1] == "data.pkl"]
-        if pickles:
-            return read_torch(archive, pickles[0][: -len("data.pkl")])
-        arrays = [m for m in members if m.filename.endswith(".npy")]
-        if not arrays:
-            raise MotionError("file", f"'{name}' is a zip archive without arrays; unpack it and choose a file in it")
-        out: dict[str, Any] = {}
-        for member in arrays:
-            array = _read_npy(archive.read(member), f"{name}:{member.filename}")
-            out[member.filename[:-4]] = array
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise MotionError("file", f"'{name}' is a damaged or truncated archive ({error}). Copy it again") from error
-    return {key: _unwrapped(value) for key, value in out.items()}
+        with Archive(io.BytesIO(data), MAX_BYTES) as archive:
+            pickles = [entry for entry in archive.names if entry.split("/")[-1] == "data.pkl"]
+            if pickles:
+                return read_torch(archive, pickles[0][: -len("data.pkl")])
+            arrays = [entry for entry in archive.names if entry.endswith(".npy")]
+            if not arrays:
+                raise MotionError(
+                    "file", f"'{name}' is a zip archive without arrays; unpack it and choose a file in it"
+                )
+            # Together, their pickled ones may make no more of themselves than one alone.
+            slack = SLACK // len(arrays)
+            found = {entry[:-4]: _read_npy(archive.read(entry), f"{name}:{entry}", slack) for entry in arrays}
+    except ArchiveError as error:
+        part = f"; {error.entry}" if error.entry else ""
+        raise MotionError(
+            "file", f"'{name}' is a damaged or truncated archive ({error}{part}). Copy it again"
+        ) from error
+    return {key: _unwrapped(value) for key, value in found.items()}
 
 
 def _unwrapped(array: np.ndarray) -> Any:
@@ -127,34 +126,22 @@ def _unwrapped(array: np.ndarray) -> Any:
     return array.item() if array.ndim == 0 and array.dtype.kind in "OSU" else array
 
 
-def _read_npy(data: bytes, name: str) -> np.ndarray:
+def _read_npy(data: bytes, name: str, slack: int = SLACK) -> np.ndarray:
     """One .npy; arrays of objects are read by the restricted unpickler."""
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"version {version} is unknown")
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shape, fortran, dtype = reader(stream)
-    except Exception as error:
+        shape, fortran, dtype = read_npy_header(stream)
+    except ArchiveError as error:
         raise MotionError("file", f"'{name}' is a damaged .npy ({error})") from error
     rest = data[stream.tell() :]
     if dtype.hasobject:
-        found = load_pickle(rest, MAX_BYTES)
+        found = load_pickle(rest, MAX_BYTES, slack)
         if not isinstance(found, np.ndarray):
             raise MotionError("file", f"'{name}' is a damaged .npy (its objects are no array)")
         return found
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if count * dtype.itemsize != len(rest):
+    need = prod(shape) * dtype.itemsize
+    if need != len(rest):
         raise MotionError(
-            "file",
-            f"'{name}' is truncated: shape {shape} needs {count * dtype.itemsize} bytes, {len(rest)} are there. "
-            "Copy it again",
+            "file", f"'{name}' is truncated: shape {shape} needs {need} bytes, {len(rest)} are there. Copy it again"
         )
-    if not count:
-        return np.zeros(shape, dtype)
     return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")

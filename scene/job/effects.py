@@ -226,7 +226,7 @@ class EffectRunner:
                 results=str(folders.results_folder()),
                 shot=start.shot,
                 job=start.job,
-                name="_".join(filter(None, (stem, self.state.model if self.state.several else ""))),
+                name=library.film_name(stem, self._record, self.state.model if self.state.several else ""),
                 patience=RECONNECT_SECONDS,
                 owed=str(backends.owed_file()),
             )
