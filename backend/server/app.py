@@ -282,7 +282,11 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         return store.view(job).to_json()
 
     @app.get(wire.VIDEOS_PATH, **describe("jobs"))
-    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "") -> dict[str, Any]:
+    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "", key: str = "") -> dict[str, Any]:
+        if key:
+            made = store.by_key(client, key)
+            found = [] if made is None else [store.view(made).to_json()]
+            return {"object": "list", "data": found, "has_more": False, "key": key}
         last = store.get(after, client) if after else None
         if after and last is None:
             raise ApiError(
