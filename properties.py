@@ -320,7 +320,7 @@ class MAQUETTE_PG_shot(PropertyGroup):
 
 
 class MAQUETTE_PG_check(PropertyGroup):
-    """One line about the shot: something that is there, or what is missing and what to do about it."""
+    """One line about the shot: something that is there, or that is missing, with its cure."""
 
     kind: EnumProperty(
         items=(

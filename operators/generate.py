@@ -131,7 +131,7 @@ class MAQUETTE_OT_tell(Operator):
 
 
 def _said(operator: Operator) -> set[str]:
-    """Report how the job ended, and what that is to whoever called the operator."""
+    """Report how the job ended; returns the operator's result."""
     state = effects.runner.state
     effects.runner.notices.clear()
     if state.phase is s.Phase.DONE:

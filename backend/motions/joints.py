@@ -1,4 +1,4 @@
-"""Files of SMPL-24 joint positions: units and axes told from the body, then fitted to rotations."""
+"""Files of SMPL's joint positions: units and axes told from the body, then fitted to rotations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .fitting import fit_joints
+from .glitches import bridged, describe, find_glitches
 from .kinematics import JOINT
 from .parametric import numbers
 from .types import BodyMotion, MotionError
@@ -20,24 +21,50 @@ LEG = 0.78
 """Metres from hip to ankle of a person of middle size."""
 
 
+HAND = 0.35
+"""Length of a hand to its middle knuckle over that of the forearm, where a file ends at the wrists."""
+LAYOUTS = {22: 22, 24: 24, 45: 24, 49: 24, 52: 22, 55: 22, 73: 22, 127: 22, 144: 22}
+"""Joints of the usual outputs, and how many of them, from the first, are SMPL's in SMPL's order."""
+
+
+def joint_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Number of joints of an array of positions, and the axis they lie on; None where the shape tells none.
+
+    (..., J, 3), as most write them, or (..., J, 3, T), as motion diffusion models do.
+    """
+    if len(shape) >= 2 and shape[-1] == 3 and shape[-2] in LAYOUTS:
+        return shape[-2], -2
+    if len(shape) >= 3 and shape[-2] == 3 and shape[-3] in LAYOUTS:
+        return shape[-3], -3
+    return None
+
+
 def read_joints(value: object, name: str = "joints") -> np.ndarray:
-    """Positions (T,24,3) from an array of that shape, with dimensions of one beside it if need be, or (T,72).
+    """Positions (T,24,3) of one body from an array of a layout in ``LAYOUTS``, or flat (T,72) or (T,66).
+
+    Dimensions of one beside them are left out. Where the file has no hands they lie in line with the forearms.
 
     Raises:
-        MotionError: for other shapes, NaN, or 24 points that are no body.
+        MotionError: for other shapes, NaN, or several bodies.
     """
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     array = numbers(value, name)
-    if array.ndim == 2 and array.shape[-1] == 72:
-        array = array.reshape(-1, 24, 3)
-    if array.ndim > 3:
-        array = array.reshape(tuple(s for i, s in enumerate(array.shape) if s != 1 or i >= array.ndim - 2))
-    if array.ndim == 2 and array.shape == (24, 3):
-        array = array[None]
-    if array.ndim != 3 or array.shape[1:] != (24, 3):
-        raise MotionError(name, f"shape {array.shape} is not (frames, 24, 3): SMPL's 24 joints are needed")
-    return array
+    if array.ndim == 2 and array.shape[-1] in (66, 72):
+        array = array.reshape(len(array), -1, 3)
+    layout = joint_layout(array.shape)
+    if layout is None or (
+        array.size // (3 * layout[0]) != max(1, *array.shape[: layout[1]], array.shape[-1] if layout[1] == -3 else 1)
+    ):
+        raise MotionError(name, f"shape {array.shape} is not (frames, 24, 3): SMPL's 24 joints are needed, or its "
+                          "first 22")  # fmt: skip
+    if layout[1] == -3:
+        array = np.moveaxis(array, -1, -3)
+    array = array.reshape(-1, layout[0], 3)[:, : LAYOUTS[layout[0]]]
+    if array.shape[1] == 24:
+        return array
+    hands = [array[:, w] + HAND * (array[:, w] - array[:, w - 2]) for w in (JOINT["left_wrist"], JOINT["right_wrist"])]
+    return np.concatenate([array, np.stack(hands, axis=1)], axis=1)
 
 
 def unit_scale(joints: np.ndarray) -> tuple[float, str]:
@@ -94,6 +121,11 @@ def joints_to_motion(
     joints = joints @ turn.T
     # Far from the origin float32 loses the body: start over it.
     joints = joints - joints[0, 0] * (1, 1, 0)
+    runs = find_glitches(joints[:, 0], fps)
+    if runs:
+        mended = bridged(joints[:, 0], runs)
+        notes.append(describe(joints[:, 0], mended, runs))
+        joints = joints + (mended - joints[:, 0])[:, None]
     fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]))
     notes.append(f"fitted to body {body.id}: mean joint error {1000 * fit.error:.0f} mm")
     if fit.error > 0.08:

@@ -51,15 +51,17 @@ class Fixture:
     Attributes:
         inputs, outputs: tensors by name without ``in.`` and ``out.``; float16 widened to float32.
         sidecar: the JSON file.
+        controls: also run ours deliberately wrong, and see that it differs as the original then does.
     """
 
     name: str
     sidecar: dict[str, Any]
     inputs: dict[str, torch.Tensor] = field(repr=False)
     outputs: dict[str, torch.Tensor] = field(repr=False)
+    controls: bool = True
 
     @staticmethod
-    def load(name: str) -> Fixture:
+    def load(name: str, controls: bool = True) -> Fixture:
         """Read a fixture. Raises FileNotFoundError when it is not there."""
         sidecar = json.loads((PARITY / f"{name}.json").read_text("utf-8"))
         tensors = {
@@ -71,6 +73,7 @@ class Fixture:
             sidecar,
             {key.removeprefix("in."): value for key, value in tensors.items() if key.startswith("in.")},
             {key.removeprefix("out."): value for key, value in tensors.items() if key.startswith("out.")},
+            controls,
         )
 
     def tolerance(self, *names: str) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from maquette.backend.models.mofa.flow_controlnet import SCALES, FlowControlNet
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
 from maquette.backend.models.mofa.residuals import multiplicities, predict
-from maquette.backend.models.mofa.splat import Motion, splat
+from maquette.backend.models.mofa.splat import PixelMotion, splat
 from torch import Tensor
 
 from .fixtures import Check, Fixture, Measured, same_keys
@@ -47,7 +47,7 @@ def _residuals(net: FlowControlNet, fixture: Fixture) -> list[Tensor]:
         given["encoder_hidden_states"],
         given["added_time_ids"],
         given["image"],
-        Motion(given["flow"]),
+        PixelMotion(given["flow"]),
         landmarks=given.get("landmarks"),
     )
     return [*residuals.down, residuals.mid]
@@ -78,6 +78,8 @@ def _adapter(fixture: Fixture, net: FlowControlNet) -> Iterator[Measured]:
     yield Measured(
         "attention layers of block 2", "as many", float(len(attentions) != heads["attention_layers_changed"]), 0
     )
+    if not fixture.controls:
+        return
     for attention in attentions:
         attention.heads = 20
     yield _as_noted(fixture, _residuals(net, fixture), "20 heads in block 2", heads["relative_diff_per_output"])
@@ -89,12 +91,13 @@ def trajectory_adapter(fixture: Fixture) -> Iterator[Measured]:
     yield same_keys(fixture, _shapes(net))
     embedding = net.controlnet_cond_embedding(fixture.inputs["image"])
     yield fixture.close("cond_embedding_sub", embedding[0, ::4])
-    carried, _ = net.carried_features(fixture.inputs["image"], Motion(fixture.inputs["flow"]), parity=True)
-    hook = net.mid_block.register_forward_pre_hook(lambda _, given: (given[0] - carried[3].flatten(0, 1),))
-    effect = _effect(_residuals(net, fixture)[-1], fixture.outputs["mid"])
-    hook.remove()
-    noted = fixture.sidecar["notes"]["control_last_injection_left_out_relative_diff_of_mid"]
-    yield Measured("effect of 1/64 twice only", "as noted, 1e-4 of the maximum", abs(effect - noted), 1e-4)
+    if fixture.controls:
+        carried, _ = net.carried_features(fixture.inputs["image"], PixelMotion(fixture.inputs["flow"]), parity=True)
+        hook = net.mid_block.register_forward_pre_hook(lambda _, given: (given[0] - carried[3].flatten(0, 1),))
+        effect = _effect(_residuals(net, fixture)[-1], fixture.outputs["mid"])
+        hook.remove()
+        noted = fixture.sidecar["notes"]["control_last_injection_left_out_relative_diff_of_mid"]
+        yield Measured("effect of 1/64 twice only", "as noted, 1e-4 of the maximum", abs(effect - noted), 1e-4)
     yield from _adapter(fixture, net)
 
 
@@ -102,7 +105,7 @@ def trajectory_adapter(fixture: Fixture) -> Iterator[Measured]:
 def landmark_adapter(fixture: Fixture) -> Iterator[Measured]:
     net = _built(fixture, LandmarkControlNet)
     yield same_keys(fixture, _shapes(net))
-    _, masks = net.carried_features(fixture.inputs["image"], Motion(fixture.inputs["flow"]), parity=True)
+    _, masks = net.carried_features(fixture.inputs["image"], PixelMotion(fixture.inputs["flow"]), parity=True)
     for scale, mask in zip(SCALES, masks, strict=True):
         yield fixture.close(f"occlusion.{scale}", mask)
     yield from _adapter(fixture, net)
@@ -130,6 +133,8 @@ def motion_propagation(fixture: Fixture) -> Iterator[Measured]:
     wide = flow.double().flatten(1)
     summary = torch.stack([wide.mean(1), wide.std(1, correction=0), wide.amin(1), wide.amax(1)], dim=1)
     yield fixture.close("flow_mean_std", summary, "flow")
+    if not fixture.controls:
+        return
     empty = net(picture, torch.zeros_like(sparse), torch.zeros_like(mask))[0]
     noted = fixture.sidecar["notes"]["effect_of_the_sparse_points"]
     yield Measured("effect of the points", "as noted, 0.01 px", abs(float((flow - empty).abs().max()) - noted), 0.01)

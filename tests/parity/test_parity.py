@@ -1,4 +1,7 @@
-"""Every stored example of the reference models against ours, at its stated tolerance."""
+"""The stored examples of the reference models against ours, at their stated tolerance.
+
+``make parity`` also runs ``LARGE``, and the controls: ours made wrong on purpose.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from .fixtures import PARITY, Check, Fixture
 from .recipe import recipe
 
 MODULES = ("mtvcrafter_tokenizer", "mtvcrafter_dit", "mimicmotion", "mofa_networks")
+LARGE = {"mtv_dit7b_wide", "mtv_dit17b_wide", "mofa_traj_controlnet"}
+"""Of published widths, up to 3 GB of weights. The trajectory adapter is the landmark adapter without its landmarks."""
 
 
 def checks() -> dict[str, Check]:
@@ -44,9 +49,9 @@ def test_the_recipe_gives_the_stored_weights(path):
 
 
 @needs_fixtures
-@pytest.mark.parametrize("name", sorted(checks()))
+@pytest.mark.parametrize("name", sorted(checks().keys() - LARGE))
 def test_ours_agrees(name):
-    rows = list(checks()[name](Fixture.load(name)))
+    rows = list(checks()[name](Fixture.load(name, controls=False)))
     assert rows
     failed = [row for row in rows if not row.passed]
     assert not failed, failed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from ..conftest import ROOT
+from .reading import imports_in
 
 _NUMPY = {"backend/shot", "backend/bodies", "backend/motions"}
 _SHARED = _NUMPY | {"backend/catalogue", "backend/wire", "backend/client"}
@@ -31,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/training": _NETWORKS | {"backend/worlds"},
     "backend/evaluation": _NETWORKS | {"backend/worlds", "backend/training"},
     "backend/ablation": _NETWORKS | {"backend/worlds", "backend/training", "backend/evaluation"},
+    "backend/check_body": {"backend/bodies"},
     "backend/inspect": {"backend/shot", "backend/media", "backend/raster"},
     "backend/cli": {"backend/models"},
     "backend": set(),
@@ -62,10 +65,11 @@ def room_of(path: Path) -> str:
     return "/".join(path.parts[:-1][: 1 if path.parts[0] == "presets" else 2]) or "."
 
 
+@cache
 def imports_of(path: Path) -> set[Path]:
     """The package's files that a file imports anywhere."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in imports_in(ROOT / path):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
         base = path.parts[: len(path.parts) - node.level] + tuple(node.module.split(".") if node.module else ())

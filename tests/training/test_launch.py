@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from maquette.backend.training import launch
 from maquette.backend.training.errors import TrainingError
-from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes
+from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes, run_processes
 
 from .toys import CONFIG
 
@@ -21,16 +24,39 @@ TOYS = Path(__file__).with_name("toys.py")
 RANKS = (0, 1)
 
 
-def program(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="module")
+def toys() -> Iterator[ModuleType]:
+    """The toys under a name that the processes can import as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOYS.parent)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield importlib.import_module("toys")
+        del sys.modules["toys"]
 
 
 @pytest.fixture(scope="module")
-def spawned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spawned(toys: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes found that train, stop and go on; and train at length until SIGTERM reaches this one alone."""
     folder = tmp_path_factory.mktemp("spawned")
-    found = program(str(TOYS), "both", str(folder))
-    assert found.stdout.strip() == "done", found.stderr
+    ended = threading.Event()
+
+    def terminate() -> None:
+        while not (folder / "begun").exists():
+            if ended.wait(0.05):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    unheard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: unheard.append(number))
+    watch = threading.Thread(target=terminate)
+    watch.start()
+    try:
+        done = run_processes(toys.in_turn, folder, 2)
+    finally:
+        ended.set()
+        watch.join()
+        signal.signal(signal.SIGTERM, before)
+    assert not done and not unheard
     return folder
 
 
@@ -59,19 +85,26 @@ def test_two_processes_resume_exactly(spawned: Path) -> None:
             assert torch.equal(value, part[name]), name
 
 
+def test_sigterm_ends_the_step_and_keeps_it(spawned: Path) -> None:
+    """Sent to the command alone, as a queue of jobs does; it passes it on."""
+    assert 3 <= torch.load(spawned / "slow.ckpt", weights_only=True)["step"] < CONFIG.steps * 200
+
+
 def test_torchrun_does_the_same(spawned: Path, tmp_path: Path) -> None:
-    found = program("-m", "torch.distributed.run", "--nproc-per-node", "2", str(TOYS), "both", str(tmp_path))
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", str(TOYS), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    found = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
     # Two processes write to one pipe: their words may run together.
     assert found.stdout.count("done") == 2, found.stderr
-    whole, theirs = (torch.load(folder / "whole_rank1.pt") for folder in (spawned, tmp_path))
-    for name, value in whole.items():
-        assert torch.equal(value, theirs[name]), name
+    for rank in RANKS:
+        ours, theirs = (torch.load(folder / f"gradients_rank{rank}.pt") for folder in (spawned, tmp_path))
+        assert ours["spawned"] and not theirs["spawned"]
+        torch.testing.assert_close(theirs["mean"], ours["mean"], rtol=0, atol=0)
 
 
-def test_what_one_process_raises_ends_all_with_its_sentence(tmp_path: Path) -> None:
-    found = program(str(TOYS), "fail", str(tmp_path))
-    assert found.returncode == 1
-    assert found.stderr.strip().splitlines()[-1].endswith("TrainingError: the second process lacks its shots")
+def test_what_one_process_raises_ends_all_with_its_sentence(toys: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="^the second process lacks its shots$"):
+        run_processes(toys.fail, tmp_path, 2)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu9", "meta"])
@@ -110,22 +143,3 @@ def test_without_tensorboard_one_line_says_so(
     for _ in range(2):
         assert not new_accelerator("cpu", logs=tmp_path).log_with
     assert capsys.readouterr().err.count("TensorBoard is not installed") == 1
-
-
-def test_sigterm_ends_the_step_and_keeps_it(tmp_path: Path) -> None:
-    """Sent to the command alone, as a queue of jobs does; it passes it on."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(TOYS), "slow", str(tmp_path)]
-    with (
-        open(tmp_path / "said", "w") as said,
-        subprocess.Popen(command, env=environment, stdout=said, stderr=said) as one,
-    ):
-        try:
-            while one.poll() is None and not (tmp_path / "begun").exists():
-                time.sleep(0.1)
-            one.send_signal(signal.SIGTERM)
-            one.wait(timeout=120)
-        finally:
-            one.kill()
-    assert (tmp_path / "said").read_text().splitlines()[-1] == "stopped"
-    assert 3 <= torch.load(tmp_path / "slow.ckpt", weights_only=True)["step"] < CONFIG.steps * 1000

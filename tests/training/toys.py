@@ -1,18 +1,19 @@
-"""A small adversarial training with everything that a loop can have, and a program that runs it in two processes.
+"""A small adversarial training with everything that a loop can have, and what two processes do with it.
 
-``python toys.py both FOLDER`` trains, and leaves what every process found in FOLDER.
+``python toys.py FOLDER`` averages gradients, and leaves what every process found in FOLDER.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
-from maquette.backend.training.launch import new_accelerator, spread
+from maquette.backend.training.launch import new_accelerator, run_processes
 from maquette.backend.training.loop import Loop, Turn
 from maquette.backend.training.players import average_gradients
 from maquette.backend.training.schedule import LoopConfig
@@ -91,14 +92,15 @@ def train(folder: Path, name: str, until: int) -> bool:
     return done
 
 
-def both(folder: Path) -> bool:
-    """Gradients; a whole run; and one that is stopped and resumed."""
-    gradients(folder)
-    whole = train(folder, "whole", CONFIG.steps)
-    return whole and not train(folder, "part", 3) and train(folder, "part", CONFIG.steps)
+def in_turn(folder: Path) -> bool:
+    """Gradients; a whole run; one that is stopped and resumed; and one that is to be ended from outside."""
+    whole = gradients(folder) and train(folder, "whole", CONFIG.steps)
+    resumed = whole and not train(folder, "part", 3) and train(folder, "part", CONFIG.steps)
+    assert resumed
+    return slow(folder)
 
 
-def gradients(folder: Path) -> None:
+def gradients(folder: Path) -> bool:
     """Average gradients of which one process lacks the second and both the third."""
     accelerator = new_accelerator("cpu", "no")
     rank = accelerator.process_index
@@ -110,7 +112,9 @@ def gradients(folder: Path) -> None:
     value.backward()
     own = [None if p.grad is None else p.grad.clone() for p in parameters]
     average_gradients(list(parameters), accelerator)
-    torch.save({"own": own, "mean": [p.grad for p in parameters]}, folder / f"gradients_rank{rank}.pt")
+    found = {"own": own, "mean": [p.grad for p in parameters], "spawned": parent_process() is not None}
+    torch.save(found, folder / f"gradients_rank{rank}.pt")
+    return True
 
 
 def fail(folder: Path) -> bool:
@@ -124,7 +128,7 @@ def fail(folder: Path) -> bool:
 
 def slow(folder: Path) -> bool:
     """Train for a long time; a file tells when the third step begins."""
-    config = replace(CONFIG, steps=CONFIG.steps * 1000)
+    config = replace(CONFIG, steps=CONFIG.steps * 200)
     loop = Loop(network(), config, folder / "slow.ckpt", new_accelerator("cpu", "no"))
 
     def marking(model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -137,10 +141,5 @@ def slow(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["both", "fail", "slow"])
-    parser.add_argument("folder", type=Path)
-    options = parser.parse_args()
     torch.set_num_threads(1)
-    work = {"both": both, "fail": fail, "slow": slow}[options.work]
-    print("done" if spread(work, options.folder, 2) else "stopped", flush=True)
+    print("done" if run_processes(gradients, Path(sys.argv[1]), 2) else "stopped", flush=True)

@@ -13,12 +13,12 @@ from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.residuals import adding, blend, multiplicities, predict
 from torch import Tensor
 
-from .networks import network, noise, tiny_spec
+from .networks import TWO_LAYERS, network, noise, tiny_spec
 
 
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory) -> UNetSpatioTemporalConditionModel:
-    return network(tiny_spec(tmp_path_factory.mktemp("models"), hybrid=False), "unet")
+    return network(tiny_spec(tmp_path_factory.mktemp("models"), False, TWO_LAYERS), "unet")
 
 
 def arguments() -> tuple[Tensor, ...]:
