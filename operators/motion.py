@@ -19,6 +19,7 @@ from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
 from .body import body_items, select_only
+from .motion_reading import Reading
 
 EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
@@ -30,6 +31,9 @@ _PLACES = (
     ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
     ("BODY", "From the Body", "The motion begins where the body stands now"),
 )
+_PATIENCE = 1.0
+"""Seconds after which an import shows its progress and lets the animator cancel it."""
+_Loaded = tuple[motions.BodyMotion, bodies.BodyModel, bpy.types.Object | None]
 _ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
 
 
@@ -109,6 +113,10 @@ class _MotionTarget:
                 f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
                 f"tick Fit Scene Range to see all of {done.first} to {done.last}"
             )
+
+
+def _is_scene(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS
 
 
 def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
@@ -208,15 +216,53 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
             self.report({"ERROR"}, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
             return {"CANCELLED"}
         mesh = self.begin(context)
-        loaded = []
         try:
             # All files are read before the scene is touched, so that a bad one changes nothing.
-            for index, path in enumerate(paths):
-                target = mesh if index == 0 else None
-                model = _model_of(target, self.body)
-                motion = self._load(context, path, model)
-                motion = at_rate(motion, keys.scene_fps(context.scene))
-                loaded.append((motion, model, target))
+            targets = [mesh if index == 0 else None for index in range(len(paths))]
+            jobs = [(path, _model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
+            scenes = {path: self._imported(context, path, model) for path, model, _ in jobs if _is_scene(path)}
+            options = {"fps": self.fps or None, "clip": self.clip, "heights": self.heights, "keep_lead": self.keep_lead}
+            rate = keys.scene_fps(context.scene)
+
+            def read(watch: Callable[[float], None]) -> list[_Loaded]:
+                found = []
+                for index, (path, model, target) in enumerate(jobs):
+                    told = lambda part, index=index: watch((index + part) / len(jobs))  # noqa: E731
+                    motion = scenes.get(path) or motions.load_motion(path, body=model, watch=told, **options)
+                    found.append((at_rate(motion, rate), model, target))
+                return found
+
+            self._reading = Reading(read)
+            self._reading.wait(_PATIENCE if self._may_wait(context) else None)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if not self._reading.done:
+            self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
+            context.window_manager.modal_handler_add(self)
+            return {"RUNNING_MODAL"}
+        return self._finish(context)
+
+    def _may_wait(self, context: bpy.types.Context) -> bool:
+        """Whether a window is there to show progress in, and this is no repetition from the redo panel."""
+        return context.window is not None and not bpy.app.background and not self.options.is_repeat
+
+    def modal(self, context, event):
+        if event.type == "ESC":
+            self._reading.stop()
+        if event.type != "TIMER" or not self._reading.done:
+            context.workspace.status_text_set(f"Reading motion: {100 * self._reading.part:.0f} %. Esc cancels")
+            return {"RUNNING_MODAL"}
+        context.window_manager.event_timer_remove(self._timer)
+        context.workspace.status_text_set(None)
+        return self._finish(context)
+
+    def _finish(self, context: bpy.types.Context) -> set[str]:
+        try:
+            loaded = self._reading.result()
+            if loaded is None:
+                self.report({"INFO"}, "The import was cancelled; nothing has changed")
+                return {"CANCELLED"}
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
         except _ERRORS as error:
@@ -224,11 +270,7 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
             return {"CANCELLED"}
         return {"FINISHED"}
 
-    def _load(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
-        if path.suffix.lower() not in FORMATS:
-            return motions.load_motion(
-                path, body=model, fps=self.fps or None, clip=self.clip, heights=self.heights, keep_lead=self.keep_lead
-            )
+    def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
         with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
             motion = _motion_of(context, armature, model, self.heights)
         return replace(motion, name=path.stem, notes=(*notes, *motion.notes))

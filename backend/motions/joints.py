@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,6 +95,7 @@ def joints_to_motion(
     up: str | None = None,
     level: bool = True,
     fit_shape: bool = True,
+    watch: Callable[[float], None] | None = None,
 ) -> BodyMotion:
     """Fit a body to joint positions; not yet on the floor.
 
@@ -105,6 +107,7 @@ def joints_to_motion(
         up: the file's up axis; None detects it (camera space, Y down, where the body does not tell).
         level: take the tilt of a camera out.
         fit_shape: fit the body's shape too.
+        watch: see ``fit_joints``.
     """
     joints = read_joints(value)
     scale, unit_name = unit_scale(joints)
@@ -126,7 +129,7 @@ def joints_to_motion(
         mended = bridged(joints[:, 0], runs)
         notes.append(describe(joints[:, 0], mended, runs))
         joints = joints + (mended - joints[:, 0])[:, None]
-    fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]))
+    fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]), watch=watch)
     notes.append(f"fitted to body {body.id}: mean joint error {1000 * fit.error:.0f} mm")
     if fit.error > 0.08:
         notes.append("the fit is poor; are these SMPL's 24 joints in SMPL's order, in a right-handed frame?")
