@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -16,6 +19,19 @@ from maquette.backend.models.weights.component import WeightsError
 from safetensors.torch import save_file
 
 from .networks import network, tiny_spec
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Path]:
+    """Folders of published files that nobody writes in, of the hybrid model and of the other."""
+
+    @cache
+    def folder(hybrid: bool) -> Path:
+        home = tmp_path_factory.mktemp("home")
+        publish(tiny_spec(home / "models", hybrid), home / "published")
+        return home / "published"
+
+    return folder
 
 
 def publish(spec: ModelSpec, folder: Path) -> None:
@@ -45,10 +61,9 @@ def publish(spec: ModelSpec, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
-def test_published_files_load(tmp_path, hybrid):
+def test_published_files_load(published, tmp_path, hybrid):
     spec = tiny_spec(tmp_path / "models", hybrid)
-    publish(spec, tmp_path / "published")
-    assert set(add(spec, [tmp_path / "published"], log=lambda _: None)) == set(network_names(spec))
+    assert set(add(spec, [published(hybrid)], log=lambda _: None)) == set(network_names(spec))
     for number, name in enumerate(network_names(spec)):
         loaded = load_network(spec, name, torch.float32)
         own = network(spec, name, number).state_dict()
@@ -68,9 +83,9 @@ def test_which_parts_there_are(tmp_path):
     assert [name for name, part in parts.items() if part.optional] == ["cmp"]
 
 
-def test_the_other_adapter_is_refused(tmp_path):
+def test_the_other_adapter_is_refused(published, tmp_path):
     spec = tiny_spec(tmp_path / "models", hybrid=True)
-    publish(spec, tmp_path / "published")
+    copytree(published(True), tmp_path / "published")
     adapters = tmp_path / "published/ckpts/mofa"
     name = "diffusion_pytorch_model.safetensors"
     (adapters / "ldmk_controlnet" / name).replace(adapters / "traj_controlnet" / name)
@@ -78,9 +93,9 @@ def test_the_other_adapter_is_refused(tmp_path):
         add(spec, [tmp_path / "published"], only=["controlnet"], log=lambda _: None)
 
 
-def test_missing_keys_are_named(tmp_path):
+def test_missing_keys_are_named(published, tmp_path):
     spec = tiny_spec(tmp_path / "models", hybrid=False)
-    publish(spec, tmp_path / "published")
+    copytree(published(False), tmp_path / "published")
     path = tmp_path / "published/experiments/resnet50_vip+mpii_liteflow/checkpoints/ckpt_iter_42000.pth.tar"
     state = torch.load(path, weights_only=True)["state_dict"]
     state["module.extra.weight"] = state.pop("module.flow_decoder.head.weight")
@@ -89,10 +104,9 @@ def test_missing_keys_are_named(tmp_path):
         add(spec, [tmp_path / "published"], only=["cmp"], log=lambda _: None)
 
 
-def test_cmp_stays_in_single_precision(tmp_path):
+def test_cmp_stays_in_single_precision(published, tmp_path):
     spec = tiny_spec(tmp_path / "models", hybrid=False)
-    publish(spec, tmp_path / "published")
-    add(spec, [tmp_path / "published"], dtype="fp16", log=lambda _: None)
+    add(spec, [published(False)], only=["cmp", "unet"], dtype="fp16", log=lambda _: None)
     assert load_network(spec, "cmp", torch.float16).dtype == torch.float32
     assert load_network(spec, "unet", torch.float16).dtype == torch.float16
 
