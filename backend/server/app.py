@@ -42,7 +42,7 @@ log = logging.getLogger("maquette.server")
 _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
 
 _UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
-_UPLOADS = 16
+_UPLOADS = 64
 """Shots that are received at a time; others wait their turn."""
 
 
