@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
