@@ -25,7 +25,10 @@ def main() -> int:
     for name, default in (("clients", 50), ("jobs", 1000), ("streams", 50), ("seconds", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), "--max-queue", str(2 * args.jobs)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(Path(folder), "--max-queue", str(100 * (args.clients + 1) + args.jobs)) as server,
+    ):
         shot = save_shot(Path(folder) / "a.shot", "wait=0.02", steps=5).read_bytes()
         clients = [str(uuid.uuid4()) for _ in range(args.clients)]
         first = str(uuid.uuid4())
@@ -61,7 +64,8 @@ def main() -> int:
     p95, worst = np.percentile(health, 95) * 1000, max(health) * 1000
     page = np.percentile(pages, 95) * 1000
     print(
-        f"{args.clients} clients sent {args.jobs} jobs in {sent:.1f} s; {len(streams)} event streams; {served} have jobs"
+        f"{args.clients} clients sent {args.jobs} jobs in {sent:.1f} s; "
+        f"{len(streams)} event streams; {served} have jobs"
     )
     print(f"health, {len(health)} times: p95 {p95:.0f} ms, longest {worst:.0f} ms; a page of 100: p95 {page:.0f} ms")
     print(f"{sum(started)} of {args.clients} clients had a job begun")

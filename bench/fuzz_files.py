@@ -49,7 +49,8 @@ def motion(folder: Path) -> tuple[list[Path], Reader, type[Exception]]:
     joint = "OFFSET 0 1 0\nCHANNELS 3 Zrotation Xrotation Yrotation\n"
     (folder / "a.bvh").write_text(
         f"HIERARCHY\nROOT Hips\n{{\nOFFSET 0 0 0\nCHANNELS 3 Zrotation Xrotation Yrotation\nJOINT Spine\n{{\n{joint}"
-        f"JOINT Head\n{{\n{joint}End Site\n{{\nOFFSET 0 1 0\n}}\n}}\n}}\n}}\nMOTION\nFrames: 6\nFrame Time: 0.033333\n{rows}\n"
+        f"JOINT Head\n{{\n{joint}End Site\n{{\nOFFSET 0 1 0\n}}\n}}\n}}\n}}\n"
+        f"MOTION\nFrames: 6\nFrame Time: 0.033333\n{rows}\n"
     )
     return sorted(folder.iterdir()), load_motion, MotionError
 

@@ -24,6 +24,8 @@ from .types import MotionError
 SIDES = ("left", "right")
 _STRAIGHT = np.radians(3.0)
 """A joint that never bends by more holds no limb's hinge."""
+_UNLIKE = 2.5
+"""How many times as long as the other one of a limb's two bones may be."""
 TRIPLES = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
 _LEFT = {"l", "left", "lft", "lf", "lt", "links", "gauche", "izquierda", "izq", "sinistra", "左"}
 _RIGHT = {"r", "right", "rgt", "rt", "rg", "rechts", "droite", "droit", "derecha", "der", "destra", "右"}
@@ -230,34 +232,36 @@ def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[_N
 
 
 def _by_shape(clip: BvhClip) -> SkeletonMap | None:
-    """Map by the tree: of all mirrored pairs of limbs the longest are legs, the next arms.
+    """Map by the tree: of all mirrored pairs of limbs that turn the longest are legs, the next arms.
 
-    In each limb the two longest successive bones are thigh and shin, or upper arm and forearm.
+    Pairs that never turn (wings, skirts, props) come after them. In each limb the two longest successive bones are
+    thigh and shin, or upper arm and forearm.
     """
     parents, names = clip.parents, plain_names(clip.names)
     children = [[int(c) for c in np.flatnonzero(parents == j)] for j in range(len(names))]
     lengths = np.median(np.linalg.norm(clip.translations, axis=-1), axis=0)
     places = clip.world()[1][:: max(1, len(clip.rotations) // 200)]
-    limbs: list[tuple[float, list[int], list[int]]] = []
+    turns = np.ptp(clip.rotations, axis=0).max(axis=(-1, -2)) > 1e-3
+    limbs: list[tuple[tuple[bool, float], list[int], list[int]]] = []
     trunk = [int(np.flatnonzero(parents < 0)[0])]
     for joint in trunk:
         rest = list(children[joint])
         pairs = []
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
-            one, two = (_bending(_longest(j, children, lengths), places) for j in (a, b))
+            one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
             sizes = [_span(chain, places)[1] for chain in (one, two)]
             mirrored = sides == set(SIDES) or (len(sides) == 1 and abs(sizes[0] - sizes[1]) < 0.1 * max(sizes))
             if mirrored and min(len(one), len(two)) >= 3 and min(sizes) > 0:
-                pairs.append((min(sizes), one, two))
-        for pair in sorted(pairs, key=lambda p: -p[0]):
+                pairs.append(((all(turns[chain[:-1]].any() for chain in (one, two)), min(sizes)), one, two))
+        for pair in sorted(pairs, reverse=True):
             if pair[1][0] in rest and pair[2][0] in rest:
                 limbs.append(pair)
                 rest = [c for c in rest if c not in (pair[1][0], pair[2][0])]
         trunk.extend(rest)
     if len(limbs) < 2:
         return None
-    legs, arms = sorted(limbs, key=lambda limb: -limb[0])[:2]
+    legs, arms = sorted(limbs, reverse=True)[:2]
     joints: dict[str, int] = {}
     legs, arms = _sided(names, legs[1:], arms[1:], places)
     for pair, triple, before, after in ((legs, TRIPLES[0], "", "foot"), (arms, TRIPLES[1], "collar", "hand")):
@@ -273,7 +277,8 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
     above = [c for c in children[chest] if c not in (arms[0][0], arms[1][0])]
     if not above:
         return None
-    upper = _longest(max(above, key=lambda c: len(_longest(c, children, lengths))), children, lengths)
+    chains = [_longest(c, children, lengths) for c in above]
+    upper = max(chains, key=lambda chain: (bool(turns[chain].any()), len(chain)))
     named = [j for j in upper if "head" in names[j][1]]
     joints["head"] = named[0] if named else upper[min(1, len(upper) - 1)]
     return _with_trunk("shape of the skeleton", joints, clip, names)
@@ -293,29 +298,39 @@ def _longest(joint: int, children: Sequence[Sequence[int]], lengths: np.ndarray)
     return chain
 
 
-def _bending(chain: list[int], places: np.ndarray) -> list[int]:
-    """A chain without the joints that never bend in (T,J,3): those that only share the twist of a bone."""
-    out = list(chain)
-    for joint in chain[1:-1]:
-        before, after = out[out.index(joint) - 1], out[out.index(joint) + 1]
-        bend = angle_between(places[:, joint] - places[:, before], places[:, after] - places[:, joint])
-        if (
-            len(places) > 1
-            and len(out) > 3
-            and np.linalg.norm(places[0, after] - places[0, joint]) > 0
-            and bend.max() < _STRAIGHT
-        ):
-            out.remove(joint)
-    return out
+def _bending(one: list[int], two: list[int], places: np.ndarray) -> tuple[list[int], list[int]]:
+    """A pair of chains, alike long, without the joints that bend in neither in (T,J,3): they share a bone's twist.
+
+    A knee may never bend either: where a limb's two bones would be too unlike, the joint stays.
+    """
+    pair = np.array([chain[: min(len(one), len(two))] for chain in (one, two)])
+    if len(places) < 2:
+        return pair[0].tolist(), pair[1].tolist()
+    k = 1
+    while k < pair.shape[1] - 1:
+        before, joint, after = (places[:, pair[:, i]] for i in (k - 1, k, k + 1))
+        fewer = np.delete(pair, k, axis=1)
+        ends = np.linalg.norm(after[0] - joint[0], axis=-1)
+        straight = ends.min() > 0 and angle_between(joint - before, after - joint).max() < _STRAIGHT
+        if straight and max(_span(chain, places)[2] for chain in fewer.tolist()) < _UNLIKE:
+            pair, k = fewer, 1
+        else:
+            k += 1
+    return pair[0].tolist(), pair[1].tolist()
 
 
-def _span(chain: Sequence[int], places: np.ndarray) -> tuple[int, float]:
-    """Where in a chain its two longest successive bones begin, and their length together, from places (T,J,3)."""
+def _span(chain: Sequence[int], places: np.ndarray) -> tuple[int, float, float]:
+    """Where in a chain its two longest successive bones begin, their length together, and the longer by the shorter.
+
+    From places (T,J,3).
+    """
     if len(chain) < 3:
-        return 0, 0.0
+        return 0, 0.0, np.inf
     bones = np.median(np.linalg.norm(np.diff(places[:, chain], axis=1), axis=-1), axis=0)
     sums = bones[1:] + bones[:-1]
-    return int(np.argmax(sums)), float(max(sums))
+    first = int(np.argmax(sums))
+    sizes = bones[first : first + 2]
+    return first, float(sums[first]), float(sizes.max() / max(sizes.min(), 1e-9))
 
 
 def _sided(

@@ -128,6 +128,27 @@ def test_more_joints_than_the_body_s_change_nothing(words: str, sides: str, kind
     assert turns[: JOINT["left_hand"]].max() < 15
 
 
+@pytest.mark.parametrize("kind", ["stiff knees", "props"])
+def test_stiff_limbs_and_still_props_without_names(kind: str) -> None:
+    clip = framed_clip(BODY, WALK, named("nonsense", "none"), np.broadcast_to(np.eye(3), (24, 3, 3)))
+    wanted = retarget(clip, BODY)
+    if kind == "props":
+        wings = [("d", "A", -40), ("d", "B", 40), ("f", "A", -12), ("f", "B", 12), ("o", "B", 50)]  # hair, a prop
+        for holder, side, size in wings:
+            above = holder + (side if holder == "o" else "")
+            for k in range(4):
+                name = f"{holder}{side}{k}"
+                clip = with_joint(clip, name, above)
+                clip.translations[:, clip.names.index(name)] = clip.offsets[clip.names.index(name)] = (size, 5, -9)
+                above = name
+    else:
+        turns = clip.rotations.copy()
+        turns[:, [SMPL_JOINT_NAMES.index(f"{side}_knee") for side in ("left", "right")]] = np.eye(3)
+        clip = replace(clip, rotations=turns)
+        wanted = retarget(replace(clip, names=tuple(named("mixamo", "Left"))), BODY)
+    np.testing.assert_allclose(retarget(clip, BODY).poses[:, :22], wanted.poses[:, :22], atol=0.01)
+
+
 def test_a_pelvis_beside_the_spine() -> None:
     clip = framed_clip(BODY, WALK, named("mixamo", "Left"), np.broadcast_to(np.eye(3), (24, 3, 3)))
     clip = with_joint(clip, "Waist", "Hips", "Spine", part=0.0)
