@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -266,9 +267,9 @@ def test_flow_and_picture_agree(trajectory: Engine) -> None:
         assert tested >= 1
 
 
-def test_damaged_weights_are_told(folder: Path, tmp_path: Path) -> None:
+def test_damaged_weights_are_told(trajectory: Engine, tmp_path: Path) -> None:
     spec = small_preset(tmp_path, "mofa-trajectory")
-    save_weights(spec)
+    copytree(trajectory.spec.folder, spec.folder, dirs_exist_ok=True)
     (spec.folder / "controlnet" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(EngineError, match="maquette models check mofa-trajectory"):
         run(Engine(spec, "cpu"), shot_of(spec, 2))
