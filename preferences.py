@@ -45,7 +45,8 @@ class MAQUETTE_AP_preferences(AddonPreferences):
     )
     results_folder: StringProperty(
         name="Results Folder",
-        description="Where finished videos go; empty for a folder 'maquette' beside the .blend file",
+        description="Where finished videos go; empty for a folder 'maquette' beside the .blend file, and among your "
+        "videos while that is not saved",
         subtype="DIR_PATH",
     )
     local_python: StringProperty(

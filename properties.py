@@ -147,6 +147,25 @@ class MAQUETTE_PG_option(PropertyGroup):
     )
 
 
+def _shown_otherwise(self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> None:
+    """Another video is chosen, or another way to show it: the scene follows."""
+    from .scene.job import library
+
+    library.follow_switch(self.id_data)
+
+
+def _starred(self: MAQUETTE_PG_result, _context: bpy.types.Context) -> None:
+    from .scene.job import library
+
+    library.keep_star(self)
+
+
+def _drawn_otherwise(_self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> None:
+    from .scene.screen.overlay import redraw
+
+    redraw()
+
+
 class MAQUETTE_PG_track(PropertyGroup):
     """A spot whose way through the shot is sent: an object's origin, or one vertex of a mesh."""
 
@@ -174,6 +193,8 @@ class MAQUETTE_PG_result(PropertyGroup):
     model_label: StringProperty(name="Model", description="The model's name as people know it")
     seed: IntProperty(name="Seed")
     comparison: StringProperty(description="Shared by videos that several models made from one captured shot")
+    take: IntProperty(name="Take", description="Counts the scene's presses of Generate; 0 when it is not known")
+    starred: BoolProperty(name="Star", description="Mark this video as one to keep", default=False, update=_starred)
     picked: BoolProperty(name="Side by Side", description="Show this video beside the others that are ticked")
     camera: PointerProperty(name="Camera", type=bpy.types.Object)
 
@@ -233,21 +254,73 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     show_as: EnumProperty(
         name="Show As",
-        description="Where a finished video appears in this scene by itself; nowhere leaves it in the results list",
+        description="How the chosen video is shown in this scene",
+        # The numbers are those that files hold; those of the plane, the background and the strip were flags once.
         items=(
-            ("PLANE", "Plane", "A plane that fills the camera's view"),
-            ("BACKGROUND", "Background", "The camera's background image"),
-            ("STRIP", "Strip", "A strip in the video sequencer"),
+            ("OFF", "Off", "Nowhere: videos are only listed", "HIDE_ON", 0),
+            (
+                "OVERLAY",
+                "Overlay",
+                "Over the camera's frame in 3D views, in every shading; never rendered",
+                "OVERLAY",
+                8,
+            ),
+            ("BACKGROUND", "Background", "The camera's background image", "IMAGE_BACKGROUND", 2),
+            ("PLANE", "Plane", "A plane that fills the camera's view", "IMAGE_PLANE", 1),
+            ("STRIP", "Strip", "A strip in the video sequencer", "SEQUENCE", 4),
         ),
-        default={"PLANE"},
-        options={"ENUM_FLAG"},
+        default="OVERLAY",
+        update=_shown_otherwise,
     )
+    overlay_opacity: FloatProperty(
+        name="Opacity",
+        description="How much of the scene the video hides",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_drawn_otherwise,
+    )
+    overlay_wipe: FloatProperty(
+        name="Wipe",
+        description="How far the video reaches from the left; the scene shows beyond",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_drawn_otherwise,
+    )
+    overlay_outline: BoolProperty(
+        name="Outline",
+        description="Draw the outline of the characters as they stand over the video",
+        default=True,
+        update=_drawn_otherwise,
+    )
+    plane_place: EnumProperty(
+        name="Place",
+        description="Where the plane stands",
+        items=(
+            ("FRONT", "In Front", "Right before the camera: nothing hides the video"),
+            ("CHARACTERS", "At the Characters", "As far away as the characters on average"),
+            ("BEHIND", "Behind the Characters", "Farther away than any character in the shot"),
+        ),
+        default="FRONT",
+        update=_shown_otherwise,
+    )
+    plane_renders: BoolProperty(
+        name="Render",
+        description="Render the plane with the scene; otherwise only 3D views show it",
+        default=False,
+        update=_shown_otherwise,
+    )
+    beside: BoolProperty(description="Several videos are shown side by side")
+    sequencer_was_on: BoolProperty(description="Rendering the sequencer was turned off for a strip of ours")
     results: CollectionProperty(type=MAQUETTE_PG_result)
-    active_result: IntProperty(name="Result", default=0)
+    active_result: IntProperty(name="Result", default=0, update=_shown_otherwise)
 
 
 class MAQUETTE_PG_check(PropertyGroup):
-    """One line about the shot: something that is there, or what is missing and what to do about it."""
+    """One line about the shot: something that is there, or that is missing, with its cure."""
 
     kind: EnumProperty(
         items=(

@@ -7,7 +7,20 @@ from contextlib import ExitStack
 import bpy
 
 from . import preferences, properties
-from .operators import backend, body, camera, generate, library, looks, models, motion, result, shot, tracks
+from .operators import (
+    backend,
+    body,
+    camera,
+    generate,
+    library,
+    looks,
+    models,
+    motion,
+    motion_keys,
+    result,
+    shot,
+    tracks,
+)
 from .panels import body as body_panel
 from .panels import camera as camera_panel
 from .panels import models as models_menu
@@ -23,6 +36,7 @@ MODULES = (
     body,
     looks,
     motion,
+    motion_keys,
     camera,
     shot,
     models,

@@ -13,8 +13,11 @@ from .models.threads import share_cores
 
 _COMMANDS = {
     "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
+    "jobs": ("server.jobs_cli", "add_jobs_parser", "list, show and delete a server's jobs"),
+    "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
+    "body": ("check_body", "add_body_parser", "say what a body file holds and check how it is posed"),
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
     "synth": ("worlds.cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),
@@ -24,7 +27,7 @@ _COMMANDS = {
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""
 
-_EXTRAS = {"torchmetrics": "evaluate", "matplotlib": "evaluate", "tensorboard": "train"}
+_EXTRAS = {"torchmetrics": "evaluate", "matplotlib": "evaluate", "jinja2": "evaluate", "tensorboard": "train"}
 """The extra of the package that brings a module; the others come with ``backend``."""
 
 

@@ -6,6 +6,7 @@ A new field of the job view is one line in ``JobView``; the server's ``JobStore.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -22,8 +23,13 @@ HEALTH_PATH = "/v1/health"
 MODELS_PATH = "/v1/models"
 VIDEOS_PATH = "/v1/videos"
 
+STATUS_PATH = "/v1/status"
+
 VERSION_HEADER = "X-Maquette-Wire"
 CLIENT_HEADER = "X-Maquette-Client"
+UPLOAD_KEY_HEADER = "Idempotency-Key"
+"""Names an upload: sent again with the same key, after its answer was lost for instance, it makes no second job."""
+
 SHOT_FIELD = "shot"
 """The file field of an upload."""
 
@@ -38,6 +44,9 @@ MAX_UPLOAD = 2 << 30
 
 MAX_QUEUE = 100
 """Jobs that may wait when the server is not told otherwise."""
+
+PAGE = 100
+"""Jobs of one answer to ``GET /v1/videos``."""
 
 # Patience, in seconds.
 
@@ -61,6 +70,20 @@ STALL_SECONDS = 60.0
 
 RECONNECT_SECONDS = 300.0
 """A client tries so long to reach a backend that has stopped answering during a job."""
+
+
+# What is read of a peer, in bytes.
+
+MAX_ANSWER = 16 << 20
+"""Of an answer in JSON, and of a preview."""
+
+MAX_RESULT = 64 << 30
+"""Of a film, or of its frames."""
+
+MAX_MESSAGE = 2000
+"""Characters of an error's message."""
+
+_JOB_ID = re.compile(r"vid_[0-9a-z]{8,64}", re.ASCII)
 
 
 class Status(StrEnum):
@@ -98,6 +121,7 @@ class Code(StrEnum):
 
     MODEL_UNAVAILABLE = "model_unavailable"
     OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
     ENGINE_KILLED = "engine_killed"
     ENGINE_CRASHED = "engine_crashed"
     ENGINE_BROKEN = "engine_broken"
@@ -186,7 +210,11 @@ class JobView:
     @classmethod
     def from_json(cls, data: Any) -> JobView:
         """Read an answer of the wire. Raises WireError."""
-        return read(cls, data, "job")
+        view = read(cls, data, "job")
+        if not _JOB_ID.fullmatch(view.id):
+            # It becomes part of paths, here and in requests.
+            raise WireError(f"job.id: must be vid_ and 8 to 64 small letters and digits, not {_words(view.id)}")
+        return view
 
 
 def video_path(job_id: str, part: str = "") -> str:

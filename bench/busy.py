@@ -4,7 +4,7 @@
 
 ``sleeping`` is the backend as it runs (``share_cores``): torch's threads sleep while they wait for one another.
 ``spinning`` is torch left alone. ``reference`` is as many threads as there are cores, which never wait for one another:
-what it loses beside a busy core is what the busy core takes. Everything is measured in turn in every round; each
+its loss beside a busy core is that core's own share. Everything is measured in turn in every round; each
 figure is the least of the rounds, each ratio that to the same on idle cores.
 """
 
@@ -30,7 +30,7 @@ CORES = os.cpu_count() or 1
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
-class Generation:
+class GenerationProcess:
     """A process that has nano loaded and makes a small film when it is told to."""
 
     def __init__(self, share: bool) -> None:
@@ -54,7 +54,7 @@ class Generation:
 
 
 def work() -> int:
-    """Be the process of a ``Generation``: for every line that comes in, the seconds of one."""
+    """Be the process of a ``GenerationProcess``: for every line that comes in, the seconds of one."""
     from dataclasses import replace
 
     from maquette.backend.catalogue.models import DEFAULT_MODEL
@@ -105,7 +105,7 @@ def main() -> int:
     if arguments.worker:
         return work()
 
-    generations = {"sleeping": Generation(share=True), "spinning": Generation(share=False)}
+    generations = {"sleeping": GenerationProcess(share=True), "spinning": GenerationProcess(share=False)}
     measured = {"reference": reference, **generations}
     try:
         for generation in generations.values():

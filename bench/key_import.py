@@ -12,26 +12,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import bpy
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def enable() -> str:
-    """Enable this checkout as an extension; returns its package name."""
-    parent = Path(tempfile.mkdtemp(prefix="maquette-bench-"))
-    os.symlink(ROOT, parent / "maquette", target_is_directory=True)
-    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-    bpy.context.preferences.extensions.repos.new(name="Dev", module="dev", custom_directory=str(parent))
-    bpy.ops.preferences.addon_enable(module="bl_ext.dev.maquette")
-    return "bl_ext.dev.maquette"
+from capture import enable
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ from maquette.backend.models.registry import status
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Shot
 from maquette.backend.training.data import HELD_OUT
-from maquette.backend.worlds.synth import make_sample, to_shot
+from maquette.backend.worlds.sample import make_sample, to_shot
 
 SIZES = ((448, 256), (256, 256))
 

@@ -3,8 +3,8 @@
     .venv/bin/python bench/vae_losses.py [--frames 9] [--repeats 2] [--json OUT]
 
 One training step of the embedded model's VAE at batch 1, without the optimiser: clips, losses, gradients of the VAE
-and, where there are any, of the auxiliary networks. The clips are noise, which costs what films cost. The terms run in
-turn, and processor time is what counts, so that what else the machine does weighs little; best of the repeats.
+and, where there are any, of the auxiliary networks. The clips are noise, which costs as much as films. The terms run in
+turn and are measured in processor time, so that other work on the machine weighs little; best of the repeats.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ WORK = HERE / "work"
 BACKEND_PYTHON = ROOT / ".venv" / "bin" / "python"
 
 sys.path.insert(0, str(HERE))
-from progress import Progress  # noqa: E402
+from progress import DemoProgress  # noqa: E402
 
 FRAMES = 17
 WIDTH, HEIGHT = 456, 256
@@ -53,7 +53,7 @@ class DemoError(Exception):
 
 
 @contextmanager
-def quiet(bar: Progress):
+def quiet(bar: DemoProgress):
     """Send what Blender prints on its own to a log; the bar keeps the terminal."""
     sys.stdout.flush()
     saved = [os.dup(1), os.dup(2)]
@@ -175,7 +175,7 @@ def run(operator, **arguments) -> None:
         raise DemoError(f"{operator.idname()} did not finish: {result}")
 
 
-def start_backend(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> None:
+def start_backend(bpy: ModuleType, jobs: ModuleType, bar: DemoProgress) -> None:
     """Start the local backend from its button and wait until it answers."""
     run(bpy.ops.maquette.start_backend)
     view = bpy.context.window_manager.maquette.backend
@@ -188,7 +188,7 @@ def start_backend(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> None:
         time.sleep(0.05)
 
 
-def generate(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> float:
+def generate(bpy: ModuleType, jobs: ModuleType, bar: DemoProgress) -> float:
     """Press Generate and follow the job as the panel does; returns the seconds from request to video."""
     run(bpy.ops.maquette.generate)
     view = bpy.context.window_manager.maquette
@@ -211,7 +211,7 @@ def generate(bpy: ModuleType, jobs: ModuleType, bar: Progress) -> float:
     return seconds
 
 
-def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
+def render_truth(bpy: ModuleType, package: str, bar: DemoProgress) -> None:
     """Render the scene as it stands, its characters alone, and what is behind them, for the sheet and the metrics."""
     stages = importlib.import_module(f"{package}.scene.stage")
     render = importlib.import_module(f"{package}.scene.capture.render")
@@ -241,8 +241,7 @@ def render_truth(bpy: ModuleType, package: str, bar: Progress) -> None:
 
 
 def capture_surfaces(bpy: ModuleType, package: str) -> None:
-    """Write ``demo.shot`` with every mesh of the scene as it moves: from it follows what each pixel shows, and where
-    that goes next."""
+    """Write ``demo.shot`` with every moving mesh of the scene, from which the truth of every pixel follows."""
     capture = importlib.import_module(f"{package}.scene.capture.shot")
     Wants = importlib.import_module(f"{package}.scene.capture.wants").Wants
     settings = bpy.context.scene.maquette
@@ -257,7 +256,7 @@ def capture_surfaces(bpy: ModuleType, package: str) -> None:
 
 
 def measure() -> dict:
-    """Compare what was made with what was rendered, in the backend's environment."""
+    """Compare the video with the render, in the backend's environment."""
     done = subprocess.run(
         [str(BACKEND_PYTHON), str(HERE / "measure.py")], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -266,7 +265,7 @@ def measure() -> dict:
     return json.loads((HERE / "metrics.json").read_text())
 
 
-def perform(motion: Path | None, bar: Progress) -> dict:
+def perform(motion: Path | None, bar: DemoProgress) -> dict:
     """Everything, in order; returns the metrics."""
     timing: dict[str, float] = {}
     began = time.monotonic()
@@ -353,7 +352,7 @@ def main() -> int:
         return 2
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    bar = Progress(STAGES)
+    bar = DemoProgress(STAGES)
     try:
         metrics = perform(args.motion.resolve() if args.motion else None, bar)
     except DemoError as error:

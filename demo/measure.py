@@ -15,7 +15,7 @@ from maquette.backend.evaluation.from_shot import as_sample
 from maquette.backend.evaluation.measures import MEASURES, camera_moves, measure
 from maquette.backend.media import contact_sheet, decode_video, encode_png, overlay, read_mp4_metadata, resize_frames
 from maquette.backend.shot import load_shot
-from maquette.backend.worlds.synth import Sample
+from maquette.backend.worlds.sample import Sample
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent

@@ -9,7 +9,7 @@ from typing import TextIO
 _WIDTH = 28
 
 
-class Progress:
+class DemoProgress:
     """Stages with known shares of the whole; ``update`` moves within the current one."""
 
     def __init__(self, stages: dict[str, float]) -> None:

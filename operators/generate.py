@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
@@ -99,7 +100,7 @@ class MAQUETTE_OT_dismiss(Operator):
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
         effects.runner.dispatch(s.Dismiss())
-        effects.runner.take_up()
+        effects.runner.take_up(follow=not bpy.app.background)
         effects.poll()
         return {"FINISHED"}
 
@@ -131,7 +132,7 @@ class MAQUETTE_OT_tell(Operator):
 
 
 def _said(operator: Operator) -> set[str]:
-    """Report how the job ended, and what that is to whoever called the operator."""
+    """Report how the job ended; returns the operator's result."""
     state = effects.runner.state
     effects.runner.notices.clear()
     if state.phase is s.Phase.DONE:

@@ -8,6 +8,7 @@ import bpy
 from bpy.props import BoolProperty, IntProperty
 from bpy.types import Context, Event, Operator
 
+from ..backend.shot import ShotError
 from ..scene.job import library
 from .lists import chosen
 
@@ -84,4 +85,24 @@ class MAQUETTE_OT_remove_result(_Result, Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_reveal_result, MAQUETTE_OT_remove_result)
+class MAQUETTE_OT_reuse_settings(_Result, Operator):
+    """Set prompt, model, quality, seed and background as they were when this video was asked for"""
+
+    bl_idname = "maquette.reuse_settings"
+    bl_label = "Reuse Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        """Set them."""
+        index = self._chosen(context)
+        if index is None:
+            return {"CANCELLED"}
+        try:
+            library.reuse(context.scene, index)
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_reveal_result, MAQUETTE_OT_remove_result, MAQUETTE_OT_reuse_settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
 from ..scene import keys
+from ..scene.rig.armature import FORMATS, foreign_armature, frames_of, imported_armature, sample_armature
 from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
 from .body import body_items, select_only
+from .motion_reading import Reading
 
-EXTENSIONS = (".bvh", ".npz", ".pkl", ".npy")
+EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
 _TARGETS = (
     ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
@@ -28,6 +31,9 @@ _PLACES = (
     ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
     ("BODY", "From the Body", "The motion begins where the body stands now"),
 )
+_PATIENCE = 1.0
+"""Seconds after which an import shows its progress and lets the animator cancel it."""
+_Loaded = tuple[motions.BodyMotion, bodies.BodyModel, bpy.types.Object | None]
 _ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
 
 
@@ -43,6 +49,14 @@ class _MotionTarget:
     place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="FILE")
     frame_start: IntProperty(
         name="Start Frame", description="Frame of the motion's first key; the scene's first frame by default", default=1
+    )
+    lock_feet: FloatProperty(
+        name="Lock Feet",
+        description="Hold standing feet where they stand: 0 leaves them as they are, 1 takes all sliding out",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
     )
     fit_range: BoolProperty(
         name="Fit Scene Range",
@@ -76,7 +90,7 @@ class _MotionTarget:
             made = load_rig(mesh)
         try:
             depsgraph = context.evaluated_depsgraph_get()
-            fitted = fit_shape(motion, model, made.betas())
+            fitted = motions.lock_feet(fit_shape(motion, model, made.betas()), model, self.lock_feet)
             notes += fitted.notes[len(motion.notes) :]
             done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
         except Exception:
@@ -86,7 +100,7 @@ class _MotionTarget:
         notes += done.notes
         self._range(context.scene, done, notes)
         for note in notes:
-            self.report({"INFO"}, note[:1].upper() + note[1:])
+            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
         self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
         return made.mesh
 
@@ -99,6 +113,10 @@ class _MotionTarget:
                 f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
                 f"tick Fit Scene Range to see all of {done.first} to {done.last}"
             )
+
+
+def _is_scene(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS
 
 
 def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
@@ -140,7 +158,7 @@ def _mode_allows(cls, context: bpy.types.Context) -> bool:
 
 
 class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
-    """Put a motion file on a body: BVH, AMASS and SMPL-X .npz, SMPL .pkl and .npz, or joint positions"""
+    """Put a motion file on a body: BVH, FBX, glTF, AMASS and SMPL-X .npz, trackers' .pkl, .npz and .pt, or joints"""
 
     bl_idname = "maquette.import_motion"
     bl_label = "Import Motion"
@@ -164,6 +182,21 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
         min=0.0,
         max=10000.0,
     )
+    heights: BoolProperty(
+        name="Keep Heights",
+        description="Leave heights as the file has them, for stairs and uneven ground: no foot is lifted onto z = 0",
+        default=False,
+    )
+    keep_lead: BoolProperty(
+        name="Keep Leading T-Pose",
+        description="Keep a T-pose that stands before the motion and from which it jumps; else it is left out",
+        default=False,
+    )
+    keep_character: BoolProperty(
+        name="Keep Character",
+        description="FBX and glTF: leave what the file holds in the scene, beside the body that takes on its motion",
+        default=False,
+    )
 
     @classmethod
     def poll(cls, context):
@@ -180,24 +213,67 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
     def execute(self, context):
         paths = self._paths()
         if not paths:
-            self.report({"ERROR"}, "No file chosen: choose a .bvh, .npz, .pkl or .npy motion")
+            self.report({"ERROR"}, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
             return {"CANCELLED"}
         mesh = self.begin(context)
-        loaded = []
         try:
             # All files are read before the scene is touched, so that a bad one changes nothing.
-            for index, path in enumerate(paths):
-                target = mesh if index == 0 else None
-                model = _model_of(target, self.body)
-                motion = motions.load_motion(path, body=model, fps=self.fps or None, clip=self.clip)
-                motion = at_rate(motion, keys.scene_fps(context.scene))
-                loaded.append((motion, model, target))
+            targets = [mesh if index == 0 else None for index in range(len(paths))]
+            jobs = [(path, _model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
+            scenes = {path: self._imported(context, path, model) for path, model, _ in jobs if _is_scene(path)}
+            options = {"fps": self.fps or None, "clip": self.clip, "heights": self.heights, "keep_lead": self.keep_lead}
+            rate = keys.scene_fps(context.scene)
+
+            def read(watch: Callable[[float], None]) -> list[_Loaded]:
+                found = []
+                for index, (path, model, target) in enumerate(jobs):
+                    told = lambda part, index=index: watch((index + part) / len(jobs))  # noqa: E731
+                    motion = scenes.get(path) or motions.load_motion(path, body=model, watch=told, **options)
+                    found.append((at_rate(motion, rate), model, target))
+                return found
+
+            self._reading = Reading(read)
+            self._reading.wait(_PATIENCE if self._may_wait(context) else None)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if not self._reading.done:
+            self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
+            context.window_manager.modal_handler_add(self)
+            return {"RUNNING_MODAL"}
+        return self._finish(context)
+
+    def _may_wait(self, context: bpy.types.Context) -> bool:
+        """Whether a window is there to show progress in, and this is no repetition from the redo panel."""
+        return context.window is not None and not bpy.app.background and not self.options.is_repeat
+
+    def modal(self, context, event):
+        if event.type == "ESC":
+            self._reading.stop()
+        if event.type != "TIMER" or not self._reading.done:
+            context.workspace.status_text_set(f"Reading motion: {100 * self._reading.part:.0f} %. Esc cancels")
+            return {"RUNNING_MODAL"}
+        context.window_manager.event_timer_remove(self._timer)
+        context.workspace.status_text_set(None)
+        return self._finish(context)
+
+    def _finish(self, context: bpy.types.Context) -> set[str]:
+        try:
+            loaded = self._reading.result()
+            if loaded is None:
+                self.report({"INFO"}, "The import was cancelled; nothing has changed")
+                return {"CANCELLED"}
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
         except _ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
+
+    def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
+        with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
+            motion = _motion_of(context, armature, model, self.heights)
+        return replace(motion, name=path.stem, notes=(*notes, *motion.notes))
 
     def _paths(self) -> list[Path]:
         if self.directory and self.files:
@@ -209,7 +285,57 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
     def draw(self, _context):
         _draw_target(self.layout, self)
         self.layout.prop(self, "clip")
-        self.layout.prop(self, "fps")
+        for name in ("fps", "heights", "keep_lead", "keep_character"):
+            self.layout.prop(self, name)
+
+
+def _motion_of(
+    context: bpy.types.Context, armature: bpy.types.Object, model: bodies.BodyModel, heights: bool = False
+) -> motions.BodyMotion:
+    """An armature's action on a body. Raises MotionError."""
+    scene = context.scene
+    clip = sample_armature(scene, context.view_layer, armature, *frames_of(armature, scene))
+    return motions.retarget_clip(clip, model, armature.name, keys.scene_fps(scene), up="Z", heights=heights)
+
+
+class MAQUETTE_OT_use_armature_motion(_MotionTarget, Operator):
+    """Put the motion of the active armature, whatever its bones are called, on a selected body or on a new one"""
+
+    bl_idname = "maquette.use_armature_motion"
+    bl_label = "Use Motion of Armature"
+    bl_options = {"REGISTER", "UNDO"}
+
+    heights: BoolProperty(
+        name="Keep Heights",
+        description="Leave heights as the armature has them, for stairs and uneven ground",
+        default=False,
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if foreign_armature(context.active_object) is None:
+            cls.poll_message_set("Make the armature active whose motion is wanted; select a body to take it on")
+            return False
+        return _mode_allows(cls, context)
+
+    def execute(self, context):
+        armature = foreign_armature(context.active_object)
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = frames_of(armature, context.scene)[0]
+        mesh = None
+        if self.target == "ACTIVE":
+            mesh = next((found for obj in context.selected_objects if (found := find_body(obj)) is not None), None)
+        try:
+            model = _model_of(mesh, self.body)
+            self.apply(context, _motion_of(context, armature, model, self.heights), model, mesh)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def draw(self, _context):
+        _draw_target(self.layout, self)
+        self.layout.prop(self, "heights")
 
 
 class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
@@ -257,6 +383,7 @@ def _draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> 
     layout.prop(operator, "body")
     layout.prop(operator, "place")
     layout.prop(operator, "frame_start")
+    layout.prop(operator, "lock_feet")
     layout.prop(operator, "fit_range")
 
 
@@ -274,10 +401,10 @@ class MAQUETTE_FH_motion(FileHandler):
 
 
 def _menu(self, _context):
-    self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text="Body Motion (.bvh, .npz, .pkl, .npy)")
+    self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text="Body Motion (.bvh, .fbx, .glb, .npz, .pkl, .pt)")
 
 
-CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
+CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_use_armature_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
 
 
 def register() -> None:

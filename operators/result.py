@@ -11,9 +11,10 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend.shot import ShotError
 from ..scene.capture.media import probe_film, resolve
+from ..scene.screen import switch
 from ..scene.screen.grid import show_side_by_side
+from ..scene.screen.overlay import overlay, redraw, showing
 from ..scene.screen.show import load_result, record_of
-from ..scene.screen.views import remove_screens
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
@@ -38,6 +39,7 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
         name="Show As",
         description="How the video appears",
         items=(
+            ("OVERLAY", "Overlay", "Over the camera's frame in 3D views, in every shading; never rendered"),
             ("PLANE", "Plane", "A plane that fills the camera's view and plays the video"),
             ("BACKGROUND", "Camera Background", "The camera's background image in the viewport"),
             ("STRIP", "Strip", "A strip in the video sequencer"),
@@ -102,7 +104,10 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
             return {"CANCELLED"}
         for notice in notices:
             self.report({"WARNING"}, notice)
-        scene.maquette.active_result = next(i for i, r in enumerate(scene.maquette.results) if r == record)
+        with switch.standing_still():
+            scene.maquette.active_result = next(i for i, r in enumerate(scene.maquette.results) if r == record)
+            if self.mode != "ALL":
+                scene.maquette.show_as = self.mode
         context.view_layer.update()
         return {"FINISHED"}
 
@@ -127,8 +132,8 @@ class MAQUETTE_OT_unload_results(Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context):
-        for way in ("PLANE", "BACKGROUND", "STRIP"):
-            remove_screens(context.scene, way)
+        switch.set_way(context.scene, "OFF")
+        switch.take_away(context.scene)
         return {"FINISHED"}
 
 
@@ -177,4 +182,61 @@ class MAQUETTE_OT_show_side_by_side(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_load_result, MAQUETTE_OT_show_side_by_side, MAQUETTE_OT_unload_results)
+class MAQUETTE_OT_show_scene(Operator):
+    """See the scene without the video for as long as the key is held down"""
+
+    bl_idname = "maquette.show_scene"
+    bl_label = "Hold to See the Scene"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context):
+        return showing(context.scene) is not None
+
+    def invoke(self, context, event):
+        """Hide the film until the key comes up."""
+        if event.value != "PRESS":
+            return {"PASS_THROUGH"}
+        self._key = event.type
+        overlay.held = True
+        redraw()
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        """Everything but the key goes on as ever."""
+        if event.type == "WINDOW_DEACTIVATE" or (event.type == self._key and event.value == "RELEASE"):
+            self.cancel(context)
+            return {"FINISHED"}
+        return {"RUNNING_MODAL"} if event.type == self._key else {"PASS_THROUGH"}
+
+    def cancel(self, context):
+        """Also where Blender ends it."""
+        overlay.held = False
+        redraw()
+
+
+CLASSES = (
+    MAQUETTE_OT_load_result,
+    MAQUETTE_OT_show_side_by_side,
+    MAQUETTE_OT_unload_results,
+    MAQUETTE_OT_show_scene,
+)
+_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+
+
+def register() -> None:
+    """Bind the key that shows the scene, and draw films from now on."""
+    keys = bpy.context.window_manager.keyconfigs.addon
+    if keys is not None:
+        keymap = keys.keymaps.new(name="3D View", space_type="VIEW_3D")
+        _keys.append((keymap, keymap.keymap_items.new(MAQUETTE_OT_show_scene.bl_idname, "J", "PRESS")))
+    overlay.start()
+
+
+def unregister() -> None:
+    """Undo ``register``."""
+    overlay.stop()
+    while _keys:
+        keymap, item = _keys.pop()
+        keymap.keymap_items.remove(item)

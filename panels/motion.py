@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..scene import keys
+from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import find_body
 from .main import SidebarPanel, draw_hint
 
@@ -19,6 +20,8 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
     def draw(self, context):
         layout = self.layout
         layout.operator("maquette.import_motion", icon="IMPORT")
+        if foreign_armature(context.active_object) is not None:
+            layout.operator("maquette.use_armature_motion", icon="ARMATURE_DATA")
         walk = layout.column()
         walk.operator_context = "EXEC_DEFAULT"
         walk.operator("maquette.add_walk", icon="FORCE_WIND")
@@ -29,6 +32,9 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         armature = mesh.parent
         if armature is not None and keys.has_keys(armature):
             layout.label(text=armature.animation_data.action.name, icon="ACTION")
+            row = layout.row(align=True)
+            row.operator("maquette.lock_feet", icon="PINNED")
+            row.operator("maquette.export_motion", icon="EXPORT")
         else:
             draw_hint(layout, context, f"{mesh.name} has no keys yet: import a motion, or pose it and press I")
 

@@ -127,7 +127,6 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
-    body.row(align=True).prop(shot, "show_as")
     body.operator("maquette.export_shot", icon="EXPORT")
 
 

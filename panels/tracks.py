@@ -23,7 +23,7 @@ class MAQUETTE_UL_tracks(UIList):
         index: int = 0,
         flt_flag: int = 0,
     ) -> None:
-        """Its name, which can be changed here, and what carries it."""
+        """Its name, which can be changed here, and its object."""
         row = layout.row(align=True)
         there = carries(context.scene, item)
         row.alert = not there

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """Something that is there, or what is missing and what to do about it.
+    """Something that is there, or that is missing, with its cure.
 
     Attributes:
         kind: CHARACTER, CAMERA, MOTION, BACKGROUND, MODEL, COMPARE, FRAMING or BACKEND.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -61,7 +62,7 @@ def results_folder() -> Path:
     """Where finished videos of the open file go.
 
     The folder chosen in the preferences; else ``maquette`` beside the .blend file; else, while the file has not
-    been saved, the add-on's own.
+    been saved, one among the user's videos. Never the add-on's own, which goes when the add-on is uninstalled.
 
     Raises:
         OSError: it cannot be made.
@@ -85,8 +86,35 @@ def result_folders() -> list[Path]:
         folders.append(Path(bpy.path.abspath(chosen)))
     if bpy.data.filepath:
         folders.append(Path(bpy.data.filepath).parent / RESULTS_BESIDE_BLEND)
-    folders.append(user_folder("results"))
+    folders += homeless_folders()
     return list(dict.fromkeys(folders))
+
+
+def results_folder_at(blend: Path) -> Path:
+    """Where finished videos of the open file go once it is saved as ``blend``."""
+    chosen = preferences().results_folder.strip()
+    if chosen.startswith("//"):
+        return blend.parent / chosen[2:]
+    return Path(chosen) if chosen else blend.parent / RESULTS_BESIDE_BLEND
+
+
+def homeless_folders() -> list[Path]:
+    """Folders of videos whose file had no place when they arrived; the second is where older versions kept them."""
+    return [videos_folder(), user_folder("results")]
+
+
+def videos_folder() -> Path:
+    """The add-on's folder among the user's videos, or in the user's home where there are none. It need not exist."""
+    home = Path.home()
+    videos = home / ("Movies" if sys.platform == "darwin" else "Videos")
+    if sys.platform.startswith("linux"):
+        try:
+            said = (home / ".config" / "user-dirs.dirs").read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            said = ""
+        if found := re.search(r'^\s*XDG_VIDEOS_DIR="(.+)"', said, re.MULTILINE):
+            videos = Path(found[1].replace("$HOME", str(home)))
+    return videos / "Maquette" if videos.is_dir() and videos != home else home / "Maquette Videos"
 
 
 def portable(path: str | os.PathLike[str]) -> str:

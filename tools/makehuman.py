@@ -133,7 +133,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, dict[str, list[list[int]]]]:
 
 
 @dataclass(frozen=True)
-class Targets:
+class ShapeTargets:
     """Shape targets: offsets that products of phenotype weights add to the base.
 
     Attributes:
@@ -164,7 +164,7 @@ class Targets:
         return base + moved.reshape(len(weights), -1, 3)
 
 
-def read_targets(folder: Path, count: int) -> Targets:
+def read_targets(folder: Path, count: int) -> ShapeTargets:
     """Read every adult macro target and the details; ``count`` is the number of vertices of the base mesh."""
     files: list[tuple[Path, tuple[str, ...]]] = []
     for place, pattern in FAMILIES:
@@ -186,4 +186,4 @@ def read_targets(folder: Path, count: int) -> Targets:
         offset[rows[:, 0].astype(int)] = rows[:, 1:] * METRES
         offsets.append(offset)
         values.append(combination)
-    return Targets(np.stack(offsets), tuple(values))
+    return ShapeTargets(np.stack(offsets), tuple(values))

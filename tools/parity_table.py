@@ -8,17 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from maquette.backend.evaluation.markdown import render
+
 ROOT = Path(__file__).resolve().parents[1]
-
-_HEAD = """# Parity with the published models
-
-Inputs and outputs of the reference implementations under synthetic weights, against ours. Every row is one stored
-tensor: the largest absolute difference, and the most that the stored example allows. Written by `make parity`; the same
-checks run in `make test`.
-
-| example | output | tolerance | measured | allowed | |
-|---|---|---|---|---|---|
-"""
 
 
 def main() -> int:
@@ -35,12 +27,9 @@ def main() -> int:
         started = time.monotonic()
         for row in check(fixtures.Fixture.load(name)):
             failed += not row.passed
-            verdict = "ok" if row.passed else "**fails**"
-            rows.append(
-                f"| `{name}` | {row.output} | {row.tolerance} | {row.difference:.2g} | {row.allowed:.2g} | {verdict} |"
-            )
+            rows.append((name, row))
         print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
-    args.output.write_text(_HEAD + "\n".join(rows) + "\n", "utf-8")
+    args.output.write_text(render(Path(__file__).with_name("parity.md.jinja"), rows=rows), "utf-8")
     print(f"{args.output}: {len(rows)} rows, {failed} failed")
     return 1 if failed else 0
 

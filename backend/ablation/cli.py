@@ -37,7 +37,7 @@ def run_ablate(args: argparse.Namespace) -> int:
 
     from ..training.errors import TrainingError
     from ..training.launch import check_device, launched
-    from .design import ABLATIONS, Ablation, read_ablation
+    from .config import ABLATIONS, Ablation, read_ablation
     from .measure import ablate
     from .report import AblationReport
 

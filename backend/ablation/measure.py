@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..evaluation.evaluate import Run, run_films
+from ..evaluation.evaluate import EvaluationRun, run_films
 from ..evaluation.pictures import sheet_shots
 from ..evaluation.sets import held_out
 from ..models.isa.vae import AutoencoderKLISA
@@ -26,26 +26,16 @@ from ..training.data import FIELDS, MAPS, make_data
 from ..training.dit import sample_latents
 from ..training.encode import encode_data, encode_shots, unpack
 from ..training.errors import TrainingError
-from ..training.launch import in_bfloat16, spread
+from ..training.launch import in_bfloat16, run_processes
 from ..training.schedule import step_generator
-from ..worlds.synth import Sample
-from .design import (
-    GIVEN,
-    VAES,
-    Ablation,
-    Job,
-    claim,
-    kept_vae,
-    read_curve,
-    train_vae_variant,
-    train_variant,
-    trained_variant,
-)
+from ..worlds.sample import Sample
+from .config import GIVEN, VAES, Ablation, Trial, claim
 from .network import parameter_count
+from .train import kept_vae, read_curve, train_vae_variant, train_variant, trained_variant
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What was measured of one network.
 
     Attributes:
@@ -55,31 +45,31 @@ class Outcome:
         curve: points of the validation curve: ``step``, ``loss``, ``figure``, ``seconds_per_step``.
     """
 
-    run: Run
+    run: EvaluationRun
     parameters: int
     gflop: float = 0.0
     curve: Sequence[dict[str, float]] = ()
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class AblationResults:
     """All that an ablation measured so far.
 
     Attributes:
         samples: the held-out shots.
-        dits: by job. vaes: by name, reconstruction of the true films.
+        dits: by trial. vaes: by name, reconstruction of the true films.
     """
 
     samples: Sequence[Sample]
-    dits: dict[Job, Outcome]
-    vaes: dict[str, Outcome]
+    dits: dict[Trial, TrialResult]
+    vaes: dict[str, TrialResult]
 
 
-def ablate(run: Ablation) -> Outcomes:
+def ablate(run: Ablation) -> AblationResults:
     """Do what is left to do; a folder that holds everything is only read.
 
     Returns:
-        What is finished; jobs that the time did not suffice for are not in it, nor those after one that was stopped.
+        What is finished; trials that the time did not suffice for are not in it, nor those after one that was stopped.
 
     Raises:
         TrainingError: the folder holds an ablation of another configuration.
@@ -90,13 +80,13 @@ def ablate(run: Ablation) -> Outcomes:
     data = config.data
     samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True, square=True)
     _same_shots(run, samples)
-    outcomes = Outcomes(samples, {}, {})
+    outcomes = AblationResults(samples, {}, {})
     going = True
 
     def trained(work: Callable[[Any], bool], argument: object) -> bool:
         """Train, unless the time is up or an earlier loop was stopped; returns whether the loop is complete."""
         nonlocal going
-        going = going and _in_time(run) and spread(work, argument, run.workers)
+        going = going and _in_time(run) and run_processes(work, argument, run.workers)
         return going
 
     def ready(name: str) -> bool:
@@ -109,14 +99,14 @@ def ablate(run: Ablation) -> Outcomes:
         return True
 
     # The variants first: where time is short, they are what it is for.
-    for job in run.jobs():
-        measured = _result(run, job.key).exists()
-        if not ready(job.vae) or not (measured or (going and _in_time(run))):
+    for trial in run.trials():
+        measured = _result(run, trial.key).exists()
+        if not ready(trial.vae) or not (measured or (going and _in_time(run))):
             continue
         if not measured:
-            _encode(run, job.vae, samples)
-        if measured or trained(train_variant, (run, job)):
-            outcomes.dits[job] = _measured_variant(run, job, samples)
+            _encode(run, trial.vae, samples)
+        if measured or trained(train_variant, (run, trial)):
+            outcomes.dits[trial] = _measured_variant(run, trial, samples)
     if config.vae is not None:
         for name in VAES:
             ready(name)
@@ -159,7 +149,7 @@ def _result(run: Ablation, name: str) -> Path:
     return run.folder / "results" / f"{name}.json"
 
 
-def _measured_vae(run: Ablation, name: str, samples: Sequence[Sample]) -> Outcome:
+def _measured_vae(run: Ablation, name: str, samples: Sequence[Sample]) -> TrialResult:
     """A VAE's reconstructions of the true films."""
     vae = kept_vae(run, name)
 
@@ -171,14 +161,14 @@ def _measured_vae(run: Ablation, name: str, samples: Sequence[Sample]) -> Outcom
     return _measured(run, f"vae-{name}", samples, rebuild, lambda: {"parameters": parameter_count(vae)})
 
 
-def _measured_variant(run: Ablation, job: Job, samples: Sequence[Sample]) -> Outcome:
+def _measured_variant(run: Ablation, trial: Trial, samples: Sequence[Sample]) -> TrialResult:
     """A DiT's films of the held-out shots; every variant starts from the same noise."""
     measure = run.config.measure
-    if _result(run, job.key).exists():
-        found = _measured(run, job.key, samples, None, dict)
-        return replace(found, curve=read_curve(run.curve(job)))
-    model, vae = trained_variant(run, job), kept_vae(run, job.vae)
-    shots = torch.load(run.held_out(job.vae), weights_only=True)
+    if _result(run, trial.key).exists():
+        found = _measured(run, trial.key, samples, None, dict)
+        return replace(found, curve=read_curve(run.curve(trial)))
+    model, vae = trained_variant(run, trial), kept_vae(run, trial.vae)
+    shots = torch.load(run.held_out(trial.vae), weights_only=True)
     packed = {sample.seed: shot for sample, shot in zip(samples, shots, strict=True)}
 
     @torch.no_grad()
@@ -192,8 +182,8 @@ def _measured_variant(run: Ablation, job: Job, samples: Sequence[Sample]) -> Out
         clean, _, inputs = unpack(shots[0], run.device)
         return {"parameters": parameter_count(model), "gflop": forward_gflop(model, clean, inputs)}
 
-    found = _measured(run, job.key, samples, generate, cost)
-    return replace(found, curve=read_curve(run.curve(job)))
+    found = _measured(run, trial.key, samples, generate, cost)
+    return replace(found, curve=read_curve(run.curve(trial)))
 
 
 @torch.no_grad()
@@ -217,7 +207,7 @@ def _measured(
     samples: Sequence[Sample],
     make: Callable[[Sample], np.ndarray] | None,
     cost: Callable[[], dict[str, float]],
-) -> Outcome:
+) -> TrialResult:
     """Measure by ``make``, or read what was measured before."""
     path = _result(run, name)
     keep = frozenset(sheet_shots(samples))
@@ -242,7 +232,7 @@ def _measured(
     table = json.loads(path.read_text("utf-8"))
     with np.load(path.with_suffix(".npz")) as file:
         films = {int(key): file[key] for key in file.files}
-    found = Run(
+    found = EvaluationRun(
         None,
         None,
         {key: np.array(values, float) for key, values in table["values"].items()},
@@ -250,4 +240,4 @@ def _measured(
         films,
         np.array(table["places"]),
     )
-    return Outcome(found, int(table["cost"]["parameters"]), table["cost"].get("gflop", 0.0))
+    return TrialResult(found, int(table["cost"]["parameters"]), table["cost"].get("gflop", 0.0))

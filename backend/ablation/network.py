@@ -91,8 +91,8 @@ class ControlBlock(SpaceTimeBlock):
 class ControlTransformer3DModel(ISATransformer3DModel):
     """An ISA-DiT's video branch that follows ``ISAInputs.control_latents`` instead of surface points.
 
-    With several characters the concatenated reference is the mean of those present: nothing but their points could
-    tell which pixel is whose. Cross-attention keeps them apart.
+    With several characters the concatenated reference is the mean of those present, as only their points could say
+    whose each pixel is. Cross-attention keeps them apart.
 
     Args:
         control_hidden: hidden width of the control blocks' feed-forward layers (see ``control_network``).

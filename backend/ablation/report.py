@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.measures import MEASURES, Measure
+from ..evaluation.markdown import number, render
+from ..evaluation.measures import MEASURES
 from ..evaluation.metrics import bootstrap
 from ..evaluation.pictures import write_sheet
 from ..evaluation.sets import describe
 from ..training.data import SHARD
-from .design import GIVEN, VAES, Ablation
-from .measure import Outcome, Outcomes
+from .config import GIVEN, VAES, Ablation
+from .measure import AblationResults, TrialResult
 
 ABOUT = {
     "isa": "interspatial attention between surface points and video tokens",
@@ -30,7 +31,7 @@ _SHEET_FRAMES = 5
 _SHEET_SHOTS = 4
 
 
-def mean_over_seeds(found: Sequence[Outcome], name: str) -> np.ndarray:
+def mean_over_seeds(found: Sequence[TrialResult], name: str) -> np.ndarray:
     """A measure of every shot (n,), averaged over trainings that differ in their seeds; NaN where one has none."""
     return np.mean([outcome.run.values[name] for outcome in found], axis=0)
 
@@ -51,21 +52,21 @@ def judge(difference: tuple[float, float, float], higher: bool) -> str:
 class AblationReport:
     """Tables and pictures of what an ablation measured."""
 
-    def __init__(self, run: Ablation, outcomes: Outcomes) -> None:
+    def __init__(self, run: Ablation, outcomes: AblationResults) -> None:
         self.run, self.outcomes = run, outcomes
-        self.variants: dict[str, list[Outcome]] = {}
-        self.on_vaes: dict[str, list[Outcome]] = {}
-        for job, outcome in outcomes.dits.items():
-            if job.vae == GIVEN:
-                self.variants.setdefault(job.variant, []).append(outcome)
+        self.variants: dict[str, list[TrialResult]] = {}
+        self.on_vaes: dict[str, list[TrialResult]] = {}
+        for trial, outcome in outcomes.dits.items():
+            if trial.vae == GIVEN:
+                self.variants.setdefault(trial.variant, []).append(outcome)
             else:
-                self.on_vaes.setdefault(job.vae, []).append(outcome)
-        self.missing = [job.key for job in run.jobs() if job not in outcomes.dits]
+                self.on_vaes.setdefault(trial.vae, []).append(outcome)
+        self.missing = [trial.key for trial in run.trials() if trial not in outcomes.dits]
         if run.config.vae is not None:
             self.missing += [f"vae-{name}" for name in VAES if name not in outcomes.vaes]
         self.measures = [m for m in MEASURES if any(np.isfinite(o.run.values[m.name]).any() for o in self._all())]
 
-    def _all(self) -> list[Outcome]:
+    def _all(self) -> list[TrialResult]:
         return [*self.outcomes.dits.values(), *self.outcomes.vaes.values()]
 
     def write(self, folder: Path) -> None:
@@ -99,7 +100,7 @@ class AblationReport:
             },
         }
 
-    def _json(self, found: Sequence[Outcome]) -> dict[str, Any]:
+    def _json(self, found: Sequence[TrialResult]) -> dict[str, Any]:
         return {
             "parameters": found[0].parameters,
             "gflop_per_evaluation": _plain(found[0].gflop),
@@ -121,105 +122,35 @@ class AblationReport:
 
     def as_markdown(self) -> str:
         """The report for people."""
-        lines = ["# What interspatial attention is worth", "", *self._setup(), ""]
-        lines += [*self._costs(), "", *self._table(), ""]
-        if _BASE in self.variants and len(self.variants) > 1:
-            lines += [*self._differences(), ""]
-        if self.variants:
-            lines += ["![True films above each variant's](ablation.jpg)", ""]
-            lines += ["![Validation loss over the training](curves.png)", "", *self._curves(), ""]
-        if len(self.outcomes.vaes) > 1:
-            lines += [*self._vaes(), ""]
-        if self.missing:
-            lines += ["## Not finished", "", *(f"- {key}" for key in self.missing), ""]
-        lines += self._limits()
-        return "\n".join(lines).rstrip() + "\n"
-
-    def _setup(self) -> list[str]:
-        config, network = self.run.config, self.run.transformer
-        data, dit = config.data, config.dit
-        width = network["num_attention_heads"] * network["attention_head_dim"]
-        kinds = [(data.shards, "one character"), (data.pair_shards, "two"), (data.trio_shards, "three")]
-        shots = ", ".join(f"{SHARD * count} with {words}" for count, words in kinds if count)
-        seeds = ", ".join(map(str, config.seeds))
-        return [
-            f"Networks of {network['num_layers']} blocks and width {width} ({config.model}'s, scaled), on shots of "
-            f"{data.frames} frames of {data.size} x {data.size} with {data.points} points a character ({shots}). Every "
-            f"variant was trained for {dit.steps} steps of {dit.batch * self.run.workers} clips on the same shots in "
-            "the same order, with the same noise and times, by the same optimiser and learning rate "
-            f"({dit.optimizer}, {dit.lr:g}), seed {seeds}; on {self.run.device}. All share one video VAE.",
-            "",
-            f"Measured on {describe(self.outcomes.samples)}, of seeds that no training draws, with "
-            f"{config.measure.steps} steps and guidance {config.measure.guidance:g}; every variant starts from the "
-            "same noise.",
-            "",
-            "What the variants lack is this and nothing else:",
-            "",
-            "- `no_ispe`: the encodings of place are not added to what the interspatial attention makes its queries, "
-            "keys and values of, on either side. Video tokens keep the position encoding that they get where they "
-            "enter and in the camera attention; a point's token keeps its own coordinates, which are features of it.",
-            "- `control`: no surface points, so no identity at points either; identity comes from the concatenated "
-            "reference and from cross-attention. With two characters the concatenated reference is the mean of both. "
-            "Normal maps are drawn from the true bodies, with their true outlines and occlusions.",
-        ]
-
-    def _costs(self) -> list[str]:
-        lines = [
-            "## Budget",
-            "",
-            "| variant | what | parameters | GFLOP per clip and evaluation | s per step |",
-            "|---|---|---|---|---|",
-        ]
-        for name, found in self.variants.items():
-            paces = [point["seconds_per_step"] for o in found for point in o.curve if "seconds_per_step" in point]
-            pace = _number(float(np.median(paces))) if paces else "-"
-            lines.append(f"| {name} | {ABOUT[name]} | {found[0].parameters:,} | {_number(found[0].gflop)} | {pace} |")
-        return lines
-
-    def _table(self) -> list[str]:
-        columns: dict[str, Sequence[Outcome]] = {**self.variants}
+        columns: dict[str, Sequence[TrialResult]] = {**self.variants}
         if GIVEN in self.outcomes.vaes:
             columns["VAE alone"] = [self.outcomes.vaes[GIVEN]]
-        lines = [
-            "## Held-out shots",
-            "",
-            "Means with 95 % bootstrap intervals over the shots; a measure takes only the shots on which it means "
-            "something. The VAE alone is the most that any variant could reach.",
-            "",
-            f"| measure | | {' | '.join(columns)} |",
-            "|---" * (len(columns) + 2) + "|",
-        ]
-        for m in self.measures:
-            cells = [_cell(bootstrap(mean_over_seeds(found, m.name))) for found in columns.values()]
-            lines.append(f"| {_head(m)} | {m.about} | {' | '.join(cells)} |")
-        paper = " | ".join(f"{PAPER[name][0]:.2f}" for name in self.variants)
-        blank = " | -" if GIVEN in self.outcomes.vaes else ""
-        lines.append(f"| *paper's psnr* | Tab. 4: 4 B parameters, real films | {paper}{blank} |")
-        return lines
-
-    def _differences(self) -> list[str]:
-        others = [name for name in self.variants if name != _BASE]
-        lines = [
-            "## Difference to ISA",
-            "",
-            "Shot by shot, with the 95 % interval of a paired bootstrap over the shots; `better` and `worse` where it "
-            "leaves out zero, which tells of these shots and these trained weights, not of another training.",
-            "",
-            f"| measure | {' | '.join(others)} |",
-            "|---" * (len(others) + 1) + "|",
-        ]
-        for m in self.measures:
-            found = {name: self.difference(name, m.name) for name in others}
-            cells = [f"{_cell(d, signed=True)} {judge(d, m.higher)}" for d in found.values()]
-            lines.append(f"| {_head(m)} | {' | '.join(cells)} |")
-        return [*lines, "", self.order("psnr"), "", self.order("psnr_figure"), "", self.order("iou")]
+        own = {name: [self.outcomes.vaes[name]] for name in VAES if name in self.outcomes.vaes}
+        return render(
+            Path(__file__).with_name("report.md.jinja"),
+            report=self,
+            shots=describe(self.outcomes.samples),
+            shard=SHARD,
+            about=ABOUT,
+            paper=PAPER,
+            given=GIVEN,
+            columns=columns,
+            others=[name for name in self.variants if name != _BASE] if _BASE in self.variants else [],
+            own=own if len(own) == len(VAES) else {},
+            on_vaes={name: self.on_vaes[name] for name in VAES} if len(self.on_vaes) == len(VAES) else {},
+            mean=lambda found, name: bootstrap(mean_over_seeds(found, name)),
+            between=_between,
+            pace=_pace,
+            judge=judge,
+            psnr_by_place=psnr_by_place,
+        )
 
     def order(self, measure: str) -> str:
         """The order of the variants by a measure, whatever it is, in one sentence."""
         one = next(m for m in MEASURES if m.name == measure)
         means = {name: bootstrap(mean_over_seeds(found, measure))[0] for name, found in self.variants.items()}
         ranked = sorted(means, key=lambda name: means[name], reverse=one.higher)
-        text = ", then ".join(f"`{name}` ({_number(means[name], 4)})" for name in ranked)
+        text = ", then ".join(f"`{name}` ({number(means[name], 4)})" for name in ranked)
         undecided = [
             f"`{name}`"
             for name in ranked
@@ -227,74 +158,6 @@ class AblationReport:
         ]
         told = f"; these shots do not tell {' and '.join(undecided)} from `{_BASE}`" if undecided else ""
         return f"Order by {measure}, best first: {text}{told}."
-
-    def _curves(self) -> list[str]:
-        lines = [
-            "Loss on the held-out shots at fixed times and noise, of the averaged weights (Fig. 14); `figure` is the "
-            "loss where bodies are.",
-            "",
-            "| variant | seed | steps | loss | figure |",
-            "|---|---|---|---|---|",
-        ]
-        for job, outcome in self.outcomes.dits.items():
-            if outcome.curve and job.vae == GIVEN:
-                last = outcome.curve[-1]
-                cells = f"{int(last['step'])} | {_number(last['loss'], 4)} | {_number(last['figure'], 4)}"
-                lines.append(f"| {job.variant} | {job.seed} | {cells} |")
-        return lines
-
-    def _vaes(self) -> list[str]:
-        own = {name: outcome for name, outcome in self.outcomes.vaes.items() if name in VAES}
-        config = self.run.config
-        assert config.vae is not None
-        lines = [
-            "## The VAE with and without the image-decoding regularisation",
-            "",
-            f"Two VAEs trained for {config.vae.steps} steps of {config.vae.batch * self.run.workers} clips on the same "
-            f"shots with the same seeds, one with weight {config.vae_loss.image_decoding:g} on the image-decoding "
-            "regularisation. PSNR of their reconstructions, of all frames and by place in a latent frame (the first "
-            "frame, a latent of its own, is left out); `seam` is the last-frame bias.",
-            "",
-            "| VAE | psnr, dB | place 0 | 1 | 2 | 3 | seam, dB |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for name, outcome in self.outcomes.vaes.items():
-            label = "the variants' own" if name == GIVEN else name
-            places = " | ".join(_number(v, 4) for v in psnr_by_place(outcome))
-            cells = [_cell(outcome.run.mean(m), digits=4) for m in ("psnr", "seam")]
-            lines.append(f"| {label} | {cells[0]} | {places} | {cells[1]} |")
-        if len(own) == len(VAES):
-            a, b = (own[name].run.values for name in VAES)
-            psnr, seam = paired(a["psnr"], b["psnr"]), paired(a["seam"], b["seam"])
-            lines += [
-                "",
-                f"Difference of the regularised one: psnr {_cell(psnr, True)} dB ({judge(psnr, True)}), seam "
-                f"{_cell(seam, True)} dB ({judge(seam, False)}).",
-            ]
-        if len(self.on_vaes) == len(VAES):
-            both = [self.on_vaes[name] for name in VAES]
-            lines += ["", "An ISA-DiT trained on the latents of each, as above:", ""]
-            lines += [f"| measure | {' | '.join(VAES)} | difference |", "|---|---|---|---|"]
-            for m in self.measures:
-                a, b = (mean_over_seeds(found, m.name) for found in both)
-                cells = [_cell(bootstrap(values)) for values in (a, b)]
-                difference = paired(a, b)
-                told = f"{_cell(difference, True)} {judge(difference, m.higher)}"
-                lines.append(f"| {_head(m)} | {' | '.join(cells)} | {told} |")
-        return lines
-
-    def _limits(self) -> list[str]:
-        seeds = len(self.run.config.seeds)
-        trainings = "one training" if seeds == 1 else f"{seeds} trainings"
-        known = "is not known" if seeds == 1 else "is known roughly at best"
-        return [
-            "## What this does not say",
-            "",
-            f"It rests on {trainings} of each variant, so how much another seed would move the figures {known}; on "
-            "networks, pictures and a training that are small beside the paper's, and on synthetic shots. The points' "
-            "tokens carry their place in the picture as features, where the paper's carry world coordinates, so that "
-            "`no_ispe` goes without less here than there.",
-        ]
 
     def sheet(self) -> np.ndarray:
         """Picture (H,W,3): of a few shots the true frames above each variant's, in the order of the tables."""
@@ -337,14 +200,22 @@ class AblationReport:
         pyplot.close(figure)
 
 
-def psnr_by_place(outcome: Outcome) -> list[float]:
+def psnr_by_place(outcome: TrialResult) -> list[float]:
     """PSNR in dB of the four places in a latent frame, from the mean squared error over all shots."""
     errors = np.nanmean(outcome.run.places, axis=0)
     return [float(10 * np.log10(255**2 / max(error, 1e-9))) for error in errors]
 
 
-def _head(m: Measure) -> str:
-    return f"{m.name} ({'up' if m.higher else 'down'}{f', {m.unit}' if m.unit else ''})"
+def _between(found: Mapping[str, Sequence[TrialResult]], name: str) -> tuple[float, float, float]:
+    """Paired difference of a measure between the two VAEs, or what was trained on them."""
+    regularised, plain = (mean_over_seeds(each, name) for each in found.values())
+    return paired(regularised, plain)
+
+
+def _pace(found: Sequence[TrialResult]) -> float:
+    """Median seconds per step; NaN where none was taken."""
+    paces = [point["seconds_per_step"] for one in found for point in one.curve if "seconds_per_step" in point]
+    return float(np.median(paces)) if paces else float("nan")
 
 
 def _plain(value: float) -> float | None:
@@ -353,15 +224,3 @@ def _plain(value: float) -> float | None:
 
 def _triple(values: tuple[float, float, float]) -> Mapping[str, float | None]:
     return dict(zip(("mean", "low", "high"), map(_plain, values), strict=True))
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}g}" if math.isfinite(value) else "-"
-
-
-def _cell(values: tuple[float, float, float], signed: bool = False, digits: int = 3) -> str:
-    if not math.isfinite(values[0]):
-        return "-"
-    sign = "+" if signed else ""
-    mean, low, high = (f"{value:{sign}.{digits}g}" for value in values)
-    return f"{mean} ({low} to {high})"

@@ -9,22 +9,22 @@ ones are refused.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ..catalogue.reader import list_presets
 from ..catalogue.rig import BodyFile
+from ..shot.archive import Archive, ArchiveError
 from . import landmarks as marks
 from .check import check_shapes
 from .model import BodyModel
-from .pickles import PickleRefused, load_pickle
+from .pickles import MAX_BYTES, PickleRefused, load_pickle
 from .types import JOINT_NAMES, BodyError
 
 EMBEDDED = "maquette_neutral"
@@ -145,42 +145,28 @@ def _read(path: Path) -> BodyModel:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """The keys of a body out of an .npz, their shapes checked before anything is read into memory."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name[:-4]: name for name in archive.namelist() if name.endswith(".npy")}
-            if any(i.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for i in archive.infolist()):
-                raise ValueError("it is compressed in a way that numpy does not write")
-            headers = {}
-            for key in _KEYS:
-                if key in names:
-                    with archive.open(names[key]) as file:
-                        headers[key] = _header(file, key)
-            _check_keys(headers)
-            _check_sizes({key: shape for key, (shape, _) in headers.items()})
-            arrays = {}
-            for key in headers:
-                with archive.open(names[key]) as file:
-                    arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-            return arrays
-    except BodyError as error:
-        raise BodyError(error.field, f"{str(error).partition(': ')[2]} (in {path.name})") from None
-    except OSError:
-        raise
-    except Exception as error:  # a damaged archive or header can fail anywhere, with any exception
-        raise BodyError("body", f"{path.name} is damaged or not an .npz file ({error})") from error
+    with open(path, "rb") as stream:
+        try:
+            with Archive(stream, MAX_BYTES) as archive:
+                names = {name[:-4]: name for name in archive.names if name.endswith(".npy")}
+                headers = {key: archive.header(names[key]) for key in _KEYS if key in names}
+                for key, (_, dtype) in headers.items():
+                    _check_type(key, dtype)
+                _check_keys(headers)
+                _check_sizes({key: shape for key, (shape, _) in headers.items()})
+                return {key: archive.array(names[key]) for key in headers}
+        except BodyError as error:
+            raise BodyError(error.field, f"{str(error).partition(': ')[2]} (in {path.name})") from None
+        except ArchiveError as error:
+            part = f"{error.entry.removesuffix('.npy')} " if error.entry else ""
+            raise BodyError("body", f"{path.name} is damaged or not an .npz file ({part}{error})") from error
 
 
-def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+def _check_type(key: str, dtype: np.dtype) -> None:
     if dtype.hasobject:
         raise BodyError(key, "is pickled, which an .npz must not be; save it as a plain array")
     if dtype.kind not in ("fiu" if key != "region_names" else "U") or dtype.itemsize > 256:
         raise BodyError(key, f"holds {dtype}, not " + ("numbers" if key != "region_names" else "short names"))
-    return shape, dtype
 
 
 def _read_pickle(path: Path) -> dict[str, np.ndarray]:

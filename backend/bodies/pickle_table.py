@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
-MAX_DENSE = 64 << 20
+MAX_DENSE = 16 << 20
 """No sparse matrix may have more cells than this."""
 
 
@@ -160,6 +161,8 @@ def _sparse(name: str) -> Callable[..., Blank]:
         if count_cells(shape) > MAX_DENSE or len(shape) != 2:
             raise PickleRefused(f"a sparse matrix has the shape {shape}; at most {MAX_DENSE} cells are admitted")
         values = np.asarray(state["data"])
+        if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
+            raise PickleRefused(f"a sparse matrix holds {values.dtype}; only numbers are admitted")
         if "coo" in name:
             row, col = state.get("row"), state.get("col")
             if row is None:
@@ -183,6 +186,49 @@ def _sparse(name: str) -> Callable[..., Blank]:
     return lambda *_: Blank(build)
 
 
+MOST_TUPLE_KEYS = 2000
+"""Of one pickle's dicts and sets."""
+
+
+def check_keys(keys: Iterable[Any], before: int = 0) -> int:
+    """Whether they can be put into a dict or set without its search for a place taking for ever.
+
+    Python's hashes of text are random, those of small numbers differ; those of tuples and of large whole numbers can be
+    chosen to be all the same.
+
+    Args:
+        before: tuples of the pickle among keys so far.
+
+    Returns:
+        Tuples among these.
+    """
+    tuples = 0
+    for key in keys:
+        if isinstance(key, tuple):
+            tuples += 1
+        elif not isinstance(key, (str, bytes, float, bool, NoneType, np.generic)) and not (
+            isinstance(key, int) and abs(key) < 1 << 60
+        ):
+            raise PickleRefused(f"a {type(key).__name__} is no name for a value")
+    if before + tuples > MOST_TUPLE_KEYS:
+        raise PickleRefused(f"dicts and sets hold more than {MOST_TUPLE_KEYS} tuples as names")
+    return tuples
+
+
+def _keyed(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """A maker of dicts or sets."""
+
+    def make(*args: Any) -> Any:
+        if len(args) > 1 or not all(isinstance(a, (dict, set, frozenset, list, tuple)) for a in args):
+            raise PickleRefused("a dict or set is made of something else")
+        for entries in args:
+            if isinstance(entries, (list, tuple)):
+                check_keys(entries if kind in (set, frozenset) else (entry[0] for entry in entries))
+        return kind(*args)
+
+    return make
+
+
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """How Python 3 writes bytes in protocol 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
@@ -202,9 +248,9 @@ def _admitted() -> dict[str, Callable[..., Any] | None]:
         "numpy.dtype": _dtype,
         "numpy.ndarray": None,
         "_codecs.encode": _encode,
-        "collections.OrderedDict": OrderedDict,
+        "collections.OrderedDict": _keyed(OrderedDict),
         # The factory of a defaultdict would be a call in waiting; the entries are all that is kept.
-        "collections.defaultdict": lambda factory=None, *rest: dict(*rest),
+        "collections.defaultdict": lambda factory=None, *rest: _keyed(dict)(*rest),
         "copyreg._reconstructor": _reconstructor,
         "joblib.numpy_pickle.NumpyArrayWrapper": lambda: Blank(Inline),
     }
@@ -214,7 +260,8 @@ def _admitted() -> dict[str, Callable[..., Any] | None]:
         table[f"{core}.numeric._frombuffer"] = _from_buffer
     # Named but not called: the factories of defaultdicts and the base of reconstructed objects.
     table.update({f"builtins.{name}": None for name in ("int", "float", "str", "bool", "object")})
-    table.update({f"builtins.{t.__name__}": t for t in (list, dict, set, frozenset, tuple, complex)})
+    table.update({f"builtins.{t.__name__}": t for t in (list, tuple, complex)})
+    table.update({f"builtins.{t.__name__}": _keyed(t) for t in (dict, set, frozenset)})
     table["builtins.bytes"] = lambda data=b"", *_: as_bytes(data)
     table["builtins.bytearray"] = lambda data=b"", *_: bytearray(as_bytes(data))
     for kind in ("csc", "csr", "coo"):

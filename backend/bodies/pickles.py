@@ -17,20 +17,30 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .pickle_table import TABLE, Blank, Inline, Maker, PickleRefused, count_cells, rebuild_array
+import numpy as np
+
+from ..shot.archive import RATIO, SLACK
+from .pickle_table import TABLE, Blank, Inline, Maker, PickleRefused, check_keys, count_cells, rebuild_array
 
 __all__ = ["MAX_BYTES", "Maker", "PickleReader", "PickleRefused", "load_pickle"]
 
 MAX_BYTES = 2 << 30
 """No file, before or after decompression, may be larger than this."""
 
+MOST_STEPS = 5_000_000
+"""Of one pickle's program; a second or so for a million."""
 
-def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES) -> Any:
+_COPIES = 4
+"""What is made of a pickle takes SLACK bytes, and so many times its size."""
+
+
+def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES, slack: int = SLACK) -> Any:
     """Read a pickle of numpy arrays and plain containers.
 
     Args:
         source: path of the file, or its bytes.
         max_bytes: limit on the file's size, before and after decompression.
+        slack: bytes that may be made of a pickle beyond its own size.
 
     Returns:
         What was pickled. ``defaultdict`` comes back as ``dict``; subclasses of arrays as arrays.
@@ -48,7 +58,7 @@ def load_pickle(source: str | PathLike[str] | bytes, max_bytes: int = MAX_BYTES)
         data = path.read_bytes()
     data = _decompress(data, max_bytes)
     try:
-        return PickleReader(data).load()
+        return PickleReader(data, slack).load()
     except PickleRefused:
         raise
     except RecursionError:
@@ -68,6 +78,7 @@ def _decompress(data: bytes, max_bytes: int) -> bytes:
     packed = data[:2] == b"\x1f\x8b" or (data[:1] == b"\x78" and len(data) > 1 and (0x7800 + data[1]) % 31 == 0)
     if not packed:
         return data
+    max_bytes = min(max_bytes, SLACK + RATIO * len(data))
     stream = zlib.decompressobj(wbits=47)  # 32 + 15: zlib or gzip, told apart by their headers
     try:
         plain = stream.decompress(data, max_bytes + 1)
@@ -84,17 +95,32 @@ def _decompress(data: bytes, max_bytes: int) -> bytes:
 _Unpickler: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class _Steps(dict):
+    """The opcodes, each look-up of which is a step."""
+
+    left = MOST_STEPS
+
+    def __getitem__(self, opcode: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise PickleRefused(f"the pickle has more than {MOST_STEPS} steps")
+        return super().__getitem__(opcode)
+
+
 class PickleReader(_Unpickler):
     """The standard library's unpickler in Python, with every opcode that calls or builds replaced.
 
     A subclass may admit more by overriding ``find_class``, which returns a ``Maker``, and ``persistent_load``.
     """
 
-    dispatch = dict(_Unpickler.dispatch)
+    dispatch: Any = dict(_Unpickler.dispatch)
 
-    def __init__(self, source: bytes | io.BytesIO) -> None:
+    def __init__(self, source: bytes | io.BytesIO, slack: int = SLACK) -> None:
         self.file = io.BytesIO(source) if isinstance(source, bytes) else source
         self.size = self.file.getbuffer().nbytes
+        self.left = slack + _COPIES * self.size
+        self.tuple_keys = 0
+        self.dispatch = _Steps(type(self).dispatch)
         super().__init__(self.file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Maker:
@@ -115,7 +141,53 @@ class PickleReader(_Unpickler):
     def _call(self, maker: Any, args: Any) -> Any:
         if not isinstance(maker, Maker):
             raise PickleRefused("the pickle calls something that is not a function")
-        return maker(*args)
+        return self._counted(maker(*args))
+
+    def _counted(self, made: Any) -> Any:
+        """What a call has made, whose bytes are counted: a program may copy the same thing again and again."""
+        if isinstance(made, np.ndarray):
+            self.left -= made.nbytes
+        elif isinstance(made, (bytes, bytearray)):
+            self.left -= len(made)
+        elif isinstance(made, (list, tuple, dict, set, frozenset)):
+            self.left -= 64 * len(made)
+        if self.left < 0:
+            raise PickleRefused("the pickle makes too much of itself by copies")
+        return made
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._put([key, value])
+
+    def load_setitems(self) -> None:
+        self._put(self.pop_mark())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._put(items)
+
+    def _put(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise PickleRefused("the pickle puts entries into something that is no dict")
+        self._check(items[::2])
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    def _check(self, keys: list[Any]) -> None:
+        self.tuple_keys += check_keys(keys, self.tuple_keys)
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        if not isinstance(self.stack[-1], set):
+            raise PickleRefused("the pickle adds members to something that is no set")
+        self._check(items)
+        self.stack[-1].update(items)
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self._check(items)
+        self.append(frozenset(items))
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -146,13 +218,17 @@ class PickleReader(_Unpickler):
         built = blank.build(state)
         if isinstance(built, Inline):
             built = self._read_inline(built)
-        self.stack[-1] = built
+        self.stack[-1] = self._counted(built)
         for slot in blank.slots:
             self.memo[slot] = built
 
     def _read_inline(self, note: Inline) -> Any:
         if note.dtype.hasobject:  # joblib writes these as a pickle within the pickle
-            return PickleReader(self.file).load()
+            inner = PickleReader(self.file)
+            inner.left, inner.dispatch.left = self.left, self.dispatch.left
+            found = inner.load()
+            self.left, self.dispatch.left = inner.left, inner.dispatch.left
+            return found
         if note.padded:
             padding = self.file.read(1)
             self.file.read(padding[0] if padding else 0)
@@ -197,5 +273,10 @@ class PickleReader(_Unpickler):
         (pickle.BINPUT, load_binput),
         (pickle.LONG_BINPUT, load_long_binput),
         (pickle.MEMOIZE, load_memoize),
+        (pickle.SETITEM, load_setitem),
+        (pickle.SETITEMS, load_setitems),
+        (pickle.DICT, load_dict),
+        (pickle.ADDITEMS, load_additems),
+        (pickle.FROZENSET, load_frozenset),
     ):
         dispatch[_opcode[0]] = _method

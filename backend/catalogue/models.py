@@ -116,7 +116,7 @@ class ModelOption:
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """Where some of a model's weights are published; ``[[sources]]`` in its file.
 
     Attributes:
@@ -173,7 +173,7 @@ class ModelSpec:
     unavailable: str = ""
     components: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     options: Mapping[str, ModelOption] = field(default_factory=dict)
-    sources: tuple[Source, ...] = ()
+    sources: tuple[WeightsSource, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -215,12 +215,12 @@ class ModelEntry:
     limits: Mapping[str, float] = field(default_factory=dict)
     defaults: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, ModelOption] = field(default_factory=dict)
-    sources: tuple[Source, ...] = ()
+    sources: tuple[WeightsSource, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: ModelSpec, **said: Any) -> Self:
-        """The entry of a description; ``said`` is what only the computer that has the weights knows."""
+        """The entry of a description; ``said``: what only the computer with the weights knows."""
         same = {each.name: getattr(spec, each.name) for each in fields(cls) if hasattr(spec, each.name)}
         return cls(**{**same, "defaults": vars(spec.defaults), "memory": {}, **said})
 

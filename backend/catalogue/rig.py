@@ -11,7 +11,8 @@ from .reader import PRESETS, Preset
 
 _LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 _ENDS = ("foot", "collar", "hand")
-REQUIRED = ("pelvis", "spine", "head", *(f"{side}_{limb}" for side in ("left", "right") for limb in _LIMBS))
+LIMB_ROLES = tuple(f"{side}_{limb}" for side in ("left", "right") for limb in _LIMBS)
+REQUIRED = ("pelvis", "spine", "head", *LIMB_ROLES)
 """What a naming scheme must name."""
 
 ROLES = (*REQUIRED, "neck", *(f"{side}_{end}" for side in ("left", "right") for end in _ENDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,15 +14,16 @@ import requests
 from requests.auth import AuthBase
 
 from .. import wire
-from ..wire import Code, JobView
-from .address import AddressError, is_loopback, normalise_address, split_host
-from .errors import BackendError, writing_failed
+from ..wire import JobView
+from .address import AddressError, is_loopback, normalise_address
+from .errors import BackendError, other_wire, refusal, request_failed, stranger, too_much, writing_failed
 from .sse import read_events
 from .upload import UploadBody
+from .watch import WatchedAdapter
 
 _DOWNLOAD_CHUNK = 16 * 1024
 """What urllib3 has of a piece when the connection breaks is lost: small pieces lose little."""
-_START = "Start it (in the preferences, or with 'maquette serve')"
+_MOST_JOBS = 10_000
 
 
 class BackendClient:
@@ -33,7 +35,7 @@ class BackendClient:
         address: as typed; see ``normalise_address``.
         token: empty when the backend wants none.
         client_id: a UUID; jobs belong to the client that made them. A new one is made when it is empty.
-        timeout: seconds to wait for a connection and for each answer.
+        timeout: seconds to wait for a connection, for each answer to begin, and a third of those until it is whole.
 
     Raises:
         BackendError: ``bad_address``.
@@ -56,6 +58,11 @@ class BackendClient:
             self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self._session.auth = _Bearer(self.token)
         self._session.headers.update({wire.VERSION_HEADER: str(wire.VERSION), wire.CLIENT_HEADER: self.client_id})
+        # Nothing that unpacks to more than was sent.
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._watch = WatchedAdapter()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, self._watch)
 
     def __enter__(self) -> BackendClient:
         return self
@@ -74,30 +81,54 @@ class BackendClient:
             BackendError: nobody answers, it is no Maquette backend, or it speaks another version of the wire.
         """
         data = self._json("GET", wire.HEALTH_PATH)
-        if not isinstance(data, dict) or data.get("name") != wire.NAME or not isinstance(data.get("wire"), int):
-            raise self._stranger()
+        if not isinstance(data, dict) or data.get("name") != wire.NAME or type(data.get("wire")) is not int:
+            raise stranger(self.address)
         if data["wire"] != wire.VERSION:
-            raise _other_wire(self.address, data["wire"])
+            raise other_wire(self.address, data["wire"])
         return data
 
     def models(self) -> list[dict[str, Any]]:
         """The backend's models, available or not."""
         return self._list(wire.MODELS_PATH)
 
-    def submit(self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None) -> JobView:
+    def submit(
+        self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None, key: str = ""
+    ) -> JobView:
         """Upload a .shot file; returns the new job.
 
         Args:
             on_bytes: called with (bytes sent, bytes in all) from time to time; what it raises ends the upload.
+            key: 8 to 64 letters and digits that name this upload: sent once more with the same key, it makes no second
+                job. A new one when it is empty.
         """
+
+        def sent(done: int, total: int) -> None:
+            self._watch.allow(wire.STALL_SECONDS)
+            if on_bytes:
+                on_bytes(done, total)
+
         try:
             with open(path, "rb") as stream:
-                body = UploadBody(stream, Path(path).name, on_bytes)
-                return self._job("POST", wire.VIDEOS_PATH, data=body, headers={"Content-Type": body.content_type})
+                body = UploadBody(stream, Path(path).name, sent)
+                return self._job(
+                    "POST",
+                    wire.VIDEOS_PATH,
+                    data=body,
+                    headers={"Content-Type": body.content_type, wire.UPLOAD_KEY_HEADER: key or uuid.uuid4().hex},
+                    # The shot is read and planned before it is answered.
+                    timeout=(self.timeout, max(self.timeout, wire.STALL_SECONDS)),
+                )
         except OSError as error:
             if isinstance(error, requests.RequestException):
                 raise
             raise BackendError("no_shot", f"The shot {path} cannot be read ({error.strerror or error}).") from error
+
+    def find(self, key: str) -> JobView | None:
+        """The job that an upload of this key has made, whose answer was lost for instance; None when there is none."""
+        answer = self._json("GET", wire.VIDEOS_PATH, params={"key": key})
+        found = self._items(answer)
+        # An older backend passes the key over and tells all jobs.
+        return self._view(found[0]) if found and answer.get("key") == key else None
 
     def job(self, job_id: str) -> JobView:
         """One job as it is now."""
@@ -105,7 +136,13 @@ class BackendClient:
 
     def jobs(self) -> list[JobView]:
         """This client's jobs, newest first."""
-        return [self._view(data) for data in self._list(wire.VIDEOS_PATH)]
+        views: list[JobView] = []
+        while True:
+            page = self._json("GET", wire.VIDEOS_PATH, params={"after": views[-1].id} if views else {})
+            new = [self._view(data) for data in self._items(page)]
+            views += new
+            if not new or page.get("has_more") is not True or len(views) >= _MOST_JOBS:
+                return views
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job that waits or runs; one that has ended stays as it is."""
@@ -118,7 +155,7 @@ class BackendClient:
     def preview(self, job_id: str) -> bytes | None:
         """The newest preview as a PNG file's bytes, or None when there is none yet."""
         with self._request("GET", wire.video_path(job_id, "preview")) as response:
-            return None if response.status_code == 204 else response.content
+            return None if response.status_code == 204 else self._body(response)
 
     def download(
         self,
@@ -157,14 +194,26 @@ class BackendClient:
                 timeout=(self.timeout, max(patience, self.timeout)),
             ) as response:  # fmt: skip
                 resumed = response.status_code == 206
+                if resumed and not have:
+                    raise stranger(self.address)
                 have = have if resumed else 0
-                length = response.headers.get("Content-Length")
-                total = have + int(length) if length and length.isdigit() else None
+                length = response.headers.get("Content-Length", "")
+                total = have + int(length) if length[:18].isdigit() else None
+                if total is None and not _is_chunked(response):
+                    raise BackendError(
+                        "no_length",
+                        f"{self.address} does not say how long the result is, so that a broken download would look "
+                        "whole. Something between here and the backend drops the length; reach the backend directly.",
+                    )
                 tag_file.write_text(response.headers.get("ETag", ""), "utf-8")
                 with open(part, "ab" if resumed else "wb") as stream:
+                    self._watch.allow(wire.STALL_SECONDS)
                     for chunk in self._chunks(response, _DOWNLOAD_CHUNK):
+                        self._watch.allow(wire.STALL_SECONDS)
                         stream.write(chunk)
                         have += len(chunk)
+                        if have > (wire.MAX_RESULT if total is None else min(total, wire.MAX_RESULT)):
+                            raise too_much(self.address)
                         if on_bytes:
                             on_bytes(have, total or have)
                     stream.flush()
@@ -194,9 +243,10 @@ class BackendClient:
         ) as response:
             if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
                 raise BackendError("no_events", f"{self.address} sends no event stream.")
-            # Whole chunks as they arrive; without chunks only single bytes are sure not to wait for more.
-            chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
-            for name, data in read_events(self._chunks(response, None if chunked else 1)):
+            # A job may wait for days. Whole chunks as they arrive; without chunks only single bytes are sure not to
+            # wait for more.
+            self._watch.allow(None)
+            for name, data in read_events(self._chunks(response, None if _is_chunked(response) else 1)):
                 if name == wire.JOB_EVENT:
                     yield self._view(data)
 
@@ -204,6 +254,8 @@ class BackendClient:
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
         options.setdefault("timeout", (self.timeout, self.timeout))
+        # It is read here, as far as is sensible.
+        options["stream"] = True
         try:
             response = self._send(method, path, options)
         except BackendError as error:
@@ -219,21 +271,35 @@ class BackendClient:
                 raise
             else:
                 raise
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            response.close()
+            raise stranger(self.address)
         if 200 <= response.status_code < 300:
             return response
         with self._told(), response:
-            raise self._refusal(response)
+            raise refusal(response.status_code, self._body(response), self.address, self.token)
 
     def _send(self, method: str, path: str, options: dict[str, Any]) -> requests.Response:
         with self._told():
+            self._watch.allow(3 * max(options["timeout"]))
             return self._session.request(method, self.address + path, allow_redirects=False, **options)
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
-        with self._request(method, path, **options) as response, self._told():
+        with self._request(method, path, **options) as response:
             try:
-                return response.json()
-            except requests.exceptions.JSONDecodeError:
-                raise self._stranger() from None
+                return json.loads(self._body(response))
+            except (ValueError, RecursionError):
+                raise stranger(self.address) from None
+
+    def _body(self, response: requests.Response) -> bytes:
+        """The whole of an answer, as far as one is ever long."""
+        body = bytearray()
+        with response:
+            for chunk in self._chunks(response, 1 << 16):
+                body += chunk
+                if len(body) > wire.MAX_ANSWER:
+                    raise too_much(self.address)
+        return bytes(body)
 
     def _job(self, method: str, path: str, **options: Any) -> JobView:
         return self._view(self._json(method, path, **options))
@@ -249,128 +315,33 @@ class BackendClient:
             ) from error
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        data = self._json("GET", path)
+        return self._items(self._json("GET", path))
+
+    def _items(self, data: Any) -> list[dict[str, Any]]:
         items = data.get("data") if isinstance(data, dict) else None
         if not isinstance(items, list):
-            raise self._stranger()
+            raise stranger(self.address)
         return items
 
     def _chunks(self, response: requests.Response, size: int | None) -> Iterator[bytes]:
         with self._told():
             yield from response.iter_content(size)
+            if self._watch.late:
+                raise requests.exceptions.ReadTimeout
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Turn what requests raises into a BackendError."""
-        at = self.address
         try:
             yield
-        except requests.exceptions.SSLError as error:
-            raise self._tls(error) from error
-        except requests.exceptions.ConnectTimeout as error:
-            raise BackendError(
-                "timeout",
-                f"No answer from {at} within {self.timeout:g} s. Check the address, that the computer is on, and that "
-                "no firewall stands between.",
-            ) from error
-        except requests.exceptions.ProxyError as error:
-            raise BackendError(
-                "unreachable", f"The proxy of this network does not let requests through to {at} ({_cause(error)})."
-            ) from error
-        except requests.exceptions.Timeout as error:
-            raise BackendError(
-                "timeout", f"The backend at {at} took the connection but did not answer in time. It may be overloaded."
-            ) from error
-        except requests.exceptions.ChunkedEncodingError as error:
-            raise BackendError("interrupted", f"The connection to the backend at {at} broke off.") from error
-        except requests.exceptions.ConnectionError as error:
-            raise self._unreachable(error) from error
         except requests.exceptions.RequestException as error:
-            raise BackendError("unreachable", f"The request to {at} failed: {_cause(error)}.") from error
-
-    def _unreachable(self, error: Exception) -> BackendError:
-        cause = _cause(error)
-        at = self.address
-        if any(word in cause for word in ("NameResolution", "getaddrinfo", "Name or service", "nodename nor servname")):
-            return BackendError(
-                "unreachable", f"No computer called '{split_host(at)}' is known here. Check the backend's address."
-            )
-        if "timed out" in cause.lower():
-            return BackendError("timeout", f"The backend at {at} took the connection but did not answer in time.")
-        if any(
-            word in cause
-            for word in ("Connection aborted", "reset", "RemoteDisconnected", "Broken pipe", "BadStatusLine")
-        ):
-            return BackendError("interrupted", f"The connection to the backend at {at} broke off.")
-        return BackendError(
-            "unreachable",
-            f"No backend answers at {at}. {_START}, or check the address and the port in the preferences.",
-        )
-
-    def _tls(self, error: Exception) -> BackendError:
-        cause = _cause(error)
-        if any(
-            word in cause for word in ("WRONG_VERSION_NUMBER", "wrong version number", "HTTP_REQUEST", "record layer")
-        ):
-            message = f"{self.address} does not speak TLS: type the address with http:// instead of https://."
-        elif "CERTIFICATE_VERIFY_FAILED" in cause:
-            message = (
-                f"The certificate of {self.address} is not trusted by this computer. Install the certificate of the "
-                "authority that signed it, or name its file in the environment variable REQUESTS_CA_BUNDLE."
-            )
-        else:
-            message = f"No secure connection to {self.address} ({cause})."
-        return BackendError("tls", message)
-
-    def _stranger(self) -> BackendError:
-        return BackendError(
-            "not_maquette",
-            f"Something answers at {self.address}, but it is no Maquette backend. Check the address and the port.",
-        )
-
-    def _refusal(self, response: requests.Response) -> BackendError:
-        """The error that an answer of 300 and above stands for."""
-        if response.status_code == 416:
-            return BackendError("range", "The result has another size than before; fetch it again.")
-        try:
-            detail = response.json()["error"]
-            code, message, field = str(detail["code"]), str(detail["message"]), detail.get("field")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if response.status_code in (502, 503, 504):
-                return BackendError(
-                    "unreachable",
-                    f"{self.address} passes requests on, but no backend answers behind it "
-                    f"(HTTP {response.status_code}).",
-                )
-            return self._stranger()
-        if code == Code.UNAUTHORIZED:
-            message = (
-                f"The backend at {self.address} refuses this token. Correct it in the preferences."
-                if self.token
-                else f"The backend at {self.address} wants a token. Enter it in the preferences."
-            )
-        elif code == Code.WIRE_MISMATCH:
-            return _other_wire(self.address, detail.get("wire"))
-        return BackendError(code, message, field if isinstance(field, str) else None)
+            if self._watch.late:
+                error = requests.exceptions.ReadTimeout(error)
+            raise request_failed(error, self.address, self.timeout) from error
 
 
-def _other_wire(address: str, theirs: object) -> BackendError:
-    if isinstance(theirs, int) and theirs > wire.VERSION:
-        cure = "update the add-on"
-    elif isinstance(theirs, int):
-        cure = "update the backend"
-    else:
-        cure, theirs = "update the older of the two", "another"
-    return BackendError(
-        Code.WIRE_MISMATCH,
-        f"The backend at {address} speaks version {theirs} of the wire and this add-on version {wire.VERSION}: {cure}.",
-    )
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason in one line."""
-    text = str(error) or type(error).__name__
-    return " ".join(text.split())[:300]
+def _is_chunked(response: requests.Response) -> bool:
+    return response.headers.get("Transfer-Encoding", "").lower() == "chunked"
 
 
 def _partial(part: Path, tag_file: Path) -> tuple[int, str]:

@@ -83,6 +83,15 @@ class LocalBackend:
         """What the server printed."""
         return self.folder / "server.log"
 
+    @property
+    def _users(self) -> Path:
+        """A file for each Blender that uses the server, named by its process: without one it ends by itself."""
+        return self.folder / "users"
+
+    def _use(self) -> None:
+        self._users.mkdir(parents=True, exist_ok=True)
+        (self._users / str(os.getpid())).touch()
+
     # -- verbs ---------------------------------------------------------------------------------------------------
 
     def install(
@@ -141,12 +150,14 @@ class LocalBackend:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             info.unlink(missing_ok=True)
+            self._use()
             if self.log.exists():
                 os.replace(self.log, self.log.with_name("server.previous.log"))
             self._server = spawn(
                 [
                     *(str(self.python), "-m", "maquette.backend.cli", "serve", "--host", "127.0.0.1", "--port", "0"),
-                    *("--data", str(self.folder / "data"), "--info-file", str(info), *arguments),
+                    *("--data", str(self.folder / "data"), "--info-file", str(info)),
+                    *("--users", str(self._users), "--log-file", str(self.log), *arguments),
                 ],
                 log=self.log,
                 cwd=self.folder,
@@ -289,7 +300,7 @@ class LocalBackend:
         # Process numbers are used again: only ours takes the token.
         self._pid, self._token = int(private["pid"]), str(private["token"])
         try:
-            self._probe = Probe(str(info["address"]), self._token, "", self.folder / "probe", timeout=3.0)
+            self._probe = Probe(str(info["address"]), self._token, "", self.folder / "probe")
         except OSError:
             self._forget_server()
 
@@ -299,6 +310,7 @@ class LocalBackend:
             return
         address, self._probe = self._probe.address, None
         if answer["error"] is None:
+            self._use()
             self._status = LocalStatus("running", address=address, token=self._token)
         else:
             self._forget_server()

@@ -12,11 +12,13 @@ MAX_EVENT_BYTES = 1 << 20
 def read_events(chunks: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     """Events as (name, data), data parsed as JSON; comments, retry hints and events of other content are skipped.
 
+    It ends where an event is larger than ``MAX_EVENT_BYTES``.
+
     Args:
         chunks: bytes as they arrive, split anywhere.
     """
     buffer = b""
-    name, data = "message", []
+    name, data, size = "message", [], 0
     for chunk in chunks:
         buffer += chunk
         # A carriage return at the very end may be the first half of a line end.
@@ -33,10 +35,13 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
                     name = text
                 elif key == b"data":
                     data.append(text)
+                    size += len(line)
+                    if size > MAX_EVENT_BYTES:
+                        return
                 continue
             if data:
                 try:
                     yield name, json.loads("\n".join(data))
-                except ValueError:
+                except (ValueError, RecursionError):
                     pass
-            name, data = "message", []
+            name, data, size = "message", [], 0

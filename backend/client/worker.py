@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -104,10 +105,28 @@ class Worker:
             self._check()
             self._tell(progress=_share(done, total))
 
-        view = client.submit(self.spec.shot, sent)
+        view = self._submitted(client, sent)
         self._tell(state="queued", message="", job=view.id, view=view, progress=0.0)
         if self.cancelled.is_set():
             client.cancel(view.id)
+
+    def _submitted(self, client: BackendClient, sent: Callable[[int, int], None]) -> JobView:
+        """The new job; a broken upload begins again by itself, and one whose answer was lost is found again."""
+        key = _upload_key(self.spec.shot)
+        began = time.monotonic()
+        lost = False
+        while True:
+            try:
+                if lost and (known := client.find(key)):
+                    return known
+                self._check()
+                return client.submit(self.spec.shot, sent, key)
+            except BackendError as error:
+                if not error.transient or time.monotonic() - began > self.spec.patience:
+                    raise
+                lost = True
+            self._tell(message="The connection broke off; sending the shot again", progress=0.0)
+            self._pause(_POLL_SECONDS)
 
     def _follow(self, client: BackendClient, job_id: str) -> JobView:
         """The job once it has ended: by events, by polling where events do not come through."""
@@ -286,6 +305,16 @@ class Worker:
                 how(self.spec.owed, self.report.job)
         except OSError as error:
             print(f"{self.spec.owed}: {error}", file=sys.stderr, flush=True)
+
+
+def _upload_key(shot: str) -> str:
+    """The same for the same file, so that a later run finds the job of an earlier one."""
+    path = Path(shot).resolve()
+    try:
+        what = path.stat()
+    except OSError:
+        return uuid.uuid4().hex
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"{path.as_uri()}?{what.st_mtime_ns}&{what.st_size}").hex
 
 
 def _share(done: int, total: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluate import Run
+from .evaluate import EvaluationRun
 from .measures import ASPECTS, MEASURES, OTHER_REFERENCE, Measure
 
 
@@ -73,7 +73,7 @@ class Verdict:
         return f"{limit}: met" if self.short <= 0 else f"{limit}: missed by {self.short:.2g}"
 
 
-def judge(model: str, run: Run, carried: Run, kind: Mapping[str, np.ndarray]) -> list[Verdict]:
+def judge(model: str, run: EvaluationRun, carried: EvaluationRun, kind: Mapping[str, np.ndarray]) -> list[Verdict]:
     """Hold a run, at the model's default on the held-out set, against the model's aims; none for a model without any.
 
     Args:

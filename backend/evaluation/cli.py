@@ -15,8 +15,8 @@ from ..catalogue.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ..catalogue.models import ModelSpec
-    from ..worlds.synth import Sample
-    from .evaluate import Run
+    from ..worlds.sample import Sample
+    from .evaluate import EvaluationRun
 
 _SETS = ("heldout", "real")
 WITHOUT = ("light", "meshes", "bodies")
@@ -105,7 +105,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     store = Store(args.keep, store_key(spec, device, backbones.digests) if args.keep else "")
     keep = frozenset(sheet_shots(samples))
 
-    def with_bar(title: str, run: Callable[..., Run], shots: Sequence[Sample], **more: Any) -> Run:
+    def with_bar(title: str, run: Callable[..., EvaluationRun], shots: Sequence[Sample], **more: Any) -> EvaluationRun:
         from tqdm import tqdm
 
         with tqdm(total=len(shots), desc=title, file=sys.stderr) as bar:

@@ -16,7 +16,7 @@ import numpy as np
 from ..models.engine import Engine
 from ..raster.carry import carry_shot
 from ..shot.types import Settings, Shot
-from ..worlds.synth import Sample, to_shot
+from ..worlds.sample import Sample, to_shot
 from . import metrics
 from .backbones import Backbones
 from .measures import FILM_REFERENCE, MEASURES, OTHER_REFERENCE, kinds, measure, reference_kind
@@ -28,7 +28,7 @@ Film = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluationRun:
     """What one setting gave.
 
     Attributes:
@@ -63,13 +63,13 @@ class Run:
         values = self.values[name]
         return int(np.isfinite(values if chosen is None else values[chosen[: len(values)]]).sum())
 
-    def gain(self, other: Run, name: str, chosen: np.ndarray | None = None) -> tuple[float, float, float]:
+    def gain(self, other: EvaluationRun, name: str, chosen: np.ndarray | None = None) -> tuple[float, float, float]:
         """Mean difference of a measure to another run on the same shots, and its 95 % bootstrap interval."""
         shared = min(self.shots, other.shots)
         values = self.values[name][:shared] - other.values[name][:shared]
         return metrics.bootstrap(values if chosen is None else values[chosen[:shared]])
 
-    def fvd(self, truth: Run) -> float:
+    def fvd(self, truth: EvaluationRun) -> float:
         """Fréchet video distance to the true films of the same shots; NaN without I3D's features."""
         return frechet_distance(self.features, truth.features[: len(self.features)])
 
@@ -95,7 +95,7 @@ def run_films(
     guidance: float | None = None,
     bar: Any = None,
     ready: Callable[[Sample], Any] = lambda sample: sample,
-) -> Run:
+) -> EvaluationRun:
     """Make the film of every sample, or take up what is kept of it, and measure it.
 
     Args:
@@ -123,7 +123,7 @@ def run_films(
         if bar is not None:
             bar.update()
     features = [np.array(one.features) for one in scored if one.features is not None]
-    return Run(
+    return EvaluationRun(
         steps,
         guidance,
         {one.name: np.array([_number(row.values.get(one.name)) for row in scored]) for one in MEASURES},
@@ -155,12 +155,14 @@ def score(film: np.ndarray, sample: Sample, seconds: float, backbones: Backbones
     )
 
 
-def true_films(samples: Sequence[Sample], **arguments: Any) -> Run:
+def true_films(samples: Sequence[Sample], **arguments: Any) -> EvaluationRun:
     """The measures of the true films themselves: the best that each can be. Arguments as of ``run_films``."""
     return run_films("true", samples, lambda sample: sample.video, **arguments)
 
 
-def carried_films(samples: Sequence[Sample], device: str = "cpu", without: Sequence[str] = (), **arguments: Any) -> Run:
+def carried_films(
+    samples: Sequence[Sample], device: str = "cpu", without: Sequence[str] = (), **arguments: Any
+) -> EvaluationRun:
     """The carried films alone, no network on top. Further arguments as of ``run_films``.
 
     Args:
@@ -184,7 +186,7 @@ def run_model(
     guidance: float,
     without: Sequence[str] = (),
     **arguments: Any,
-) -> Run:
+) -> EvaluationRun:
     """Generate every sample with a model at the sample's size and measure it. Further arguments as of ``run_films``.
 
     Args:
@@ -211,8 +213,10 @@ def _suffix(without: Sequence[str]) -> str:
     return "".join(f"_no-{name}" for name in without)
 
 
-def run_autoencoder(code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], **arguments: Any) -> Run:
-    """Send every true film (T,H,W,3) through ``code``, an autoencoder, and measure it: the ceiling of its DiT."""
+def run_autoencoder(
+    code: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], **arguments: Any
+) -> EvaluationRun:
+    """Measure every true film (T,H,W,3) sent through the autoencoder ``code``: the best that its DiT can reach."""
     return run_films("autoencoder", samples, lambda sample: code(sample.video), **arguments)
 
 

@@ -14,9 +14,9 @@ import torch
 from ..media import decode_image
 from ..models.mofa.flow import exact_motion
 from ..raster.rasterise import rasterise
-from ..raster.surfaces import Scene, Surface, body_surface, parametric_body, shot_surfaces
+from ..raster.surfaces import Surface, SurfaceSet, body_surface, parametric_body, shot_surfaces
 from ..shot import Character, Shot
-from ..worlds.synth import Sample
+from ..worlds.sample import Sample
 from ..worlds.truth import NOBODY, Truth
 
 FAR = 1e5
@@ -126,7 +126,7 @@ def find_shot_truth(shot: Shot) -> Truth:
         raise FilmError(f"the surface of {name} is not known; capture the shot with its meshes")
     clip = shot.clip
     frames, height, width = clip.frames, clip.height, clip.width
-    scene = Scene(surfaces)
+    scene = SurfaceSet(surfaces)
     everything = torch.stack([scene.vertices(t) for t in range(frames)])
     views, Ks = torch.as_tensor(clip.viewmats), torch.as_tensor(clip.Ks)
     raster = rasterise(everything, scene.faces, views, Ks, height, width, cull=False)
@@ -170,7 +170,7 @@ def _flow(surfaces: Sequence[Surface], shot: Shot, shown: np.ndarray) -> tuple[n
     for t in range(clip.frames - 1):
         pair = slice(t, t + 2)
         two = [Surface(s.vertices[pair] if len(s.vertices) > 1 else s.vertices, s.triangles, s.label) for s in surfaces]
-        found = exact_motion(Scene(two), clip.viewmats[pair], clip.Ks[pair], height, width, backdrop=FAR)
+        found = exact_motion(SurfaceSet(two), clip.viewmats[pair], clip.Ks[pair], height, width, backdrop=FAR)
         flow = found.motion.flow[0, 0].permute(1, 2, 0).numpy()
         u, v = columns + flow[..., 0], rows + flow[..., 1]
         # Where the spot is hidden the flow is NaN, which no comparison holds for.

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..worlds.synth import Sample
+from ..worlds.sample import Sample
 from . import metrics
 from .silhouette import psnr, silhouette_iou
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..media import contact_sheet, encode_jpeg
-from ..worlds.synth import Sample
-from .evaluate import Run
+from ..worlds.sample import Sample
+from .evaluate import EvaluationRun
 from .measures import MEASURES, kinds
 
 SHEET_SHOTS = 6
@@ -84,7 +84,7 @@ def write_sheet(picture: np.ndarray, path: Path) -> None:
     path.write_bytes(data)
 
 
-def plot_settings(runs: Sequence[Run], carried: Run, path: Path) -> None:
+def plot_settings(runs: Sequence[EvaluationRun], carried: EvaluationRun, path: Path) -> None:
     """Quality against steps, a line per guidance, on the shots that all runs share; the carried film dotted."""
     pyplot = _pyplot()
     shared = np.arange(max(run.shots for run in runs)) < min(run.shots for run in runs)
@@ -105,7 +105,7 @@ def plot_settings(runs: Sequence[Run], carried: Run, path: Path) -> None:
     pyplot.close(figure)
 
 
-def plot_shots(run: Run, kind: Mapping[str, np.ndarray], path: Path) -> None:
+def plot_shots(run: EvaluationRun, kind: Mapping[str, np.ndarray], path: Path) -> None:
     """Every shot's figures under one run, a column of dots per kind of shot (n,) bool, with the kind's mean."""
     pyplot = _pyplot()
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluate import Run
+from .evaluate import EvaluationRun
 from .measures import MEASURES
 
 WORTH = {"psnr": 1.0, "iou": 0.05, "psnr_background": 1.0, "colour": 2.0, "warp": 2.0}
@@ -27,9 +27,9 @@ class Choice:
         best: the run with the most points.
     """
 
-    run: Run
+    run: EvaluationRun
     points: tuple[float, ...]
-    best: Run
+    best: EvaluationRun
 
 
 def rule() -> str:
@@ -42,7 +42,7 @@ def rule() -> str:
     )
 
 
-def recommend(runs: Sequence[Run]) -> Choice:
+def recommend(runs: Sequence[EvaluationRun]) -> Choice:
     """The recommended one of runs that share their first shots; see ``rule``."""
     shared = min(run.shots for run in runs)
     signs = {one.name: 1.0 if one.higher else -1.0 for one in MEASURES}

@@ -13,7 +13,7 @@ from ..motions import load_motion
 from ..motions.resample import resample
 from ..motions.types import BodyMotion, MotionError
 from ..training.data import HELD_OUT
-from ..worlds.synth import Sample, make_sample
+from ..worlds.sample import Sample, make_sample
 from .measures import ASPECTS
 
 REAL = HELD_OUT + 500_000_000

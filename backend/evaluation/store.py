@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..catalogue.models import ModelSpec
-from ..worlds.synth import Sample
+from ..worlds.sample import Sample
 
 _HERE = Path(__file__).parent
 _JUDGES = ("measures.py", "metrics.py", "perceptual.py", "silhouette.py")
@@ -95,7 +95,7 @@ def sample_digest(sample: Sample) -> str:
     digest = hashlib.sha256()
     for part in (sample.video, sample.background, sample.clay, sample.points, sample.viewmats, sample.Ks):
         digest.update(np.ascontiguousarray(part).tobytes())
-    for look in (look for c in range(len(sample.points)) for look in sample.looks(c)):
+    for look in (look for c in range(len(sample.points)) for look in sample.references(c)):
         digest.update(np.ascontiguousarray(look.image).tobytes())
     return digest.hexdigest()[:12]
 

@@ -104,13 +104,8 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> Media:
     return Media(iio.imwrite("<bytes>", image, extension=".jpg", plugin="pillow", quality=quality), "image/jpeg")
 
 
-def decode_video(
-    media: Media | bytes | str | PathLike[str], max_frames: int | None = None, name: str = "film"
-) -> tuple[np.ndarray, float]:
+def decode_video(media: Media | bytes | str | PathLike[str], name: str = "film") -> tuple[np.ndarray, float]:
     """Decode a film to (T,H,W,3) uint8 and its frame rate.
-
-    Args:
-        max_frames: stop after this many.
 
     Raises:
         MediaError: damaged, without a picture stream, or larger than ``MAX_VIDEO_BYTES`` decoded.
@@ -123,8 +118,6 @@ def decode_video(
         rate = _stream(film).average_rate or _stream(film).guessed_rate or 24
         for frame in film.iter(thread_type="FRAME"):
             frames.append(frame)
-            if max_frames is not None and len(frames) >= max_frames:
-                break
             if len(frames) * frame.nbytes > MAX_VIDEO_BYTES:
                 raise MediaError(f"{name}: is too long to hold in memory; shorten it")
     if not frames:
@@ -143,7 +136,6 @@ def write_mp4(
     frames: np.ndarray,
     fps: float,
     metadata: Mapping[str, Any] | None = None,
-    crf: int = 14,
     on_frame: Callable[[int], None] | None = None,
 ) -> None:
     """Write (T,H,W,3) uint8 as H.264 (yuv420p, BT.709, fast start); odd sizes are padded by one pixel.
@@ -172,7 +164,7 @@ def write_mp4(
             film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
             stream = _stream(film)
             stream.height, stream.width = frames.shape[1:3]
-            stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
+            stream.options = {"crf": "14", "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
             for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
                 setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
             film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
@@ -196,13 +188,13 @@ def read_mp4_metadata(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def write_png_sequence(
-    folder: str | PathLike[str], frames: Iterable[np.ndarray], metadata: Mapping[str, Any] | None = None, start: int = 1
+    folder: str | PathLike[str], frames: Iterable[np.ndarray], metadata: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write frames as ``folder/00001.png`` and on; returns the paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for i, frame in enumerate(frames, start):
+    for i, frame in enumerate(frames, 1):
         path = folder / f"{i:05d}.png"
         path.write_bytes(encode_png(np.asarray(frame), metadata).data)
         paths.append(path)

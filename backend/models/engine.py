@@ -24,8 +24,8 @@ from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
-from .family import Cancelled, Family, Network, Plan, Progress, Result, media_errors
-from .finite import NotFinite, check, watch
+from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
+from .finite import check, watch
 from .interrupting import interruptible
 from .memory.arrangement import Strategy, check_fits
 from .memory.footprint import free_memory, reclaimable
@@ -51,7 +51,7 @@ class Generation:
     """One run of a model over one shot, as its family sees it.
 
     Attributes:
-        spec, shot, plan: what is made of what by which model.
+        spec, shot, plan: the model, the shot, and what will be made of it.
         steps, guidance: of the denoising.
         options: the shot's choice of each of the model's options.
         device: where tensors made by hand belong.
@@ -174,8 +174,8 @@ class Engine:
             cancelled: asked before every evaluation of a network, and all the time while weights are read; True stops.
 
         Raises:
-            EngineError: the shot does not suit the model, or does not fit into memory, or its numbers went wrong on
-                the way (NotFinite). ModelError: weights are missing. Cancelled: ``cancelled`` said so.
+            EngineError: the shot does not suit the model, or does not fit into memory. ModelError: weights are missing.
+            NotFinite: a network's numbers went wrong on the way. Cancelled: ``cancelled`` said so.
         """
         started = time.monotonic()
         with torch.no_grad(), media_errors():

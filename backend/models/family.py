@@ -40,6 +40,20 @@ def media_errors() -> Iterator[None]:
         raise EngineError(field, said) from error
 
 
+class NotFinite(Exception):
+    """Infinite numbers or NaN came out of a network: nothing is wrong with the shot.
+
+    Args:
+        name: what gave them. when: at which step or stage.
+    """
+
+    def __init__(self, name: str, when: str) -> None:
+        super().__init__(
+            f"{name} gave numbers that are not finite {when}; no film was written. Try another seed or a lower "
+            "guidance; if every shot ends so, the weights are damaged or do not suit this device's precision"
+        )
+
+
 class Cancelled(Exception):
     """The generation was stopped on request."""
 
@@ -164,7 +178,7 @@ class Family(ABC):
     def autoencoder(
         self, spec: ModelSpec, device: torch.device, dtype: torch.dtype
     ) -> Callable[[np.ndarray], np.ndarray] | None:
-        """What takes a film (T,H,W,3) uint8 through the VAE alone and back: the ceiling of what the model can make."""
+        """A function that sends a film (T,H,W,3) uint8 through the VAE and back: the best that the model can make."""
         return None
 
     def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -8,18 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .family import EngineError
-
-
-class NotFinite(EngineError):
-    """Infinite numbers or NaN came out of a network."""
-
-    def __init__(self, name: str, when: str) -> None:
-        super().__init__(
-            "settings",
-            f"{name} gave numbers that are not finite {when}; no film was written. Try another seed or a lower "
-            "guidance; if every shot ends so, the weights are damaged or do not suit this device's precision",
-        )
+from .family import NotFinite
 
 
 def check(value: Any, name: str, when: str) -> None:

@@ -1,6 +1,6 @@
 """Which models of the catalogue can run here, and the families that run them.
 
-A model without its weights is still listed, with what is missing, so that an animator sees what could be had.
+A model without its weights is still listed, with its missing files, so that an animator knows of it.
 """
 
 from __future__ import annotations

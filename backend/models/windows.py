@@ -1,8 +1,8 @@
-"""Shots longer than a model's window: overlapping windows, fused at every denoising step.
+"""Shots longer than a model's window: overlapping windows (no torch here).
 
-Progressive latent fusion after MimicMotion (Zhang et al. 2024, Sec. 3.4), on latent frames. Latent 0 differs from the
-others, it holds a single frame; it is the first of every window, so that each window has the structure that the
-model was trained on and all share one anchor for looks and light.
+Fused ones follow MimicMotion's progressive latent fusion (Zhang et al. 2024, Sec. 3.4), on latent frames. Latent 0
+differs from the others, as it holds a single frame, so it comes first in every window: each window has the structure
+that the model was trained on, and all share one anchor for looks and light.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import ceil
 
 
 def fusion_windows(latents: int, window: int, overlap: int) -> list[list[int]]:
-    """Latent frames of each window.
+    """Latent frames of each window; the windows are fused at every denoising step.
 
     The windows' moving parts (all but latent 0) are spread evenly, so that the last one overlaps its neighbour no
     more than the others do.
@@ -38,3 +38,23 @@ def fusion_windows(latents: int, window: int, overlap: int) -> list[list[int]]:
 def fusion_weights(length: int) -> list[float]:
     """Triangular weight of each place in a window: most in its middle, never zero."""
     return [min((k + 0.5) * 2 / length, 2 - (k + 0.5) * 2 / length) for k in range(length)]
+
+
+def periodic_windows(frames: int, window: int, stride: int) -> list[list[int]]:
+    """Frames that are sampled together (MOFA-Video's "periodic sampling").
+
+    Every window holds frame 0 and ``window - 1`` frames in a row; these advance by ``stride``, and the last window ends
+    with the last frame.
+
+    Raises:
+        ValueError: a window without room to move, or a stride that would leave frames out.
+    """
+    if frames <= window:
+        return [list(range(frames))]
+    body = window - 1
+    if not 1 <= stride <= body:
+        raise ValueError(f"stride: {stride}; a window of {window} frames can advance by 1 to {body}")
+    starts = list(range(1, frames - body + 1, stride))
+    if starts[-1] + body < frames:
+        starts.append(frames - body)
+    return [[0, *range(start, start + body)] for start in starts]

@@ -5,7 +5,10 @@ Letters: T frames, J joints (end sites are no joints), K end sites.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +33,8 @@ class BvhClip:
         rotations: (T,J,3,3) of each joint relative to its parent.
         translations: (T,J,3) offset from the parent in each frame.
         frame_time: seconds a frame; 0 where the file tells none.
+        digits: decimals with which the file writes it.
+        notes: sentences for the animator.
     """
 
     names: tuple[str, ...]
@@ -40,6 +45,8 @@ class BvhClip:
     rotations: np.ndarray
     translations: np.ndarray
     frame_time: float
+    digits: int = 15
+    notes: tuple[str, ...] = ()
 
     def zero_pose(self) -> np.ndarray:
         """(J,3) joint positions with every rotation zero and the root at the origin."""
@@ -48,6 +55,20 @@ class BvhClip:
             if parent >= 0:
                 places[j] = places[parent] + self.offsets[j]
         return places
+
+    def part(self, keep: Sequence[int]) -> BvhClip:
+        """The clip of some joints only (ascending, each with its ancestors), without end sites."""
+        index = {old: new for new, old in enumerate(keep)}
+        return replace(
+            self,
+            names=tuple(self.names[j] for j in keep),
+            parents=np.array([index.get(int(self.parents[j]), -1) for j in keep]),
+            offsets=self.offsets[keep],
+            sites=self.sites[:0],
+            site_parents=self.site_parents[:0],
+            rotations=self.rotations[:, keep],
+            translations=self.translations[:, keep],
+        )
 
     def world(self) -> tuple[np.ndarray, np.ndarray]:
         """Global rotations (T,J,3,3) and joint positions (T,J,3) of every frame."""
@@ -84,9 +105,9 @@ def parse_bvh(text: str) -> BvhClip:
     """
     if "\0" in text[:4096]:
         raise MotionError("file", "is not a text file, so no BVH")
-    start, motion = _split(text)
+    start, motion = _split(_with_points(text))
     joints = _parse_hierarchy(start)
-    frames, frame_time, values = _parse_motion(motion, start.count("\n"))
+    frames, frame_time, digits, values = _parse_motion(motion, start.count("\n"))
 
     nodes = [n for n in joints if not n.site]
     index = {id(n): i for i, n in enumerate(nodes)}
@@ -94,12 +115,18 @@ def parse_bvh(text: str) -> BvhClip:
     offsets = np.array([n.offset for n in nodes], dtype=np.float64)
     ends = [n for n in joints if n.site]
     width = sum(len(n.channels) for n in nodes)
+    notes: tuple[str, ...] = ()
     if len(values) != frames * width:
-        raise MotionError(
-            "MOTION",
-            f"{frames} frames of {width} channels need {frames * width} numbers, but the file holds {len(values)}; "
-            "it is truncated or its header is wrong. Export it again",
-        )
+        whole = len(values) // width if width else 0
+        # Writers miscount by one; whole rows beyond what is promised are frames all the same.
+        if not width or len(values) % width or whole < max(1, frames - 1):
+            raise MotionError(
+                "MOTION",
+                f"{frames} frames of {width} channels need {frames * width} numbers, but the file holds {len(values)}; "
+                "it is truncated or its header is wrong. Export it again",
+            )
+        notes = (f"the file promises {frames} frames and holds {whole}, all of which were read",)
+        frames = whole
     rows = values.reshape(frames, width)
     rotations = np.broadcast_to(np.eye(3), (frames, len(nodes), 3, 3)).copy()
     translations = np.broadcast_to(offsets, (frames, len(nodes), 3)).copy()
@@ -124,12 +151,25 @@ def parse_bvh(text: str) -> BvhClip:
         rotations=rotations,
         translations=translations,
         frame_time=frame_time,
+        digits=digits,
+        notes=notes,
     )
+
+
+def _with_points(text: str) -> str:
+    """Text with decimal points, without comments, its line ends plain."""
+    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"^[ \t]*(#|//|;).*$", "", text, flags=re.MULTILINE)
+    if "," in text:
+        # A comma is a decimal one where no number has a point; else it separates.
+        points = re.search(r"\d\.\d", text.replace("End Site", "")) is not None
+        text = re.sub(r"(?<=\d),(?=[\s-])|,(?=\s)", " ", text) if points else re.sub(r"(?<=\d),(?=\d)", ".", text)
+        text = re.sub(r"(?<=\d),(?=[-\d])", " ", text)
+    return text
 
 
 def _split(text: str) -> tuple[str, str]:
     """The text before and from the line MOTION on."""
-    text = text.lstrip("﻿").replace("\r\n", "\n").replace("\r", "\n")
     if not text.lstrip().upper().startswith("HIERARCHY"):
         raise MotionError("file", "does not start with HIERARCHY, so it is no BVH")
     lines = text.split("\n")
@@ -218,9 +258,9 @@ def _channels(joint: _Joint, words: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _parse_motion(text: str, first_line: int) -> tuple[int, float, np.ndarray]:
-    """Frame count, seconds a frame (0 when absent) and all numbers of the rows."""
-    frames, frame_time, rows = -1, 0.0, 0
+def _parse_motion(text: str, first_line: int) -> tuple[int, float, int, np.ndarray]:
+    """Frame count, seconds a frame (0 when absent), the decimals of that, and all numbers of the rows."""
+    frames, frame_time, digits, rows = -1, 0.0, 15, 0
     lines = text.split("\n")
     for number, raw in enumerate(lines[1:], start=1):
         line = raw.strip()
@@ -229,13 +269,17 @@ def _parse_motion(text: str, first_line: int) -> tuple[int, float, np.ndarray]:
             continue
         try:
             if lower.startswith("frames:"):
-                frames = int(line[7:])
+                counted = float(line[7:])
+                if counted != int(counted):
+                    raise ValueError
+                frames = int(counted)
             elif lower.startswith("frame time:"):
                 frame_time = float(line[11:])
+                digits = len(line.partition(".")[2]) if "e" not in lower[11:] else 15
             else:
                 rows = number
                 break
-        except ValueError:
+        except (ValueError, OverflowError):
             raise MotionError("MOTION", f"line {first_line + number + 1} is not a number: '{line[:60]}'") from None
     if frames < 0:
         raise MotionError("MOTION", "does not say 'Frames:'")
@@ -245,16 +289,29 @@ def _parse_motion(text: str, first_line: int) -> tuple[int, float, np.ndarray]:
         raise MotionError("MOTION", f"'Frame Time: {frame_time}' is no duration")
     if not rows:
         raise MotionError("MOTION", f"promises {frames} frames but holds none: the file is truncated. Export it again")
-    words = "\n".join(lines[rows:]).split()
-    if len(words) > MAX_VALUES:
+    body = "\n".join(lines[rows:])
+    if body.count(" ") + body.count("\t") > 40 * MAX_VALUES:
         raise MotionError("MOTION", f"holds more than {MAX_VALUES} numbers")
     try:
-        values = np.array(words, dtype=np.float64)
-    except ValueError as error:
-        raise MotionError("MOTION", f"holds something that is not a number ({error})") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy warns where it stops at a word that is no number
+            values = np.fromstring(body, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        word = next((w for w in body.split() if not _is_number(w)), "")
+        raise MotionError("MOTION", f"holds something that is not a number: '{word[:40]}'") from None
+    if len(values) > MAX_VALUES:
+        raise MotionError("MOTION", f"holds more than {MAX_VALUES} numbers")
     if not np.isfinite(values).all():
         raise MotionError("MOTION", "holds NaN or infinity; clean the file or cut those frames")
-    return frames, frame_time, values
+    return frames, frame_time, digits, values
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _axis_rotation(axis: int, angles: np.ndarray) -> np.ndarray:

@@ -72,7 +72,9 @@ def to_smpl24(motion: BodyMotion) -> BodyMotion:
     return to_family(motion, "smpl")
 
 
-def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = None, follow: bool = False) -> BodyMotion:
+def to_body(
+    motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = None, follow: bool = False, lift: bool = True
+) -> BodyMotion:
     """The same motion for a body: its joints, the pelvis where it was, the soles on the floor.
 
     Strides keep fitting the ground where the two bodies' legs differ: the path is scaled by what makes standing feet
@@ -83,7 +85,7 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
         body: to play it.
         keep_shape: whether the motion's betas are meant for this body; None keeps them where the motion was fitted to
             it, or where families agree and the body is not one of Maquette's own.
-        follow: see ``floor``.
+        follow, lift: see ``floor``.
     """
     from .ground import floor, stride_scale
 
@@ -114,7 +116,7 @@ def to_body(motion: BodyMotion, body: BodyModel, *, keep_shape: bool | None = No
         moved = replace(moved, trans=((pelvis - start) * scale + start - rest).astype(np.float32))
         if abs(scale - 1) >= _WORTH_TELLING:
             moved = moved.noting(f"path scaled by {scale:.3f} so that standing feet do not slide")
-    return floor(moved, body, follow=follow)
+    return floor(moved, body, follow=follow, lift=lift)
 
 
 def _pelvis_rest(motion: BodyMotion) -> np.ndarray:

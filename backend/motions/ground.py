@@ -20,6 +20,8 @@ LEFT_FOOT, RIGHT_FOOT = (7, 10), (8, 11)
 """Ankle and ball of each foot, the same in every family."""
 STANDING_SPEED = 0.35
 """Metres per second below which a sole near the floor counts as standing."""
+_GLITCH = 0.03
+"""Metres that a sole may sink more than its neighbours in time before that is a glitch."""
 STANDING_HEIGHT = 0.05
 """Metres over the floor up to which a sole may stand."""
 
@@ -162,7 +164,9 @@ def floor(motion: BodyMotion, body: BodyModel, *, lift: bool = True, follow: boo
     trans[:, 2] -= level
     if lift:
         sunk = np.maximum(0.0, level - lowest)
-        raised = _cover(sunk, 0.06 * motion.fps)
+        # A glitch of a frame or two is lifted by itself: it raises no neighbour.
+        steady = np.minimum(sunk, _calm(sunk) + _GLITCH)
+        raised = np.maximum(sunk, _cover(steady, 0.06 * motion.fps))
         trans[:, 2] += raised
         if raised.max() > 0.03:
             note = note or f"feet sank up to {100 * sunk.max():.0f} cm into the floor and were lifted smoothly"
@@ -184,6 +188,12 @@ def _standing_level(lowest: np.ndarray, fps: float) -> np.ndarray:
         return np.full(len(lowest), float(np.median(lowest)))
     frames = np.arange(len(lowest))
     return smooth(np.interp(frames, frames[stands], lowest[stands]), 0.12 * fps)
+
+
+def _calm(series: np.ndarray) -> np.ndarray:
+    """A series (T,) by the medians of five frames."""
+    padded = np.pad(series, min(2, len(series) - 1), mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, len(padded) - len(series) + 1), axis=1)
 
 
 def _cover(depths: np.ndarray, frames: float) -> np.ndarray:

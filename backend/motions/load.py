@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,35 @@ import numpy as np
 from .bvh import BvhClip, parse_bvh
 from .families import PELVIS_REST, embed_smpl24, to_body
 from .fitting import rest_basis
+from .glitches import leading_pose, mend
 from .ground import floor
-from .joints import joints_to_motion, read_joints
+from .joints import joint_layout, joints_to_motion, read_joints
 from .kinematics import JOINT, axis_angle_to_matrix, matrix_to_axis_angle, place, to_global
-from .parametric import RATES, Parameters, are_positions, read_parameters
+from .parametric import Parameters, are_positions, find_rate, read_parameters
 from .reading import read_data
 from .retarget import retarget
-from .trackers import Found, find_bodies
-from .types import BodyMotion, MotionError, check_fps
+from .trackers import Found, find_bodies, several
+from .types import WARNING, BodyMotion, MotionError, check_fps, exact_rate
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
 
 DEFAULT_FPS = 30.0
+BOUND = 10.0
+"""Degrees that a visible line may be off before the animator is warned."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the caller chose; see ``load_motion``."""
+
+    fps: float | None
+    up: str | None
+    level: bool
+    fit_shape: bool
+    heights: bool
+    watch: Callable[[float], None] | None
 
 
 def load_motion(
@@ -38,6 +53,9 @@ def load_motion(
     up: str | None = None,
     level: bool = True,
     fit_shape: bool = True,
+    keep_lead: bool = False,
+    heights: bool = False,
+    watch: Callable[[float], None] | None = None,
 ) -> BodyMotion:
     """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
 
@@ -53,6 +71,9 @@ def load_motion(
         up: the file's up axis (``Y``, ``-Y``, ``Z``...), instead of detecting it.
         level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
         fit_shape: for joint positions, fit the body's shape too.
+        heights: leave heights as the file has them, for stairs and uneven ground: the clip is moved up or down once.
+        watch: told the part done, 0 to 1, of what takes long; what it raises ends the reading.
+        keep_lead: keep a T-pose that stands before the motion and from which it jumps; else it is left out.
 
     Raises:
         MotionError: naming the field at fault and what to do.
@@ -64,27 +85,47 @@ def load_motion(
     if kind == "bvh":
         if clip:
             raise MotionError("clip", f"a BVH file holds one clip; clip {clip} does not exist")
-        return _from_bvh(parse_bvh(data), body or _embedded(), name, fps, up)
-    if kind == "array":
-        data = _named(data)
-    found = _pick(find_bodies(data), clip)
-    one, notes = found
+        skeleton = parse_bvh(data)
+        told = None
+        if skeleton.frame_time > 1e-9:
+            told = exact_rate(1.0 / skeleton.frame_time, 0.5 * 10.0**-skeleton.digits / skeleton.frame_time**2)
+        rate, note = _rate(told, fps)
+        motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights)
+        return _without_lead(replace(motion, notes=_noted(*skeleton.notes, *motion.notes, note)), keep_lead)
+    one, notes = _pick(_named(data) if kind == "array" else find_bodies(data), clip)
+    if find_rate(one.record)[0] is None and (beside := find_rate(data))[0] is not None:
+        one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
     if len(notes):
         name = f"{name} {clip}"
-    motion = _from_joints(one, body, name, fps, up, level, fit_shape) if one.joints else None
+    choices = _Told(fps, up, level, fit_shape, heights, watch)
+    motion = _from_joints(one, body, name, choices) if one.joints else None
     if motion is None:
-        motion = _from_parameters(one, body, name, fps, up, level)
-    return replace(motion, notes=(*notes, *motion.notes))
+        motion = _from_parameters(one, body, name, choices)
+    return _without_lead(replace(motion, notes=(*notes, *motion.notes)), keep_lead)
 
 
-def _named(array: np.ndarray) -> Any:
-    """A bare array (.npy): positions or axis-angle of 24 joints, of one body (T,24,3) or several (B,T,24,3)."""
-    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] == (24, 3):
-        return [_named(one) for one in array]
-    if array.ndim == 3 and array.shape[1:] == (24, 3) and not are_positions(array):
-        return {"poses": array}
+def _without_lead(motion: BodyMotion, keep: bool) -> BodyMotion:
+    count = leading_pose(motion)
+    if not count:
+        return motion
+    frames = f"{count} frame" + ("s" if count > 1 else "")
+    if keep:
+        return motion.noting(f"the motion begins with {frames} of T-pose, from which it jumps")
+    return replace(motion, poses=motion.poses[count:], trans=motion.trans[count:]).noting(
+        f"{frames} of T-pose before the motion were left out"
+    )
+
+
+def _named(array: np.ndarray) -> list[Found]:
+    """Bodies of a bare array (.npy): positions, or axis-angle of 24 or 22 joints (T,J,3), or several before it."""
+    if array.ndim == 4 and array.shape[1] > 1 and array.shape[2:] in ((24, 3), (22, 3)):
+        return [replace(one, label=str(i)) for i, rows in enumerate(array) for one in _named(rows)]
+    if array.ndim == 3 and array.shape[1:] in ((24, 3), (22, 3)) and not are_positions(array):
+        return [Found("", {"poses": array})]
+    if array.ndim > 2 and joint_layout(array.shape):
+        return several(array, "", {})
     # Whatever else it is, the reader of positions says what is wrong with it.
-    return {"joints": read_joints(array, "array")}
+    return [Found("", {"joints": read_joints(array, "array")}, joints=True)]
 
 
 def _embedded() -> BodyModel:
@@ -110,49 +151,72 @@ def _rate(told: float | None, given: float | None) -> tuple[float, str]:
         return given, f"{given:g} fps as given" + (f", instead of the file's {told:g}" if known else "")
     if told is None or not np.isfinite(told) or told <= 0:
         return DEFAULT_FPS, f"the file tells no frame rate; {DEFAULT_FPS:g} fps assumed. Give it with fps="
-    whole = round(told)
-    # Frame times are written with few digits: 0.0333333 means 30 fps.
-    return check_fps(float(whole) if whole and abs(told - whole) < 2e-3 * whole else told), ""
+    return check_fps(told), ""
 
 
 def _noted(*sentences: str) -> tuple[str, ...]:
     return tuple(s for s in sentences if s)
 
 
-def _from_bvh(clip: BvhClip, body: BodyModel, name: str, fps: float | None, up: str | None) -> BodyMotion:
-    rate, note = _rate(1.0 / clip.frame_time if clip.frame_time > 1e-9 else None, fps)
+def retarget_clip(
+    clip: BvhClip, body: BodyModel, name: str, fps: float, *, up: str | None = None, heights: bool = False
+) -> BodyMotion:
+    """Any skeleton's frames on a body, its soles on z = 0; see ``load_motion``.
+
+    Raises:
+        MotionError: when the skeleton is not understood.
+    """
     result = retarget(clip, body, up=up)
-    mean = float(np.mean(list(result.bones_deg.values())))
+    error, told = _fidelity(result.errors)
     motion = BodyMotion(
-        fps=rate,
+        fps=fps,
         poses=embed_smpl24(result.poses, body),
         trans=result.trans,
         family=body.family,
         name=name,
-        notes=_noted(*result.notes, note, f"retargeted to body {body.id}: bone directions {mean:.1f} degrees off"),
+        notes=_noted(*result.notes, f"retargeted to body {body.id}: {told[0]}", *told[1:]),
         body=body.id,
-        source_error={"bones_deg": mean},
+        source_error=error,
     )
-    return floor(motion, body)
+    return floor(mend(motion), body, lift=not heights)
 
 
-def _from_joints(
-    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool, fit_shape: bool
-) -> BodyMotion:
+def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
+    """Median and worst line of a retarget, and the sentences about it."""
+    middles = {name: float(np.median(angles)) for name, angles in errors.items()}
+    worst = {name: float(np.percentile(angles, 98)) for name, angles in errors.items()}
+    last = max(worst, key=lambda name: worst[name])
+    every = float(np.mean([angles.mean() for angles in errors.values()]))
+    told = [f"bone directions {every:.1f} degrees off in the mean, at most {worst[last]:.1f} ({last})"]
+    told += [
+        f"{WARNING}{name} is {middles[name]:.0f} degrees from the file's, up to {worst[name]:.0f}"
+        for name in sorted(worst, key=lambda name: -worst[name])
+        if worst[name] > BOUND
+    ]
+    return {"bones_deg": every, "worst_deg": worst[last], **{f"{n}_deg": m for n, m in middles.items()}}, told
+
+
+def _from_joints(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     body = body or _embedded()
-    told = next((one.record[k] for k in RATES if one.record.get(k) is not None), None)
-    rate, note = _rate(float(np.asarray(told).reshape(-1)[0]) if told is not None else None, fps)
-    motion = joints_to_motion(one.record["joints"], body, fps=rate, name=name, up=up, level=level, fit_shape=fit_shape)
-    return floor(motion.noting(note), body, follow=True)
+    rate, note = _rate(find_rate(one.record)[0], told.fps)
+    motion = joints_to_motion(
+        one.record["joints"],
+        body,
+        fps=rate,
+        name=name,
+        up=told.up,
+        level=told.level,
+        fit_shape=told.fit_shape,
+        watch=told.watch,
+    )
+    return floor(motion.noting(note), body, lift=not told.heights, follow=not told.heights)
 
 
-def _from_parameters(
-    one: Found, body: BodyModel | None, name: str, fps: float | None, up: str | None, level: bool
-) -> BodyMotion:
+def _from_parameters(one: Found, body: BodyModel | None, name: str, told: _Told) -> BodyMotion:
     record: Mapping[str, Any] = one.record
     parameters = read_parameters(record)
-    rate, note = _rate(parameters.fps, fps)
-    poses, trans, notes = _upright(parameters, one, up, level)
+    rate, note = _rate(parameters.fps, told.fps)
+    poses, trans, notes = _upright(parameters, one, told.up, told.level)
     filled = int(record.get("filled_frames", 0))
     if filled:
         notes.append(f"{filled} frames in which the tracker lost this person repeat the one before")
@@ -166,8 +230,10 @@ def _from_parameters(
         name=name,
         notes=_noted(*parameters.notes, *notes, note),
     )
+    motion = mend(motion)
     if body is not None:
-        return to_body(motion, body, follow=not parameters.dataset and not one.world)
+        follow = not parameters.dataset and not one.world and not told.heights
+        return to_body(motion, body, follow=follow, lift=not told.heights)
     return _floored_alone(motion)
 
 

@@ -5,6 +5,7 @@ Letters: T frames, J joints, S shape components.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from .families import FACE, HANDS
 from .kinematics import matrix_to_axis_angle, nearest_rotation
-from .types import FAMILY_JOINTS, MotionError
+from .types import FAMILY_JOINTS, MotionError, exact_rate
 
 FULL = ("pose_world", "poses", "smpl_poses", "full_pose", "fullpose", "pose", "smpl_pose", "thetas", "theta",
         "pred_rotmat", "pred_pose")  # fmt: skip
@@ -22,7 +23,9 @@ BODY = ("body_pose", "pose_body")
 TRANS = ("trans_world", "trans", "transl", "smpl_trans", "translation", "pred_trans", "root_trans", "cam_trans",
          "camera_translation", "camera")  # fmt: skip
 BETAS = ("betas", "shape", "beta", "shapes", "pred_shape", "smpl_betas")
-RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "frame_rate", "framerate", "mocap_fps", "video_fps")
+LATENTS = 32
+LATENT = "holds 32 numbers a frame: latents of VPoser, no rotations. Decode them with VPoser, and save 'body_pose'"
+_RATE = re.compile(r"fps$|frame_?rate|sampling_?rate", re.IGNORECASE)
 
 _FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
 _BODY_COUNTS = {21: "smplx", 23: "smpl"}
@@ -57,6 +60,73 @@ def has_pose(record: Mapping[str, Any]) -> bool:
     return (_key(record, ROOT) is not None and _key(record, BODY) is not None) or _full_key(record) is not None
 
 
+_NOISE = {
+    "smpl",
+    "smplx",
+    "smplh",
+    "pred",
+    "predicted",
+    "opt",
+    "optimized",
+    "est",
+    "param",
+    "params",
+    "aa",
+    "final",
+    "ik",
+}
+_SPACES = {"world": 2, "global": 2, "w": 2, "cam": 0, "camera": 0, "incam": 0, "c": 0}
+_WORDS: dict[str, tuple[set[str], ...]] = {
+    "global_orient": ({"orient"}, {"root", "orient"}, {"root", "pose"}, {"root", "rot"}, {"root", "rotation"}, {"rot"},
+                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"},
+                      {"root", "poses"}),
+    "body_pose": ({"body", "pose"}, {"pose", "body"}, {"pose"}, {"poses"}, {"body", "poses"}, {"thetas"}),
+    "trans": ({"trans"}, {"transl"}, {"translation"}, {"root", "trans"}, {"root", "transl"}, {"root", "translation"},
+              {"root", "position"}, {"root", "pos"}, {"body", "transl"}, {"body", "trans"}, {"pelvis", "trans"}),
+    "betas": ({"beta"}, {"betas"}, {"shape"}, {"body", "shape"}),
+    "poses": ({"pose"}, {"poses"}, {"full", "pose"}, {"fullpose"}, {"thetas"}, {"theta"}),
+}  # fmt: skip
+"""What the words of a tracker's key mean, apart from ``_NOISE`` and the space, which ``_SPACES`` ranks."""
+
+
+def with_usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the usual keys for what it names otherwise; of several spaces the world's counts."""
+    out = dict(record)
+    if _key(record, ROOT) is not None and _key(record, BODY) is not None:
+        return out
+    best: dict[str, tuple[int, Any]] = {}
+    for key, value in record.items():
+        words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", key)}
+        space = max((_SPACES[w] for w in words & _SPACES.keys()), default=1)
+        core = words - _NOISE - _SPACES.keys()
+        for usual, options in _WORDS.items():
+            if core in options and space >= best.get(usual, (0, None))[0] and _fits(usual, _shape(value)):
+                best[usual] = (space, value)
+    if {"global_orient", "body_pose"} <= best.keys():
+        best.pop("poses", None)
+    elif "poses" in best and _full_key(record) is None:
+        best = {usual: found for usual, found in best.items() if usual not in ("global_orient", "body_pose")}
+    else:
+        return out
+    out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
+    if best.get("global_orient", best.get("poses", (0, None)))[0] == 2:
+        out["world"] = True
+    return out
+
+
+def _fits(usual: str, shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape can be what its words say."""
+    if usual == "global_orient":
+        return shape[-1:] in ((3,), (9,))
+    counts = {"body_pose": _BODY_COUNTS, "poses": _FULL_COUNTS}.get(usual)
+    if counts is None:
+        return True
+    flat = {(n * count,) for count in counts for n in (3, 9)}
+    return (
+        bool(flat & {shape[-1:]}) or shape[-2:] in {(c, 3) for c in counts} or shape[-3:] in {(c, 3, 3) for c in counts}
+    )
+
+
 def read_parameters(record: Mapping[str, Any]) -> Parameters:
     """One record (one body, T frames or one) as parameters.
 
@@ -81,15 +151,15 @@ def read_parameters(record: Mapping[str, Any]) -> Parameters:
     frames = len(poses)
     trans = _translation(record, frames, notes)
     betas = _betas(record, notes)
-    rate_key = _key(record, RATES)
+    rate, dataset = find_rate(record)
     return Parameters(
         poses=poses,
         trans=trans,
         betas=betas,
         family=family,
         gender=_gender(record.get("gender", "neutral")),
-        fps=_scalar(record[rate_key], rate_key) if rate_key else None,
-        dataset=rate_key is not None and rate_key.startswith("mocap"),
+        fps=rate,
+        dataset=dataset,
         notes=notes,
     )
 
@@ -110,15 +180,16 @@ def _full_key(record: Mapping[str, Any]) -> str | None:
 
 
 def are_positions(value: Any) -> bool:
-    """Whether an array (T,24,3) holds joint positions rather than axis-angle vectors, which have the same shape.
+    """Whether an array (T,24,3) or (T,22,3) holds joint positions rather than axis-angle vectors of the same shape.
 
     Positions give legs and arms of a person's proportions, as long on the left as on the right; vectors longer than a
     full turn are no rotations.
     """
-    if _shape(value)[-2:] != (24, 3):
+    shape = _shape(value)
+    if shape[-2:] not in ((24, 3), (22, 3)):
         return False
     try:
-        joints = np.asarray(value, np.float64).reshape(-1, 24, 3)
+        joints = np.asarray(value, np.float64).reshape(-1, shape[-2], 3)
     except (TypeError, ValueError):
         return False
     if not np.isfinite(joints).all() or not len(joints):
@@ -222,6 +293,8 @@ def _from_matrices(matrices: np.ndarray, name: str, count: int) -> np.ndarray:
 
 def _assembled(record: Mapping[str, Any], root_key: str, body_key: str, notes: list[str]) -> tuple[np.ndarray, str]:
     """Poses (T,J,3) and family from root, body and, where given, hands and face."""
+    if _shape(record[body_key])[-1:] == (LATENTS,):
+        raise MotionError(body_key, LATENT)
     body = rotations(record[body_key], body_key, (21, 23, 22))
     root = rotations(record[root_key], root_key, (1,))
     if body.shape[1] == 22:
@@ -325,8 +398,24 @@ def _gender(value: Any) -> str:
     return {"m": "male", "f": "female"}.get(text[:1], "neutral") if text else "neutral"
 
 
-def _scalar(value: Any, name: str) -> float:
-    array = numbers(value, name).reshape(-1)
-    if len(array) != 1:
-        raise MotionError(name, f"holds {len(array)} numbers where one rate is expected; give it with fps=")
-    return float(array[0])
+def find_rate(data: Any, depth: int = 5) -> tuple[float | None, bool]:
+    """Frames per second that a file's data tell anywhere, outermost first, and whether as a dataset does (``mocap``).
+
+    Raises:
+        MotionError: for a rate that is not one number.
+    """
+    if not isinstance(data, Mapping) or depth == 0:
+        return None, False
+    named = {str(k): v for k, v in data.items() if v is not None}
+    for key in sorted((k for k in named if _RATE.search(k)), key=lambda k: "mocap" not in k.lower()):
+        array = numbers(named[key], key).reshape(-1)
+        if len(array) != 1:
+            raise MotionError(key, f"holds {len(array)} numbers where one rate is expected; give it with fps=")
+        # Half of the last digit that the number is written with.
+        digits = len(f"{array[0]:.7f}".rstrip("0").partition(".")[2])
+        return exact_rate(float(array[0]), 0.5 * 10.0**-digits if digits else 0.0), "mocap" in key.lower()
+    for value in named.values():
+        inner = value[0] if isinstance(value, list) and value else value
+        if (found := find_rate(inner, depth - 1))[0] is not None:
+            return found
+    return None, False

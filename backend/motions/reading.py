@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import warnings
-import zipfile
-import zlib
+import re
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..bodies.pickles import PickleRefused, load_pickle
+from ..shot.archive import SLACK, Archive, ArchiveError, read_npy_header
 from .torch_file import read_torch
 from .types import MotionError
 
+EXTENSIONS = (".bvh", ".npz", ".npy", ".pkl", ".pt", ".pth")
+"""What motion files are usually called; for file browsers."""
 MAX_BYTES = 1 << 30
 """No motion file, before or after decompression, may be larger."""
 
@@ -51,8 +53,9 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
         raise MotionError("file", f"'{name}' is empty")
     head = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t")
     try:
-        if head[:9].upper() == b"HIERARCHY":
-            return "bvh", data.decode("utf-8", errors="replace")
+        text = _text(data)
+        if re.search(r"^\s*HIERARCHY\b", text[:4096], re.MULTILINE | re.IGNORECASE):
+            return "bvh", text
         if data[:4] == b"PK\x03\x04":
             return "record", _read_zip(data, name)
         if data[:6] == b"\x93NUMPY":
@@ -62,7 +65,19 @@ def read_bytes(data: bytes, name: str) -> tuple[str, Any]:
             return "record", load_pickle(data, MAX_BYTES)
     except PickleRefused as error:
         raise MotionError("file", f"'{name}' was refused: {error}") from error
-    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are .bvh, .npz, .npy, .pkl or .pt files")
+    raise MotionError("file", f"'{name}' {_guess(head)}. Motions are {', '.join(EXTENSIONS)} files")
+
+
+def _text(data: bytes) -> str:
+    """The file as text, in UTF-8 or in UTF-16 with or without its mark; "" where it is binary."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(data) > 16 and not any(data[start:64:2]) and all(data[1 - start : 64 : 2]):
+            return data.decode(encoding, errors="replace")
+    if b"\0" in data[:4096]:
+        return ""
+    return data.decode("utf-8-sig", errors="replace") if re.search(rb"(?i)HIERARCHY", data[:4096]) else ""
 
 
 def _guess(head: bytes) -> str:
@@ -86,24 +101,24 @@ def _looks_pickled(data: bytes) -> bool:
 
 def _read_zip(data: bytes, name: str) -> Any:
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        members = archive.infolist()
-        total = sum(m.file_size for m in members)
-        if total > MAX_BYTES:
-            raise MotionError("file", f"'{name}' unpacks to {total >> 20} MB; at most {MAX_BYTES >> 20} are read")
-        pickles = [m.filename for m in members if m.filename.split("/")[-1] == "data.pkl"]
-        if pickles:
-            return read_torch(archive, pickles[0][: -len("data.pkl")])
-        arrays = [m for m in members if m.filename.endswith(".npy")]
-        if not arrays:
-            raise MotionError("file", f"'{name}' is a zip archive without arrays; unpack it and choose a file in it")
-        out: dict[str, Any] = {}
-        for member in arrays:
-            array = _read_npy(archive.read(member), f"{name}:{member.filename}")
-            out[member.filename[:-4]] = array
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise MotionError("file", f"'{name}' is a damaged or truncated archive ({error}). Copy it again") from error
-    return {key: _unwrapped(value) for key, value in out.items()}
+        with Archive(io.BytesIO(data), MAX_BYTES) as archive:
+            pickles = [entry for entry in archive.names if entry.split("/")[-1] == "data.pkl"]
+            if pickles:
+                return read_torch(archive, pickles[0][: -len("data.pkl")])
+            arrays = [entry for entry in archive.names if entry.endswith(".npy")]
+            if not arrays:
+                raise MotionError(
+                    "file", f"'{name}' is a zip archive without arrays; unpack it and choose a file in it"
+                )
+            # Together, their pickled ones may make no more of themselves than one alone.
+            slack = SLACK // len(arrays)
+            found = {entry[:-4]: _read_npy(archive.read(entry), f"{name}:{entry}", slack) for entry in arrays}
+    except ArchiveError as error:
+        part = f"; {error.entry}" if error.entry else ""
+        raise MotionError(
+            "file", f"'{name}' is a damaged or truncated archive ({error}{part}). Copy it again"
+        ) from error
+    return {key: _unwrapped(value) for key, value in found.items()}
 
 
 def _unwrapped(array: np.ndarray) -> Any:
@@ -111,34 +126,22 @@ def _unwrapped(array: np.ndarray) -> Any:
     return array.item() if array.ndim == 0 and array.dtype.kind in "OSU" else array
 
 
-def _read_npy(data: bytes, name: str) -> np.ndarray:
+def _read_npy(data: bytes, name: str, slack: int = SLACK) -> np.ndarray:
     """One .npy; arrays of objects are read by the restricted unpickler."""
     stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"version {version} is unknown")
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shape, fortran, dtype = reader(stream)
-    except Exception as error:
+        shape, fortran, dtype = read_npy_header(stream)
+    except ArchiveError as error:
         raise MotionError("file", f"'{name}' is a damaged .npy ({error})") from error
     rest = data[stream.tell() :]
     if dtype.hasobject:
-        found = load_pickle(rest, MAX_BYTES)
+        found = load_pickle(rest, MAX_BYTES, slack)
         if not isinstance(found, np.ndarray):
             raise MotionError("file", f"'{name}' is a damaged .npy (its objects are no array)")
         return found
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if count * dtype.itemsize != len(rest):
+    need = prod(shape) * dtype.itemsize
+    if need != len(rest):
         raise MotionError(
-            "file",
-            f"'{name}' is truncated: shape {shape} needs {count * dtype.itemsize} bytes, {len(rest)} are there. "
-            "Copy it again",
+            "file", f"'{name}' is truncated: shape {shape} needs {need} bytes, {len(rest)} are there. Copy it again"
         )
-    if not count:
-        return np.zeros(shape, dtype)
     return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")

@@ -19,8 +19,8 @@ def sample_times(frames: int, fps: float, new_fps: float) -> np.ndarray:
     one second at any rate.
     """
     duration = (frames - 1) / fps
-    # A frame that rounding puts a hair past the end is that end.
-    count = int(np.floor(duration * new_fps + 1e-6)) + 1
+    # A frame that rounding puts a hair past the end is that end; Blender keeps rates in single precision.
+    count = int(np.floor(duration * new_fps + 1e-3)) + 1
     if count > MAX_FRAMES:
         raise MotionError("fps", f"{duration:.0f} s at {new_fps:g} fps are more than {MAX_FRAMES} frames")
     return np.arange(count) / new_fps

@@ -1,9 +1,10 @@
 """A foreign skeleton's motion on SMPL's joints.
 
-Rest poses differ in two ways. Large differences (arms down instead of out) are another pose of the same body; they are
-taken out by the smallest turn that lays the target's rest bone along the source's. Small ones (a collar a little
-lower, a foot a little flatter) are another build; there rest goes to rest, so that a neutral source gives a neutral
-body. Limb bones are always laid exactly along the source's. Letters: T frames, J source joints.
+Where the file's zero pose is a person, rest poses differ in two ways. Large differences (arms down instead of out) are
+another pose of the same body; they are taken out by the smallest turn that lays the target's rest bone along the
+source's. Small ones (a collar a little lower, a foot a little flatter) are another build; there rest goes to rest, so
+that a neutral source gives a neutral body. Where it is none, ``reference`` finds each joint's axes from the frames.
+Limb bones are always laid exactly along the source's. Letters: T frames, J source joints.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import numpy as np
 from .bvh import BvhClip
 from .kinematics import (
     JOINT,
-    SMPL_PARENTS,
     angle_between,
     blend,
     frame_of,
@@ -27,7 +27,8 @@ from .kinematics import (
     to_local,
     unit,
 )
-from .skeletons import SkeletonMap, map_skeleton
+from .reference import body_trunk, is_person, joint_axes, trunk_places
+from .skeletons import SIDES, SkeletonMap, map_skeleton
 from .types import MotionError
 from .upright import describe_up, detect_up, turn_to_z
 
@@ -36,13 +37,17 @@ if TYPE_CHECKING:
 
 LARGE = np.radians(35.0)
 """Angle between rest bones from which on they are another pose rather than another build."""
+FOOT = np.radians(80.0)
+"""The same for feet, whose soles both lie on the ground: in some skeletons the ball lies right under the ankle."""
 
 LIMBS = tuple(
     (f"{side}_{upper}", f"{side}_{lower}")
-    for side in ("left", "right")
+    for side in SIDES
     for upper, lower in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 )
 """Bones laid exactly along the source's: from joint, to joint."""
+
+_LIMB_NAMES = tuple(f"{side} {bone}" for side in SIDES for bone in ("thigh", "shin", "upper arm", "forearm"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +58,15 @@ class Retarget:
         poses: (T,24,3) axis-angle in radians.
         trans: (T,3) metres.
         notes: what was detected.
-        bones_deg: mean angle between matched bones of source and body, by bone name (see ``bone_errors``).
-        apart_deg: the same for bones whose rest geometry has no counterpart.
+        source: (T,3) metres of each of the source's joints, by SMPL name, in the body's world; and ``neck``.
+        errors: angle in degrees (T,) between each visible line of source and body, by its name (see ``line_errors``).
     """
 
     poses: np.ndarray
     trans: np.ndarray
     notes: tuple[str, ...]
-    bones_deg: dict[str, float]
-    apart_deg: dict[str, float]
+    source: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray]
 
 
 def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
@@ -75,115 +80,109 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     Raises:
         MotionError: when the skeleton is not understood.
     """
-    skeleton = map_skeleton(clip)
+    whole = map_skeleton(clip)
     rest = body.smpl_joints(body.joints_rest()).astype(float)
-
-    turns, places = clip.world()
+    # Fingers and faces of long clips need not be followed.
+    keep = whole.lines(clip.parents)
+    skeleton = whole.among(keep)
+    turns, places = clip.part(keep).world()
     joints = skeleton.joints
-    neck = _first_above(skeleton)
     hips = [joints["left_hip"], joints["right_hip"]]
     ankles = [joints["left_ankle"], joints["right_ankle"]]
-    uprights = places[:, neck] - places[:, ankles].mean(axis=1)
+    uprights = places[:, skeleton.neck_base] - places[:, ankles].mean(axis=1)
     axis, told = (up, True) if up else detect_up(uprights, "Y")
     to_z = turn_to_z(axis)
     turns, places = to_z @ turns, places @ to_z.T
-    zero = clip.zero_pose()
 
-    aligned = _alignments(clip, skeleton, zero, rest)
-    source = _source_turns(skeleton, turns)
-    goal = np.empty((len(turns), 24, 3, 3))
-    for j in range(24):
-        goal[:, j] = source[j] @ aligned[j]
+    legs = _leg_length(skeleton, places)
+    zero = clip.zero_pose()[keep]
+    stands = is_person(skeleton, zero)
+    aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
+    if stands:
+        aligned = _alignments(clip, whole, clip.zero_pose(), rest)
+    else:
+        turns = turns @ joint_axes(skeleton, turns, places, zero, rest)
+    goal = _source_turns(skeleton, turns, places, rest) @ aligned
     for upper, lower in LIMBS:
         _lay(goal, rest, JOINT[upper], JOINT[lower], places[:, joints[lower]] - places[:, joints[upper]])
 
-    legs = _leg_length(clip, skeleton)
     scale = _rest_leg(rest) / legs
     middle = place(goal, rest, np.zeros(3))[:, [1, 2]].mean(axis=1)
     trans = scale * places[:, hips].mean(axis=1) - middle
     local = to_local(goal)
     local[:, [JOINT["left_hand"], JOINT["right_hand"]]] = np.eye(3)
 
-    matched, apart = bone_errors(skeleton, places, place(to_global(local), rest, trans), zero, rest)
+    reached = place(to_global(local), rest, trans)
     unit_name = _unit_name(legs)
     notes = (
         f"skeleton: {skeleton.label}, {len(clip.names)} joints",
         f"up axis {axis} as given" if up else describe_up(axis, told),
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
+        *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
     )
-    return Retarget(matrix_to_axis_angle(local), trans, notes, matched, apart)
+    errors = line_errors(skeleton, places, reached, zero if stands else None, rest)
+    known = {**joints, "neck": skeleton.neck_base}
+    source = {name: scale * places[:, index] for name, index in known.items()}
+    return Retarget(matrix_to_axis_angle(local), trans, notes, source, errors)
 
 
-def bone_errors(
-    skeleton: SkeletonMap, source: np.ndarray, target: np.ndarray, zero: np.ndarray, rest: np.ndarray
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean angle in degrees between a source bone and the body's, over all frames.
+def line_errors(
+    skeleton: SkeletonMap, source: np.ndarray, target: np.ndarray, zero: np.ndarray | None, rest: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Angles in degrees (T,) between each line that a viewer sees of the source and the body's.
 
-    A bone's direction is that from its joint to its mapped child, in the world. Matched bones are those that both
-    skeletons have: thighs, shins, upper arms, forearms, the trunk (middle of the hips to the first joint of the neck)
-    and the shoulder line and hip line (right to left). The others keep the body's own build at rest (hip offsets,
-    single spine bones, neck, collars, feet, hands) and so differ by the angle between the two rest poses; they are the
-    second dictionary.
+    Lines are thighs, shins, upper arms, forearms, trunk (middle of the hips to the base of the neck), hip line and
+    shoulder line (right to left), collars, neck, feet and hands, as far as the source has them.
 
     Args:
         skeleton: of the source.
         source: (T,J,3) its joints, in the world.
         target: (T,24,3) the body's joints, in the same world.
-        zero: (J,3) source joints in the zero pose; rest: (24,3) the body's. Bones without length in either are left
-            out.
+        zero: (J,3) source joints in its zero pose, where that is a person; rest: (24,3) the body's. Collars, neck, feet
+            and hands keep the body's own build: the angle between the two rest poses, as far as a build can explain it,
+            is taken off. None: nothing is taken off.
     """
-    joints = skeleton.joints
+    known = {**skeleton.joints, "neck": skeleton.neck_base}
+    pairs = dict(zip(_LIMB_NAMES, LIMBS, strict=True))
+    pairs |= {"hip line": ("right_hip", "left_hip"), "shoulder line": ("right_shoulder", "left_shoulder")}
+    built = {"neck": ("neck", "head")}
+    for side in SIDES:
+        for name, pair in (
+            ("collar", ("collar", "shoulder")),
+            ("foot", ("ankle", "foot")),
+            ("hand", ("wrist", "hand")),
+        ):
+            built[f"{side} {name}"] = (f"{side}_{pair[0]}", f"{side}_{pair[1]}")
 
-    def angle(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.degrees(angle_between(a, b)).mean())
+    def line(places: np.ndarray, upper: int, lower: int) -> np.ndarray:
+        return places[..., lower, :] - places[..., upper, :]
 
-    matched: dict[str, float] = {}
-    for upper, lower in LIMBS:
-        bone = source[:, joints[lower]] - source[:, joints[upper]]
-        matched[upper] = angle(bone, target[:, JOINT[lower]] - target[:, JOINT[upper]])
-    neck = _first_above(skeleton)
-    hips = source[:, [joints["left_hip"], joints["right_hip"]]]
-    trunk = source[:, neck] - hips.mean(axis=1)
-    matched["trunk"] = angle(trunk, target[:, JOINT["neck"]] - target[:, 1:3].mean(axis=1))
-    matched["hip line"] = angle(hips[:, 0] - hips[:, 1], target[:, 1] - target[:, 2])
-    arms = source[:, joints["left_shoulder"]] - source[:, joints["right_shoulder"]]
-    matched["shoulder line"] = angle(arms, target[:, JOINT["left_shoulder"]] - target[:, JOINT["right_shoulder"]])
-
-    apart: dict[str, float] = {}
-    pairs = [("neck", "head"), ("pelvis", "left_hip"), ("pelvis", "right_hip")]
-    for side in ("left", "right"):
-        pairs += [(f"{side}_collar", f"{side}_shoulder"), (f"{side}_ankle", f"{side}_foot")]
-        pairs += [(f"{side}_wrist", f"{side}_hand")]
-    known = {**joints, "neck": neck}
-    for upper, lower in pairs:
+    out: dict[str, np.ndarray] = {}
+    for name, (upper, lower) in {**pairs, **built}.items():
         if upper not in known or lower not in known or known[upper] == known[lower]:
             continue
-        if np.linalg.norm(zero[known[lower]] - zero[known[upper]]) < 1e-6:
+        mine, theirs = (known[upper], known[lower]), (JOINT[upper], JOINT[lower])
+        bones = line(source, *mine)
+        if np.linalg.norm(bones, axis=-1).min() < 1e-6:
             continue
-        bone = source[:, known[lower]] - source[:, known[upper]]
-        apart[f"{upper}-{lower}"] = angle(bone, target[:, JOINT[lower]] - target[:, JOINT[upper]])
-    if len(skeleton.spine) == 3:
-        chain = ("pelvis", "spine1", "spine2", "spine3")
-        ids = (joints["pelvis"], *skeleton.spine)
-        for k in range(3):
-            bone = source[:, ids[k + 1]] - source[:, ids[k]]
-            apart[f"{chain[k]}-{chain[k + 1]}"] = angle(
-                bone, target[:, JOINT[chain[k + 1]]] - target[:, JOINT[chain[k]]]
-            )
-    return matched, apart
+        out[name] = np.degrees(angle_between(bones, line(target, *theirs)))
+        if zero is not None and name in built:
+            turn = _axes(zero, skeleton) @ _body_axes(rest).T
+            build = angle_between(line(zero, *mine), turn @ line(rest, *theirs))
+            out[name] = np.maximum(0.0, out[name] - np.degrees(min(build, FOOT if "foot" in name else LARGE)))
+    hips = [skeleton.joints["left_hip"], skeleton.joints["right_hip"]]
+    trunk = source[:, skeleton.neck_base] - source[:, hips].mean(axis=1)
+    out["trunk"] = np.degrees(angle_between(trunk, target[:, JOINT["neck"]] - target[:, 1:3].mean(axis=1)))
+    return out
 
 
-def _first_above(skeleton: SkeletonMap) -> int:
-    """The joint at the base of the neck."""
-    return skeleton.neck[0] if skeleton.neck else skeleton.joints["head"]
-
-
-def _leg_length(clip: BvhClip, skeleton: SkeletonMap) -> float:
-    zero, joints = clip.zero_pose(), skeleton.joints
+def _leg_length(skeleton: SkeletonMap, places: np.ndarray) -> float:
+    joints = skeleton.joints
     total = 0.0
-    for side in ("left", "right"):
+    for side in SIDES:
         for upper, lower in (("hip", "knee"), ("knee", "ankle")):
-            total += 0.5 * float(np.linalg.norm(zero[joints[f"{side}_{lower}"]] - zero[joints[f"{side}_{upper}"]]))
+            bone = places[:, joints[f"{side}_{lower}"]] - places[:, joints[f"{side}_{upper}"]]
+            total += 0.5 * float(np.median(np.linalg.norm(bone, axis=-1)))
     if total < 1e-6:
         raise MotionError("skeleton", "its legs have no length: every OFFSET is zero. Export it with its bones")
     return total
@@ -200,8 +199,20 @@ def _unit_name(legs: float) -> str:
     return name if 0.6 < legs * sizes[name] / 0.83 < 1.6 else "unit unknown"
 
 
-def _axes(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    """(3,3) axes of a body at rest, from left and right hip, left and right shoulder (4,3), and neck (3,)."""
+_CORNERS = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
+
+
+def _axes(zero: np.ndarray, skeleton: SkeletonMap) -> np.ndarray:
+    """(3,3) axes of the source in its zero pose (J,3)."""
+    return _frame(np.array([zero[skeleton.joints[c]] for c in _CORNERS]), zero[skeleton.neck_base])
+
+
+def _body_axes(rest: np.ndarray) -> np.ndarray:
+    """(3,3) axes of the body at rest (24,3)."""
+    return _frame(rest[[JOINT[c] for c in _CORNERS]], rest[JOINT["neck"]])
+
+
+def _frame(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
     side = unit(corners[0] - corners[1]) + unit(corners[2] - corners[3])
     return frame_of(side, neck - corners[:2].mean(axis=0))
 
@@ -209,10 +220,7 @@ def _axes(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
 def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose."""
     joints = skeleton.joints
-    corners = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-    theirs = _axes(np.array([zero[joints[c]] for c in corners]), zero[_first_above(skeleton)])
-    ours = _axes(np.array([rest[JOINT[c]] for c in corners]), rest[JOINT["neck"]])
-    whole = theirs @ ours.T
+    whole = _axes(zero, skeleton) @ _body_axes(rest).T
     out = np.broadcast_to(whole, (24, 3, 3)).copy()
 
     def bend(joint: str, child: str, source: np.ndarray, always: bool = False) -> None:
@@ -222,7 +230,7 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
 
     # A limb turns as a whole first: its two bones, each with a turn of its own from T-pose to hanging arms, would twist
     # against each other.
-    for side in ("left", "right"):
+    for side in SIDES:
         for first, middle, last in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")):
             upper, lower, end = f"{side}_{first}", f"{side}_{middle}", f"{side}_{last}"
             mine = whole @ (rest[JOINT[end]] - rest[JOINT[upper]])
@@ -230,15 +238,18 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
             out[JOINT[lower]] = out[JOINT[upper]]
     for upper, lower in LIMBS:
         bend(upper, lower, zero[joints[lower]] - zero[joints[upper]], always=True)
-    bend("neck", "head", zero[joints["head"]] - zero[_first_above(skeleton)])
+    bend("neck", "head", zero[joints["head"]] - zero[skeleton.neck_base])
     out[JOINT["head"]] = out[JOINT["neck"]]
-    for side in ("left", "right"):
+    for side in SIDES:
         if f"{side}_collar" in joints:
             bone = zero[joints[f"{side}_shoulder"]] - zero[joints[f"{side}_collar"]]
             bend(f"{side}_collar", f"{side}_shoulder", bone)
         wrist, hand = JOINT[f"{side}_wrist"], JOINT[f"{side}_hand"]
         out[wrist] = out[JOINT[f"{side}_elbow"]]
-        bend(f"{side}_wrist", f"{side}_hand", _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand")))
+        tip = _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand"))
+        # Some writers end hands anywhere: no hand rests across its forearm.
+        if angle_between(tip, zero[joints[f"{side}_wrist"]] - zero[joints[f"{side}_elbow"]]) < 2 * LARGE:
+            bend(f"{side}_wrist", f"{side}_hand", tip)
         out[hand] = out[wrist]
         out[JOINT[f"{side}_ankle"]] = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
         out[JOINT[f"{side}_foot"]] = out[JOINT[f"{side}_ankle"]]
@@ -283,8 +294,8 @@ def _tip(clip: BvhClip, zero: np.ndarray, joint: int, known: int | None) -> np.n
     return gaps[int(np.argmax(np.linalg.norm(gaps, axis=-1)))]
 
 
-def _source_turns(skeleton: SkeletonMap, turns: np.ndarray) -> list[np.ndarray]:
-    """For each SMPL joint the global turn (T,3,3) of what stands for it in the source."""
+def _source_turns(skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """For each SMPL joint the global turn (T,24,3,3) of what stands for it in the source."""
     joints = skeleton.joints
     trunk = [joints["pelvis"], *skeleton.spine]
     above = [skeleton.spine[-1], *skeleton.neck, joints["head"]]
@@ -292,23 +303,29 @@ def _source_turns(skeleton: SkeletonMap, turns: np.ndarray) -> list[np.ndarray]:
     def along(chain: list[int], position: float) -> np.ndarray:
         low = min(int(position), len(chain) - 2)
         part = position - low
-        if part < 1e-6:
+        if part < 1e-3:
             return turns[:, chain[low]]
         return blend(turns[:, chain[low]], turns[:, chain[low + 1]], part)
 
-    out: list[np.ndarray] = [turns[:, joints["pelvis"]]] * 24
-    for k, name in enumerate(("spine1", "spine2", "spine3"), start=1):
-        out[JOINT[name]] = along(trunk, k * len(skeleton.spine) / 3)
-    out[JOINT["neck"]] = along(above, (len(above) - 1) / 2)
-    out[JOINT["head"]] = turns[:, joints["head"]]
-    for side in ("left", "right"):
+    out = np.empty((len(turns), 24, 3, 3))
+    out[:, 0] = turns[:, joints["pelvis"]]
+    where = trunk_places(skeleton, places)
+    for name, place_ in zip(("spine1", "spine2", "spine3"), body_trunk(rest)[1][1:], strict=True):
+        # Of joints in one place the last carries what is above.
+        after = min(int(np.searchsorted(where, place_ - 1e-3, side="right")), len(where) - 1)
+        gap = where[after] - where[after - 1]
+        part = (place_ - where[after - 1]) / gap if gap > 1e-6 else 1.0
+        out[:, JOINT[name]] = along(trunk, after - 1 + min(float(part), 1.0))
+    out[:, JOINT["neck"]] = along(above, (len(above) - 1) / 2)
+    out[:, JOINT["head"]] = turns[:, joints["head"]]
+    for side in SIDES:
         for name, fallback in (
             ("hip", "pelvis"), ("knee", "hip"), ("ankle", "knee"), ("foot", "ankle"),
             ("collar", ""), ("shoulder", ""), ("elbow", ""), ("wrist", ""), ("hand", "wrist"),
         ):  # fmt: skip
             role = f"{side}_{name}"
             index = joints.get(role, joints.get(f"{side}_{fallback}", skeleton.spine[-1]))
-            out[JOINT[role]] = turns[:, index]
+            out[:, JOINT[role]] = turns[:, index]
     return out
 
 
@@ -318,4 +335,4 @@ def _lay(goal: np.ndarray, rest: np.ndarray, joint: int, child: int, bone: np.nd
     goal[:, joint] = swing(now, bone) @ goal[:, joint]
 
 
-__all__ = ["LIMBS", "SMPL_PARENTS", "Retarget", "bone_errors", "retarget"]
+__all__ = ["LIMBS", "Retarget", "line_errors", "retarget"]

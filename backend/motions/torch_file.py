@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import Any
 
 import numpy as np
 
 from ..bodies.pickles import Maker, PickleReader, PickleRefused
+from ..shot.archive import Archive, ArchiveError
 
 MAX_ELEMENTS = 50_000_000
 """No tensor may have more."""
@@ -22,9 +22,10 @@ _STORAGES = {
 class _TensorReader(PickleReader):
     """The restricted unpickler, admitting tensors besides arrays and plain containers."""
 
-    def __init__(self, data: bytes, archive: zipfile.ZipFile, folder: str) -> None:
+    def __init__(self, data: bytes, archive: Archive, folder: str) -> None:
         super().__init__(data)
         self.archive, self.folder = archive, folder
+        self.storages: dict[tuple[str, str], np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Maker:
         full = f"{module}.{name}"
@@ -42,13 +43,17 @@ class _TensorReader(PickleReader):
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Maker):
             raise PickleRefused("the file refers to data that are no tensor")
         kind, key = _STORAGES.get(pid[1].name, ""), str(pid[2])
-        try:
-            raw = self.archive.read(f"{self.folder}data/{key}")
-        except KeyError:
-            raise PickleRefused(f"the tensor data '{key[:40]}' are missing from the archive") from None
-        if kind == "bf16":
-            return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(raw, kind)
+        if (kind, key) not in self.storages:
+            try:
+                raw = self.archive.read(f"{self.folder}data/{key}")
+            except ArchiveError as error:
+                raise PickleRefused(f"the tensor data '{key[:40]}' cannot be read: the entry {error}") from None
+            self.storages[kind, key] = (
+                (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+                if kind == "bf16"
+                else np.frombuffer(raw, kind)
+            )
+        return self.storages[kind, key]
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
@@ -67,7 +72,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.nd
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
 
-def read_torch(archive: zipfile.ZipFile, folder: str) -> Any:
+def read_torch(archive: Archive, folder: str) -> Any:
     """What torch.save wrote into a zip archive under ``folder`` (ends in a slash, or empty).
 
     Raises:

@@ -2,7 +2,9 @@
 
 Layouts understood: WHAM (a dict by person; world before camera), GVHMR (``smpl_params_global`` before
 ``smpl_params_incam``), SLAHMR (persons stacked in the first dimension), PHALP and 4D-Humans (a dict by frame, a list of
-bodies in each, ``tid`` telling who is who), smplx-style records of one frame each in a list, and AMASS-like flat files.
+bodies in each, ``tid`` telling who is who), smplx-style records of one frame each in a list, AMASS-like flat files, and
+motion diffusion models (clips stacked, frames last, ``lengths`` beside). Keys of other trackers are read by their
+words: GLAMR's ``smpl_orient_world`` is a root's turn in the world.
 """
 
 from __future__ import annotations
@@ -14,12 +16,31 @@ from typing import Any
 
 import numpy as np
 
-from .parametric import BODY, FULL, ROOT, are_positions, has_pose, numbers
+from .joints import joint_layout
+from .parametric import BODY, FULL, LATENT, LATENTS, ROOT, are_positions, has_pose, numbers, with_usual_names
 from .types import MotionError
 
 WORLD_FIRST = ("smpl_params_global", "smpl_params_world", "world", "global", "smplx_world")
 CAMERA_NEXT = ("smpl_params_incam", "incam", "camera_space")
-JOINTS = ("pose", "joints", "joints3d", "joints3d_nonparam", "3d_joints", "keypoints3d", "positions", "pred_joints3d")
+JOINTS = (
+    "pose",
+    "joints",
+    "joints3d",
+    "joints3d_nonparam",
+    "3d_joints",
+    "keypoints3d",
+    "positions",
+    "pred_joints3d",
+    "motion",
+    "motions",
+    "new_joints",
+    "joint",
+    "joints_3d",
+    "pred_joints",
+    "joints3D",
+    "smpl_joints",
+    "xyz",
+)
 MAX_NODES = 2_000_000
 
 
@@ -48,6 +69,10 @@ def find_bodies(data: Any) -> list[Found]:
     """
     found = _search(data, "", [0])
     if not found:
+        if isinstance(data, Mapping):
+            for key, value in data.items():
+                if re.search("embedding|latent|vposer", str(key), re.IGNORECASE) and np.shape(value)[-1:] == (LATENTS,):
+                    raise MotionError(str(key), LATENT)
         raise MotionError("poses", f"no body in this file: {_describe(data)}. Needed are 'poses', or 'global_orient' "
                           "with 'body_pose', or joint positions (T,24,3)")  # fmt: skip
     return found
@@ -82,10 +107,14 @@ def _search_mapping(data: Mapping[str, Any], label: str, seen: list[int]) -> lis
         return _phalp_frame(record)
     if has_pose(record):
         return _unbatched(record, label)
-    key = next((k for k in JOINTS if _is_joints(record.get(k)) and (k not in FULL or are_positions(record[k]))), None)
-    if key is not None:
-        rest = {k: v for k, v in record.items() if k != key}
-        return [Found(label, {**rest, "joints": record[key]}, joints=True)]
+    record = with_usual_names(record)
+    if has_pose(record):
+        return _unbatched(record, label)
+    for key in JOINTS:
+        value = record.get(key)
+        if _is_joints(value) and (key not in FULL or are_positions(value)):
+            rest = {k: v for k, v in record.items() if k != key}
+            return several(value, label, rest)
     for group, world in ((WORLD_FIRST, True), (CAMERA_NEXT, False)):
         for name in group:
             if isinstance(record.get(name), Mapping):
@@ -113,17 +142,39 @@ def _ordered(record: dict[str, Any]) -> list[tuple[str, Any]]:
 def _is_joints(value: Any) -> bool:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.ndim < 3:
         return False
-    leading = value.shape[:-2]
-    return value.shape[-2:] == (24, 3) and len(leading) > 0 and sum(side != 1 for side in leading) <= 1
+    return joint_layout(value.shape) is not None
+
+
+def several(value: Any, label: str, beside: Mapping[str, Any]) -> list[Found]:
+    """Joint positions as bodies: one, or one for each entry of a first dimension before frames."""
+    value = value[0] if isinstance(value, (list, tuple)) else value
+    axis = (joint_layout(value.shape) or (0, -2))[1]
+    leading = [side for side in value.shape[:axis] if side != 1]
+    count = len(leading) - (axis == -2)
+    if count <= 0:
+        return [Found(label, {**beside, "joints": value}, joints=True)]
+    lengths = beside.get("lengths")
+    value = value.reshape(leading[0], *leading[1:], *value.shape[axis:])
+    out = []
+    for index, one in enumerate(value):
+        if isinstance(lengths, (np.ndarray, list, tuple)) and len(lengths) == len(value) and count == 1:
+            frames = max(1, int(np.asarray(lengths[index]).reshape(-1)[0]))
+            one = one[..., :frames] if axis == -3 else one[:frames]
+        texts = beside.get("text")
+        told = str(texts[index]) if isinstance(texts, (np.ndarray, list, tuple)) and len(texts) > index else str(index)
+        out += several(
+            one, f"{label} {told}".strip(), {k: v for k, v in beside.items() if k not in ("lengths", "text")}
+        )
+    return out
 
 
 def _unbatched(record: dict[str, Any], label: str) -> list[Found]:
     """A record whose arrays have persons before frames (B,T,...) as one for each person."""
     root = next((np.asarray(record[k]) for k in ROOT if record.get(k) is not None), None)
     body = next((np.asarray(record[k]) for k in BODY if record.get(k) is not None), None)
-    world = any(k in record for k in ("pose_world", "trans_world", "cam_R"))
+    world = any(k in record for k in ("pose_world", "trans_world", "cam_R", "world"))
     if root is None or body is None or body.ndim != 3 or body.shape[-1] not in (63, 69) or body.shape[0] == 1:
         return [Found(label, record, world=world)]
     count, frames = body.shape[:2]

@@ -10,6 +10,10 @@ FAMILY_JOINTS: dict[str, int] = {"smpl": 24, "smplh": 52, "smplx": 55, "supr": 7
 """Number of joints J of each family's pose."""
 
 
+WARNING = "warning: "
+"""What a note begins with that the animator must see."""
+
+
 class MotionError(ValueError):
     """A motion that cannot be read or used.
 
@@ -38,8 +42,9 @@ class BodyMotion:
         name: what the animator may call it.
         notes: sentences for the animator: what was detected, assumed or changed.
         body: id of the BodyModel that this motion was fitted to; "" where it is for the family's own body.
-        source_error: what a fit or retarget left over: ``{"joints_mm": ...}`` mean joint error in millimetres, or
-            ``{"bones_deg": ...}`` mean bone-direction error in degrees. None where nothing was fitted.
+        source_error: what a fit or retarget left over: ``joints_mm``, the mean joint error in millimetres; or
+            ``bones_deg`` and ``worst_deg``, the mean error over all visible lines and the worst line's in degrees, with
+            the median of each line under its name. None where nothing was fitted.
     """
 
     fps: float
@@ -102,3 +107,13 @@ def check_fps(fps: float, field: str = "fps") -> float:
     if not np.isfinite(value) or not 0.1 <= value <= 10_000:
         raise MotionError(field, f"{value:g} frames per second is outside 0.1 to 10,000; give the rate with fps=")
     return value
+
+
+def exact_rate(fps: float, slack: float) -> float:
+    """The standard rate within ``slack`` of a rate that was written with few digits, else the rate itself.
+
+    Whole rates, and film's and television's 24, 30, 48, 60 and 120 times 1000/1001 (23.976, 29.97, 59.94...).
+    """
+    slack = max(slack, 1e-5 * fps)
+    options = [float(round(fps)), *(n * 1000 / 1001 for n in (24, 30, 48, 60, 120, 240))]
+    return next((option for option in options if option > 0 and abs(option - fps) <= slack), fps)

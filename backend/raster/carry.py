@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..shot import Shot
-from .figures import Figure, shot_figures
+from .character_meshes import CharacterMesh, character_meshes
 from .light import relight
 from .looks import SQUARE, Look, borrow, read_look
 from .plate import Hiding, read_clay, read_plate, under_bodies
@@ -32,7 +32,7 @@ _AT_ONCE = 8
 """Frames drawn together, which bounds memory."""
 _NEAR = 0.05
 _SURE = (0.25, 0.75)
-"""How well pictures must show a spot for its colour to begin to count, and to count alone."""
+"""Share to which a spot is seen at which its colour begins to count, and from which on it counts alone."""
 _PLASTER = 160.0
 """Grey of a character without looks, 0..255."""
 
@@ -63,14 +63,14 @@ class CarriedFilm:
 
 @dataclass(frozen=True, eq=False)
 class _Dressed:
-    """A figure with its looks.
+    """A mesh with its looks.
 
     Attributes:
         borrowed: (V,7) as ``Look.colours``, for what no picture shows.
         plaster: whether no picture shows anything of it.
     """
 
-    figure: Figure
+    mesh: CharacterMesh
     looks: tuple[Look, ...]
     borrowed: Tensor
     plaster: bool
@@ -99,14 +99,14 @@ def carry_shot(
     Ks[:, :2] *= torch.tensor([width / shot.clip.width, height / shot.clip.height], device=device)[:, None]
     plate = read_plate(shot, width, height, device)
     clay = read_clay(shot, width, height, device)
-    figures = shot_figures(shot, device)
+    meshes = character_meshes(shot, device)
     dressed, notes = [], []
-    for i, figure in enumerate(figures):
-        grey = None if clay is None else _grey(figure, clay, viewmats, Ks)
-        one, complaints = _dress(shot, i, figure, _density(figure, viewmats, Ks), grey)
+    for i, mesh in enumerate(meshes):
+        grey = None if clay is None else _grey(mesh, clay, viewmats, Ks)
+        one, complaints = _dress(shot, i, mesh, _density(mesh, viewmats, Ks), grey)
         dressed.append(one)
-        notes += [*figure.notes, *complaints]
-    hiding = Hiding(shot, figures, device)
+        notes += [*mesh.notes, *complaints]
+    hiding = Hiding(shot, meshes, device)
     parts: list[CarriedFilm] = []
     if on_frames is not None:
         on_frames(0, frames)
@@ -130,22 +130,22 @@ def carry_shot(
     )
 
 
-def _density(figure: Figure, viewmats: Tensor, Ks: Tensor) -> float:
-    """Samples by which a metre of a figure shows in the film."""
-    middle = figure.vertices.mean(dim=1)
+def _density(mesh: CharacterMesh, viewmats: Tensor, Ks: Tensor) -> float:
+    """Samples by which a metre of a mesh shows in the film."""
+    middle = mesh.vertices.mean(dim=1)
     depth = (viewmats[:, 2, :3] * middle).sum(dim=-1) + viewmats[:, 2, 3]
     size = torch.sqrt(Ks[:, 0, 0] * Ks[:, 1, 1]) / depth.clamp(min=2 * _NEAR)
     return _SAMPLES * float(size.median())
 
 
-def _grey(figure: Figure, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
-    """Mean colour (3,) of a figure's clay in the film, at its vertices in the middle frame."""
+def _grey(mesh: CharacterMesh, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
+    """Mean colour (3,) of a mesh's clay in the film, at its vertices in the middle frame."""
     t = len(clay) // 2
     height, width = clay.shape[1:3]
-    at = project_torch(figure.vertices[t : t + 1], viewmats[t : t + 1], Ks[t : t + 1])[0]
-    normals = vertex_normals(figure.vertices[t : t + 1], figure.faces)[0]
+    at = project_torch(mesh.vertices[t : t + 1], viewmats[t : t + 1], Ks[t : t + 1])[0]
+    normals = vertex_normals(mesh.vertices[t : t + 1], mesh.faces)[0]
     eye = -viewmats[t, :3, :3].T @ viewmats[t, :3, 3]
-    before = ((eye - figure.vertices[t]) * normals).sum(dim=-1) > 0
+    before = ((eye - mesh.vertices[t]) * normals).sum(dim=-1) > 0
     column, row = at[:, 0].floor(), at[:, 1].floor()
     inside = before & (at[:, 2] > _NEAR) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     if not inside.any():
@@ -153,22 +153,24 @@ def _grey(figure: Figure, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
     return clay[t, row[inside].long(), column[inside].long(), :3].mean(dim=0)
 
 
-def _dress(shot: Shot, index: int, figure: Figure, density: float, grey: Tensor | None) -> tuple[_Dressed, list[str]]:
+def _dress(
+    shot: Shot, index: int, mesh: CharacterMesh, density: float, grey: Tensor | None
+) -> tuple[_Dressed, list[str]]:
     """Read a character's references."""
     looks, notes = [], []
     for k, reference in enumerate(shot.characters[index].references):
         name = "reference" if k == 0 else f"further_references[{k - 1}]"
-        look, complaints = read_look(figure, k, reference, density, grey, f"characters[{index}].{name}")
+        look, complaints = read_look(mesh, k, reference, density, grey, f"characters[{index}].{name}")
         looks.append(look)
         notes += complaints
-    borrowed = borrow(figure, looks) if looks else torch.full((len(figure.rest), 7), float("nan"))
+    borrowed = borrow(mesh, looks) if looks else torch.full((len(mesh.rest), 7), float("nan"))
     plaster = bool(borrowed.isnan().any())
     if plaster:
         if not looks:
-            notes.append(f"No reference picture for {figure.name}: it is drawn in plain grey")
+            notes.append(f"No reference picture for {mesh.name}: it is drawn in plain grey")
         lit = [*([128.0] * 3 if grey is None else grey.tolist()), 0.0 if grey is None else 1.0]
-        borrowed = torch.tensor([_PLASTER] * 3 + lit, device=figure.rest.device).expand(len(figure.rest), 7)
-    return _Dressed(figure, tuple(looks), borrowed, plaster), notes
+        borrowed = torch.tensor([_PLASTER] * 3 + lit, device=mesh.rest.device).expand(len(mesh.rest), 7)
+    return _Dressed(mesh, tuple(looks), borrowed, plaster), notes
 
 
 def _draw(
@@ -191,16 +193,16 @@ def _draw(
     lenses[:, 0, 2] -= left
     lenses[:, 1, 2] -= top
     lenses[:, :2] *= _SAMPLES
-    everybody = torch.cat([one.figure.vertices[now] for one in dressed], dim=1)
-    starts = np.cumsum([0, *(one.figure.vertices.shape[1] for one in dressed)])
-    faces = torch.cat([one.figure.faces + int(start) for one, start in zip(dressed, starts, strict=False)])
-    owners = torch.cat([torch.full((len(o.figure.faces),), i) for i, o in enumerate(dressed)]).to(faces.device)
-    closed = all(one.figure.closed for one in dressed)
+    everybody = torch.cat([one.mesh.vertices[now] for one in dressed], dim=1)
+    starts = np.cumsum([0, *(one.mesh.vertices.shape[1] for one in dressed)])
+    faces = torch.cat([one.mesh.faces + int(start) for one, start in zip(dressed, starts, strict=False)])
+    owners = torch.cat([torch.full((len(o.mesh.faces),), i) for i, o in enumerate(dressed)]).to(faces.device)
+    closed = all(one.mesh.closed for one in dressed)
     size = (height * _SAMPLES, width * _SAMPLES)
     raster = rasterise(everybody, faces, views, lenses, *size, cull=closed)
     raster = hiding.hide(raster, now, views, lenses, everybody)
     owner = owners[raster.face]
-    normals = torch.cat([vertex_normals(one.figure.vertices[now], one.figure.faces) for one in dressed], dim=1)
+    normals = torch.cat([vertex_normals(one.mesh.vertices[now], one.mesh.faces) for one in dressed], dim=1)
 
     values = torch.zeros(len(raster.index), 9, device=plate.device)
     for i, one in enumerate(dressed):
@@ -252,7 +254,7 @@ def _box(
     """Left, top, right, bottom of the part of the picture that bodies can cover; at least a pixel."""
     low, high = [width, height], [0, 0]
     for one in dressed:
-        at = project_torch(one.figure.vertices[now], views, lenses)
+        at = project_torch(one.mesh.vertices[now], views, lenses)
         if bool((at[..., 2] < _NEAR).any()):
             if bool((at[..., 2] >= _NEAR).any()):
                 return 0, 0, width, height
@@ -266,9 +268,9 @@ def _box(
 
 
 def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
-    """Colour, clay, whether that is known, and how well it is known (P,8) of a figure's samples ``mine`` (P,)."""
+    """Colour, clay, whether that is known, and how well it is known (P,8) of a mesh's samples ``mine`` (P,)."""
     moments = (torch.cat([look.vertices, look.facing[:, None]], dim=1) for look in one.looks)
-    attributes = torch.cat([one.borrowed, one.figure.rest, *moments], dim=1)
+    attributes = torch.cat([one.borrowed, one.mesh.rest, *moments], dim=1)
     corners = faces[raster.face[mine]]
     weights = raster.barycentric[mine]
     found = sum(attributes.index_select(0, corners[:, k]) * weights[:, k, None] for k in range(3))
@@ -332,7 +334,7 @@ def _maps(
     k = which[shown]
     rows, columns = raster.depth.shape[1:]
     chosen = number[(t * rows + v * _SAMPLES + k // _SAMPLES) * columns + u * _SAMPLES + k % _SAMPLES]
-    rest = torch.cat([one.figure.rest for one in dressed])
+    rest = torch.cat([one.mesh.rest for one in dressed])
     turned = _interpolated(raster, chosen, normals @ views[:, :3, :3].transpose(1, 2), faces)
     turned = F.normalize(turned, dim=-1)
     spots = _interpolated(raster, chosen, rest, faces)

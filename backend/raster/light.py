@@ -2,8 +2,8 @@
 
 Shape letters: T frames, H W film, h w picture, P pixels, V vertices, F triangles.
 
-Clay is the bodies in mid grey. As colour is albedo times light, what light does to grey in the film over what it does
-in the reference is what the colours have to be multiplied by. All in sRGB, whose power law keeps products.
+Clay is the bodies in mid grey. Colour is albedo times light; so the colours are multiplied by the ratio of the film's
+clay to the reference's. All in sRGB, whose power law keeps products.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def guess_clay(
     Args:
         colours: (3,h,w) 0..255; inside: (h,w) bool, pixels of the body.
         vertices: (V,3), faces: (F,3), viewmat: (4,4), K: (3,3) of the picture.
-        grey: (3,) mean colour of the film's clay, which the guess is given: exposure cannot be told from albedo.
+        grey: (3,) mean colour of the film's clay, which the guess gets too: exposure cannot be told from albedo.
 
     Returns:
         (3,h,w), or None where the fit is poor.

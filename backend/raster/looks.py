@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..media import decode_image, decode_rgba
 from ..shot import Reference
-from .figures import Figure
+from .character_meshes import CharacterMesh
 from .light import guess_clay
 from .rasterise import Raster, project_torch, rasterise, vertex_normals
 from .spread import spread
@@ -37,7 +37,7 @@ _SHOWN = 0.6
 """How well a vertex must be seen for others to borrow its colour."""
 _DONORS = 1500
 _TURNED, _MIRRORED = 0.02, 0.03
-"""Metres that a spot which faces the other way counts as farther off, halved; and one on the other side of the body."""
+"""Metres by which spots count as farther off: half of what facing the other way adds; and for the body's other side."""
 _BORROWED = 4
 _CHUNK = 1 << 22
 
@@ -52,7 +52,7 @@ class Look:
         depth: (h,w) float32 metres to the farthest spot that each pixel can be said to show; 0 where none.
         rest: (3,h,w) float32 metres, where on the rest pose the spot is that each pixel shows; NaN where none.
         viewmat: (4,4); K: (3,3) pixels of ``picture``.
-        vertices: (V,3) of the figure in the picture.
+        vertices: (V,3) of the mesh in the picture.
         facing: (V,) float32 in [-1,1], how squarely the picture sees each vertex; -1 where something hides it.
     """
 
@@ -97,20 +97,20 @@ def sample(picture: Tensor, place: Tensor) -> Tensor:
 
 
 def read_look(
-    figure: Figure, index: int, reference: Reference, density: float, grey: Tensor | None, field: str
+    mesh: CharacterMesh, index: int, reference: Reference, density: float, grey: Tensor | None, field: str
 ) -> tuple[Look, list[str]]:
     """Make a reference ready, and say what is wrong with it.
 
     Args:
-        index: of the reference among the figure's.
-        density: pixels by which a metre of the figure shows in the film: the picture is brought to about that.
+        index: of the reference among the mesh's.
+        density: pixels by which a metre of the mesh shows in the film: the picture is brought to about that.
         grey: (3,) mean colour of the film's clay, 0..255; None where the film's light is not known.
         field: of the reference in the shot, for errors.
 
     Raises:
         MediaError: the picture is damaged.
     """
-    vertices, faces = figure.moments[index], figure.faces
+    vertices, faces = mesh.moments[index], mesh.faces
     device = vertices.device
     rgba = decode_rgba(reference.image, f"{field}.image")
     clay = None if reference.clay is None else decode_image(reference.clay, f"{field}.clay")
@@ -121,7 +121,7 @@ def read_look(
         """The body in the picture at a size, and that size's intrinsics (3,3)."""
         lens = K.clone()
         lens[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
-        return rasterise(vertices[None], faces, viewmat[None], lens[None], height, width, cull=figure.closed), lens
+        return rasterise(vertices[None], faces, viewmat[None], lens[None], height, width, cull=mesh.closed), lens
 
     # Colours are cleaned before they are enlarged: that mixes them.
     height, width = (max(1, round(side * min(scale, 1.0))) for side in rgba.shape[:2])
@@ -130,7 +130,7 @@ def read_look(
     pixels = _resized(rgba, height, width, device)
     colours, alpha = pixels[:3], pixels[3] / 255
     body = torch.isfinite(depth)
-    notes = _complaints(figure.name, body, alpha)
+    notes = _complaints(mesh.name, body, alpha)
     fine, _ = drawn(2 * height, 2 * width)
     inside = _within(torch.isfinite(fine.depth[0])) & (alpha >= _ALPHA)
     if not inside.any():
@@ -144,7 +144,7 @@ def read_look(
     known = torch.full_like(colours[:1], float(light is not None))
     colours = torch.cat([colours, torch.zeros_like(colours) if light is None else light, known])
     colours = _spread(colours, inside)
-    facing = _facing(figure, vertices, viewmat, depth, lens, reference)
+    facing = _facing(mesh, vertices, viewmat, depth, lens, reference)
     rim = 1
     if scale > 1:
         rim = 2
@@ -153,7 +153,7 @@ def read_look(
         depth = raster.depth[0]
         colours, alpha = _enlarged(colours, height, width), _enlarged(alpha[None], height, width)[0]
     rest = torch.full((height * width, 3), float("nan"), device=device)
-    rest[raster.index] = raster.interpolate(figure.rest, faces)
+    rest[raster.index] = raster.interpolate(mesh.rest, faces)
     rest = rest.T.view(3, height, width)
     shown = torch.where(torch.isfinite(depth) & (alpha >= 0.5), depth + _BEHIND, torch.zeros_like(depth))
     shown = _grown(shown, 2 * rim) * ~_mixed(rest, rim)
@@ -218,13 +218,13 @@ def _spread(colours: Tensor, inside: Tensor) -> Tensor:
 
 
 def _facing(
-    figure: Figure, vertices: Tensor, viewmat: Tensor, depth: Tensor, K: Tensor, reference: Reference
+    mesh: CharacterMesh, vertices: Tensor, viewmat: Tensor, depth: Tensor, K: Tensor, reference: Reference
 ) -> Tensor:
     """How squarely the picture sees each vertex (V,); -1 for what the shot says is hidden by something else."""
-    normals = vertex_normals(vertices[None], figure.faces)[0]
+    normals = vertex_normals(vertices[None], mesh.faces)[0]
     eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
     facing = (normals * F.normalize(eye - vertices, dim=-1)).sum(dim=-1)
-    facing = facing if figure.closed else facing.abs()
+    facing = facing if mesh.closed else facing.abs()
     if reference.visibility is None:
         return facing
     points = torch.as_tensor(reference.points, device=vertices.device)
@@ -259,21 +259,21 @@ def _complaints(name: str, body: Tensor, alpha: Tensor) -> list[str]:
     return []
 
 
-def borrow(figure: Figure, looks: Sequence[Look]) -> Tensor:
+def borrow(mesh: CharacterMesh, looks: Sequence[Look]) -> Tensor:
     """Colours for what no picture shows: of the nearest spot that one does, on the rest body or its mirror image.
 
     Returns:
         (V,7) as ``Look.colours``; NaN where no picture shows anything of the body.
     """
-    count, device = len(figure.rest), figure.rest.device
+    count, device = len(mesh.rest), mesh.rest.device
     total, weight = torch.zeros(count, 7, device=device), torch.zeros(count, device=device)
     for look in looks:
-        place, seen = look.seen(look.vertices, look.facing, figure.rest)
+        place, seen = look.seen(look.vertices, look.facing, mesh.rest)
         share = seen * look.facing.clamp(0, 1) ** SQUARE
         total += share[:, None] * look.colours(place)
         weight = weight + share
     own = total / weight.clamp(min=1e-6)[:, None]
-    shown = torch.stack([look.seen(look.vertices, look.facing, figure.rest)[1] for look in looks]).amax(dim=0)
+    shown = torch.stack([look.seen(look.vertices, look.facing, mesh.rest)[1] for look in looks]).amax(dim=0)
     donors = torch.nonzero(shown >= _SHOWN).squeeze(1)
     if not len(donors):
         donors = torch.nonzero(shown > 0).squeeze(1)
@@ -283,7 +283,7 @@ def borrow(figure: Figure, looks: Sequence[Look]) -> Tensor:
     donors = donors[torch.linspace(0, len(donors) - 1, min(_DONORS, len(donors)), device=device).long()]
     takers = torch.nonzero(shown < 1).squeeze(1)
     # Where a spot is, and which way it faces there.
-    place = torch.cat([figure.rest, _TURNED * vertex_normals(figure.rest[None], figure.faces)[0]], dim=1)
+    place = torch.cat([mesh.rest, _TURNED * vertex_normals(mesh.rest[None], mesh.faces)[0]], dim=1)
     mirror = torch.tensor([-1.0, 1.0, 1.0, -1.0, 1.0, 1.0], device=device)
     k = min(_BORROWED, len(donors))
     for part in takers.split(_CHUNK // len(donors)):

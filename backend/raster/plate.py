@@ -1,4 +1,4 @@
-"""What bodies stand before and behind: the background with what they cast on it, and the set that hides them.
+"""Before and behind the bodies: the set that hides them, and the background with their shadows and reflections.
 
 Shape letters: T frames, H W film, V vertices, F triangles, B corners of boxes.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..media import background_frames, decode_rgba
 from ..shot import Shot
-from .figures import Figure
+from .character_meshes import CharacterMesh
 from .rasterise import Raster, draw_depth
 from .spread import spread, square_sum
 
@@ -24,7 +24,7 @@ PLAIN = 128.0
 _FLOOR = 4.0
 _BOUNDS = (0.1, 4.0)
 _REACH = 3
-"""Pixels that what is cast is followed under a body's outline, where pixels show both."""
+"""Pixels by which shadows and reflections go on under a body's outline, where pixels show both."""
 _WITHIN = 0.01
 """Metres that a body may sink into the set and still be whole: soles into a floor."""
 
@@ -73,16 +73,16 @@ class Hiding:
     backdrops drop out.
 
     Args:
-        shot: with the meshes of its set. figures: its characters.
+        shot: with the meshes of its set. characters: its characters.
     """
 
-    def __init__(self, shot: Shot, figures: Sequence[Figure], device: torch.device) -> None:
+    def __init__(self, shot: Shot, characters: Sequence[CharacterMesh], device: torch.device) -> None:
         parts = [mesh for mesh in shot.meshes if mesh.character < 0]
         self._vertices = [torch.as_tensor(mesh.vertices, device=device) for mesh in parts]
         counts = np.cumsum([0, *(mesh.vertices.shape[1] for mesh in parts)])
         faces = [mesh.triangles.astype(np.int64) + count for mesh, count in zip(parts, counts, strict=False)]
         self._faces = torch.as_tensor(np.concatenate(faces), device=device) if faces else None
-        self._figures = figures
+        self._characters = characters
 
     def hide(self, raster: Raster, now: slice, views: Tensor, lenses: Tensor, bodies: Tensor) -> Raster:
         """Take away the samples of ``raster`` that the set hides.

@@ -50,7 +50,7 @@ class Cloud:
     label: int
 
 
-class Scene:
+class SurfaceSet:
     """All surfaces as one list of triangles.
 
     Args:

@@ -4,39 +4,46 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import secrets
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import wire
-from ..wire import Code, JobView, Status
+from ..wire import Code, Status
 from .config import ServerConfig
+from .describe import describe, document
 from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
+from .events import follow
 from .executor import Executor
 from .files import JobFiles
-from .intake import check_shot
-from .jobs import JobRow, JobStore, QueueFull, new_id
+from .intake import Intake, check_shot
+from .job_row import JobRow
+from .jobs import JobStore, QueueFull, new_id
+from .status import PAGE, PAGE_FILES, PAGE_HEADERS, status
 from .upload import drain, receive_shot
 
 log = logging.getLogger("maquette.server")
 
 _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
+
+_UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
+_UPLOADS = 64
+"""Shots that are received at a time; others wait their turn."""
 
 
 class Backend:
@@ -51,11 +58,16 @@ class Backend:
         self.executor = Executor(config, self.store, self.files)
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)
+        self.uploads = asyncio.Semaphore(_UPLOADS)
 
     def start(self) -> None:
         """Pick up what the last run left, and begin."""
         self.store.recover(self.config.max_attempts)
-        self.files.clean(self.store.ids())
+        if unknown := self.files.clean(self.store.ids()):
+            log.warning(
+                "The store does not know %d jobs whose folders are here (%s...); they lie in %s now, whole.",
+                *(len(unknown), ", ".join(unknown[:3]), self.files.set_aside),
+            )
         self.executor.start()
 
     def stop(self) -> None:
@@ -80,12 +92,13 @@ def create_app(config: ServerConfig, version: str) -> FastAPI:
 
     app = FastAPI(title="Maquette", version=version, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.backend = backend
-    _add_errors(app)
+    app.openapi = partial(document, app)  # type: ignore[method-assign]
+    _add_errors(app, backend)
     _add_requests(app, backend)
     return app
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, backend: Backend) -> None:
     async def answer(request: Request, error: ApiError) -> Response:
         if request.method == "POST":
             await drain(request)
@@ -108,10 +121,14 @@ def _add_errors(app: FastAPI) -> None:
         field = ".".join(str(part) for part in first["loc"][1:])
         return await answer(request, ApiError(Code.BAD_REQUEST, f"{field}: {first['msg']}.", field))
 
-    async def full_disk(request: Request, error: Exception) -> Response:
+    async def disk(request: Request, error: Exception) -> Response:
         if is_disk_full(error):
             return await answer(request, no_space())
-        raise error
+        if not backend.files.there():
+            message = "The folder in which this backend keeps its jobs is not there just now. Try again later."
+            return await answer(request, ApiError(Code.SERVER_ERROR, message, status=503))
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return await failed(request, error)
 
     async def gone(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)
@@ -124,8 +141,8 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, api_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_request)
-    app.add_exception_handler(OSError, full_disk)
-    app.add_exception_handler(sqlite3.Error, full_disk)
+    app.add_exception_handler(OSError, disk)
+    app.add_exception_handler(sqlite3.Error, disk)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
 
@@ -133,15 +150,15 @@ def _add_errors(app: FastAPI) -> None:
 def _add_requests(app: FastAPI, backend: Backend) -> None:
     config, store, files, executor = backend.config, backend.store, backend.files, backend.executor
 
-    def known_host(request: Request) -> None:
+    async def known_host(request: Request) -> None:
         if config.token or config.any_host or _LOCAL_NAMES.match(request.headers.get("host", "")):
             return
         message = "This backend answers only requests sent to this computer's own name; use 127.0.0.1."
         raise ApiError(Code.BAD_REQUEST, message, status=403)
 
-    def guard(request: Request) -> None:
+    async def guard(request: Request) -> None:
         """Token, then version of the wire."""
-        known_host(request)
+        await known_host(request)
         if config.token:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             right = secrets.compare_digest(given.strip().encode("latin-1"), config.token.encode())
@@ -154,8 +171,8 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             message = f"This backend speaks version {wire.VERSION} of the wire; the request says {says}."
             raise ApiError(Code.WIRE_MISMATCH, message, wire=wire.VERSION)
 
-    def client(request: Request) -> str:
-        guard(request)
+    async def client(request: Request) -> str:
+        await guard(request)
         try:
             return str(uuid.UUID(request.headers.get(wire.CLIENT_HEADER, "")))
         except ValueError:
@@ -168,67 +185,122 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         return job
 
     Client = Annotated[str, Depends(client)]
+    Limit = Annotated[int, Query(ge=1, le=wire.PAGE)]
     Own = Annotated[JobRow, Depends(own)]
 
-    @app.get(wire.HEALTH_PATH, dependencies=[Depends(known_host)])
-    def health() -> dict[str, Any]:
-        return {
+    @app.get(wire.HEALTH_PATH, **describe("health"), dependencies=[Depends(known_host)])
+    async def health() -> Response:
+        # Of memory alone: it must be told whatever the disk and the other requests do.
+        alive = executor.alive
+        told = {
             "name": wire.NAME,
             "version": backend.version,
             "wire": wire.VERSION,
             "device": executor.device,
             "token_required": bool(config.token),
-            "queue": len(store.waiting()) + len(store.running()),
+            "queue": store.size,
             "max_upload": config.max_upload,
+            "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
+            "retention": {"days": config.keep_days, "gigabytes": config.keep_gigabytes},
         }
+        return JSONResponse(told, 200 if alive else 503)
 
-    @app.get(wire.MODELS_PATH, dependencies=[Depends(guard)])
+    @app.get(wire.MODELS_PATH, **describe("models"), dependencies=[Depends(guard)])
     def models() -> dict[str, Any]:
         from ..models.weights.sizes import model_entry
 
         return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
 
-    @app.post(wire.VIDEOS_PATH, status_code=201)
+    @app.get(wire.STATUS_PATH, **describe("status"), dependencies=[Depends(guard)])
+    def told() -> dict[str, Any]:
+        return status(config, store, files, executor, backend.engines, backend.version)
+
+    @app.get(f"{wire.STATUS_PATH}/preview", **describe("status_preview"), dependencies=[Depends(guard)])
+    def running_preview() -> Response:
+        return _preview(files, next((job.id for job in store.running()), ""))
+
+    for path, (name, kind) in PAGE_FILES.items():
+        page = partial(FileResponse, PAGE / name, media_type=kind, headers=PAGE_HEADERS)
+        app.add_route(f"/{path}", _guarded(page, known_host), methods=["GET"], include_in_schema=False)
+
+    @app.post(wire.VIDEOS_PATH, status_code=201, **describe("create"))
     async def create(request: Request, client: Client) -> dict[str, Any]:
-        if len(store.waiting()) >= config.max_queue:
-            raise _queue_full(config)
+        key = request.headers.get(wire.UPLOAD_KEY_HEADER)
+        if key is not None and not _UPLOAD_KEY.fullmatch(key):
+            message = f"The header {wire.UPLOAD_KEY_HEADER} must hold 8 to 64 letters, digits, - or _."
+            raise ApiError(Code.BAD_REQUEST, message)
         declared = request.headers.get("content-length", "")
-        if not files.has_room(int(declared) if declared.isdigit() else 0):
-            raise no_space()
+        known = await to_thread.run_sync(admit, client, key, int(declared) if declared[:18].isdigit() else 0)
+        if known is not None:
+            await drain(request)
+            return known
         upload: Path = files.incoming / secrets.token_hex(12)
         try:
-            await receive_shot(request, upload, config.max_upload, config.stall)
+            async with backend.uploads:
+                await receive_shot(request, upload, config.max_upload, config.stall)
             async with backend.reading:
                 intake = await to_thread.run_sync(check_shot, upload, backend.engines)
-            if not files.has_room(intake.result_bytes):
-                raise no_space()
-            job_id = new_id()
-            files.adopt(upload, job_id)
-            try:
-                job = store.create(
-                    *(client, intake.name, intake.model, intake.steps, intake.plan, intake.notes),
-                    max_queue=config.max_queue,
-                    job_id=job_id,
-                )
-            except BaseException as error:
-                files.remove(job_id)
-                if isinstance(error, QueueFull):
-                    raise _queue_full(config) from None
-                raise
+            view = await to_thread.run_sync(queue, client, key, upload, intake)
         finally:
-            upload.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                upload.unlink(missing_ok=True)
         executor.wake()
+        return view
+
+    def admit(client: str, key: str | None, declared: int) -> dict[str, Any] | None:
+        """Whether an upload is worth its while; the job that it has made before."""
+        if key and (known := store.by_key(client, key)):
+            return store.view(known).to_json()
+        try:
+            store.check_room(client, config.max_queue)
+        except QueueFull:
+            raise _queue_full(config) from None
+        if not files.has_room(declared):
+            raise no_space()
+        return None
+
+    def queue(client: str, key: str | None, upload: Path, intake: Intake) -> dict[str, Any]:
+        if not files.has_room(intake.result_bytes):
+            raise no_space()
+        job_id = new_id()
+        files.adopt(upload, job_id)
+        try:
+            job = store.create(
+                *(client, intake.name, intake.model, intake.steps, intake.plan, intake.notes),
+                max_queue=config.max_queue,
+                job_id=job_id,
+                upload_key=key,
+            )
+        except BaseException as error:
+            files.remove(job_id)
+            if isinstance(error, QueueFull):
+                raise _queue_full(config) from None
+            raise
+        if job.id != job_id:
+            # Another upload of the same key was quicker.
+            files.remove(job_id)
         return store.view(job).to_json()
 
-    @app.get(wire.VIDEOS_PATH)
-    def jobs(client: Client) -> dict[str, Any]:
-        return {"object": "list", "data": [store.view(job).to_json() for job in store.of_client(client)]}
+    @app.get(wire.VIDEOS_PATH, **describe("jobs"))
+    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "", key: str = "") -> dict[str, Any]:
+        if key:
+            made = store.by_key(client, key)
+            found = [] if made is None else [store.view(made).to_json()]
+            return {"object": "list", "data": found, "has_more": False, "key": key}
+        last = store.get(after, client) if after else None
+        if after and last is None:
+            raise ApiError(
+                Code.NOT_FOUND, "after: this backend has no such job of yours; ask for the first page again."
+            )
+        found = store.of_client(client, limit + 1, last and last.seq)
+        data = [store.view(job).to_json() for job in found[:limit]]
+        return {"object": "list", "data": data, "has_more": len(found) > limit}
 
-    @app.get(wire.video_path("{job_id}"))
+    @app.get(wire.video_path("{job_id}"), **describe("job"))
     def one(job: Own) -> dict[str, Any]:
         return store.view(job).to_json()
 
-    @app.delete(wire.video_path("{job_id}"))
+    @app.delete(wire.video_path("{job_id}"), **describe("cancel"))
     def cancel(job: Own, keep: bool = False) -> dict[str, Any]:
         now = store.request_cancel(job.id) or job
         if now.status is Status.IN_PROGRESS:
@@ -249,7 +321,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             store.delete(job.id)
         files.remove(job.id)
 
-    @app.get(wire.video_path("{job_id}", "content"))
+    @app.get(wire.video_path("{job_id}", "content"), **describe("content"))
     def content(job: Own, variant: str = "video") -> Response:
         if variant not in wire.VARIANTS:
             raise ApiError(
@@ -266,52 +338,35 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         stem = re.sub(r"[^\w.-]+", "_", job.name).strip("._") or "shot"
         return FileResponse(path, media_type=kind, filename=stem + ending)
 
-    @app.get(wire.video_path("{job_id}", "preview"))
+    @app.get(wire.video_path("{job_id}", "preview"), **describe("preview"))
     def preview(job: Own) -> Response:
-        try:
-            return Response(
-                files.preview(job.id).read_bytes(), media_type="image/png", headers={"Cache-Control": "no-store"}
-            )
-        except FileNotFoundError:
-            return Response(status_code=204)
+        return _preview(files, job.id)
 
-    @app.get(wire.video_path("{job_id}", "events"))
+    @app.get(wire.video_path("{job_id}", "events"), **describe("events"))
     async def events(job: Own) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return EventSourceResponse(follow(store, job), ping=wire.HEARTBEAT_SECONDS, headers=headers)
 
 
-async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]:
-    """The job now and after each change, until it has ended or is deleted."""
-    loop = asyncio.get_running_loop()
-    changed = asyncio.Event()
-    unsubscribe = store.subscribe(lambda: _call(loop, changed.set))
-    last: JobView | None = None
+def _guarded(answer: Callable[[], Response], guard: Callable[[Request], Awaitable[None]]) -> Any:
+    async def call(request: Request) -> Response:
+        await guard(request)
+        return answer()
+
+    return call
+
+
+def _preview(files: JobFiles, job_id: str) -> Response:
     try:
-        while True:
-            changed.clear()
-            now = store.get(job.id)
-            if now is None:
-                return
-            view = store.view(now)
-            # The time left runs down by itself and is no news.
-            news = replace(view, eta_seconds=None)
-            if news != last:
-                last = news
-                yield ServerSentEvent(data=json.dumps(view.to_json()), event=wire.JOB_EVENT)
-            if now.ended:
-                return
-            await changed.wait()
-    finally:
-        unsubscribe()
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Any) -> None:
-    with contextlib.suppress(RuntimeError):
-        # The loop is closed while the server stops.
-        loop.call_soon_threadsafe(function)
+        data = files.preview(job_id).read_bytes()
+    except FileNotFoundError:
+        return Response(status_code=204)
+    return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
 def _queue_full(config: ServerConfig) -> ApiError:
-    message = f"{config.max_queue} jobs wait at this backend already. Send the shot again later."
+    message = (
+        f"Too many jobs wait at this backend already: {config.max_queue} in all are shared among those who send them. "
+        "Send the shot again later."
+    )
     return ApiError(Code.QUEUE_FULL, message)

@@ -29,6 +29,10 @@ class ServerConfig:
         cancel_patience: seconds after which a cancelled job that does not stop is stopped with its process; at least
             three of its steps are waited for.
         stall: seconds that an upload may stand still.
+        keep_days, keep_gigabytes: results that are older, or do not fit, are deleted; None to keep them.
+        log_file: where what is printed goes; kept short. None for the terminal.
+        users: folder with a file for each process that wants this server, named by its number. Once none of them lives
+            and no job waits, the server ends after ``idle_end`` seconds. None to run on.
     """
 
     data: Path
@@ -43,3 +47,8 @@ class ServerConfig:
     idle_unload: float = 600.0
     cancel_patience: float = CANCEL_SECONDS
     stall: float = STALL_SECONDS
+    keep_days: float | None = None
+    keep_gigabytes: float | None = None
+    log_file: Path | None = None
+    users: Path | None = None
+    idle_end: float = 600.0

@@ -150,7 +150,7 @@ class _EngineHost:
         self._split = Split("imports")
         from ..catalogue.models import ModelError
         from ..media import MediaError
-        from ..models.family import Cancelled, EngineError
+        from ..models.family import Cancelled, EngineError, NotFinite
         from ..shot import ShotError, load_shot
 
         part = task.folder / "result.part"
@@ -167,6 +167,8 @@ class _EngineHost:
             said = EngineMessage("completed", notes=tuple(result.notes))
         except Cancelled:
             said = EngineMessage("cancelled")
+        except NotFinite as error:
+            said = _failed(Code.NOT_FINITE, f"{error}.")
         except (EngineError, ShotError) as error:
             message = getattr(error, "message", None) or str(error)
             said = _failed(Code.INVALID_SHOT, message, error.field)

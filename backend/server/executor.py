@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -17,18 +18,26 @@ from .config import ServerConfig
 from .engine_process import EngineMessage, Task, main
 from .estimate import Clock, percent
 from .files import JobFiles
-from .jobs import JobRow, JobStore
+from .job_row import JobRow
+from .jobs import AGAIN, JobStore
 
 log = logging.getLogger("maquette.executor")
 
 _TICK = 0.25
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between attempts while something is wrong with the server itself."""
 
 
 class Executor:
     """A thread of the server, and the process it looks after.
 
     The process keeps the last model loaded between jobs and ends after ``idle_unload`` seconds without one, which
-    gives all its memory back. When it dies, the job it ran fails with a message and the next gets a new process.
+    gives all its memory back. When it dies, the job it ran goes back to its place, ``max_attempts`` times at most, and
+    gets a new process.
+
+    Attributes:
+        device: of the engines, in words.
+        problem: what keeps jobs from running just now, in one sentence; empty when nothing does.
     """
 
     def __init__(self, config: ServerConfig, store: JobStore, files: JobFiles) -> None:
@@ -44,7 +53,24 @@ class Executor:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="executor", daemon=True)
+        self._started = False
+        self._idle_since = 0.0
         self.device = "starting"
+        self.problem = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are taken from the queue at all."""
+        return self._thread.is_alive()
+
+    @property
+    def doing(self) -> str:
+        """``working``, ``waiting`` (see ``problem``), ``starting`` or ``idle``."""
+        if self._current:
+            return "working"
+        if self.problem:
+            return "waiting"
+        return "starting" if self.device == "starting" else "idle"
 
     def start(self) -> None:
         """Begin."""
@@ -69,24 +95,42 @@ class Executor:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        # The process is started before the first job, so that health tells the device and the job waits less.
-        self._ensure_process()
-        idle_since = time.monotonic()
+        failures = 0
+        self._idle_since = time.monotonic()
         while not self._stopping.is_set():
             self._wake.clear()
-            self._files.hold_ballast()
             try:
-                job = self._store.claim()
-            except sqlite3.Error as error:
-                log.error("The queue cannot be read: %s", error)
-                self._wake.wait(2.0)
-                continue
-            if job is None:
-                self._idle(idle_since)
-                continue
-            self._run(job)
-            idle_since = time.monotonic()
+                self._turn()
+                failures, self.problem = 0, ""
+            except Exception as error:
+                # Whatever it is, the next jobs are to run: nobody else looks after them.
+                pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
+                failures += 1
+                self.problem = _words(error)
+                if failures in (1, 10) or failures % 1000 == 0:
+                    log.error("No job can be run (tried %d times): %s", failures, self.problem, exc_info=error)
+                self._stopping.wait(pause)
         self._end_process()
+
+    def _turn(self) -> None:
+        """Run the next job, or wait a while for one."""
+        if not self._files.there():
+            raise _Waiting("The folder of the jobs is not there; they run when it is back.")
+        # Of a turn that went wrong.
+        for job in self._store.running():
+            self._store.requeue(job.id, AGAIN)
+        self._files.hold_ballast()
+        if (self._process is None or not self._process.is_alive()) and (self._store.size or not self._started):
+            # Also before the first job, so that health tells the device and the job waits less. Before the claim: what
+            # hinders it is no fault of the job.
+            self._ensure_process()
+            self._started = True
+        job = self._store.claim()
+        if job is None:
+            self._idle(self._idle_since)
+            return
+        self._run(job)
+        self._idle_since = time.monotonic()
 
     def _idle(self, since: float) -> None:
         """Nothing to do: hear the process out, and end it when it has waited long enough."""
@@ -115,12 +159,19 @@ class Executor:
             self._cancel.value = int(fresh is not None and fresh.cancel_requested)
         try:
             self._follow(job, clock)
+        except BaseException:
+            # Its process may still be at work on it.
+            self._end_process()
+            self._store.count_attempt(job.id)
+            self._again_or_failed(job, _failed(Code.INTERNAL, "The backend failed while it ran this job."), clock)
+            raise
         finally:
             with self._lock:
                 self._current = ""
 
     def _follow(self, job: JobRow, clock: Clock) -> None:
         self._ensure_process()
+        counted = False
         connection, process = self._connection, self._process
         assert connection is not None
         try:
@@ -132,7 +183,7 @@ class Executor:
         while True:
             if self._stopping.is_set():
                 self._end_process()
-                self._keep(lambda: self._store.requeue(job.id))
+                self._keep(partial(self._store.requeue, job.id, forgive=counted))
                 log.info("%s: goes back into the queue", job.id)
                 return
             if self._cancel.value and cancelled_at is None:
@@ -151,7 +202,15 @@ class Executor:
                 process.join(5.0)
                 said = self._death(process.exitcode, cancelled_at is not None)
                 self._end_process()
+                if said.kind != "cancelled":
+                    if not counted:
+                        self._keep(lambda: self._store.count_attempt(job.id))
+                    self._again_or_failed(job, said, clock)
+                    return
             if said.kind == "progress":
+                if said.stage == "denoising" and not counted:
+                    counted = True
+                    self._keep(lambda: self._store.count_attempt(job.id))
                 eta = clock.update(said.stage, said.step, said.steps)
                 done = percent(said.stage, said.step, said.steps)
                 try:
@@ -163,9 +222,21 @@ class Executor:
                 message = f"The backend's engines cannot be started ({said.text}). The backend's log has more."
                 self._finish(job, _failed(Code.ENGINE_BROKEN, message), clock)
                 return
+            elif said.kind == "failed" and not self._files.there():
+                self._keep(partial(self._store.requeue, job.id, AGAIN, forgive=counted))
+                return
             elif said.kind in ("completed", "cancelled", "failed"):
                 self._finish(job, said, clock)
                 return
+
+    def _again_or_failed(self, job: JobRow, said: EngineMessage, clock: Clock) -> None:
+        """A job whose run broke off: it goes back to its place, or fails when it was tried often enough."""
+        now = self._store.get(job.id)
+        if now is None or now.attempts >= self._config.max_attempts:
+            self._finish(job, said, clock)
+            return
+        self._keep(lambda: self._store.requeue(job.id, AGAIN))
+        log.warning("%s: goes back into the queue (%s)", job.id, said.error and said.error.message)
 
     def _receive(self) -> EngineMessage | None:
         """What the process says next; None when it is dead."""
@@ -243,6 +314,17 @@ class Executor:
                 self._process.kill()
                 self._process.join()
         self._process = self._connection = None
+
+
+class _Waiting(Exception):
+    """Why nothing can run just now, for people."""
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, _Waiting):
+        return str(error)
+    why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return f"The backend cannot run a job just now ({why}); it tries again. Its log has more."
 
 
 def _failed(code: Code, message: str) -> EngineMessage:

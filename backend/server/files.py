@@ -21,6 +21,7 @@ class JobFiles:
 
     ``incoming/`` holds uploads on their way, ``jobs/<id>/`` one job: ``job.shot``, ``preview.png`` and ``result/``
     with ``video.mp4`` and ``frames.npy``, (T,H,W,3) uint8. ``result`` is renamed into place once it is complete.
+    ``set-aside/`` holds the folders of jobs that the store does not know: nothing is ever deleted there.
 
     Raises:
         OSError: the folders cannot be made.
@@ -30,6 +31,7 @@ class JobFiles:
         self.root = root
         self.incoming = root / "incoming"
         self.jobs = root / "jobs"
+        self.set_aside = root / "set-aside"
         self._ballast = root / "ballast"
         self._zipping = threading.Lock()
         for folder in (self.incoming, self.jobs):
@@ -86,20 +88,40 @@ class JobFiles:
         self.folder(job_id).mkdir()
         os.replace(upload, self.shot(job_id))
 
+    def size(self, job_id: str) -> int:
+        """Bytes of everything of a job."""
+        return sum(path.stat().st_size for path in self.folder(job_id).rglob("*") if path.is_file())
+
     def remove(self, job_id: str) -> None:
         """Delete everything of a job."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
-    def clean(self, known: set[str]) -> None:
-        """At start: remove what a server that died left half-done, and folders of jobs that nobody knows."""
+    def there(self) -> bool:
+        """Whether the folders can be reached; those of a disk that is unplugged cannot."""
+        return self.jobs.is_dir()
+
+    def clean(self, known: set[str]) -> list[str]:
+        """At start: remove what a server that died left half-done.
+
+        Returns:
+            Names of the folders of jobs that nobody knows; they are in ``set_aside`` now, with all that they hold.
+        """
+        unknown = []
         for path in self.incoming.iterdir():
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
         for folder in self.jobs.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.name in known:
+                shutil.rmtree(folder / "result.part", ignore_errors=True)
+                (folder / "frames.zip.part").unlink(missing_ok=True)
                 continue
-            shutil.rmtree(folder / "result.part", ignore_errors=True)
-            (folder / "frames.zip.part").unlink(missing_ok=True)
+            self.set_aside.mkdir(exist_ok=True)
+            target = self.set_aside / folder.name
+            while target.exists():
+                target = target.with_name(f"{target.name}-again")
+            os.replace(folder, target)
+            unknown.append(folder.name)
+        return unknown
 
     def hold_ballast(self) -> None:
         """Lay the ballast by, if there is room for it."""

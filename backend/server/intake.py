@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,6 @@ from typing import Any
 from ..wire import Code, VideoPlan
 from .engines import Engines
 from .errors import ApiError
-
-_MAX_UNPACKED = 6 << 30
-"""Bytes that a shot may unpack to: more than any real one, less than would fell a backend."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,6 @@ def check_shot(path: Path, engines: Engines) -> Intake:
     from ..shot import ShotError, load_shot
 
     try:
-        _check_archive(path)
         shot = load_shot(path)
     except ShotError as error:
         # The name that the upload has here means nothing to its sender.
@@ -80,20 +75,6 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         # The frames and a zip of them; the film is small beside them.
         result_bytes=2 * 3 * plan.width * plan.height * plan.frames,
     )
-
-
-def _check_archive(path: Path) -> None:
-    """A small file that unpacks to a very large one is refused before any of it is unpacked."""
-    from ..shot import ShotError
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        # load_shot says what is wrong.
-        return
-    if size > _MAX_UNPACKED:
-        raise ShotError("file", f"unpacks to {size >> 20} MiB; at most {_MAX_UNPACKED >> 20} MiB are taken")
 
 
 def _check_pictures(shot: Any) -> None:

@@ -2,101 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from ..wire import CANCELLING, Code, JobError, JobView, Status, VideoPlan, read
+from ..wire import CANCELLING, Code, JobError, JobView, Status, VideoPlan
+from .database import open_database
 from .errors import is_disk_full
 from .estimate import Timing
+from .job_row import JobRow, make_row, readable, seconds_left
 
 RESTARTED = "The backend was restarted; the job began again."
+AGAIN = "The engine ended before the job was done; the job began again."
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT,
-  id TEXT NOT NULL UNIQUE,
-  client TEXT NOT NULL,
-  status TEXT NOT NULL,
-  name TEXT NOT NULL,
-  model TEXT NOT NULL,
-  created_at REAL NOT NULL,
-  started_at REAL,
-  finished_at REAL,
-  stage TEXT,
-  step INTEGER,
-  stage_steps INTEGER,
-  steps INTEGER NOT NULL,
-  progress REAL NOT NULL DEFAULT 0,
-  eta REAL,
-  eta_at REAL,
-  notes TEXT NOT NULL,
-  plan TEXT NOT NULL,
-  error TEXT,
-  attempts INTEGER NOT NULL DEFAULT 0,
-  cancel_requested INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, seq);
-CREATE INDEX IF NOT EXISTS jobs_by_client ON jobs (client, seq);
-CREATE TABLE IF NOT EXISTS timings (model TEXT PRIMARY KEY, head REAL, step REAL, tail REAL);
-"""
+_MOST_FULL = 4
+"""So many times ``max_queue`` jobs wait at most, whoever sent them."""
 
-
-class StoreInUse(Exception):
-    """Another server works on the same folder."""
-
-
-class StoreBroken(Exception):
-    """The store's file is damaged or of a later version."""
+_QUEUE = (
+    "SELECT jobs.* FROM jobs LEFT JOIN turns USING (client) WHERE status = 'queued' "
+    "ORDER BY again DESC, row_number() OVER (PARTITION BY client ORDER BY seq), coalesce(turn, 0), seq"
+)
+"""Next first: what was interrupted, then each client's first job, whose turn is longest past, then the second ones."""
 
 
 class QueueFull(Exception):
-    """No more jobs are taken just now."""
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """One row. Times are seconds since 1970.
-
-    ``step`` of ``stage_steps`` is how far the stage is; ``steps`` is the number of denoising steps planned.
-    """
-
-    seq: int
-    id: str
-    client: str
-    status: Status
-    name: str
-    model: str
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    stage: str | None
-    step: int | None
-    stage_steps: int | None
-    steps: int
-    progress: float
-    eta: float | None
-    eta_at: float | None
-    notes: tuple[str, ...]
-    plan: VideoPlan
-    error: JobError | None = None
-    attempts: int = 0
-    cancel_requested: bool = False
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.status.ended
-
-    @property
-    def work(self) -> float:
-        """Frames x pixels in millions."""
-        return self.plan.width * self.plan.height * self.plan.frames / 1e6
+    """No more jobs of this client, or of anybody, are taken just now."""
 
 
 class JobStore:
@@ -107,49 +43,41 @@ class JobStore:
         make_room: called when the disk is full; returns whether it freed anything, so that a second try is worth it.
 
     Raises:
-        StoreInUse: another process holds it.
-        StoreBroken: it cannot be read as a store.
+        StoreInUse, StoreBroken, sqlite3.Error, OSError: see ``open_database``.
+
+    Attributes:
+        size: jobs that wait or run; may be read without waiting for a write to end.
     """
 
     def __init__(self, path: Path, make_room: Callable[[], bool] = lambda: False) -> None:
+        self._path = path
         self._make_room = make_room
         self._lock = threading.RLock()
-        self._listeners: list[Callable[[], None]] = []
-        self._db = sqlite3.connect(path, timeout=3.0, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        try:
-            # Held until the process ends, however it ends: a second server on the same folder is refused.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("BEGIN EXCLUSIVE")
-            self._db.execute("COMMIT")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            self._db.close()
-            if "locked" in str(error):
-                raise StoreInUse(str(path)) from error
-            raise
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreBroken(
-                f"{path} is damaged ({error}); move it away to begin with an empty list of jobs"
-            ) from error
+        self._listeners: list[tuple[str | None, Callable[[], None]]] = []
+        # Of each waiting job: the jobs before it, and the seconds of those and its own. None: to be counted anew.
+        self._line: dict[str, tuple[int, float | None]] | None = None
+        self._busy: list[JobRow] | None = None
+        self._db = open_database(path, readable)
+        self.size = self._count()
 
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
             self._db.close()
 
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` after every change, from whatever thread made it; returns what ends that."""
+    def subscribe(self, listener: Callable[[], None], job_id: str | None = None) -> Callable[[], None]:
+        """Call ``listener`` after every change, from whatever thread made it; returns what ends that.
+
+        Args:
+            job_id: only after changes of this job or of the queue.
+        """
+        entry = (job_id, listener)
         with self._lock:
-            self._listeners.append(listener)
+            self._listeners.append(entry)
 
         def unsubscribe() -> None:
-            with self._lock:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
+            with self._lock, contextlib.suppress(ValueError):
+                self._listeners.remove(entry)
 
         return unsubscribe
 
@@ -162,9 +90,28 @@ class JobStore:
             return None
         return rows[0]
 
-    def of_client(self, client: str) -> list[JobRow]:
-        """A client's jobs, newest first."""
-        return self._read("SELECT * FROM jobs WHERE client = ? ORDER BY seq DESC", client)
+    def of_client(self, client: str, most: int = -1, after: int | None = None) -> list[JobRow]:
+        """A client's jobs, newest first.
+
+        Args:
+            most: so many; all when negative.
+            after: ``seq`` of the job behind which to begin.
+        """
+        return self._read(
+            "SELECT * FROM jobs WHERE client = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            *(client, after or 1 << 62, most),
+        )
+
+    def all_jobs(self) -> list[JobRow]:
+        """Everybody's jobs, oldest first."""
+        return self._read("SELECT * FROM jobs ORDER BY seq")
+
+    def failed_since(self, moment: float, most: int) -> list[JobRow]:
+        """Everybody's jobs that have failed since then, in seconds since 1970, newest first."""
+        return self._read(
+            "SELECT * FROM jobs WHERE status = 'failed' AND finished_at > ? ORDER BY seq DESC LIMIT ?",
+            *(moment, most),
+        )
 
     def ids(self) -> set[str]:
         """All ids."""
@@ -173,11 +120,19 @@ class JobStore:
 
     def waiting(self) -> list[JobRow]:
         """The queue, next first."""
-        return self._read("SELECT * FROM jobs WHERE status = 'queued' ORDER BY seq")
+        return self._read(_QUEUE)
 
     def running(self) -> list[JobRow]:
         """Jobs under way (at most one)."""
-        return self._read("SELECT * FROM jobs WHERE status = 'in_progress' ORDER BY seq")
+        with self._lock:
+            if self._busy is None:
+                self._busy = self._read("SELECT * FROM jobs WHERE status = 'in_progress' ORDER BY seq")
+            return self._busy
+
+    def by_key(self, client: str, upload_key: str) -> JobRow | None:
+        """The job that a client has made by the upload of this key, unless it has failed or was cancelled."""
+        rows = self._read("SELECT * FROM jobs WHERE client = ? AND upload_key = ?", client, upload_key)
+        return rows[0] if rows and rows[0].status not in (Status.FAILED, Status.CANCELLED) else None
 
     def timing(self, model: str) -> Timing | None:
         """What was measured on the model's last job."""
@@ -188,13 +143,10 @@ class JobStore:
     def view(self, job: JobRow) -> JobView:
         """The job as the wire has it."""
         position = eta = None
-        now = time.time()
         if job.status is Status.QUEUED:
-            ahead = [other for other in self.waiting() if other.seq < job.seq]
-            position = len(ahead)
-            eta = self._queue_eta(job, ahead, now)
-        elif job.status is Status.IN_PROGRESS and job.eta is not None:
-            eta = max(0.0, job.eta - (now - (job.eta_at or now)))
+            position, eta = self._place(job.id)
+        elif job.status is Status.IN_PROGRESS:
+            eta = seconds_left(job)
         return JobView(
             id=job.id,
             status=job.status,
@@ -214,19 +166,23 @@ class JobStore:
             error=job.error,
         )
 
-    def _queue_eta(self, job: JobRow, ahead: list[JobRow], now: float) -> float | None:
-        """Until the job is done: what runs, what waits before it, and itself; None when any of it is unknown."""
-        total = 0.0
-        for other in self.running():
-            if other.eta is None:
-                return None
-            total += max(0.0, other.eta - (now - (other.eta_at or now)))
-        for other in (*ahead, job):
-            timing = self.timing(other.model)
-            if timing is None:
-                return None
-            total += timing.total(other.work, other.steps)
-        return total
+    def _place(self, job_id: str) -> tuple[int | None, float | None]:
+        """Jobs before a waiting one, and seconds until it is done; None where any of it is unknown."""
+        with self._lock:
+            if self._line is None:
+                self._line, total = {}, 0.0
+                timings: dict[str, Timing | None] = {}
+                for place, other in enumerate(self.waiting()):
+                    if other.model not in timings:
+                        timings[other.model] = self.timing(other.model)
+                    timing = timings[other.model]
+                    total = None if timing is None or total is None else total + timing.total(other.work, other.steps)
+                    self._line[other.id] = (place, total)
+            place, seconds = self._line.get(job_id, (None, None))
+            for job in self.running():
+                left = seconds_left(job)
+                seconds = None if seconds is None or left is None else seconds + left
+        return place, seconds
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -241,46 +197,77 @@ class JobStore:
         *,
         max_queue: int,
         job_id: str | None = None,
+        upload_key: str | None = None,
     ) -> JobRow:
         """Append a job to the queue.
 
+        Returns:
+            The new job, or the one that an earlier upload of the same key has made.
+
         Raises:
-            QueueFull: ``max_queue`` jobs wait already.
+            QueueFull: see ``check_room``.
         """
         job_id = job_id or new_id()
         with self._lock:
-            # The lock makes the count and the insertion one step: nobody else writes to this file.
-            if len(self.waiting()) >= max_queue:
-                raise QueueFull
+            # The lock makes the look and the insertion one step: nobody else writes to this file.
+            if upload_key and (known := self.by_key(client, upload_key)):
+                return known
+            self.check_room(client, max_queue)
+            if upload_key:
+                self._write("UPDATE jobs SET upload_key = NULL WHERE client = ? AND upload_key = ?", client, upload_key)
             self._write(
-                "INSERT INTO jobs (id, client, status, name, model, created_at, steps, notes, plan) "
-                "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, client, status, name, model, created_at, steps, notes, plan, upload_key) "
+                "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
                 *(job_id, client, name, model, time.time(), steps, json.dumps(notes), json.dumps(asdict(plan))),
+                upload_key,
             )
             job = self.get(job_id)
         assert job is not None
         return job
 
+    def check_room(self, client: str, max_queue: int) -> None:
+        """Whether a client may add a job: everybody whose jobs wait has the same share of the queue.
+
+        Raises:
+            QueueFull: ``max_queue``, divided among the clients with waiting jobs, wait for this one.
+        """
+        sql = "SELECT client, count(*) FROM jobs WHERE status = 'queued' GROUP BY client"
+        with self._lock:
+            counts = dict(self._db.execute(sql).fetchall())
+        share = max(max_queue // len({*counts, client}), 1)
+        if counts.get(client, 0) >= share or sum(counts.values()) >= _MOST_FULL * max_queue:
+            raise QueueFull
+
     def claim(self) -> JobRow | None:
         """Make the first of the queue the running one."""
         with self._lock:
-            waiting = self.waiting()
+            waiting = self._read(_QUEUE + " LIMIT 1")
             if not waiting:
                 return None
+            job = waiting[0]
             self._write(
-                "UPDATE jobs SET status = 'in_progress', started_at = ?, attempts = attempts + 1 "
+                "UPDATE jobs SET status = 'in_progress', started_at = MAX(?, created_at) "
                 "WHERE id = ? AND status = 'queued'",
-                *(time.time(), waiting[0].id),
+                *(time.time(), job.id),
             )
-            return self.get(waiting[0].id)
+            self._write(
+                "INSERT OR REPLACE INTO turns SELECT ?, 1 + coalesce(MAX(turn), 0) FROM turns", job.client, moves=False
+            )
+            return self.get(job.id)
+
+    def count_attempt(self, job_id: str) -> None:
+        """A running job has come to its first denoising step, or felled the engine's process before."""
+        self._write("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", job_id, moves=False)
 
     def progress(self, job_id: str, stage: str, step: int, steps: int, progress: float, eta: float | None) -> None:
         """Note how far a running job is."""
         self._write(
             "UPDATE jobs SET stage = ?, step = ?, stage_steps = ?, progress = MAX(progress, ?), eta = ?, eta_at = ? "
             "WHERE id = ? AND status = 'in_progress'",
-            *(stage, step, steps or None, progress, eta, time.time(), job_id),
+            *(stage, step, steps or None, progress, eta, time.monotonic(), job_id),
             worth_room=False,
+            moves=False,
+            job_id=job_id,
         )
 
     def finish(self, job_id: str, status: str, *, error: JobError | None = None, notes: tuple[str, ...] = ()) -> bool:
@@ -292,14 +279,20 @@ class JobStore:
             merged = json.dumps(list(dict.fromkeys((*job.notes, *notes))))
             why = json.dumps(asdict(error)) if error else None
             return self._write(
-                "UPDATE jobs SET status = ?, finished_at = ?, stage = NULL, step = NULL, stage_steps = NULL, "
-                "eta = NULL, progress = CASE WHEN ? = 'completed' THEN 100 ELSE progress END, error = ?, notes = ? "
+                "UPDATE jobs SET status = ?, finished_at = MAX(?, started_at), stage = NULL, step = NULL, "
+                "stage_steps = NULL, eta = NULL, progress = CASE WHEN ? = 'completed' THEN 100 ELSE progress END, "
+                "error = ?, notes = ? "
                 "WHERE id = ? AND status = 'in_progress'",
                 *(status, time.time(), status, why, merged, job_id),
             )
 
-    def requeue(self, job_id: str) -> None:
-        """Put a running job back to its place in the queue, because the server stops."""
+    def requeue(self, job_id: str, note: str = RESTARTED, *, forgive: bool = False) -> None:
+        """Put a running job back to its place, before all others; one that is to be cancelled is cancelled.
+
+        Args:
+            note: why, for the animator.
+            forgive: do not count this attempt, which ended by no fault of the job.
+        """
         with self._lock:
             job = self.get(job_id)
             if job is None or job.status is not Status.IN_PROGRESS:
@@ -307,13 +300,18 @@ class JobStore:
             if job.cancel_requested:
                 self.finish(job_id, Status.CANCELLED)
                 return
-            self._back_to_queue(job, job.attempts - 1)
+            self._write(
+                "UPDATE jobs SET status = 'queued', started_at = NULL, stage = NULL, step = NULL, stage_steps = NULL, "
+                "progress = 0, eta = NULL, again = 1, attempts = ?, notes = ? WHERE id = ? AND status = 'in_progress'",
+                *(max(job.attempts - forgive, 0), json.dumps(list(dict.fromkeys((*job.notes, note)))), job.id),
+            )
 
     def request_cancel(self, job_id: str) -> JobRow | None:
         """Cancel a waiting job, mark a running one; one that has ended stays as it is."""
         with self._lock:
             self._write(
-                "UPDATE jobs SET status = 'cancelled', finished_at = ? WHERE id = ? AND status = 'queued'",
+                "UPDATE jobs SET status = 'cancelled', finished_at = MAX(?, created_at) "
+                "WHERE id = ? AND status = 'queued'",
                 *(time.time(), job_id),
             )
             self._write("UPDATE jobs SET cancel_requested = 1 WHERE id = ? AND status = 'in_progress'", job_id)
@@ -337,32 +335,35 @@ class JobStore:
         """
         with self._lock:
             for job in self.running():
-                if job.cancel_requested:
-                    self.finish(job.id, Status.CANCELLED)
-                elif job.attempts >= max_attempts:
-                    message = (
-                        f"The backend ended {job.attempts} times while it ran this job, so it is not tried again. "
-                        "The backend's log may say why; a smaller size or fewer frames need less memory."
-                    )
-                    self.finish(job.id, Status.FAILED, error=JobError(Code.INTERRUPTED, message))
-                else:
-                    self._back_to_queue(job, job.attempts)
-
-    def _back_to_queue(self, job: JobRow, attempts: int) -> None:
-        self._write(
-            "UPDATE jobs SET status = 'queued', started_at = NULL, stage = NULL, step = NULL, stage_steps = NULL, "
-            "progress = 0, eta = NULL, attempts = ?, notes = ? WHERE id = ? AND status = 'in_progress'",
-            *(attempts, json.dumps(list(dict.fromkeys((*job.notes, RESTARTED)))), job.id),
-        )
+                if job.attempts < max_attempts or job.cancel_requested:
+                    self.requeue(job.id)
+                    continue
+                message = (
+                    f"The backend ended {job.attempts} times while it ran this job, so it is not tried again. "
+                    "The backend's log may say why; a smaller size or fewer frames need less memory."
+                )
+                self.finish(job.id, Status.FAILED, error=JobError(Code.INTERRUPTED, message))
 
     # -- SQL -----------------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, *values: object) -> list[JobRow]:
         with self._lock:
             rows = self._db.execute(sql, values).fetchall()
-        return [_row(row) for row in rows]
+        return [make_row(row) for row in rows]
 
-    def _write(self, sql: str, *values: object, worth_room: bool = True) -> bool:
+    def _count(self) -> int:
+        sql = "SELECT count(*) FROM jobs WHERE status IN ('queued', 'in_progress')"
+        return int(self._db.execute(sql).fetchone()[0])
+
+    def _write(
+        self, sql: str, *values: object, worth_room: bool = True, moves: bool = True, job_id: str | None = None
+    ) -> bool:
+        """One change.
+
+        Args:
+            moves: whether it changes what waits or runs.
+            job_id: of a change that only those who follow this job care for.
+        """
         with self._lock:
             try:
                 changed = self._db.execute(sql, values).rowcount > 0
@@ -370,23 +371,17 @@ class JobStore:
                 if not (worth_room and is_disk_full(error) and self._make_room()):
                     raise
                 changed = self._db.execute(sql, values).rowcount > 0
-            listeners = tuple(self._listeners)
-        if changed:
-            for listener in listeners:
-                listener()
-        return changed
+            if not changed:
+                return False
+            self._busy = None
+            if moves:
+                self._line, self.size = None, self._count()
+            listeners = [call for wanted, call in self._listeners if None in (wanted, job_id) or wanted == job_id]
+        for call in listeners:
+            call()
+        return True
 
 
 def new_id() -> str:
     """An id that cannot be guessed."""
     return f"vid_{secrets.token_hex(12)}"
-
-
-def _row(row: sqlite3.Row) -> JobRow:
-    data = dict(row)
-    data["status"] = Status(data["status"])
-    data["notes"] = tuple(json.loads(data["notes"]))
-    data["plan"] = read(VideoPlan, json.loads(data["plan"]), "plan")
-    data["error"] = read(JobError, json.loads(data["error"]), "error") if data["error"] else None
-    data["cancel_requested"] = bool(data["cancel_requested"])
-    return JobRow(**data)

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
 from .config import REGISTRY_ENGINES, ServerConfig
+from .upkeep import Upkeep, log_to
 
 
 class ServeError(Exception):
@@ -63,6 +65,21 @@ def add_serve_parser(subparsers: Any) -> None:
         "--idle-unload", type=float, default=600.0, metavar="SECONDS",
         help="give the model's memory back after so long without a job (default: %(default)g)",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep-days", type=_above_zero, metavar="N", help="delete results this many days after (default: keep them)"
+    )
+    parser.add_argument(
+        "--keep-gigabytes", type=_above_zero, metavar="N", help="delete the oldest results beyond (default: keep them)"
+    )
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help="append what is printed; kept below 2 x 16 MiB")
+    parser.add_argument(
+        "--users", type=Path, metavar="DIR",
+        help="end when no process lives of which a file in DIR bears the number (Blender starts its own server so)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--idle-end", type=float, default=600.0, metavar="SECONDS",
+        help="with --users: so long after the last of them, and once no job waits (default: %(default)g)",
+    )  # fmt: skip
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, to be reached by https")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
     parser.add_argument("--info-file", type=Path, metavar="JSON", help="write address and process number here once up")
@@ -93,7 +110,14 @@ def run_serve(args: argparse.Namespace) -> int:
         max_upload=args.max_upload << 20,
         max_queue=args.max_queue,
         idle_unload=args.idle_unload,
+        keep_days=args.keep_days,
+        keep_gigabytes=args.keep_gigabytes,
+        log_file=args.log_file and args.log_file.resolve(),
+        users=args.users and args.users.resolve(),
+        idle_end=args.idle_end,
     )
+    if config.log_file is not None:
+        log_to(config.log_file)
     serve(
         config, args.host, args.port, info_file=args.info_file, tls_cert=args.tls_cert, tls_key=args.tls_key,
         verbose=args.verbose,
@@ -122,7 +146,8 @@ def serve(
     import uvicorn
 
     from .app import create_app
-    from .jobs import StoreBroken, StoreInUse
+    from .connections import PatientProtocol
+    from .database import StoreBroken, StoreInUse
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
     listener = _bind(host, port)
@@ -134,7 +159,7 @@ def serve(
         raise ServeError(
             f"Another server works on {config.data}. Stop it, or give this one a folder of its own with --data."
         ) from error
-    except (StoreBroken, OSError) as error:
+    except (StoreBroken, sqlite3.Error, OSError) as error:
         listener.close()
         raise ServeError(f"The data folder {config.data} cannot be used: {error}.") from error
 
@@ -143,6 +168,10 @@ def serve(
             await super().startup(sockets)
             if self.started:
                 announce()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            upkeep.leave()
+            await super().shutdown(sockets)
 
     scheme = "https" if tls_cert else "http"
     shown = f"[{host}]" if ":" in host else host
@@ -159,7 +188,7 @@ def serve(
     try:
         settings = uvicorn.Config(
             app, log_config=None, log_level="info" if verbose else "warning", access_log=verbose, lifespan="on",
-            timeout_graceful_shutdown=5, server_header=False,
+            timeout_graceful_shutdown=5, server_header=False, http=PatientProtocol,
             ssl_certfile=str(tls_cert) if tls_cert else None, ssl_keyfile=str(tls_key) if tls_key else None,
         )  # fmt: skip
         settings.load()
@@ -167,11 +196,20 @@ def serve(
         raise ServeError(f"The certificate cannot be used: {error}.") from error
     # uvicorn raises the signal again once it has stopped in order; there is nothing left to do then.
     previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    server = Server(settings)
+    backend = app.state.backend
+
+    def end() -> None:
+        server.should_exit = True
+
+    upkeep = Upkeep(config, backend.store, backend.files, end)
+    upkeep.start()
     try:
-        Server(settings).run(sockets=[listener])
+        server.run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
+        upkeep.stop()
         signal.signal(signal.SIGTERM, previous)
         listener.close()
         if info_file is not None:
@@ -245,6 +283,13 @@ def _is_this_computer(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ _BLOCK = 1 << 20
 _DRAIN_BYTES = 64 << 20
 _DRAIN_SECONDS = 5.0
 _MULTIPART_SLACK = 64 << 10
+_LEAST_RATE = 2048
+"""Bytes a second, on average once ``stall`` seconds have passed."""
+_MOST_PARTS = 64
 
 
 async def receive_shot(request: Request, path: Path, limit: int, stall: float) -> None:
@@ -26,7 +30,7 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
 
     Args:
         limit: bytes of the file at most.
-        stall: seconds that the sender may pause.
+        stall: seconds that the sender may pause, and after which it must have kept a least rate.
 
     Raises:
         ApiError: the request holds no such file, is too large, is malformed or stops coming.
@@ -47,6 +51,7 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
     parser = MultipartParser(boundary, sink.callbacks())
     stream = request.stream().__aiter__()
     received = written = 0
+    began = time.monotonic()
     try:
         with open(path, "wb") as file:
             while True:
@@ -59,6 +64,10 @@ async def receive_shot(request: Request, path: Path, limit: int, stall: float) -
                         Code.BAD_REQUEST, f"The upload stood still for {stall:g} s. Send it again.", status=408
                     ) from None
                 received += len(chunk)
+                seconds = time.monotonic() - began
+                if seconds > stall and received < _LEAST_RATE * seconds:
+                    message = f"The upload is slower than {_LEAST_RATE} bytes a second. Send it again."
+                    raise ApiError(Code.BAD_REQUEST, message, status=408)
                 parser.write(chunk)
                 if written + len(sink.data) > limit or received > limit + _MULTIPART_SLACK:
                     raise too_large
@@ -109,6 +118,7 @@ class _Sink:
         self._value = bytearray()
         self._wanted = False
         self._disposition = b""
+        self._parts = 0
 
     def callbacks(self) -> Any:
         """For MultipartParser."""
@@ -130,6 +140,9 @@ class _Sink:
 
     def _begin(self) -> None:
         self._wanted, self._disposition = False, b""
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise ApiError(Code.BAD_REQUEST, f"The upload has more than {_MOST_PARTS} parts.")
 
     def _header(self) -> None:
         if bytes(self._key).lower() == b"content-disposition":

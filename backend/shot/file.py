@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
-import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .archive import Archive, ArchiveError
 from .types import (
     Background,
     BodyPose,
@@ -33,7 +34,7 @@ from .types import (
     ShotError,
     Track,
 )
-from .validate import MAX_CHARACTERS, MAX_MESHES, MAX_REFERENCES, MAX_TRACKS, MIMES, validate
+from .validate import MAX_CHARACTERS, MAX_FRAMES, MAX_MESHES, MAX_REFERENCES, MAX_TRACKS, MIMES, validate
 
 FORMAT_NAME = "maquette-shot"
 FORMAT_VERSION = 3
@@ -42,8 +43,17 @@ clay of each, the shot's clay and its quality. Files of older versions are read 
 
 MAX_JSON_BYTES = 8 << 20
 MAX_ARRAY_BYTES = 2 << 30
-MAX_MEDIA_BYTES = 2 << 30
-MAX_ENTRIES = 50_000
+MAX_BYTES = 4 << 30
+"""Of everything in a file, unpacked; a small file may hold less, see ``Archive``."""
+
+_INDEXED = (
+    r"characters\[\d+\]\.(points|rest_points|visibility|joints|body\.(betas|poses|trans)|keypoints\.(points|state)|"
+    r"(reference|further_references\[\d+\])\.(points|viewmat|K|visibility|vertices|keypoints\.(points|state)))"
+)
+_ARRAY_NAME = re.compile(
+    rf"clip\.(viewmats|Ks)|{_INDEXED}|meshes\[\d+\]\.(vertices|triangles)|tracks\[\d+\]\.(points|visibility)", re.ASCII
+)
+_MEDIA_NAME = re.compile(r"media/[\w-]+\.\w+", re.ASCII)
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int32))
 
@@ -154,43 +164,29 @@ def load_shot(path: str | PathLike[str]) -> Shot:
         OSError: the file cannot be read.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive)
-    except zipfile.BadZipFile as error:
-        raise ShotError(
-            "file", f"'{path.name}' is not a .shot file or is cut short; export it again ({error})"
-        ) from error
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ShotError("file", f"'{path.name}' is damaged; export it again ({error})") from error
+    with open(path, "rb") as stream:
+        try:
+            with Archive(stream, MAX_BYTES) as archive:
+                return _read(archive)
+        except ArchiveError as error:
+            if error.entry:
+                raise ShotError(error.entry, f"{error}; export the shot again") from error
+            raise ShotError(
+                "file", f"'{path.name}' is not a .shot file or is cut short; export it again ({error})"
+            ) from error
+        except RecursionError as error:
+            raise ShotError("file", f"'{path.name}' is nested too deeply") from error
 
 
 def _media_name(index: int, mime: str) -> str:
     return f"media/{index:05d}{MIMES[mime][0]}"
 
 
-def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """One entry's bytes, at most ``limit`` whatever its directory says."""
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise ShotError(name, "is missing from the file; export the shot again") from None
-    if info.file_size > limit:
-        raise ShotError(name, f"claims {info.file_size} bytes; at most {limit} are read")
-    with archive.open(info) as stream:
-        data = stream.read(info.file_size + 1)
-    if len(data) != info.file_size:
-        raise ShotError(name, "does not have the size that it claims; export the shot again")
-    return data
-
-
-def _read(archive: zipfile.ZipFile) -> Shot:
-    if len(archive.infolist()) > MAX_ENTRIES:
-        raise ShotError("file", f"holds {len(archive.infolist())} entries; at most {MAX_ENTRIES} are read")
-    if "shot.json" not in archive.namelist():
+def _read(archive: Archive) -> Shot:
+    if "shot.json" not in archive.names:
         # A cut file can show the directory of the arrays inside it, which is a zip too.
-        raise zipfile.BadZipFile("shot.json is missing")
-    text = _entry(archive, "shot.json", MAX_JSON_BYTES)
+        raise ArchiveError("shot.json is missing")
+    text = archive.read("shot.json", MAX_JSON_BYTES)
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -199,23 +195,24 @@ def _read(archive: zipfile.ZipFile) -> Shot:
         raise ShotError("shot.json", "does not describe a Maquette shot")
     version = header.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ShotError("shot.json.version", f"is {version!r}, not a format version")
+        raise ShotError("shot.json.version", f"is {version!r:.40}, not a format version")
     if version > FORMAT_VERSION:
         raise ShotError(
             "shot.json.version",
             f"is {version}, made by a newer Maquette; this one reads up to {FORMAT_VERSION}, update it",
         )
-    arrays = _read_arrays(_entry(archive, "arrays.npz", MAX_ARRAY_BYTES))
-    budget = MAX_MEDIA_BYTES
+    arrays = _read_arrays(archive)
 
     def media(field: str, name: object) -> Media:
-        nonlocal budget
         mime = next((m for m, (ending, _, _) in MIMES.items() if isinstance(name, str) and name.endswith(ending)), None)
-        if mime is None or not isinstance(name, str) or not name.startswith("media/"):
-            raise ShotError(field, f"{name!r} is not a picture or film of this file")
-        data = _entry(archive, name, budget)
-        budget -= len(data)
-        return Media(data, mime)
+        if mime is None or not isinstance(name, str) or not _MEDIA_NAME.fullmatch(name):
+            raise ShotError(field, f"{name!r:.80} is not a picture or film of this file")
+        return Media(archive.read(name), mime)
+
+    def several(field: str, names: object) -> tuple[Media, ...]:
+        if not isinstance(names, list) or len(names) > MAX_FRAMES:
+            raise ShotError(field, f"must be a list of at most {MAX_FRAMES}")
+        return tuple(media(f"{field}[{i}]", name) for i, name in enumerate(names))
 
     def array(field: str) -> np.ndarray:
         if field not in arrays:
@@ -277,12 +274,9 @@ def _read(archive: zipfile.ZipFile) -> Shot:
             )
         )
     background_json = _dict("background", header.get("background"))
-    names = background_json.get("media")
-    if not isinstance(names, list):
-        raise ShotError("background.media", "must be a list")
     background = Background(
         kind=background_json.get("kind"),  # pyright: ignore[reportArgumentType]
-        media=tuple(media(f"background.media[{i}]", name) for i, name in enumerate(names)),
+        media=several("background.media", background_json.get("media")),
     )
     meshes = tuple(
         Mesh(
@@ -304,10 +298,7 @@ def _read(archive: zipfile.ZipFile) -> Shot:
     clay = None
     if header.get("clay") is not None:
         entry = _dict("clay", header["clay"])
-        names = entry.get("media")
-        if not isinstance(names, list):
-            raise ShotError("clay.media", "must be a list")
-        pictures = tuple(media(f"clay.media[{i}]", name) for i, name in enumerate(names))
+        pictures = several("clay.media", entry.get("media"))
         clay = Clay(pictures, entry.get("surroundings"))  # pyright: ignore[reportArgumentType]
     settings_json = _dict("settings", header.get("settings"))
     unknown = set(settings_json) - set(Settings.__dataclass_fields__)
@@ -342,41 +333,22 @@ def _dict(field: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """Arrays of an .npz, each header checked against its dtype and declared size before it is allocated."""
+def _read_arrays(archive: Archive) -> dict[str, np.ndarray]:
+    """The arrays of arrays.npz, an archive in the archive; none that a shot does not have."""
+    packed = archive.read("arrays.npz", MAX_ARRAY_BYTES)
     arrays: dict[str, np.ndarray] = {}
-    budget = MAX_ARRAY_BYTES
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                field = info.filename.removesuffix(".npy")
-                with archive.open(info) as stream:
-                    try:
-                        shape, fortran, dtype = _array_header(stream)
-                    except ValueError as error:
-                        raise ShotError(field, f"has no readable array header ({error})") from error
-                    if dtype not in _DTYPES:
-                        raise ShotError(field, f"has dtype {dtype}; only float32, int32, uint8 and bool are read")
-                    # Python integers: a hostile shape must not overflow.
-                    size = dtype.itemsize
-                    for n in shape:
-                        size *= int(n)
-                    if size < 0 or size > budget or size > info.file_size:
-                        raise ShotError(field, f"claims shape {shape}, which does not fit the file")
-                    budget -= size
-                    raw = stream.read(size)
-                if len(raw) != size:
-                    raise ShotError(field, "is cut short; export the shot again")
-                arrays[field] = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C").copy()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ShotError("arrays.npz", f"is damaged; export the shot again ({error})") from error
+        with Archive(io.BytesIO(packed), archive.left) as inner:
+            for name in inner.names:
+                field = name.removesuffix(".npy")
+                if not _ARRAY_NAME.fullmatch(field):
+                    raise ShotError("arrays.npz", f"holds {field!r:.80}, which no shot has; export the shot again")
+                _, dtype = inner.header(name)
+                if dtype not in _DTYPES:
+                    raise ShotError(field, f"has dtype {dtype}; only float32, int32, uint8 and bool are read")
+                arrays[field] = inner.array(name)
+            archive.left = inner.left
+    except ArchiveError as error:
+        field = error.entry.removesuffix(".npy") if error.entry else "arrays.npz"
+        raise ShotError(field, f"{error}; export the shot again") from error
     return arrays
-
-
-def _array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream, max_header_size=4096)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream, max_header_size=4096)
-    raise ValueError(f"version {version} is not used")

@@ -58,8 +58,14 @@ class ShotError(ValueError):
     """
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
+        self.field = _plain(field, 200)
+        super().__init__(f"{self.field}: {_plain(message, 800)}")
+
+
+def _plain(text: str, most: int) -> str:
+    """What a file holds may be long, or no text at all; what is said of it is neither."""
+    text = text if len(text) <= most else f"{text[: most - 4]} ..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, eq=False)

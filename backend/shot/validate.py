@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -63,13 +62,14 @@ def validate(shot: Shot) -> None:
         raise ShotError("characters", "is empty; mark at least one mesh as a character")
     if len(shot.characters) > MAX_CHARACTERS:
         raise ShotError("characters", f"has {len(shot.characters)} entries; at most {MAX_CHARACTERS} are possible")
-    names = [character.name for character in shot.characters]
+    names: set[str] = set()
     for i, character in enumerate(shot.characters):
-        if character.name in names[:i]:
+        _character(f"characters[{i}]", character, shot.clip.frames)
+        if character.name in names:
             raise ShotError(
                 f"characters[{i}].name", f"'{character.name}' is used twice; give each character its own name"
             )
-        _character(f"characters[{i}]", character, shot.clip.frames)
+        names.add(character.name)
     _background(shot.background, shot.clip.frames)
     _settings(shot.settings)
     if len(shot.meshes) > MAX_MESHES:
@@ -83,11 +83,12 @@ def validate(shot: Shot) -> None:
         _vertex_counts(f"characters[{i}]", character, sum(sizes))
     if shot.clay is not None:
         _clay(shot.clay, shot.clip.frames)
-    names = [track.name for track in shot.tracks]
+    names.clear()
     for i, track in enumerate(shot.tracks):
-        if track.name in names[:i]:
-            raise ShotError(f"tracks[{i}].name", f"'{track.name}' is used twice; give each track its own name")
         _track(f"tracks[{i}]", track, shot.clip.frames)
+        if track.name in names:
+            raise ShotError(f"tracks[{i}].name", f"'{track.name}' is used twice; give each track its own name")
+        names.add(track.name)
 
 
 def check_array(field: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
@@ -118,9 +119,10 @@ def _coordinates(field: str, array: np.ndarray) -> None:
 def _number(field: str, value: object, low: float, high: float, *, integer: bool = False) -> None:
     kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ShotError(field, f"must be {'an integer' if integer else 'a number'}, not {value!r}")
-    if not math.isfinite(float(value)) or not low <= value <= high:
-        raise ShotError(field, f"is {value}; it must lie between {low:g} and {high:g}")
+        raise ShotError(field, f"must be {'an integer' if integer else 'a number'}, not {value!r:.60}")
+    # Compared before anything is made of it: a whole number of JSON may have thousands of digits.
+    if not low <= value <= high:
+        raise ShotError(field, f"is {value!r:.40}; it must lie between {low:g} and {high:g}")
 
 
 def _text(field: str, value: object, longest: int) -> None:
@@ -128,6 +130,8 @@ def _text(field: str, value: object, longest: int) -> None:
         raise ShotError(field, f"must be text, not {type(value).__name__}")
     if len(value) > longest:
         raise ShotError(field, f"has {len(value)} characters; at most {longest} are possible")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ShotError(field, "holds what is no letter (half a surrogate pair); write it again")
 
 
 def _clip(clip: Clip) -> None:

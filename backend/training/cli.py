@@ -52,7 +52,7 @@ def add_train_parser(subparsers: Any) -> None:
 def _train(args: argparse.Namespace) -> int:
     from .launch import check_device, first_alone, processes
     from .motion_tokens import is_token_run
-    from .run import PRESETS, STAGES, Run, TrainingError, export, read_config, train
+    from .run import PRESETS, STAGES, TrainingError, TrainingRun, export, read_config, train
 
     _check_numbers(args)
     if is_token_run(args.config or PRESETS / f"{args.what}.toml"):
@@ -71,7 +71,7 @@ def _train(args: argparse.Namespace) -> int:
     if not args.resume and any((folder / part).exists() for part in parts) and args.what != "export":
         raise TrainingError(f"{folder} holds a run already; add --resume to go on with it, or name another --folder")
     until = time.time() + 60 * args.minutes if args.minutes is not None else None
-    run = Run(config, folder, device, processes(device, args.workers), until)
+    run = TrainingRun(config, folder, device, processes(device, args.workers), until)
     if args.what == "export":
         _say(f"weights written to {export(run, args.export_to)}")
         return 0

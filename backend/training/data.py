@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from ..raster.carry import carry_shot
-from ..worlds.synth import Sample, make_sample, to_shot
+from ..worlds.sample import Sample, make_sample, to_shot
 from .errors import TrainingError
 from .stamp import read_stamp, write_stamp
 

@@ -20,18 +20,6 @@ from ..models.isa.transformer import ISATransformer3DModel
 from .encode import spread_cover, unpack
 from .errors import TrainingError
 
-__all__ = [
-    "Batch",
-    "DiTLoss",
-    "DiTLossConfig",
-    "Kind",
-    "Latents",
-    "draw_point_counts",
-    "draw_times",
-    "flow_loss",
-    "sample_latents",
-]
-
 
 @dataclass(frozen=True)
 class DiTLossConfig:

@@ -214,20 +214,6 @@ def spread_cover(cover: Tensor, shape: Sequence[int]) -> Tensor:
     return F.interpolate(frames, tuple(shape[2:]))
 
 
-def encode_shard(
-    vae: AutoencoderKLISA,
-    path: Path,
-    bf16: bool = True,
-    image_encoder: Any = None,
-    control: bool = False,
-    pixels: bool = False,
-) -> dict[str, Tensor]:
-    """``encode_shots`` of one shard's file."""
-    with np.load(path) as file:
-        shots = {name: file[name] for name in file.files}
-    return encode_shots(vae, shots, bf16, image_encoder, control, pixels)
-
-
 def encode_data(
     vae: AutoencoderKLISA,
     paths: Sequence[Path],
@@ -254,7 +240,9 @@ def encode_data(
         target = folder / (path.stem + ".pt")
         if not target.exists() and not time_is_up(until):
             partial = target.with_suffix(".partial")
-            torch.save(encode_shard(vae, path, bf16, image_encoder, control, pixels), partial)
+            with np.load(path) as file:
+                shots = {name: file[name] for name in file.files}
+            torch.save(encode_shots(vae, shots, bf16, image_encoder, control, pixels), partial)
             os.replace(partial, target)
         encoded.append(target)
     return encoded

@@ -111,7 +111,7 @@ def processes(device: str, workers: int | None) -> int:
     return min(workers or gpus, gpus)
 
 
-def spread(work: Callable[[Any], bool], argument: Any, count: int) -> bool:
+def run_processes(work: Callable[[Any], bool], argument: Any, count: int) -> bool:
     """Run ``work(argument)`` in ``count`` processes that average their gradients; returns the first one's result.
 
     In this process alone where ``count`` is 1 or where it is one of several already. SIGTERM and Ctrl-C are passed on
@@ -179,7 +179,7 @@ def first_alone(device: str, work: Callable[[], object]) -> None:
 
 
 def _enter(rank: int, work: Callable[[Any], bool], argument: Any, count: int, port: int, results: Any) -> None:
-    """One of the processes that ``spread`` starts; it finds the others as one of ``torchrun`` would."""
+    """One of the processes that ``run_processes`` starts; it finds the others as one of ``torchrun`` would."""
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ.update(

@@ -29,7 +29,7 @@ from .data import claim_data, make_data, shard_paths
 from .dit import DiTLoss, Latents
 from .encode import encode_data
 from .errors import TrainingError
-from .launch import first_alone, in_bfloat16, new_accelerator, spread
+from .launch import first_alone, in_bfloat16, new_accelerator, run_processes
 from .loop import Loop
 from .pictures import show_clips, show_samples
 from .schedule import LoopConfig
@@ -45,14 +45,14 @@ from .vae import (
     start_from_image_vae,
 )
 
-__all__ = ["PRESETS", "STAGES", "Run", "RunConfig", "TrainingError", "export", "read_config", "train"]
+__all__ = ["PRESETS", "STAGES", "RunConfig", "TrainingError", "TrainingRun", "export", "read_config", "train"]
 
 STAGES = ("data", "vae", "dit", "export")
 _STATISTICS_SHARDS = 2
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """Where and how a run happens; what its processes are given.
 
     Attributes:
@@ -92,7 +92,7 @@ class Run:
         return [self.folder / "latents" / (path.stem + ".pt") for path in self.shards() + self.long_shards()]
 
 
-def claim(run: Run, stages: Sequence[str] = STAGES) -> None:
+def claim(run: TrainingRun, stages: Sequence[str] = STAGES) -> None:
     """Make the folder this run's.
 
     A loop is held to its section and its loss' from its first checkpoint on, and to the number of processes, as they
@@ -138,7 +138,7 @@ def claim(run: Run, stages: Sequence[str] = STAGES) -> None:
         write_stamp(stamp, mine)
 
 
-def make_shots(run: Run) -> bool:
+def make_shots(run: TrainingRun) -> bool:
     """Make the missing synthetic shots while there is time; returns whether all are there."""
 
     def make() -> None:
@@ -149,7 +149,7 @@ def make_shots(run: Run) -> bool:
     return all(path.exists() for path in run.shards() + run.long_shards())
 
 
-def _films(run: Run, loss: VAELossConfig, process: int, processes: int) -> Films:
+def _films(run: TrainingRun, loss: VAELossConfig, process: int, processes: int) -> Films:
     """The shots that one of several processes trains the VAE on; long ones are among them where they are of use."""
     short, long = run.shards(), run.long_shards()
     paths = short[process::processes] or short
@@ -158,7 +158,7 @@ def _films(run: Run, loss: VAELossConfig, process: int, processes: int) -> Films
     return Films(paths)
 
 
-def _published(load: Callable[[ModelSpec], nn.Module], run: Run, model: nn.Module, name: str) -> nn.Module:
+def _published(load: Callable[[ModelSpec], nn.Module], run: TrainingRun, model: nn.Module, name: str) -> nn.Module:
     """Put the published weights into ``model``; returns the published network.
 
     Raises:
@@ -176,7 +176,7 @@ def _published(load: Callable[[ModelSpec], nn.Module], run: Run, model: nn.Modul
     return found
 
 
-def _vae_loop(run: Run, name: str, config: LoopConfig, loss_config: VAELossConfig) -> tuple[bool, Loop]:
+def _vae_loop(run: TrainingRun, name: str, config: LoopConfig, loss_config: VAELossConfig) -> tuple[bool, Loop]:
     """One of the VAE's loops, ``vae`` or ``vae_long``; returns whether it is complete, and the loop."""
     accelerator = new_accelerator(run.device, config.precision, run.folder / "logs")
     torch.manual_seed(config.seed)
@@ -203,7 +203,7 @@ def _vae_loop(run: Run, name: str, config: LoopConfig, loss_config: VAELossConfi
     return loop.run(loss, run.until, label, run.folder / f"{name}.log", show), loop
 
 
-def _vae_worker(run: Run) -> bool:
+def _vae_worker(run: TrainingRun) -> bool:
     config = run.config
     assert config.vae is not None
     done, loop = _vae_loop(run, "vae", config.vae, config.vae_loss)
@@ -223,7 +223,7 @@ def _statistics(vae: AutoencoderKLISA) -> dict[str, Any]:
     return {name: vae.config[name] for name in ("latents_mean", "latents_std")}
 
 
-def _finish_vae(run: Run, model: AutoencoderKLISA) -> None:
+def _finish_vae(run: TrainingRun, model: AutoencoderKLISA) -> None:
     """Write a VAE with the statistics of its latents; the published DiT, if it goes on, keeps those that it knows."""
     start = run.config.start
     if start.vae and start.dit:
@@ -235,7 +235,7 @@ def _finish_vae(run: Run, model: AutoencoderKLISA) -> None:
     save_whole(model, run.vae_folder)
 
 
-def _keep_published_vae(run: Run) -> None:
+def _keep_published_vae(run: TrainingRun) -> None:
     """Take the published VAE, with the statistics that the published DiT knows its latents by."""
     model = new_vae(run.spec)
     published = _published(load_vae, run, model, "vae")
@@ -244,7 +244,7 @@ def _keep_published_vae(run: Run) -> None:
     save_whole(model, run.vae_folder)
 
 
-def _dit_worker(run: Run) -> bool:
+def _dit_worker(run: TrainingRun) -> bool:
     config = run.config
     accelerator = new_accelerator(run.device, config.dit.precision, run.folder / "logs")
     torch.manual_seed(config.dit.seed)
@@ -261,23 +261,23 @@ def _dit_worker(run: Run) -> bool:
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log", show)
 
 
-def _decoder(run: Run, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _decoder(run: TrainingRun, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The run's finished VAE as a function of normalised latents that gradients go through."""
     vae = trained_vae(run, device).requires_grad_(False)
     return lambda latents: vae.decode(vae.denormalize(latents), return_dict=False)[0]
 
 
-def train_vae(run: Run) -> bool:
+def train_vae(run: TrainingRun) -> bool:
     """Train the VAE, or take the published one where the run has no loop for it; returns whether it is complete."""
     if (run.vae_folder / "config.json").exists():
         return True
     if run.config.vae is None:
         first_alone(run.device, lambda: _keep_published_vae(run))
         return True
-    return spread(_vae_worker, run, run.workers)
+    return run_processes(_vae_worker, run, run.workers)
 
 
-def trained_vae(run: Run, device: str | torch.device) -> AutoencoderKLISA:
+def trained_vae(run: TrainingRun, device: str | torch.device) -> AutoencoderKLISA:
     """The run's finished VAE, in float32. Raises TrainingError when it is not finished."""
     if not (run.vae_folder / "config.json").exists():
         raise TrainingError(f"{run.vae_folder} holds no finished VAE; run 'maquette train vae' to its last step first")
@@ -286,7 +286,7 @@ def trained_vae(run: Run, device: str | torch.device) -> AutoencoderKLISA:
     return vae.eval()
 
 
-def _claim_latents(run: Run) -> None:
+def _claim_latents(run: TrainingRun) -> None:
     """Mark the latents with the VAE that they are encoded by.
 
     Raises:
@@ -305,7 +305,7 @@ def _claim_latents(run: Run) -> None:
     write_stamp(folder / "vae.json", mine)
 
 
-def _encode(run: Run) -> None:
+def _encode(run: TrainingRun) -> None:
     """Encode the shots that are not encoded yet."""
     vae = trained_vae(run, run.device)
     _claim_latents(run)
@@ -321,15 +321,15 @@ def _encode(run: Run) -> None:
     encode_data(vae, shards, run.folder / "latents", bf16, image_encoder, until=run.until, pixels=pixels)
 
 
-def train_dit(run: Run) -> bool:
+def train_dit(run: TrainingRun) -> bool:
     """Encode what is not encoded yet and train the DiT; returns whether it is complete."""
     first_alone(run.device, lambda: _encode(run))
     if not all(path.exists() for path in run.latents()):
         return False
-    return spread(_dit_worker, run, run.workers)
+    return run_processes(_dit_worker, run, run.workers)
 
 
-def averaged_transformer(run: Run) -> tuple[ISATransformer3DModel, int]:
+def averaged_transformer(run: TrainingRun) -> tuple[ISATransformer3DModel, int]:
     """The DiT with its averaged weights, and the steps it has seen."""
     model = new_transformer(run.spec)
     if not (path := run.folder / "dit.ckpt").exists():
@@ -338,7 +338,7 @@ def averaged_transformer(run: Run) -> tuple[ISATransformer3DModel, int]:
     return model.eval(), steps
 
 
-def export(run: Run, folder: Path | None = None) -> Path:
+def export(run: TrainingRun, folder: Path | None = None) -> Path:
     """Write VAE and DiT in float16 where the model's preset looks for them (or to ``folder``).
 
     A correction of the carried film is written at the strength that helps on fresh shots, see ``strength.temper``.
@@ -378,9 +378,9 @@ def export(run: Run, folder: Path | None = None) -> Path:
     return target
 
 
-def train(run: Run, stages: Sequence[str] = STAGES) -> bool:
+def train(run: TrainingRun, stages: Sequence[str] = STAGES) -> bool:
     """Run the stages in order; returns whether all are complete. Stops early when the time is up."""
-    parts: dict[str, Callable[[Run], Any]] = {
+    parts: dict[str, Callable[[TrainingRun], Any]] = {
         "data": make_shots,
         "vae": train_vae,
         "dit": train_dit,

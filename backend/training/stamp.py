@@ -1,4 +1,4 @@
-"""Marks that tie a folder to what its files were made with."""
+"""Marks that tie a folder to the configuration of its files."""
 
 from __future__ import annotations
 

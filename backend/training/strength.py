@@ -1,7 +1,7 @@
 """How strongly a trained correction of the carried film is applied: as strongly as helps on shots that it never saw.
 
-What a network with ``start="carried"`` and ``prediction="residual"`` gives is scaled, all the way down to nothing,
-where it is the carried film itself; so what ships is no worse than that.
+The output of a network with ``start="carried"`` and ``prediction="residual"`` is scaled. At zero the result is the
+carried film itself, so that no model ships that makes it worse.
 
 Shape letters: B shots, L latent frames, T frames, H W image, h w latent.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
-from ..worlds.synth import make_sample
+from ..worlds.sample import make_sample
 from .data import CARRIED, FIELDS, HELD_OUT, DataConfig, carry_sample
 from .encode import encode_shots, spread_cover, unpack
 
@@ -70,7 +70,7 @@ def choose_strength(decibels: np.ndarray) -> tuple[float, float]:
 
 @torch.no_grad()
 def temper(vae: AutoencoderKLISA, model: ISATransformer3DModel, data: DataConfig) -> tuple[float, float]:
-    """Scale what ``model`` gives to the strength that helps; returns it and its gain in decibels."""
+    """Scale the model's output to the best strength; returns that and its gain in decibels."""
     strength, gain = choose_strength(gains(vae, model, fresh_shots(vae, data, SHOTS)))
     for parameter in model.patch_out.parameters():
         parameter.mul_(strength)

@@ -371,16 +371,3 @@ def latent_statistics(model: AutoencoderKLISA, films: Films, clips: int = 48, ba
         "latents_mean": [round(float(v), 5) for v in stacked.mean(dim=1)],
         "latents_std": [round(float(stacked.std(dim=1).square().mean().sqrt()), 5)],
     }
-
-
-@torch.no_grad()
-def reconstruction_psnr(model: AutoencoderKLISA, video: np.ndarray) -> tuple[float, np.ndarray]:
-    """PSNR in dB over clips (B,T,H,W,3) uint8, and the reconstructions."""
-    device = next(model.parameters()).device
-    rebuilt = []
-    for clip in video:
-        mode = model.encode(to_model(clip[None]).to(device), return_dict=False)[0].mode()
-        rebuilt.append(to_pixels(model.decode(mode, return_dict=False)[0])[0])
-    stacked = np.stack(rebuilt)
-    error = np.square(stacked.astype(np.float64) - video).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9))), stacked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .synth import Sample
+    from .sample import Sample
 
 
 def add_synth_parser(subparsers: Any) -> None:
@@ -46,7 +46,7 @@ def run_synth(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from .synth import make_sample
+    from .sample import make_sample
 
     for name, least in (("seed", 0), ("count", 1), ("frames", 1), ("points", 1)):
         if getattr(args, name) < least:
@@ -78,7 +78,7 @@ def write_sample(sample: Sample, stem: Path) -> None:
     """
     from ..media import write_mp4
     from ..shot import save_shot
-    from .synth import to_shot
+    from .sample import to_shot
 
     truth = sample.truth
     assert truth is not None, "the sample was made without its truth"

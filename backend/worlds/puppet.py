@@ -82,7 +82,7 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _clusters(body: BodyModel, cell: float, face_cell: float) -> np.ndarray:
     """Cluster of each vertex (V,): same cell of a grid, same region, same leading bone.
 
-    In the face also the same way that the skin faces, so that lips and what lies behind them stay apart.
+    In the face, front and back stay apart as well, so that lips do not merge with the mouth behind them.
     """
     face = in_face(body.v_template)[:, None]
     side = np.where(face, face_cell, cell)

@@ -1,4 +1,4 @@
-"""What is true of every pixel of a synthetic shot: how far, whose, which spot of the body, and where it goes next.
+"""The truth of every pixel of a synthetic shot: its depth, its character, its body region, and its flow.
 
 Shape letters: T frames, H W image, V vertices, F faces, P covered pixels, C characters. At pixel centres, without the
 smoothing that the film itself has along edges.
@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
-from .stage import Surroundings, surroundings_hits
+from .surroundings import Surroundings, surroundings_hits
 
 NOBODY = -1
 _SAME_DEPTH = 0.02
-"""Share of the depth, on top of 2 cm, by which a spot may lie behind what is drawn and still be the one seen."""
-
-
+"""Share of the depth, on top of 2 cm, by which a spot may lie behind the drawn surface and still be seen."""
 _REACH = 1.1
 """Metres from the pelvis at rest that coded canonical coordinates reach along each axis."""
 

@@ -97,8 +97,8 @@ def scene_clay(
 
     Args:
         bodies: characters and what they wear.
-        objects: what the background shows and what lights it, which surrounds the clay as it surrounds the bodies;
-            None for the bodies alone under the scene's lights, on transparent ground.
+        objects: the background's objects and lights, which surround the clay too; None for the bodies alone, under
+            the scene's lights on transparent ground.
         frames: the shot's frames.
         engine: ``WORKBENCH`` or ``SCENE``.
         folder: for the pictures on their way.

@@ -17,7 +17,7 @@ from .characters import Performer
 from .geometry import GeometryReader
 from .mesh import MeshReading
 from .tracks import Spot, bodies_of, track_targets
-from .visibility import SELF_MARGIN, Occluders, Sight, Targets
+from .visibility import SELF_MARGIN, Occluders, Sight, VisibilityQuery
 
 
 def perform(
@@ -48,7 +48,7 @@ def perform(
             points, reading = performer.read(depsgraph)
             readings[performer.object] = reading
             performer.points_T.append(points.astype(np.float32))
-            targets += [Targets.on_skin(points, performer.height, index)]
+            targets += [VisibilityQuery.on_skin(points, performer.height, index)]
             _check_outside(performer, reading, view, frame)
             if performer.joints is not None:
                 performer.joints_T.append(performer.joints.read(depsgraph).astype(np.float32))
@@ -65,7 +65,7 @@ def perform(
             targets.append(track_targets(spots, places, owners, heights))
             for spot, place in zip(spots, places, strict=True):
                 spot.points_T.append(place)
-        _note(performers, spots, occluders.look(depsgraph, view, Targets.joined(targets), readings))
+        _note(performers, spots, occluders.look(depsgraph, view, VisibilityQuery.joined(targets), readings))
         if geometry is not None:
             geometry.read(depsgraph, view, readings)
         yield view

@@ -24,7 +24,7 @@ from ..rig.bodies import body_source, is_body
 from ..rig.joints import JointReader
 from .bones import eye_bones, finger_bones
 from .mesh import MeshReading
-from .visibility import WORN_MARGIN, Sight, Targets
+from .visibility import WORN_MARGIN, Sight, VisibilityQuery
 
 COUNT = len(KEYPOINT_NAMES)
 BONES = FACE_KEYPOINTS.start
@@ -94,9 +94,9 @@ class KeypointReader:
         points[~self.present] = 0.0
         return points
 
-    def targets(self, points: np.ndarray, owner: int, margin: float) -> Targets:
+    def targets(self, points: np.ndarray, owner: int, margin: float) -> VisibilityQuery:
         """What to ask the occluders about keypoints (K,3); the absent ones are asked about in vain."""
-        return Targets(
+        return VisibilityQuery(
             points, np.full(COUNT, owner), np.full(COUNT, margin), self.own, self.worn, np.ones(COUNT, dtype=bool)
         )
 

@@ -57,14 +57,15 @@ def resolve(path: str, field: str, what: str) -> Path:
     return found
 
 
-def read_bytes(path: Path, field: str) -> bytes:
-    """A whole file. Raises ShotError when it cannot be read or is empty."""
+def read_bytes(path: Path, field: str, count: int = -1) -> bytes:
+    """A whole file, or its first ``count`` bytes. Raises ShotError when it cannot be read or is empty."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(count)
     except OSError as error:
         raise ShotError(field, f"'{path}' cannot be read ({error.strerror or error})") from error
     if not data:
-        raise ShotError(field, f"'{path}' is empty; write it again")
+        raise ShotError(field, f"'{path}' is empty; write or download it again")
     return data
 
 
@@ -145,7 +146,7 @@ def probe_film(path: Path, field: str) -> Film:
     Raises:
         ShotError: on ``field``: not a film, or one that was not written to its end.
     """
-    read_first(path, field)
+    read_bytes(path, field, 16)
     problem = incomplete_mp4(path)
     if problem:
         raise ShotError(field, f"'{path}' {problem}; write or download it again")
@@ -161,18 +162,6 @@ def probe_film(path: Path, field: str) -> Film:
     if not (fps > 0 and frames > 0 and width > 0 and height > 0) or clip_is_picture(path):
         raise ShotError(field, f"'{path}' is not a film that Blender can play, or is damaged; use an mp4 (H.264)")
     return Film(path, float(fps), int(frames), int(width), int(height))
-
-
-def read_first(path: Path, field: str, count: int = 16) -> bytes:
-    """The first bytes of a file. Raises ShotError when it cannot be read or is empty."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(count)
-    except OSError as error:
-        raise ShotError(field, f"'{path}' cannot be read ({error.strerror or error})") from error
-    if not head:
-        raise ShotError(field, f"'{path}' is empty; write or download it again")
-    return head
 
 
 def clip_is_picture(path: Path) -> bool:

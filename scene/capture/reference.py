@@ -23,7 +23,7 @@ from .keypoints import as_keypoints
 from .media import picture_from_image
 from .mesh import MeshReading
 from .surfaces import move
-from .visibility import SELF_MARGIN, Occluders, Sight, Targets
+from .visibility import SELF_MARGIN, Occluders, Sight, VisibilityQuery
 
 _SAME_ASPECT = 0.01
 
@@ -113,13 +113,13 @@ def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
     depsgraph = stage.at(frame)
     view = read_camera(stage.scene, depsgraph)
     points, reading = performer.read(depsgraph)
-    targets = [Targets.on_skin(points, performer.height, 0)]
+    targets = [VisibilityQuery.on_skin(points, performer.height, 0)]
     places = None
     if performer.keypoints is not None:
         places = performer.keypoints.read(depsgraph, reading)
         targets.append(performer.keypoints.targets(places, 0, SELF_MARGIN * performer.height))
     occluders = Occluders({performer.object: 0}, dict.fromkeys(performer.worn, 0), lambda obj: False)
-    sight = occluders.look(depsgraph, view, Targets.joined(targets), {performer.object: reading})
+    sight = occluders.look(depsgraph, view, VisibilityQuery.joined(targets), {performer.object: reading})
     count = len(points)
     keypoints = None
     if performer.keypoints is not None and places is not None:

@@ -28,6 +28,7 @@ from .keypoints import as_keypoints
 from .looks import asked_of
 from .mesh import TopologyError
 from .performance import PerformanceReader, leave_out_modifiers
+from .rendered import as_rendered
 from .tracks import find_spots
 from .wants import Wants, preset_wants
 
@@ -71,10 +72,10 @@ def capture_steps(
 ) -> Generator[tuple[int, int], None, Shot]:
     """Read a scene into a Shot, step by step, and leave it as found.
 
-    Surfaces, joints and cameras are read from the evaluated scene frame by frame (viewport modifiers), visibility
-    against everything that shows in renders. The scene's own frame, selection, mode and settings are not touched, so
-    that a window may be used between steps; until the generator has ended or is closed, throw-away copies of the
-    scene exist beside it. Close it before the file is saved or undone.
+    Surfaces (with the render's modifiers), joints and cameras are read from the evaluated scene frame by frame,
+    visibility against everything that shows in renders. The scene's own frame, selection, mode and settings are not
+    touched, so that a window may be used between steps; until the generator has ended or is closed, throw-away copies
+    of the scene exist beside it. Close it before the file is saved or undone.
 
     Args:
         notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
@@ -128,6 +129,7 @@ def capture_steps(
                 obj.update_from_editmode()
             if obj.hide_viewport and (obj in characters or not obj.hide_render):
                 keeper.changes.set(obj, "hide_viewport", False)
+        as_rendered(keeper.changes, seen, characters, notes)
         # What only carries a track is evaluated too, but is no more part of the picture than before.
         unseen = list(dict.fromkeys(spot.object for spot in spots if spot.object not in seen))
         stage = open_stage(scene, layer, keeper.changes, [*seen, *unseen])

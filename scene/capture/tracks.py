@@ -14,7 +14,7 @@ import numpy as np
 from ...backend.shot import ShotError, Track
 from ...backend.shot.validate import MAX_TRACKS
 from .mesh import MeshReading, positions
-from .visibility import NOBODY, WORN_MARGIN, Targets
+from .visibility import NOBODY, WORN_MARGIN, VisibilityQuery
 
 EMPTY_MARGIN = 0.03
 """Metres: an empty sits on a surface, or a little within; surfaces this close before it do not hide it."""
@@ -127,7 +127,7 @@ def bodies_of(spots: list[Spot], bodies: Mapping[bpy.types.Object, int]) -> dict
 
 def track_targets(
     spots: list[Spot], points: np.ndarray, owners: Mapping[bpy.types.Object, int], heights: Mapping[int, float]
-) -> Targets:
+) -> VisibilityQuery:
     """What to ask the occluders about spots at ``points`` (P,3).
 
     An object does not hide its own origin, which lies within it. ``heights`` are the characters', by owner.
@@ -136,7 +136,7 @@ def track_targets(
     owner = np.array([owners[spot.object] for spot in spots])
     loose = np.array([spot.origin and spot.object.type == "EMPTY" for spot in spots])
     height = np.array([heights.get(int(number), _GROWN_UP) for number in owner])
-    return Targets(
+    return VisibilityQuery(
         points,
         owner,
         np.where(loose, EMPTY_MARGIN, VERTEX_MARGIN),

@@ -38,7 +38,7 @@ NOBODY = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class VisibilityQuery:
     """The points to see at one frame, and how close before each a surface may be without hiding it.
 
     Attributes:
@@ -58,14 +58,14 @@ class Targets:
     tell: np.ndarray
 
     @classmethod
-    def on_skin(cls, points: np.ndarray, height: np.ndarray | float, owner: np.ndarray | int) -> Targets:
+    def on_skin(cls, points: np.ndarray, height: np.ndarray | float, owner: np.ndarray | int) -> VisibilityQuery:
         """Points (R,3) on the skin of characters of some height (R,) in metres."""
         height, owner = np.broadcast_to(height, len(points)), np.broadcast_to(owner, len(points))
         close = SELF_MARGIN * height
         return cls(points, owner, close, close, WORN_MARGIN * height, np.zeros(len(points), dtype=bool))
 
     @classmethod
-    def joined(cls, parts: Sequence[Targets]) -> Targets:
+    def joined(cls, parts: Sequence[VisibilityQuery]) -> VisibilityQuery:
         """Several one after the other."""
         return cls(*(np.concatenate([getattr(part, entry.name) for part in parts]) for entry in fields(cls)))
 
@@ -110,7 +110,7 @@ class Occluders:
         self,
         depsgraph: bpy.types.Depsgraph,
         view: CameraView,
-        targets: Targets,
+        targets: VisibilityQuery,
         characters: Mapping[bpy.types.Object, MeshReading],
     ) -> Sight:
         """What the camera sees of the targets at the frame that ``depsgraph`` has evaluated.
@@ -184,7 +184,7 @@ class _Frame:
     """
 
     view: CameraView
-    targets: Targets
+    targets: VisibilityQuery
     camera: np.ndarray
     xy: np.ndarray
     sight: Sight
@@ -194,7 +194,7 @@ class _Frame:
 
     @property
     def open(self) -> np.ndarray:
-        """(R,) bool: points of which another surface may still change what is known."""
+        """(R,) bool: points whose state another surface may still change."""
         return self.sight.seen | (self.targets.tell & ~self.sight.hidden)
 
 

@@ -264,14 +264,23 @@ def _show_answer(view: Any, answer: dict[str, Any]) -> None:
     health, entries = answer["health"], answer["models"]
     ready = sum(bool(entry.get("available")) for entry in entries)
     view.test_state = "OK"
-    view.test_message = (
-        f"Maquette {health.get('version', '?')} on {health.get('device', '?')}, {ready} of {len(entries)} models ready"
-    )
+    where = f"Maquette {health.get('version', '?')} on {health.get('device', '?')}"
+    kept = _kept(health.get("retention"))
+    view.test_message = f"{where}, {ready} of {len(entries)} models ready. {kept}"
     try:
         _cache().write_text(json.dumps(entries), "utf-8")
     except (OSError, BackendProblem):
         pass  # only the offline menu is the poorer for it
     show_models(entries)
+
+
+def _kept(retention: Any) -> str:
+    """How long the backend keeps results, in one sentence."""
+    told = retention if isinstance(retention, dict) else {}
+    limits = [f"{told[key]:g} {key}" for key in ("days", "gigabytes") if isinstance(told.get(key), (int, float))]
+    return (
+        f"Results there are deleted beyond {' or '.join(limits)}" if limits else "Results there are kept until deleted"
+    )
 
 
 def show_models(entries: list[dict[str, Any]]) -> None:

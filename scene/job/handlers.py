@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import atexit
+from pathlib import Path
 
 import bpy
 from bpy.app.handlers import persistent
 
 from .. import folders
+from ..screen import switch, thumbnails
+from ..screen.overlay import overlay
 from ..stage import remove_stages
-from . import backends, effects, library, readiness
+from . import backends, effects, library, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -35,6 +38,9 @@ def _before_load(*_: object) -> None:
 @persistent
 def _after_load(*_: object) -> None:
     remove_stages()
+    overlay.forget()
+    for scene in bpy.data.scenes:
+        switch.mend(scene)
     folders.forget_ids()
     drop_previews()
     backends.republish()
@@ -49,9 +55,25 @@ def _before_change(*_: object) -> None:
 
 
 @persistent
+def _before_save(path: object = "", *_: object) -> None:
+    effects.step_aside()
+    # Of a file that has a place, a copy elsewhere is no move.
+    place = bpy.data.filepath or (path if isinstance(path, str) else "")
+    if place:
+        shelf.settle(Path(place))
+
+
+@persistent
+def _after_save(path: object = "", *_: object) -> None:
+    if isinstance(path, str) and path and not bpy.data.filepath:
+        shelf.unsettle(Path(path))
+
+
+@persistent
 def _after_undo(*_: object) -> None:
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
+    overlay.forget()
     folders.keep_ids()
     library.sync()
     readiness.touch()
@@ -59,13 +81,15 @@ def _after_undo(*_: object) -> None:
 
 @persistent
 def _scene_changed(*_: object) -> None:
+    overlay.changed()
     readiness.touch()
 
 
 _HANDLERS = (
     ("load_pre", _before_load),
     ("load_post", _after_load),
-    ("save_pre", _before_change),
+    ("save_pre", _before_save),
+    ("save_post", _after_save),
     ("undo_pre", _before_change),
     ("redo_pre", _before_change),
     ("undo_post", _after_undo),
@@ -100,9 +124,10 @@ def unregister() -> None:
 def _first_look() -> None:
     """What an earlier session and the open file have left."""
     backends.republish()
+    shelf.leave_extension()
     if hasattr(bpy.data, "scenes"):
         library.sync()
-    effects.runner.take_up()
+    effects.runner.take_up(follow=not bpy.app.background)
 
 
 def _at_exit() -> None:
@@ -115,6 +140,7 @@ def _at_exit() -> None:
 def _stop() -> None:
     _stop_timers()
     effects.close()
+    thumbnails.drop()
     drop_previews()
     backends.close()
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import bpy
 
+from ...backend.shot import ShotError
 from .. import folders
+from ..screen import switch
 from ..screen.grid import show_side_by_side
 from ..screen.show import load_result
-from . import models
+from . import models, shelf
+from . import options as own_options
+from .view import tell
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Record:
         created: when it arrived, as ``2026-01-31 12:00``.
         notes: what the capture and the backend had to say.
         listed: whether it belongs into the list of results.
+        take: counts the scene's presses of Generate from 1; 0 when it is not known.
+        starred: whether the animator has marked it.
+        settings: what was set when it was asked for, by the names of the scene's properties; see ``REUSED``.
     """
 
     scene: str
@@ -55,6 +62,13 @@ class Record:
     created: str = ""
     notes: tuple[str, ...] = ()
     listed: bool = True
+    take: int = 0
+    starred: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+REUSED = ("prompt", "model", "quality", "seed", "steps", "guidance", "background", "background_path", "render_engine")
+"""The scene's settings that a video remembers, so that it can be made again or gone on from."""
 
 
 def describe(scene: bpy.types.Scene) -> Record:
@@ -72,7 +86,16 @@ def describe(scene: bpy.types.Scene) -> Record:
         model=shot.model,
         model_label=models.find(shot.model).label,
         seed=shot.seed,
+        take=1 + max((item.take for item in shot.results), default=0),
+        settings={name: getattr(shot, name) for name in REUSED}
+        | {"options": [(each.model, each.option, each.stored) for each in shot.options if each.stored]},
     )
+
+
+def film_name(stem: str, record: Record | None, model: str = "") -> str:
+    """What a video's file is called: the scene, the take, the model where there are several, and the time."""
+    take = f"take{record.take:02d}" if record is not None and record.take else ""
+    return "_".join(filter(None, (stem, take, model, datetime.now().strftime("%Y-%m-%d_%H-%M"))))
 
 
 def now() -> str:
@@ -119,16 +142,19 @@ def add_to_list(scene: bpy.types.Scene, video: str | Path, record: Record) -> in
     index = _index(scene, path)
     if index < 0:
         item = shot.results.add()
-        item.name = path.stem
+        item.name = f"Take {record.take}" if record.take else path.stem
+        item.take = record.take
         item.filepath = folders.portable(path)
         item.job, item.model, item.seed = record.job, record.model, record.seed
         item.frame_start, item.frame_step, item.frame_count = record.frame_start, record.frame_step, record.frame_count
         item.fps, item.created = record.fps, record.created
         item.model_label, item.comparison = record.model_label, record.comparison
+        item.starred = record.starred
         camera = bpy.data.objects.get(record.camera)
         item.camera = camera if camera is not None and camera.type == "CAMERA" else None
         index = len(shot.results) - 1
-    shot.active_result = index
+    with switch.standing_still():
+        shot.active_result = index
     return index
 
 
@@ -149,11 +175,14 @@ def put_away(video: Path, record: Record, load: bool) -> tuple[str, tuple[str, .
     except OSError as error:
         print(f"Maquette: what is known of {video} could not be written beside it: {error}")
     scene = folders.scene_of(record.scene)
+    if scene is not None and bpy.data.filepath:
+        # The file may have been given its place while the job was under way.
+        video = shelf.moved(video, folders.results_folder_at(Path(bpy.data.filepath)))
     if scene is None:
         where = f"{record.scene_name} in {Path(record.blend).name}" if record.blend else record.scene_name
         return f"The video for {where or 'another file'} is ready: it will be in the results list there ({video})", ()
     item = scene.maquette.results[add_to_list(scene, video, record)]
-    if not load or not scene.maquette.show_as:
+    if not load or scene.maquette.show_as == "OFF":
         return f"{video.name} is in the results list", ()
     return f"{video.name} is loaded", tuple(_show(scene, item))
 
@@ -171,18 +200,65 @@ def show_together(uid: str, videos: list[Path]) -> list[str]:
         ShotError: they cannot be loaded.
     """
     scene = folders.scene_of(uid)
-    if scene is None or not scene.maquette.show_as:
+    if scene is None or scene.maquette.show_as == "OFF":
         return []
     items = [scene.maquette.results[index] for path in videos if (index := _index(scene, path)) >= 0]
-    if len(items) == 1:
-        return _show(scene, items[0])
-    notes: list[str] = []
+    way = scene.maquette.show_as
+    if len(items) == 1 or way not in ("PLANE", "STRIP"):
+        return _show(scene, items[0]) if items else []
     with _in_scene(scene):
-        for mode in sorted(scene.maquette.show_as & {"PLANE", "STRIP"}):
-            notes += show_side_by_side(scene, items, mode)
+        notes = show_side_by_side(scene, items, way)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Show Videos Side by Side")
     return notes
+
+
+def follow_switch(scene: bpy.types.Scene) -> None:
+    """The switch of how results are shown has been turned, or another result chosen: show it, or say why not."""
+    try:
+        for notice in switch.follow(scene):
+            tell("WARNING", notice)
+    except ShotError as error:
+        tell("ERROR", str(error))
+
+
+def keep_star(item: bpy.types.PropertyGroup) -> None:
+    """Write down beside the video whether it is starred."""
+    path = _absolute(item.filepath)
+    record = read(path)
+    if record is None or record.starred == item.starred:
+        return
+    try:
+        store(path, replace(record, starred=item.starred))
+    except OSError as error:
+        tell("WARNING", f"The star cannot be written down beside {path.name}: {error.strerror}")
+
+
+def reuse(scene: bpy.types.Scene, index: int) -> None:
+    """Set the scene as it was set when a video was asked for.
+
+    Raises:
+        ShotError: nothing is known about that, or a setting cannot be set any more; says which.
+    """
+    shot, item = scene.maquette, scene.maquette.results[index]
+    record = read(_absolute(item.filepath))
+    known = record.settings if record is not None else {}
+    if not known:
+        raise ShotError("result", f"how '{item.name}' was made is not written down beside its file")
+    left = []
+    for name in REUSED:
+        if name in known:
+            try:
+                setattr(shot, name, known[name])
+            except (TypeError, ValueError):
+                left.append(shot.bl_rna.properties[name].name)
+    own_options.ensure(scene, shot.model)
+    for model, option, stored in known.get("options", ()):
+        for each in shot.options:
+            if (each.model, each.option) == (model, option):
+                each.stored = stored
+    if left:
+        raise ShotError("result", f"this version knows no such {' or '.join(left)}; the rest is set as it was")
 
 
 def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
@@ -197,7 +273,8 @@ def take_off_list(scene: bpy.types.Scene, index: int) -> Path:
     if record is not None:
         store(path, replace(record, listed=False))
     shot.results.remove(index)
-    shot.active_result = max(0, min(shot.active_result, len(shot.results) - 1))
+    with switch.standing_still():
+        shot.active_result = max(0, min(shot.active_result, len(shot.results) - 1))
     return path
 
 
@@ -206,6 +283,7 @@ def sync() -> int:
     scenes = {scene.maquette.uid: scene for scene in bpy.data.scenes if scene.maquette.uid}
     if not scenes:
         return 0
+    shelf.find_moved(folders.result_folders())
     known = {uid: {_absolute(item.filepath) for item in scene.maquette.results} for uid, scene in scenes.items()}
     found: list[tuple[str, Path, Record]] = []
     for folder in folders.result_folders():
@@ -250,10 +328,8 @@ def _show(scene: bpy.types.Scene, item: bpy.types.PropertyGroup) -> list[str]:
     Raises:
         ShotError: it cannot be loaded.
     """
-    notes: list[str] = []
     with _in_scene(scene):
-        for mode in sorted(scene.maquette.show_as):
-            notes += load_result(scene, item, mode)
+        notes = load_result(scene, item, scene.maquette.show_as, placement=scene.maquette.plane_place)
         if not bpy.app.background:
             bpy.ops.ed.undo_push(message="Load Generated Video")
     return notes

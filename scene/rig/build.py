@@ -51,7 +51,6 @@ def build_body(
     name: str = "Body",
     betas: np.ndarray | None = None,
     location: Vector | tuple[float, float, float] = (0.0, 0.0, 0.0),
-    palette: paint.Palette | None = None,
     source: str = "",
 ) -> Rig:
     """Add a body to the scene, standing on ``location`` and facing -Y. Nothing stays behind when it fails.
@@ -62,13 +61,12 @@ def build_body(
         name: of the mesh object; the armature gets ``NAME Rig``.
         betas: (S,) shape; missing components are zero, more than ten are dropped.
         location: world position of the floor between the feet, in metres.
-        palette: colours of the painted regions; the next of the list by default.
         source: path of the body's file when it is the animator's own.
     """
     made: list[bpy.types.ID] = []
     active = context.view_layer.objects.active
     try:
-        rig = _build(context, body, name, betas, Vector(location), palette, made)
+        rig = _build(context, body, name, betas, Vector(location), made)
         rig.armature.data[FILE] = source
         return rig
     except Exception:
@@ -90,7 +88,6 @@ def _build(
     name: str,
     betas: np.ndarray | None,
     location: Vector,
-    palette: paint.Palette | None,
     made: list[bpy.types.ID],
 ) -> Rig:
     count = min(SHAPE_COMPONENTS, body.shapedirs.shape[2])
@@ -117,7 +114,7 @@ def _build(
         drivers.add_pose_correctives(rig, body.posedirs)
     for key, value in zip(rig.shape_keys, shape, strict=True):
         key.value = value
-    paint.paint_body(mesh, body, palette or paint.next_palette(context.scene), made)
+    paint.paint_body(mesh, body, paint.next_palette(context.scene), made)
 
     floor = float(body.shaped(np.asarray(shape, dtype=np.float32))[:, 1].min())
     armature.matrix_world = Matrix.Translation(location - Vector((0.0, 0.0, floor))) @ UPRIGHT

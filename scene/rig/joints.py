@@ -52,13 +52,13 @@ def joint_reader(armature: bpy.types.Object) -> JointReader | None:
             weights[row, plain[name]] = 1.0
         return JointReader(armature, weights)
     try:
-        found = map_skeleton(_as_clip(armature))
+        found = map_skeleton(rest_clip(armature))
     except MotionError:
         return None
     return JointReader(armature, weights) if _fill(weights, found) else None
 
 
-def _as_clip(armature: bpy.types.Object) -> BvhClip:
+def rest_clip(armature: bpy.types.Object) -> BvhClip:
     """The rest skeleton, in the form in which skeletons are mapped; Blender lists parents first."""
     bones = armature.data.bones
     order = {bone.name: index for index, bone in enumerate(bones)}

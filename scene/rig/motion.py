@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import bpy
 import numpy as np
 
-from ...backend.bodies import BodyModel
+from ...backend.bodies import BodyModel, load_body
 from ...backend.motions import BodyMotion, MotionError, floor, resample
 from .. import keys
-from .bodies import Rig
-from .channels import pose_channels, read_body_pose, set_shape
+from ..stage import open_stage, scene_kept
+from .bodies import Rig, body_source
+from .channels import BodyReader, pose_channels, read_body_pose, set_shape
 
 _LONGEST = 100_000
 """Frames that are keyed at most; an hour at 24 fps is 86,400."""
@@ -67,6 +68,33 @@ def stand_on(rig: Rig, shape: np.ndarray, trans: np.ndarray, depsgraph: bpy.type
     now = read_body_pose(rig.mesh, depsgraph).joints[0]
     start = rig.joints_rest(shape)[0] + trans[0]
     return trans + np.array([now[0] - start[0], now[1] - start[1], 0.0])
+
+
+def read_motion(
+    scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer, mesh: bpy.types.Object, first: int, last: int
+) -> BodyMotion:
+    """A body's motion over the frames ``first`` to ``last``, as it shows; the scene stays as it is.
+
+    Raises RigError when the mesh is not a body.
+    """
+    reader = BodyReader(mesh)
+    with scene_kept(scene, view_layer) as keeper:
+        stage = open_stage(scene, view_layer, keeper.changes, [mesh, reader.rig.armature])
+        readings = [reader.read(stage.at(frame)) for frame in range(first, last + 1)]
+    shape = np.median([reading.betas for reading in readings], axis=0).astype(np.float32)
+    motion = BodyMotion(
+        fps=keys.scene_fps(scene),
+        poses=np.array([reading.poses for reading in readings]),
+        trans=np.array([reading.trans for reading in readings]),
+        betas=shape if np.any(shape) else None,
+        family=load_body(body_source(mesh)).family,
+        name=mesh.name,
+        body=readings[0].body,
+    )
+    stretched = max(reading.error for reading in readings)
+    return motion.noting(
+        f"bones are stretched by up to {100 * stretched:.1f} cm; that is lost" if stretched > 1e-3 else ""
+    )
 
 
 def key_motion(

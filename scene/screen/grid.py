@@ -9,10 +9,12 @@ import bpy
 
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans
+from .colour import colour_notice
 from .depth import plane_depths
+from .overlay import redraw
 from .plane import Cell, add_backdrop, add_label, add_plane, show_between
 from .playback import Playback, load_image
-from .show import colour_notice, playback_of, show_in_sequencer
+from .show import WAYS, playback_of, show_in_sequencer
 from .views import add_strip, remove_screens
 
 MOST = 16
@@ -99,12 +101,15 @@ def show_side_by_side(scene: bpy.types.Scene, records: Sequence[bpy.types.Proper
     if mode == "PLANE":
         notices += _planes(scene, records, playbacks, places)
     else:
-        remove_screens(scene, "STRIP")
+        for way in WAYS:
+            remove_screens(scene, way)
         for name, playback, place in zip(labels(records), playbacks, places, strict=True):
             add_strip(scene, playback, mute=False, place=place, label=name)
         show_in_sequencer(scene)
     for record, playback in zip(records, playbacks, strict=True):
         record.fps, record.frame_count = playback.film.fps, playback.film.frames
+    scene.maquette.beside = True
+    redraw()
     return notices
 
 
@@ -120,18 +125,22 @@ def _planes(
     if not cameras:
         raise ShotError("camera", "the scene has none to show the videos to; add a camera and make it active")
     depths = plane_depths(scene, cameras, "FRONT", 0.0, start, duration)
-    remove_screens(scene, "PLANE")
+    for way in WAYS:
+        remove_screens(scene, way)
     for camera, spans in cameras.items():
         behind = add_backdrop(scene, camera, playbacks[0], depths[camera])
+        behind.hide_render = not scene.maquette.plane_renders
         if len(cameras) > 1:
             show_between(behind, spans)
     for name, playback, place in zip(labels(records), playbacks, places, strict=True):
-        image = load_image(playback)
+        image = load_image(playback, scene)
         for camera, spans in cameras.items():
             shown = [
                 add_plane(scene, camera, playback, image, depths[camera], place),
                 add_label(scene, camera, playback, name, depths[camera], place, _LABEL),
             ]
+            for obj in shown:
+                obj.hide_render = not scene.maquette.plane_renders
             for obj in shown if len(cameras) > 1 else ():
                 show_between(obj, spans)
-    return colour_notice(scene)
+    return colour_notice(scene, "on the planes") if scene.maquette.plane_renders else []

@@ -219,8 +219,9 @@ def _paint(name: str, playback: Playback, grey: float) -> bpy.types.Material:
 
 
 def show_between(plane: bpy.types.Object, spans: Sequence[tuple[int, bool]]) -> None:
-    """Key a plane to be there or not: from each frame on, whether it shows."""
+    """Key a plane to be there or not: from each frame on, whether it shows; in renders only where it is to be."""
+    attributes = ("hide_viewport",) if plane.hide_render else ("hide_render", "hide_viewport")
     for frame, shown in spans:
-        for attribute in ("hide_render", "hide_viewport"):
+        for attribute in attributes:
             setattr(plane, attribute, not shown)
             plane.keyframe_insert(attribute, frame=frame)

@@ -10,6 +10,7 @@ import bpy
 
 from ..capture.media import Film
 from ..marks import TAG
+from .colour import undo_transform
 
 _RESAMPLED = 5e-3
 
@@ -60,13 +61,19 @@ def stored_path(path: Path) -> str:
         return str(path)
 
 
-def load_image(playback: Playback) -> bpy.types.Image:
-    """The film as an image datablock."""
+def load_image(playback: Playback, seen_in: bpy.types.Scene | None = None) -> bpy.types.Image:
+    """The film as an image datablock.
+
+    Args:
+        seen_in: the scene whose view transform is applied to it; None where none is.
+    """
     image = bpy.data.images.load(str(playback.film.path))
     image.name = f"Maquette {playback.film.path.stem}"
     image.filepath = playback.filepath
     image.alpha_mode = "NONE"
     image[TAG] = playback.key
+    if seen_in is not None:
+        undo_transform(image.colorspace_settings, seen_in)
     return image
 
 

@@ -9,13 +9,18 @@ import bpy
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans
 from ..capture.media import probe_film, resolve
+from .colour import colour_notice
 from .depth import plane_depths
+from .overlay import overlay, redraw
 from .plane import add_plane, show_between
 from .playback import Playback, film_rate, load_image, stored_path
 from .views import add_camera_background, add_strip, has_strips, remove_screens
 
 _MUTED_STRIPS_REST = (4, 5, 0)
 """From here on a render passes over a sequencer whose strips are all muted; 4.2 renders it black."""
+
+WAYS = ("PLANE", "BACKGROUND", "STRIP")
+"""Ways of showing a result that put something into the scene."""
 
 
 def load_result(
@@ -31,11 +36,11 @@ def load_result(
 
     Args:
         record: an entry of ``scene.maquette.results``; its rate and number of frames are filled in from the file.
-        mode: ``PLANE`` (fills the camera's view), ``BACKGROUND`` (the camera's background image), ``STRIP`` (in the
-            sequencer) or ``ALL``, which mutes the strip so that rendering still shows the scene.
+        mode: ``OVERLAY`` (drawn over the camera's frame), ``PLANE`` (fills the camera's view), ``BACKGROUND`` (the
+            camera's background image), ``STRIP`` (in the sequencer) or ``ALL`` of the last three.
         placement: where the plane stands: ``FRONT``, ``CHARACTERS``, ``BEHIND`` or ``DEPTH``.
         depth: metres, for ``DEPTH``.
-        replace: take away what was loaded in the same way before.
+        replace: take away what shows results in whatever way; else only what shows this one in the same way.
 
     Returns:
         Sentences for the animator.
@@ -46,8 +51,8 @@ def load_result(
     """
     playback = playback_of(scene, record)
     film, key = playback.film, playback.key
-    ways = {"PLANE", "BACKGROUND", "STRIP"} if mode == "ALL" else {mode}
-    viewed = bool(ways & {"PLANE", "BACKGROUND"})
+    ways = set(WAYS) if mode == "ALL" else {mode}
+    viewed = bool(ways & {"OVERLAY", "PLANE", "BACKGROUND"})
     cameras = camera_spans(scene, playback.start, playback.start + playback.duration - 1, record.camera)
     if viewed and not cameras:
         raise ShotError("camera", "the scene has none to show the video to; add a camera and make it active")
@@ -58,34 +63,45 @@ def load_result(
     depths = {}
     if "PLANE" in ways:
         depths = plane_depths(scene, cameras, placement, depth, playback.start, playback.duration)
-        notices += colour_notice(scene)
+        notices += colour_notice(scene, "on the plane") if scene.maquette.plane_renders else []
 
-    for way in ways:
+    for way in WAYS if replace else ways & set(WAYS):
         remove_screens(scene, way, None if replace else key)
-    if viewed:
-        image = load_image(playback)
+    if "PLANE" in ways:
+        image = load_image(playback, scene)
         for camera, spans in cameras.items():
-            if "PLANE" in ways:
-                plane = add_plane(scene, camera, playback, image, depths[camera])
-                if len(cameras) > 1:
-                    show_between(plane, spans)
-            if "BACKGROUND" in ways:
-                add_camera_background(camera, playback, image)
+            plane = add_plane(scene, camera, playback, image, depths[camera])
+            plane.hide_render = not scene.maquette.plane_renders
+            if len(cameras) > 1:
+                show_between(plane, spans)
+    if "BACKGROUND" in ways:
+        image = load_image(playback)
+        for camera in cameras:
+            add_camera_background(camera, playback, image)
     if "STRIP" in ways:
-        others = has_strips(scene)
-        add_strip(scene, playback, mute=mode == "ALL")
-        if mode == "ALL" and bpy.app.version < _MUTED_STRIPS_REST and not others and scene.render.use_sequencer:
-            scene.render.use_sequencer = False
-            notices.append(
-                "This Blender renders muted strips as black, so Output > Post Processing > Sequencer was turned off; "
-                "turn it on to render the strip"
-            )
-        show_in_sequencer(scene)
+        notices += _load_strip(scene, playback, mute=mode == "ALL")
 
     record.fps, record.frame_count = film.fps, film.frames
     if record.camera is None and cameras:
         record.camera = next(iter(cameras))
+    scene.maquette.beside = False
+    overlay.forget()
+    redraw()
     return notices
+
+
+def _load_strip(scene: bpy.types.Scene, playback: Playback, mute: bool) -> list[str]:
+    """Put the film into the sequencer without its taking over the scene's renders; returns what to tell about it."""
+    shot, others = scene.maquette, has_strips(scene)
+    add_strip(scene, playback, mute)
+    show_in_sequencer(scene)
+    if others:
+        if mute or not scene.render.use_sequencer:
+            return []
+        return ["The sequencer holds other strips, so that rendering shows it, and this video in it"]
+    if scene.render.use_sequencer and (not mute or bpy.app.version < _MUTED_STRIPS_REST):
+        scene.render.use_sequencer, shot.sequencer_was_on = False, True
+    return []
 
 
 def playback_of(scene: bpy.types.Scene, record: bpy.types.PropertyGroup) -> Playback:
@@ -98,17 +114,6 @@ def playback_of(scene: bpy.types.Scene, record: bpy.types.PropertyGroup) -> Play
     fps = scene.render.fps / scene.render.fps_base
     rate = film_rate(film.fps, fps, max(record.frame_step, 1))
     return Playback(film, stored_path(film.path), record.job or str(film.path), record.frame_start, rate)
-
-
-def colour_notice(scene: bpy.types.Scene) -> list[str]:
-    """What the scene's view transform does to a video on a plane, if anything."""
-    transform = scene.view_settings.view_transform
-    if transform == "Standard":
-        return []
-    return [
-        f"The scene's view transform is {transform}, which changes the video's colours on the plane; set it to "
-        "Standard to see them as they are"
-    ]
 
 
 def show_in_sequencer(scene: bpy.types.Scene) -> None:

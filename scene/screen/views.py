@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..marks import TAG
+from .colour import undo_transform
 from .plane import Cell
 from .playback import Playback, set_playback
 
@@ -55,6 +56,7 @@ def add_strip(
     strip.filepath = playback.filepath
     strip[TAG] = playback.key
     strip.mute = mute
+    undo_transform(strip.colorspace_settings, scene)
     if place is not None:
         _place(scene, strip, playback, place)
         _add_label(scene, playback, place, label, channel + (1 if playback.rate == 1 else 2))
@@ -181,3 +183,5 @@ def _remove_strips(scene: bpy.types.Scene, ours) -> None:
         if strip.type == "SPEED":
             scene.driver_remove(strip.path_from_id("speed_frame_number"))
         strips.remove(strip)
+    if scene.maquette.sequencer_was_on and not len(strips):
+        scene.render.use_sequencer, scene.maquette.sequencer_was_on = True, False

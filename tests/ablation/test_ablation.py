@@ -11,26 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maquette.backend.ablation import design as ablation_module
 from maquette.backend.ablation import measure as ablation_measure
-from maquette.backend.ablation.design import (
+from maquette.backend.ablation import train as ablation_module
+from maquette.backend.ablation.config import (
     ABLATIONS,
     GIVEN,
     Ablation,
     AblationConfig,
-    Job,
     MeasureConfig,
-    Validation,
+    Trial,
     read_ablation,
-    read_curve,
-    train_variant,
-    trained_variant,
 )
-from maquette.backend.ablation.measure import Outcome, Outcomes, ablate, forward_gflop
+from maquette.backend.ablation.measure import AblationResults, TrialResult, ablate, forward_gflop
 from maquette.backend.ablation.network import VARIANTS, parameter_count, variant_network
 from maquette.backend.ablation.report import ABOUT, AblationReport, judge, paired, psnr_by_place
+from maquette.backend.ablation.train import Validation, read_curve, train_variant, trained_variant
 from maquette.backend.cli import main
-from maquette.backend.evaluation.evaluate import Run
+from maquette.backend.evaluation.evaluate import EvaluationRun
 from maquette.backend.evaluation.measures import MEASURES
 from maquette.backend.training import data as data_module
 from maquette.backend.training.data import DataConfig
@@ -69,7 +66,7 @@ CONFIG = AblationConfig(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ablation, Outcomes]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ablation, AblationResults]:
     """A whole toy ablation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data_module, "SHARD", 2)
@@ -83,26 +80,26 @@ def copied(run: Ablation, folder: Path, **changes) -> Ablation:
     return replace(run, folder=folder, **changes)
 
 
-def test_everything_is_trained_and_measured(finished: tuple[Ablation, Outcomes]) -> None:
+def test_everything_is_trained_and_measured(finished: tuple[Ablation, AblationResults]) -> None:
     run, outcomes = finished
     assert set(outcomes.dits) == {
-        *(Job(variant, 0) for variant in VARIANTS),
-        Job("isa", 0, "regularised"),
-        Job("isa", 0, "unregularised"),
+        *(Trial(variant, 0) for variant in VARIANTS),
+        Trial("isa", 0, "regularised"),
+        Trial("isa", 0, "unregularised"),
     }
     assert set(outcomes.vaes) == {GIVEN, "regularised", "unregularised"}
     for outcome in [*outcomes.dits.values(), *outcomes.vaes.values()]:
         assert outcome.run.values["psnr"].shape == (4,)
         assert np.isfinite(outcome.run.values["psnr"]).all()
         assert outcome.run.films
-    for job, outcome in outcomes.dits.items():
+    for trial, outcome in outcomes.dits.items():
         assert [point["step"] for point in outcome.curve] == [0, 2, 3]
-        assert torch.load(run.checkpoint(job), weights_only=True)["step"] == CONFIG.dit.steps
+        assert torch.load(run.checkpoint(trial), weights_only=True)["step"] == CONFIG.dit.steps
 
 
-def test_budgets_are_equal(finished: tuple[Ablation, Outcomes]) -> None:
+def test_budgets_are_equal(finished: tuple[Ablation, AblationResults]) -> None:
     _, outcomes = finished
-    isa, no_ispe, control = (outcomes.dits[Job(variant, 0)] for variant in VARIANTS)
+    isa, no_ispe, control = (outcomes.dits[Trial(variant, 0)] for variant in VARIANTS)
     assert no_ispe.parameters == isa.parameters
     assert control.parameters == pytest.approx(isa.parameters, rel=5e-3)
     assert no_ispe.gflop == isa.gflop > 0
@@ -124,7 +121,7 @@ def test_budgets_of_the_presets_are_equal(preset: str) -> None:
 
 
 def test_variants_see_the_same_shots_noise_and_times(
-    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copied(finished[0], tmp_path / "run")
     seen: dict[str, list[torch.Tensor]] = {}
@@ -139,11 +136,11 @@ def test_variants_see_the_same_shots_noise_and_times(
 
     monkeypatch.setattr(ablation_module, "DiTLoss", Watched)
     for variant in VARIANTS:
-        job = Job(variant, 0)
-        run.checkpoint(job).unlink()
+        trial = Trial(variant, 0)
+        run.checkpoint(trial).unlink()
 
         kept.clear()
-        assert train_variant((run, job))
+        assert train_variant((run, trial))
         seen[variant] = list(kept)
     for variant in VARIANTS[1:]:
         assert len(seen[variant]) == len(seen["isa"]) == 6 * CONFIG.dit.steps
@@ -160,7 +157,7 @@ def test_isa_and_no_ispe_start_from_the_same_weights() -> None:
 
 
 def test_what_is_done_is_only_read(
-    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copied(finished[0], tmp_path / "run")
     monkeypatch.setattr(data_module, "SHARD", 2)
@@ -168,25 +165,25 @@ def test_what_is_done_is_only_read(
         monkeypatch.setattr(ablation_measure, name, lambda *_, **__: pytest.fail("done again"))
     again = ablate(run)
     assert set(again.dits) == set(finished[1].dits)
-    for job, outcome in again.dits.items():
-        np.testing.assert_array_equal(outcome.run.values["psnr"], finished[1].dits[job].run.values["psnr"])
-        assert outcome.curve == finished[1].dits[job].curve
+    for trial, outcome in again.dits.items():
+        np.testing.assert_array_equal(outcome.run.values["psnr"], finished[1].dits[trial].run.values["psnr"])
+        assert outcome.curve == finished[1].dits[trial].curve
 
 
-def test_stopped_and_resumed_is_the_same(finished: tuple[Ablation, Outcomes], tmp_path: Path) -> None:
-    job = Job("control", 0)
+def test_stopped_and_resumed_is_the_same(finished: tuple[Ablation, AblationResults], tmp_path: Path) -> None:
+    trial = Trial("control", 0)
     run = copied(finished[0], tmp_path / "run")
-    run.checkpoint(job).unlink()
-    run.curve(job).unlink()
+    run.checkpoint(trial).unlink()
+    run.curve(trial).unlink()
     short = replace(run, until=time.time() - 1)
-    assert not train_variant((short, job))
-    assert train_variant((run, job))
-    assert read_curve(run.curve(job))[-1]["loss"] == finished[1].dits[job].curve[-1]["loss"]
-    ours, theirs = (trained_variant(each, job).state_dict() for each in (run, finished[0]))
+    assert not train_variant((short, trial))
+    assert train_variant((run, trial))
+    assert read_curve(run.curve(trial))[-1]["loss"] == finished[1].dits[trial].curve[-1]["loss"]
+    ours, theirs = (trained_variant(each, trial).state_dict() for each in (run, finished[0]))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_time_that_is_up_is_told(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
+def test_time_that_is_up_is_told(finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch) -> None:
     run = copied(finished[0], tmp_path / "run", until=time.time() - 1)
     monkeypatch.setattr(data_module, "SHARD", 2)
     (run.folder / "results" / "control-given-0.json").unlink()
@@ -203,19 +200,21 @@ def test_no_shot_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
     assert not any(path.exists() for path in run.shards())
 
 
-def test_a_stopped_loop_ends_the_ablation(finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch) -> None:
+def test_a_stopped_loop_ends_the_ablation(
+    finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch
+) -> None:
     run = copied(finished[0], tmp_path / "run")
     monkeypatch.setattr(data_module, "SHARD", 2)
     for variant in ("isa", "control"):
         (run.folder / "results" / f"{variant}-given-0.json").unlink()
     begun = []
-    monkeypatch.setattr(ablation_measure, "spread", lambda work, argument, count: bool(begun.append(argument)))
+    monkeypatch.setattr(ablation_measure, "run_processes", lambda work, argument, count: bool(begun.append(argument)))
     report = AblationReport(run, ablate(run))
     assert len(begun) == 1
     assert report.missing == ["isa-given-0", "control-given-0"]
 
 
-def test_a_folder_holds_one_configuration(finished: tuple[Ablation, Outcomes]) -> None:
+def test_a_folder_holds_one_configuration(finished: tuple[Ablation, AblationResults]) -> None:
     run, _ = finished
     with pytest.raises(TrainingError, match=r"another configuration: dit.steps \(3 there, 4 here\);"):
         ablate(replace(run, config=replace(CONFIG, dit=replace(LOOP, steps=4))))
@@ -224,7 +223,7 @@ def test_a_folder_holds_one_configuration(finished: tuple[Ablation, Outcomes]) -
 
 
 def test_other_held_out_shots_are_refused(
-    finished: tuple[Ablation, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copied(finished[0], tmp_path / "run")
     monkeypatch.setattr(data_module, "SHARD", 2)
@@ -233,7 +232,7 @@ def test_other_held_out_shots_are_refused(
         ablate(run)
 
 
-def test_validation_is_the_loss_of_held_out_shots(finished: tuple[Ablation, Outcomes]) -> None:
+def test_validation_is_the_loss_of_held_out_shots(finished: tuple[Ablation, AblationResults]) -> None:
     run, _ = finished
     held_out = run.held_out(GIVEN)
     validation = Validation(held_out, CONFIG.dit_loss, torch.device("cpu"))
@@ -251,7 +250,7 @@ def test_validation_is_the_loss_of_held_out_shots(finished: tuple[Ablation, Outc
     assert validation(model, dict(model.named_parameters()))["loss"] > 1e-3
 
 
-def test_the_report_states_all_variants(finished: tuple[Ablation, Outcomes], tmp_path: Path) -> None:
+def test_the_report_states_all_variants(finished: tuple[Ablation, AblationResults], tmp_path: Path) -> None:
     report = AblationReport(*finished)
     report.write(tmp_path)
     text = (tmp_path / "ablation.md").read_text("utf-8")
@@ -274,12 +273,12 @@ def made_up(psnr: dict[str, list[float]]) -> AblationReport:
     """A report on figures that nobody measured: only psnr differs."""
     count = len(next(iter(psnr.values())))
 
-    def outcome(values: list[float]) -> Outcome:
+    def outcome(values: list[float]) -> TrialResult:
         figures = {m.name: np.full(count, np.nan) for m in MEASURES}
         figures["psnr"] = np.array(values)
-        return Outcome(Run(None, None, figures, np.zeros(count)), 10)
+        return TrialResult(EvaluationRun(None, None, figures, np.zeros(count)), 10)
 
-    outcomes = Outcomes([], {Job(name, 0): outcome(values) for name, values in psnr.items()}, {})
+    outcomes = AblationResults([], {Trial(name, 0): outcome(values) for name, values in psnr.items()}, {})
     return AblationReport(Ablation(replace(CONFIG, vae=None), Path("nowhere")), outcomes)
 
 
@@ -313,17 +312,17 @@ def test_paired_differences_see_what_means_hide() -> None:
 
 def test_psnr_by_place() -> None:
     places = np.array([[4.0, 1.0, 1.0, 1.0], [4.0, 3.0, 1.0, 1.0]])
-    found = psnr_by_place(Outcome(Run(None, None, {}, np.zeros(2), places=places), 1))
+    found = psnr_by_place(TrialResult(EvaluationRun(None, None, {}, np.zeros(2), places=places), 1))
     assert found == pytest.approx([10 * np.log10(255**2 / v) for v in (4.0, 2.0, 1.0, 1.0)])
 
 
-def test_films_of_a_variant_come_from_its_own_conditions(finished: tuple[Ablation, Outcomes]) -> None:
+def test_films_of_a_variant_come_from_its_own_conditions(finished: tuple[Ablation, AblationResults]) -> None:
     """The control variant's held-out shots have normal maps, and turning them changes its flow after training."""
     run, _ = finished
     shots = torch.load(run.held_out(GIVEN), weights_only=True)
     clean, _, inputs = unpack(shots[0])
     assert inputs.control_latents is not None and inputs.control_latents.abs().max() > 0
-    model = trained_variant(run, Job("control", 0))
+    model = trained_variant(run, Trial("control", 0))
     with torch.no_grad():
         a = model(clean, torch.tensor([900.0]), inputs).sample
         b = model(clean, torch.tensor([900.0]), replace(inputs, control_latents=inputs.control_latents.flip(4))).sample

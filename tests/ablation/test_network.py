@@ -202,8 +202,13 @@ def test_the_control_variant_samples_through_the_pipeline() -> None:
     spec = model_spec("isa-nano")
     pipeline = ISAPipeline(new_vae(spec), shaken("control"), new_scheduler(spec))
     pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(
-        conditions(), num_inference_steps=2, generator=torch.Generator().manual_seed(0), window=2, output_type="latent"
-    )
-    assert made.latents.shape == (2, 16, 3, 4, 4)
-    assert made.latents.isfinite().all()
+    given = conditions()
+    turned = replace(given, control_latents=given.control_latents.flip(4))
+
+    def sample(inputs: ISAInputs) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(inputs, num_inference_steps=2, generator=generator, window=2, output_type="latent").latents
+
+    made = sample(given)
+    assert made.shape == (2, 16, 3, 4, 4) and torch.equal(made, sample(given))
+    assert made.isfinite().all() and not torch.allclose(made, sample(turned), atol=1e-3)

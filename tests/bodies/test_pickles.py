@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from maquette.backend.bodies import pickles
 from maquette.backend.bodies.pickles import PickleRefused, load_pickle
 
 
@@ -326,3 +327,55 @@ def test_noise_gives_data_or_a_refusal(noise: bytes) -> None:
         load_pickle(b"\x80\x04" + noise)
     except PickleRefused:
         pass
+
+
+def text(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def named(module: str, name: str) -> bytes:
+    return text(module) + text(name) + b"\x93"
+
+
+def whole(value: int) -> bytes:
+    data = value.to_bytes((value.bit_length() + 8) // 8, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+_HEAD = b"\x80\x04"
+_SAME_HASH = [whole(((1 << 61) - 1) * (i + 1)) for i in range(3000)]
+_HOSTILE = {
+    "copies of a list": _HEAD + b"(" + b"N" * 50_000 + b"l\x940" + named("builtins", "list") + b"\x940("
+    + b"h\x01h\x00\x85R" * 100 + b"t.",
+    "copies of bytes": _HEAD + b"B" + struct.pack("<I", 1 << 20) + bytes(1 << 20) + b"\x940"
+    + named("builtins", "bytearray") + b"\x940(" + b"h\x01h\x00\x85R" * 200 + b"t.",
+    "keys of one hash": _HEAD + b"}(" + b"N".join(_SAME_HASH) + b"Nu.",
+    "members of one hash": _HEAD + b"\x8f(" + b"".join(_SAME_HASH) + b"\x90.",
+    "frozen members of one hash": _HEAD + b"(" + b"".join(_SAME_HASH) + b"\x91.",
+    "a dict made of pairs": _HEAD + named("builtins", "dict") + b"(" + b"".join(k + b"N\x86" for k in _SAME_HASH)
+    + b"l\x85R.",
+    "a set made of a list": _HEAD + named("builtins", "set") + b"(" + b"".join(_SAME_HASH) + b"l\x85R.",
+    "tuples as keys": _HEAD + b"}(" + b"".join(whole(i) + b"\x85N" for i in range(2100)) + b"u.",
+    "a packed bomb": zlib.compress(pickle.dumps(bytes(160 << 20), 4), 9),
+    "a deep tuple": _HEAD + b")" + b"\x85" * 300_000 + b"a.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", _HOSTILE)
+def test_work_and_memory_are_bounded(what: str):
+    with pytest.raises(PickleRefused) as caught:
+        load_pickle(_HOSTILE[what])
+    assert len(str(caught.value)) < 300
+
+
+def test_steps_are_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pickles, "MOST_STEPS", 1000)
+    monkeypatch.setattr(pickles._Steps, "left", 1000)
+    assert load_pickle(pickle.dumps([None] * 500)) == [None] * 500
+    with pytest.raises(PickleRefused, match="more than 1000 steps"):
+        load_pickle(pickle.dumps([None] * 1500))
+
+
+def test_ordinary_keys_are_admitted():
+    found = {"a": 1, b"b": 2, 3: 4, -5: 6, 1.5: 7, None: 8, True: 9, ("a", 1): 10}
+    assert load_pickle(pickle.dumps([found, set(found), frozenset(found)])) == [found, set(found), frozenset(found)]

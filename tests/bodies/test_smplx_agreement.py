@@ -1,17 +1,22 @@
-"""Posing against the ``smplx`` package. It needs torch and smplx, so these tests skip in Blender's environment."""
+"""Posing against the ``smplx`` package. It needs torch, so these tests skip in Blender's environment; where torch is,
+``make setup`` has installed smplx too, and without it they fail."""
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from maquette.backend.bodies import load_body
+from maquette.backend.bodies import BodyModel, load_body
 
 torch = pytest.importorskip("torch", reason="the smplx package needs torch, which Blender's environment lacks")
-smplx = pytest.importorskip("smplx", reason="the smplx package is not installed")
+smplx = importlib.import_module("smplx")
+check_body = importlib.import_module("maquette.backend.check_body")
+main = importlib.import_module("maquette.backend.cli").main
 
 FRAMES = 6
 TOLERANCE = 1e-5  # metres
@@ -57,7 +62,14 @@ def _reference(family: str, path: Path, flat: bool, poses: np.ndarray, **inputs:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("layout", "suffix"),
-    [("smpl", ".pkl"), ("smplh", ".pkl"), ("smplh", ".npz"), ("smplx", ".npz"), ("smplx-old", ".npz")],
+    [
+        ("smpl", ".pkl"),
+        ("smplh", ".pkl"),
+        ("smplh", ".npz"),
+        ("smplx", ".pkl"),
+        ("smplx", ".npz"),
+        ("smplx-old", ".npz"),
+    ],
 )
 def test_poses_as_smplx_does(body_file: Callable[..., Path], layout: str, suffix: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -122,3 +134,28 @@ def test_embedded_body_in_smplx(tmp_path: Path) -> None:
             transl=torch.tensor(trans),
         )
     assert np.abs(body.pose(betas, poses, trans).vertices - out.vertices.numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("layout", "suffix"),
+    [("smpl", ".npz"), ("smpl", ".pkl"), ("smplh", ".npz"), ("smplh", ".pkl"), ("smplx", ".npz"), ("smplx", ".pkl")],
+)
+def test_the_command_compares(body_file, capsys, monkeypatch, layout: str, suffix: str) -> None:
+    path = str(body_file(layout, suffix))
+    assert main(["body", path]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["family"] == layout and told["expressions"] == (100 if layout == "smplx" else 0)
+    assert max(told["millimetres_from_smplx"].values()) < 1000 * TOLERANCE
+    pose = BodyModel.pose
+    monkeypatch.setattr(BodyModel, "pose", lambda self, betas, poses, *rest: pose(self, betas, 1.001 * poses, *rest))
+    assert main(["body", path]) == 1
+    assert "otherwise" in capsys.readouterr().err
+
+
+def test_the_command_without_smplx(body_file, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(check_body, "find_spec", lambda name: None)
+    assert main(["body", str(body_file("smplh", ".npz", posedirs=None))]) == 0
+    out, err = capsys.readouterr()
+    assert "millimetres" not in out and "pip install 'maquette[smplx]'" in err
+    assert main(["body", "nothing.npz"]) == 2
+    assert "no file nothing.npz" in capsys.readouterr().err

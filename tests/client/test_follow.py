@@ -36,7 +36,8 @@ def ended(follower: Follower) -> Report:
 
 def follow(double: Double, tmp_path: Path, **more: Any) -> Follower:
     shot = tmp_path / "a.shot"
-    shot.write_bytes(b"shot")
+    if not shot.exists():
+        shot.write_bytes(b"shot")
     given = {"shot": str(shot), "timeout": 20.0, "patience": 20.0, **more}
     spec = FollowSpec(double.address, TOKEN, "11111111-1111-4111-8111-111111111111", str(tmp_path / "out"), **given)
     return Follower.start(spec, tmp_path / "work")
@@ -78,8 +79,9 @@ def test_a_stream_that_breaks_off_again_and_again(ready: Double, tmp_path: Path)
     assert ended(follow(ready, tmp_path)).state == "completed"
 
 
-def test_a_job_that_failed_there(ready: Double, tmp_path: Path):
-    error = {"code": "out_of_memory", "message": "The backend ran out of memory.", "field": None}
+@pytest.mark.parametrize("code", ["out_of_memory", "of_a_later_version"])
+def test_a_job_that_failed_there(ready: Double, tmp_path: Path, code: str):
+    error = {"code": code, "message": "The backend ran out of memory.", "field": None}
     ready.answers[f"GET /v1/videos/{JOB}/events"] = lambda h: stream(h, [job("failed", error=error)])
     report = ended(follow(ready, tmp_path))
     assert report.state == "failed" and report.error == JobError(**error) and not report.resumable
@@ -101,6 +103,49 @@ def test_a_broken_download_is_finished(ready: Double, tmp_path: Path):
     report = ended(follow(ready, tmp_path))
     assert Path(report.result_path).read_bytes() == whole
     assert ready.asked(f"GET /v1/videos/{JOB}/content") == 2
+
+
+def find(made: dict[str, int]) -> Any:
+    """What ``GET /v1/videos?key=KEY`` gets."""
+
+    def answer(handler: Any) -> None:
+        key = handler.path.partition("key=")[2]
+        say(handler, 200, {"data": [job("queued")] if key in made else [], "key": key})
+
+    return answer
+
+
+def test_a_lost_answer_to_the_upload_is_found_again(ready: Double, tmp_path: Path):
+    made: dict[str, int] = {}
+
+    def post(handler: Any) -> None:
+        key = handler.headers["Idempotency-Key"]
+        if made.get(key):
+            say(handler, 201, job("queued"))
+        made[key] = made.get(key, 0) + 1
+
+    ready.answers["POST /v1/videos"] = post
+    ready.answers["GET /v1/videos"] = find(made)
+    assert ended(follow(ready, tmp_path)).state == "completed"
+    assert ready.asked("POST /v1/videos") == 1, "it is asked for, not sent again"
+    # A later run with the same file, which the animator has asked for again, names it the same.
+    assert ended(follow(ready, tmp_path)).state == "completed" and list(made.values()) == [2]
+
+
+def test_an_upload_that_breaks_off_begins_again(ready: Double, tmp_path: Path):
+    left = iter([1, 2])
+    ready.answers["POST /v1/videos"] = lambda h: None if next(left, 0) else say(h, 201, job("queued"))
+    ready.answers["GET /v1/videos"] = find({})
+    assert ended(follow(ready, tmp_path)).state == "completed"
+    assert [body.count(b"shot") > 1 for line, _, body in ready.requests if line.startswith("POST")] == [True] * 3
+
+
+def test_an_id_that_is_a_path_is_refused(ready: Double, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    ready.answer("POST /v1/videos", job("queued", id="/../../../outside"), 201)
+    report = ended(follow(ready, tmp_path))
+    assert report.state == "failed" and report.error.code == "not_maquette" and "job.id" in report.message
+    assert list((tmp_path / "out").iterdir()) == [] and not list(tmp_path.parent.glob("*outside*"))
 
 
 def test_cancel_during_the_upload(ready: Double, tmp_path: Path):

@@ -45,7 +45,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("command")
-for name in ("host", "port", "data", "info-file"):
+for name in ("host", "port", "data", "info-file", "users", "log-file"):
     parser.add_argument("--" + name)
 parser.add_argument("--die", action="store_true")
 args = parser.parse_args()

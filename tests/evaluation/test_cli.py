@@ -15,7 +15,7 @@ from maquette.backend.evaluation.measures import MEASURES
 from maquette.backend.models import engine as engine_module
 from maquette.backend.models.family import Result
 from maquette.backend.shot import Shot
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 
 from ..conftest import ROOT
 from .test_backbones import write_alexnet

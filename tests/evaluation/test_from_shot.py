@@ -9,7 +9,7 @@ import pytest
 from maquette.backend.evaluation.from_shot import FilmError, as_sample, point_regions
 from maquette.backend.evaluation.measures import MEASURES, measure
 from maquette.backend.shot import Mesh
-from maquette.backend.worlds.synth import make_sample, to_shot
+from maquette.backend.worlds.sample import make_sample, to_shot
 from maquette.backend.worlds.truth import NOBODY
 
 

@@ -10,7 +10,14 @@ import pytest
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.evaluation.aims import judge
 from maquette.backend.evaluation.backbones import Backbones, find_backbones
-from maquette.backend.evaluation.evaluate import Run, by_kind, carried_films, run_autoencoder, run_films, true_films
+from maquette.backend.evaluation.evaluate import (
+    EvaluationRun,
+    by_kind,
+    carried_films,
+    run_autoencoder,
+    run_films,
+    true_films,
+)
 from maquette.backend.evaluation.measures import (
     FILM_REFERENCE,
     MEASURES,
@@ -24,7 +31,7 @@ from maquette.backend.evaluation.recommend import ENOUGH, recommend
 from maquette.backend.evaluation.report import Report
 from maquette.backend.evaluation.sets import held_out
 from maquette.backend.evaluation.store import Store, store_key
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 from PIL import Image
 
 from .test_backbones import write_alexnet, write_i3d
@@ -44,11 +51,11 @@ def flipped(samples, steps=4, guidance=1.5, **more):
     return replace(run, steps=steps, guidance=guidance)
 
 
-def settings(*rows: tuple[int, float, float, dict[str, float]]) -> list[Run]:
+def settings(*rows: tuple[int, float, float, dict[str, float]]) -> list[EvaluationRun]:
     """Runs of three shots: steps, guidance, seconds and what differs from ordinary figures."""
     plain = {one.name: 0.5 for one in MEASURES} | {"psnr": 20.0, "colour": 15.0, "warp": 8.0, "lpips": float("nan")}
     return [
-        Run(steps, guidance, {k: np.full(3, v) for k, v in (plain | better).items()}, np.full(3, seconds))
+        EvaluationRun(steps, guidance, {k: np.full(3, v) for k, v in (plain | better).items()}, np.full(3, seconds))
         for steps, guidance, seconds, better in rows
     ]
 
@@ -100,7 +107,9 @@ def test_aims_belong_to_the_held_out_set_of_their_model(samples):
 def scored(samples, **better):
     """A run of the samples with ordinary figures, and the ones given."""
     plain = {one.name: np.full(len(samples), 0.5) for one in MEASURES}
-    return Run(1, 1.0, plain | {name: np.array(values) for name, values in better.items()}, np.ones(len(samples)))
+    return EvaluationRun(
+        1, 1.0, plain | {name: np.array(values) for name, values in better.items()}, np.ones(len(samples))
+    )
 
 
 def test_aims_are_held_against_every_part_of_the_set(samples):

@@ -1,4 +1,4 @@
-"""Every family under every arrangement in memory; and what every family does when numbers or people stop it.
+"""Every family under every arrangement in memory; what it reports, and what it does when numbers or people stop it.
 
 There is one device here. Offloaded weights are made unusable while they are away, so that whatever reads them outside
 of the calls that fetch them is found.
@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,10 @@ import pytest
 import torch
 from accelerate.hooks import CpuOffload
 from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
-from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.catalogue.models import ModelError, ModelSpec
 from maquette.backend.models import engine as engines
 from maquette.backend.models.engine import Engine, Generation
-from maquette.backend.models.family import Cancelled, Family, Network, Progress
-from maquette.backend.models.finite import NotFinite
+from maquette.backend.models.family import Cancelled, EngineError, Family, Network, NotFinite, Plan, Progress
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import ORDER, Mode, Strategy
 from maquette.backend.models.registry import find_family
@@ -32,9 +32,11 @@ from .conftest import make_shot as isa_shot
 from .mimicmotion import conftest as mimicmotion
 from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
+from .tiny import save_weights
 
 FAMILIES = ("isa", "mtvcrafter-7b", "mtvcrafter-17b", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
+STAGES = ("loading", "encoding", "denoising", "decoding")
 
 
 def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
@@ -46,16 +48,11 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
         mtvcrafter.write_weights(spec)
         return spec, mtvcrafter.dancing(5, model=spec.id)
     if family == "mimicmotion":
-        path = folder / "mimicmotion.toml"
-        path.write_text(mimicmotion.tiny_toml(), "utf-8")
-        (folder / "mimicmotion").mkdir()
-        spec = read_spec(path)
-        for seed, name in enumerate(mimicmotion.NETWORKS, 1):
-            network = mimicmotion.fill(mimicmotion.new_network(spec, name), seed)
-            network.save_pretrained(spec.folder / name)
+        spec = mimicmotion.tiny_spec(folder)
+        save_weights(spec)
         return spec, mimicmotion.make_shot(2)
     spec = mofa.small_preset(folder, "mofa-trajectory")
-    mofa.save_weights(spec)
+    save_weights(spec)
     return spec, mofa.shot_of(spec, 2, {"motion": "tracks"})
 
 
@@ -189,10 +186,52 @@ def test_numbers_that_are_not_finite_end_the_job(model: Made, network: str) -> N
     with pytest.raises(NotFinite, match=f"network {name} gave .* not finite") as caught:
         model.run(engine)
     handle.remove()
-    assert calls and caught.value.field == "settings"
+    assert calls and "another seed" in str(caught.value)
     assert network == "vae" or f"at step 1 of {model.spec.defaults.steps}" in str(caught.value)
     # Nothing of it stays.
     assert np.abs(model.run(engine).frames - model.film).max() <= 1
+
+
+def test_every_stage_is_reported_with_a_preview_at_the_end(model: Made) -> None:
+    told: list[Progress] = []
+    result = model.run(model.engine(), told.append)
+    assert list(dict.fromkeys(progress.stage for progress in told)) == list(STAGES)
+    for stage in STAGES:
+        steps = [progress.step for progress in told if progress.stage == stage]
+        last = [progress for progress in told if progress.stage == stage][-1]
+        assert steps == sorted(steps) and last.step == last.steps, stage
+        if stage == "denoising":
+            assert last.preview is not None and last.preview.dtype == np.uint8
+            assert last.preview.shape == result.frames.shape[1:]
+
+
+def test_the_seed_decides(model: Made) -> None:
+    settings = model.shot.settings
+    other = replace(model.shot, settings=replace(settings, seed=settings.seed + 1))
+    engine = model.engine()
+    assert np.array_equal(model.run(engine).frames, model.film)
+    assert not np.array_equal(engine.generate(other, lambda _: None, lambda: False).frames, model.film)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_it_can_be_stopped_at_every_stage(model: Made, stage: str) -> None:
+    told: list[Progress] = []
+    engine = model.engine()
+    with pytest.raises(Cancelled):
+        model.run(engine, told.append, lambda: bool(told) and told[-1].stage == stage)
+    assert [progress.stage for progress in told].count(stage) == 1
+    assert np.array_equal(model.run(engine).frames, model.film)
+
+
+def test_weights_that_cannot_be_read_are_explained(model: Made, tmp_path: Path) -> None:
+    spec = replace(model.spec, folder=tmp_path / "cut")
+    copytree(model.spec.folder, spec.folder)
+    part = "unet" if (spec.folder / "unet").is_dir() else "transformer"
+    path = spec.folder / part / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(EngineError, match=f"{part}: cannot be read .* run: maquette models check {spec.id}") as caught:
+        model.run(Engine(spec, "cpu"))
+    assert caught.value.field == "settings.model"
 
 
 def test_cancel_is_looked_at_while_weights_are_read(model: Made) -> None:
@@ -219,8 +258,6 @@ def test_previews_are_made_when_due_and_are_small() -> None:
 
         def decode(self, run, conditions, sampled): ...
 
-    from maquette.backend.models.family import Plan
-
     seen: list[Progress] = []
     drawn = []
     plan = Plan(1000, 500, 9, ((0, 9),), ())
@@ -238,8 +275,6 @@ def test_previews_are_made_when_due_and_are_small() -> None:
 
 
 def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
-    from maquette.backend.catalogue.models import ModelError
-
     assert isinstance(find_family(tiny_spec), Family)
     with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of isa, mimicmotion, mofa, mtv"):
         find_family(replace(tiny_spec, engine="warp"))

@@ -49,8 +49,10 @@ def test_a_perfect_flow_arrives_at_the_video(pipeline, monkeypatch):
 
 
 def test_frames_come_out(pipeline):
-    frames = pipeline(random_inputs(), num_inference_steps=2, generator=seeded()).frames
-    assert frames.shape == (1, 3, 9, 32, 32)
+    made = pipeline(random_inputs(), num_inference_steps=2, generator=seeded())
+    assert made.frames.shape == (1, 3, 9, 32, 32)
+    decoded = pipeline.vae.decode(pipeline.vae.denormalize(made.latents)).sample
+    assert torch.allclose(made.frames, decoded, atol=1e-5) and made.frames.std() > 0
 
 
 def test_seeds(pipeline):

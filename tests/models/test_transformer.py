@@ -313,7 +313,13 @@ def test_saved_and_loaded_is_the_same(transformer, tmp_path):
 def test_any_length_and_any_size(transformer):
     for frames, size in ((1, 4), (33, 2), (5, 8)):
         inputs = random_inputs(frames=frames, size=size)
-        assert run(transformer, inputs).isfinite().all()
+        x = noise(1, inputs.background_latents.shape[2], size)
+        moved = x.clone()
+        moved[..., -1, -1, -1] += 1
+        change_Lhw = (run(transformer, inputs, moved) - run(transformer, inputs, x)).abs().amax(dim=(0, 1))
+        # Every place hears of it, its own most.
+        assert change_Lhw.shape == x.shape[2:] and change_Lhw.min() > 0
+        assert change_Lhw[-1, -2:, -2:].max() == change_Lhw.max()
 
 
 @torch.no_grad()

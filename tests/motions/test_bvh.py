@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
-from maquette.backend.motions import MotionError
+from maquette.backend.motions import MotionError, load_motion
 from maquette.backend.motions.bvh import parse_bvh
+from maquette.backend.motions.reading import read_bytes
+from maquette.backend.shot.types import SMPL_JOINT_NAMES
 
-from .writers import bvh_text
+from .writers import body_bvh, bvh_text
 
 GOOD = """HIERARCHY
 ROOT Hips
@@ -81,7 +85,7 @@ def test_any_tree_and_channel_order_comes_back(clip) -> None:
     [
         (lambda t: t.replace("HIERARCHY", "HELLO"), "file", "HIERARCHY"),
         (lambda t: t[: t.index("MOTION")], "MOTION", "missing"),
-        (lambda t: t[: t.index("1 2 4")], "MOTION", "truncated"),
+        (lambda t: t[: t.index("1 2 4")].replace("Frames: 2", "Frames: 3"), "MOTION", "truncated"),
         (lambda t: t[: t.rindex("90")], "MOTION", "truncated"),
         (lambda t: t[: t.index("Frames")] + "Frames: 2\n", "MOTION", "truncated"),
         (lambda t: t.replace("Frames: 2", "Frames: zwei"), "MOTION", "not a number"),
@@ -102,6 +106,47 @@ def test_bad_files_are_refused_with_the_part_at_fault(change, field: str, words:
         parse_bvh(change(GOOD))
     assert caught.value.field == field
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.replace("0.04", "0,04").replace("90 ", "90,0 "),
+        lambda t: t.replace("0.04", "0.04\n# rows follow").replace(" 0 90 0", ", 0, 90, 0"),
+        lambda t: "# exported by hand\n// twice\n\n" + t,
+        lambda t: t.replace("Frames: 2", "Frames: 2.0"),
+        lambda t: "\ufeff" + t.replace("\n", "\r\n"),
+    ],
+)
+def test_dialects_of_numbers_and_comments_are_read(change) -> None:
+    clip, same = parse_bvh(change(GOOD)), parse_bvh(GOOD)
+    assert clip.frame_time == same.frame_time
+    np.testing.assert_allclose(clip.rotations, same.rotations)
+    np.testing.assert_allclose(clip.translations, same.translations)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_in_other_encodings_is_read(encoding: str) -> None:
+    kind, text = read_bytes(GOOD.encode(encoding), "walk.bvh")
+    assert kind == "bvh" and parse_bvh(text).names == ("Hips", "Left Leg")
+
+
+@pytest.mark.parametrize("promised", [1, 2, 3])
+def test_whole_rows_count_more_than_a_miscounted_header(promised: int) -> None:
+    clip = parse_bvh(GOOD.replace("Frames: 2", f"Frames: {promised}"))
+    assert len(clip.rotations) == 2
+    assert bool(clip.notes) == (promised != 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "fps"),
+    [("0.0333333", 30), ("0.0333667", 30000 / 1001), ("0.033367", 30000 / 1001), ("0.0417083", 24000 / 1001),
+     ("0.0416667", 24), ("0.0166833", 60000 / 1001), ("0.008333", 120), ("0.0333", 30), ("0.01", 100), ("0.013", 77)],
+)  # fmt: skip
+def test_rates_are_exact(tmp_path, walk, body, written: str, fps: float) -> None:
+    path = tmp_path / "walk.bvh"
+    path.write_text(re.sub("Frame Time: .*", f"Frame Time: {written}", body_bvh(body, walk, SMPL_JOINT_NAMES)))
+    assert load_motion(path, body=body).fps == pytest.approx(fps, rel=1e-9)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.text(max_size=3), st.integers(0, 40))

@@ -168,3 +168,52 @@ def test_rest_basis_is_linear_in_shape(body) -> None:
     base, basis = rest_basis(body)
     betas = np.random.default_rng(0).standard_normal(basis.shape[2]).astype(np.float32)
     np.testing.assert_allclose(base + basis @ betas, body.joints_rest(betas), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda j: j[:, :22],
+        lambda j: j[:, :22].reshape(len(j), 66),
+        lambda j: {"motion": np.moveaxis(j[:, :22], 0, -1)[None]},
+        lambda j: {"joints": np.concatenate([j, np.zeros((len(j), 21, 3))], axis=1)},
+        lambda j: {"pred_joints": j[None]},
+    ],
+)
+def test_bodies_without_hands_and_other_layouts_are_read(tmp_path, walk_joints, body, layout) -> None:
+    walk_joints = walk_joints[:16]
+    data = layout(walk_joints.astype(np.float32))
+    path = tmp_path / ("walk.npz" if isinstance(data, dict) else "walk.npy")
+    np.savez(path, **data) if isinstance(data, dict) else np.save(path, data)
+    motion = load_motion(path, body=body, fps=30)
+    got = body.pose(motion.betas, motion.poses, motion.trans, subset=np.arange(1)).joints[:, :20]
+    want = walk_joints[:, :20] - walk_joints[:, :1]
+    # Beyond half a metre of turn the axes may differ by a quarter turn about the vertical; lengths do not.
+    np.testing.assert_allclose(np.linalg.norm(got - got[:, :1], axis=-1), np.linalg.norm(want, axis=-1), atol=0.06)
+
+
+def test_clips_of_a_motion_diffusion_model_keep_their_lengths_and_texts(tmp_path, walk_joints, body) -> None:
+    clips = np.stack([np.moveaxis(walk_joints[:20, :22], 0, -1)] * 2).astype(np.float32)
+    clips[1, ..., 12:] = 0
+    path = tmp_path / "results.npy"
+    data = {"motion": clips, "text": ["a walk", "a short walk"], "lengths": np.array([20, 12]), "num_samples": 2}
+    np.save(path, np.array(data, dtype=object), allow_pickle=True)
+    first, second = (load_motion(path, body=body, clip=k) for k in (0, 1))
+    assert (first.frames, second.frames) == (20, 12)
+    assert any("a short walk" in note for note in second.notes)
+
+
+def test_features_of_humanml3d_are_positions(walk_joints) -> None:
+    """Features written by their definition, for a heading that turns all the while."""
+    joints = walk_joints[:20, :22] @ turn_to_z("Y")
+    half = np.cumsum(np.linspace(0, 0.03, 20))
+    turn = axis_angle_to_matrix(np.stack([0 * half, -2 * half, 0 * half], axis=-1))
+    back = np.swapaxes(turn, 1, 2)
+    features = np.zeros((20, 263))
+    features[:-1, 0] = np.diff(half)
+    features[:-1, 1:3] = np.einsum("tba,ta->tb", back[1:], np.diff(joints[:, 0], axis=0))[:, [0, 2]]
+    features[:, 3] = joints[:, 0, 1]
+    local = joints[:, 1:] - joints[:, :1] * (1, 0, 1)
+    features[:, 4:67] = np.einsum("tba,tja->tjb", back, local).reshape(20, 63)
+    got = read_joints(features)[:, :22]
+    np.testing.assert_allclose(got - got[0, :1] * (1, 0, 1), joints - joints[0, :1] * (1, 0, 1), atol=1e-9)

@@ -309,7 +309,7 @@ def test_zip_of_something_else_and_bomb(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(reading, "MAX_BYTES", 1 << 20)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("poses.npy", b"\0" * (4 << 20))
-    with pytest.raises(MotionError, match="unpacks to"):
+    with pytest.raises(MotionError, match="claims"):
         load_motion(path)
 
 
@@ -325,3 +325,67 @@ def test_a_path_that_keeps_its_length_is_not_told_of(body) -> None:
 
     motion = to_body(replace(generate_walk(2.0, 30, body=body, seed=2), body=""), body, keep_shape=False)
     assert not any("scaled" in note for note in motion.notes)
+
+
+@pytest.mark.parametrize(
+    ("root", "body_key", "trans", "beta"),
+    [
+        ("smpl_orient_world", "smpl_pose", "root_trans_world", "smpl_beta"),
+        ("root_orient", "smpl_body_pose", "root_position", "smpl_shape"),
+        ("pred_global_orient_w", "pred_body_pose", "pred_transl_w", "pred_betas"),
+        ("poses_root", "poses_body", "trans", "betas"),
+    ],
+)
+def test_keys_are_read_by_their_words(tmp_path: Path, walk, root: str, body_key: str, trans: str, beta: str) -> None:
+    record = {
+        root: walk.poses[:, 0], body_key: walk.poses[:, 1:].reshape(walk.frames, 69), trans: walk.trans,
+        beta: np.full((walk.frames, 10), 0.5, np.float32), "root_trans_cam": np.zeros((walk.frames, 3), np.float32),
+    }  # fmt: skip
+    path = tmp_path / "track.pkl"
+    path.write_bytes(pickle.dumps({"seq_name": "x", "person_data": {0: {**record, "fps": 25}}}))
+    motion = load_motion(path)
+    assert motion.fps == 25
+    np.testing.assert_allclose(motion.poses[:, 1:22], walk.poses[:, 1:22], atol=1e-5)
+    assert np.ptp(motion.trans, axis=0).max() > 0.5
+    assert motion.betas is not None and motion.betas[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        ({"global_orient": (16, 3), "body_pose": (16, 32), "transl": (16, 3)}, "body_pose"),
+        ({"camera_translation": (1, 3), "pose_embedding": (1, 32)}, "pose_embedding"),
+    ],
+)
+def test_latents_of_vposer_are_called_so(tmp_path: Path, record: dict[str, tuple[int, ...]], key: str) -> None:
+    path = tmp_path / "fit.pkl"
+    path.write_bytes(pickle.dumps({k: np.zeros(shape) for k, shape in record.items()}))
+    with pytest.raises(MotionError, match="VPoser") as caught:
+        load_motion(path)
+    assert caught.value.field == key
+
+
+@pytest.mark.parametrize(
+    ("beside", "fps"),
+    [
+        ({"stageii_debug_details": {"mocap_frame_rate": 59.94}}, 60000 / 1001),
+        ({"info": {"video": {"fps": 23.976}}}, 24000 / 1001),
+        ({"fps": np.float32(29.97)}, 30000 / 1001),
+        ({"mocap_framerate": np.array(119.99999)}, 120),
+        ({"frame_rate": 30.5}, 30.5),
+    ],
+)
+def test_a_rate_anywhere_is_found_and_exact(tmp_path: Path, walk, beside, fps: float) -> None:
+    path = tmp_path / "walk.pkl"
+    path.write_bytes(pickle.dumps({"poses": walk.poses.reshape(walk.frames, -1), "trans": walk.trans, **beside}))
+    assert load_motion(path).fps == pytest.approx(fps, rel=1e-9)
+
+
+@pytest.mark.parametrize("key", ["smpl_thetas", "poses_world", "pred_full_pose"])
+def test_whole_poses_are_read_by_their_words(tmp_path: Path, walk, key: str) -> None:
+    path = tmp_path / "track.pkl"
+    record = {key: walk.poses.reshape(walk.frames, 72), "global_trans": walk.trans}
+    path.write_bytes(pickle.dumps({"video": [{"frame_rate": 25}], "tracks": {"a": record}}))
+    motion = load_motion(path)
+    np.testing.assert_allclose(motion.poses[:, 1:22], walk.poses[:, 1:22], atol=1e-5)
+    assert np.ptp(motion.trans, axis=0).max() > 0.5 and motion.fps == 25

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from maquette.backend.bodies.rotations import axis_angle_to_matrix
-from maquette.backend.motions.kinematics import SMPL_PARENTS
+from maquette.backend.motions.bvh import BvhClip
+from maquette.backend.motions.kinematics import SMPL_PARENTS, to_global, to_local
+from maquette.backend.shot.types import SMPL_JOINT_NAMES
 
 AXES = "XYZ"
 
@@ -64,6 +66,75 @@ def bvh_text(
             row.extend(angles[t, joint])
         lines.append(" ".join(f"{v:.6f}" for v in row))
     return newline.join(lines) + newline
+
+
+WORDS = {
+    "mixamo": "Hips Spine Spine1 Spine2 Neck Head UpLeg Leg Foot ToeBase Shoulder Arm ForeArm Hand HandMiddle1",
+    "mvn": "Hips Chest Chest2 Chest3 Neck Head Hip Knee Ankle Toe Collar Shoulder Elbow Wrist Finger",
+    "daz": "hip abdomen abdomen2 chest neck head Thigh Shin Foot Toe Collar Shldr Forearm Hand Mid1",
+    "nonsense": "a b c d e f g h i j k m n o p",
+}
+SIDES = {
+    "Left": lambda side, rest: side.capitalize() + rest,
+    "l_": lambda side, rest: f"{side[0]}_{rest}",
+    ".L": lambda side, rest: f"{rest}.{side[0].upper()}",
+    "lThigh": lambda side, rest: side[0] + rest[:1].upper() + rest[1:],
+    "none": lambda side, rest: f"{rest}{'AB'[side == 'left']}",
+}
+
+
+def named(words: str, sides: str, prefix: str = "") -> list[str]:
+    roles = ["pelvis", "spine1", "spine2", "spine3", "neck", "head", "hip", "knee", "ankle", "foot"]
+    roles += ["collar", "shoulder", "elbow", "wrist", "hand"]
+    names = dict(zip(roles, WORDS[words].split(), strict=True))
+    out = []
+    for name in SMPL_JOINT_NAMES:
+        side, _, rest = name.rpartition("_")
+        out.append(prefix + (SIDES[sides](side, names[rest]) if side else names[rest]))
+    return out
+
+
+def framed_clip(
+    body, motion, names: Sequence[str], axes: np.ndarray, *, scale: float = 100.0, turn: np.ndarray | None = None
+) -> BvhClip:
+    """The motion of an SMPL-24 body as a skeleton whose joint j has the axes ``axes[j]`` (24,3,3) where the body rests.
+
+    Its zero pose, in which all these axes agree, is that of no person unless they are all the same.
+    """
+    rest = body.joints_rest().astype(float)
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) if turn is None else turn
+    parents = np.array(SMPL_PARENTS)
+    above = np.maximum(parents, 0)
+    offsets = np.einsum("jba,jb->ja", axes[above], rest - rest[above]) * scale
+    turns = turn @ to_global(axis_angle_to_matrix(motion.poses.astype(float))) @ axes
+    translations = np.broadcast_to(offsets, (motion.frames, 24, 3)).copy()
+    translations[:, 0] = (motion.trans + rest[0]) @ turn.T * scale
+    none = np.zeros((0, 3)), np.zeros(0, int)
+    return BvhClip(tuple(names), parents, offsets, *none, to_local(turns), translations, 1 / motion.fps)
+
+
+def with_joint(clip: BvhClip, name: str, above: str, below: str = "", part: float = 0.5) -> BvhClip:
+    """A clip with one more joint: on the bone from ``above`` to ``below``, or at the end of a new one."""
+    names, new = [*clip.names, name], len(clip.names)
+    parents = [*map(int, clip.parents), names.index(above) if above else -1]
+    offsets = np.vstack([clip.offsets, [8.0, 3.0, 1.0]])
+    frames = len(clip.rotations)
+    translations = np.concatenate([clip.translations, np.broadcast_to(offsets[-1], (frames, 1, 3))], axis=1)
+    rotations = np.concatenate([clip.rotations, np.broadcast_to(np.eye(3), (frames, 1, 3, 3))], axis=1)
+    if below:
+        child = names.index(below)
+        parents[child] = new
+        share = part if above else 0.0
+        for array in (offsets, translations):
+            array[..., new, :], array[..., child, :] = share * array[..., child, :], (1 - share) * array[..., child, :]
+    order: list[int] = []
+    while len(order) < len(names):
+        order += [j for j in range(len(names)) if j not in order and (parents[j] < 0 or parents[j] in order)]
+    place = {old: k for k, old in enumerate(order)}
+    return BvhClip(
+        tuple(names[j] for j in order), np.array([place.get(parents[j], -1) for j in order]), offsets[order],
+        clip.sites, clip.site_parents, rotations[:, order], translations[:, order], clip.frame_time,
+    )  # fmt: skip
 
 
 def body_bvh(body, motion, names: Sequence[str], *, scale: float = 100.0, turn: np.ndarray | None = None, **how) -> str:

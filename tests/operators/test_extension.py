@@ -62,7 +62,7 @@ def test_the_zip_holds_what_is_needed_and_nothing_else(package: Path) -> None:
         "__init__.py", "blender_manifest.toml", "pyproject.toml", "setup.py", "LICENSE", "README.md", "backend/cli.py",
         "backend/server/serve.py", "backend/client/worker.py", "backend/client/start.py", "backend/wire.py",
         "presets/bodies/maquette_neutral.npz", "presets/models/isa-nano.toml", "panels/shot.py",
-        "scene/job/backends.py",
+        "scene/job/backends.py", "backend/evaluation/report.md.jinja",
     }  # fmt: skip
     assert needed <= names
     weights = {str(path.relative_to(ROOT).as_posix()) for path in (ROOT / "presets" / "models").rglob("*.safetensors")}

@@ -35,7 +35,8 @@ def test_generate_and_wait(bench: Bench) -> None:
     assert bpy.ops.maquette.generate(wait=True) == {"FINISHED"}
     (item,) = scene.maquette.results
     assert Path(item.filepath).is_file()
-    assert any(obj.get("maquette_result") for obj in bpy.data.objects)
+    showing = bench.module("scene.screen.overlay").showing(scene)
+    assert showing is not None and showing.path == Path(item.filepath)
 
 
 def test_generate_returns_at_once(bench: Bench, backend: FakeBackend) -> None:
@@ -86,8 +87,7 @@ def test_a_second_job_after_the_first(bench: Bench) -> None:
     scene.maquette.seed = 2
     bpy.ops.maquette.generate(wait=True)
     assert [item.seed for item in scene.maquette.results] == [0, 2] and scene.maquette.active_result == 1
-    planes = [obj for obj in bpy.data.objects if obj.get("maquette_result")]
-    assert len(planes) == 1  # the newer takes the older one's place
+    assert [item.take for item in scene.maquette.results] == [1, 2]
 
 
 def test_remove_result(bench: Bench) -> None:

@@ -256,7 +256,8 @@ def test_walk_goes_forward_at_its_speed(maquette):
 def test_dropped_files_are_taken(maquette):
     handler = maquette.operator.MAQUETTE_FH_motion
     assert handler.is_registered
-    assert set(handler.bl_file_extensions.split(";")) == {".bvh", ".npz", ".pkl", ".npy"}
+    endings = {".bvh", ".fbx", ".glb", ".gltf", ".npz", ".npy", ".pkl", ".pt", ".pth"}
+    assert set(handler.bl_file_extensions.split(";")) == endings
     assert handler.bl_import_operator == "maquette.import_motion"
 
 

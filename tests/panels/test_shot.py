@@ -133,7 +133,7 @@ def test_results(bench: Bench, tmp_path: Path) -> None:
     item = bpy.context.scene.maquette.results.add()
     item.name, item.filepath, item.frame_count, item.model = "walk", str(tmp_path / "walk.mp4"), 17, "isa-nano"
     drawn = draw("MAQUETTE_PT_result")
-    assert drawn.operators.count("maquette.load_result") == 3
+    assert "show_as" in drawn.properties and "overlay_wipe" in drawn.properties
     assert "Frames 1 to 17, 24 fps" in drawn.text
 
 

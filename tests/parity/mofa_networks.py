@@ -11,7 +11,7 @@ from maquette.backend.models.mofa.flow_controlnet import SCALES, FlowControlNet
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
 from maquette.backend.models.mofa.residuals import multiplicities, predict
-from maquette.backend.models.mofa.splat import Motion, splat
+from maquette.backend.models.mofa.splat import PixelMotion, splat
 from torch import Tensor
 
 from .fixtures import Check, Fixture, Measured, same_keys
@@ -47,7 +47,7 @@ def _residuals(net: FlowControlNet, fixture: Fixture) -> list[Tensor]:
         given["encoder_hidden_states"],
         given["added_time_ids"],
         given["image"],
-        Motion(given["flow"]),
+        PixelMotion(given["flow"]),
         landmarks=given.get("landmarks"),
     )
     return [*residuals.down, residuals.mid]
@@ -92,7 +92,7 @@ def trajectory_adapter(fixture: Fixture) -> Iterator[Measured]:
     embedding = net.controlnet_cond_embedding(fixture.inputs["image"])
     yield fixture.close("cond_embedding_sub", embedding[0, ::4])
     if fixture.controls:
-        carried, _ = net.carried_features(fixture.inputs["image"], Motion(fixture.inputs["flow"]), parity=True)
+        carried, _ = net.carried_features(fixture.inputs["image"], PixelMotion(fixture.inputs["flow"]), parity=True)
         hook = net.mid_block.register_forward_pre_hook(lambda _, given: (given[0] - carried[3].flatten(0, 1),))
         effect = _effect(_residuals(net, fixture)[-1], fixture.outputs["mid"])
         hook.remove()
@@ -105,7 +105,7 @@ def trajectory_adapter(fixture: Fixture) -> Iterator[Measured]:
 def landmark_adapter(fixture: Fixture) -> Iterator[Measured]:
     net = _built(fixture, LandmarkControlNet)
     yield same_keys(fixture, _shapes(net))
-    _, masks = net.carried_features(fixture.inputs["image"], Motion(fixture.inputs["flow"]), parity=True)
+    _, masks = net.carried_features(fixture.inputs["image"], PixelMotion(fixture.inputs["flow"]), parity=True)
     for scale, mask in zip(SCALES, masks, strict=True):
         yield fixture.close(f"occlusion.{scale}", mask)
     yield from _adapter(fixture, net)

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 from maquette.backend.shot import Character, Reference, Shot
-from maquette.backend.worlds.synth import Sample, make_sample, to_shot
+from maquette.backend.worlds.sample import Sample, make_sample, to_shot
 
 SEED = 1_000_000_004
 """One character, whose reference is a frame of the film."""

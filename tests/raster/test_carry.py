@@ -104,7 +104,7 @@ def test_the_set_hides_bodies_and_floors_do_not():
 
 
 def test_two_references_know_more_than_one():
-    from maquette.backend.worlds.synth import make_sample, to_shot
+    from maquette.backend.worlds.sample import make_sample, to_shot
 
     one = make_sample(OTHER + 1, 3, 96, 256, 1, truth=True, references=2)
     both = to_shot(one)

@@ -168,12 +168,12 @@ def read_pixels(path: Path) -> np.ndarray:
     return flat.reshape(height, width, -1)[::-1, :, :3] * 255
 
 
-def render_frame(path: Path, frame: int, engine: str = "CYCLES") -> np.ndarray:
-    """Render the scene at a frame, colours as they are: (H,W,3) float in 0..255."""
+def render_frame(path: Path, frame: int, engine: str = "CYCLES", transform: str = "Standard") -> np.ndarray:
+    """Render the scene at a frame, by default with colours as they are: (H,W,3) float in 0..255."""
     scene = bpy.context.scene
     scene.frame_set(frame)
     scene.render.engine = engine
-    scene.view_settings.view_transform = "Standard"
+    scene.view_settings.view_transform = transform
     if engine == "CYCLES":
         scene.cycles.samples = 1
         scene.cycles.use_denoising = False

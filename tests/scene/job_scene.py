@@ -32,7 +32,8 @@ class Bench:
         self.preferences = bpy.context.preferences.addons[addon.__name__].preferences
         self.preferences.mode = "SERVER"
         self.preferences.token = ""
-        self.preferences.results_folder = ""
+        # Not the user's own videos.
+        self.preferences.results_folder = str(self.folders.user_folder("videos"))
         self.preferences.local_python = ""
 
     def module(self, name: str) -> Any:

@@ -1,7 +1,7 @@
 """Engines that take no time, for tests of the server around them.
 
 What they do is written in the shot's prompt as ``key=value`` words: ``wait`` seconds a step, ``hold`` = a file
-whose removal the second step waits for, ``fail`` = oom | engine | odd | exit | full, ``stubborn`` = 1: no cancel.
+whose removal the second step waits for, ``fail`` = oom | engine | nan | odd | exit | full, ``stubborn`` = 1: no cancel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from maquette.backend.catalogue.models import ModelDefaults, ModelSpec
-from maquette.backend.models.family import Cancelled, EngineError, Plan, Progress, Result
+from maquette.backend.models.family import Cancelled, EngineError, NotFinite, Plan, Progress, Result
 from maquette.backend.models.registry import ModelStatus
 
 
@@ -67,6 +67,8 @@ class FakeEngine:
             raise MemoryError
         if how == "engine":
             raise EngineError("characters[0].points", "are too few for this engine; sample more.")
+        if how == "nan":
+            raise NotFinite("The network unet", "at step 2 of 3")
         if how == "odd":
             raise ZeroDivisionError("by zero")
         if how == "exit":

@@ -3,7 +3,9 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,7 +19,7 @@ PLAN = VideoPlan(100, 100, 100, 24.0)
 ENDED = ("completed", "failed", "cancelled")
 
 
-def add(store: JobStore, client: str = "a", **more: int):
+def add(store: JobStore, client: str = "a", **more: Any):
     return store.create(client, "x", "m", 10, PLAN, ["fitted"], **{"max_queue": 100, **more})
 
 
@@ -143,12 +145,79 @@ def test_a_restart_keeps_attempts_only_when_it_was_no_choice(store: JobStore):
     job = add(store)
     for _ in range(5):
         store.claim()
-        store.requeue(job.id)
+        store.count_attempt(job.id)
+        store.requeue(job.id, forgive=True)
     assert store.get(job.id).attempts == 0 and store.get(job.id).notes == ("fitted", RESTARTED)
-    for _ in range(3):
+    for _ in range(5):
+        # It died before the first denoising step.
         store.claim()
         store.recover(max_attempts=3)
+    for _ in range(3):
+        assert store.claim().id == job.id
+        store.count_attempt(job.id)
+        store.recover(max_attempts=3)
     assert store.get(job.id).status == "failed"
+
+
+def test_clients_take_turns_and_what_was_interrupted_comes_first(store: JobStore):
+    for client, count in (("a", 4), ("b", 2), ("c", 1)):
+        for _ in range(count):
+            add(store, client)
+    assert [job.client for job in store.waiting()] == list("abcabaa")
+    first = store.claim()
+    assert first.client == "a" and [job.client for job in store.waiting()] == list("bcabaa")
+    add(store, "d")
+    store.requeue(first.id)
+    assert store.waiting()[0].id == first.id
+    done = []
+    while job := store.claim():
+        store.finish(job.id, "completed")
+        done.append(job.client)
+        waiting = store.waiting()
+        assert [store.view(each).queue_position for each in waiting] == list(range(len(waiting)))
+    assert "".join(done) == "abcdabaa"
+
+
+def test_everybody_has_a_share_of_the_queue(store: JobStore):
+    for client, share in (("a", 6), ("b", 3), ("c", 2), ("a", 0)):
+        for _ in range(share):
+            add(store, client, max_queue=6)
+        with pytest.raises(QueueFull):
+            add(store, client, max_queue=6)
+    # However many they are, there is an end.
+    with pytest.raises(QueueFull):
+        for number in range(100):
+            add(store, str(number), max_queue=6)
+    assert len(store.waiting()) == store.size == 24
+
+
+def test_an_upload_sent_again_makes_no_second_job(store: JobStore):
+    job = add(store, upload_key="key-of-it")
+    assert add(store, upload_key="key-of-it").id == job.id
+    assert add(store, "b", upload_key="key-of-it").id != job.id
+    store.request_cancel(job.id)
+    again = add(store, upload_key="key-of-it")
+    assert again.id != job.id and store.by_key("a", "key-of-it") == again
+    assert len(store.of_client("a")) == 2
+
+
+def test_a_clock_that_jumps_back(store: JobStore, monkeypatch: pytest.MonkeyPatch):
+    job = add(store)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 1e9)
+    store.claim()
+    store.progress(job.id, "denoising", 5, 10, 50.0, 13.0)
+    assert store.view(store.get(job.id)).eta_seconds == pytest.approx(13, abs=5)
+    store.finish(job.id, "completed")
+    job = store.get(job.id)
+    assert job.created_at <= job.started_at <= job.finished_at
+
+
+def test_pages(store: JobStore):
+    ids = [add(store).id for _ in range(5)]
+    first = store.of_client("a", 3)
+    assert [job.id for job in first] == ids[:1:-1]
+    assert [job.id for job in store.of_client("a", 3, first[-1].seq)] == ids[1::-1]
 
 
 def test_listeners_hear_every_change(store: JobStore):

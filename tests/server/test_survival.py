@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from maquette.backend.client import BackendError
 from maquette.backend.client.process import is_alive
+from maquette.backend.server.config import ServerConfig
+from maquette.backend.server.jobs import AGAIN, RESTARTED
+from maquette.backend.server.serve import ServeError, serve
 
 from .harness import Server, save_shot, until
-
-RESTARTED = "The backend was restarted; the job began again."
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -38,9 +39,12 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
     (server.data / "incoming" / "half").write_bytes(b"x")
     (server.data / "jobs" / running / "result.part").mkdir()
     (server.data / "jobs" / "vid_unknown").mkdir()
+    (server.data / "jobs" / "vid_unknown" / "film.mp4").write_bytes(b"film")
     gate.unlink()
     server.start()
     assert sorted(p.name for p in (server.data / "jobs").iterdir()) == sorted([running, *waiting, cancelled])
+    assert (server.data / "set-aside" / "vid_unknown" / "film.mp4").read_bytes() == b"film"
+    assert "vid_unknown" in server.log.read_text()
     assert not list((server.data / "incoming").iterdir())
     jobs = [server.wait_for(job, "completed", "failed") for job in (running, *waiting)]
     assert [job.status for job in jobs] == ["completed"] * 3
@@ -53,14 +57,17 @@ def test_a_restart_loses_no_job(own_server: Server, tmp_path: Path, how: int):
         assert not (server.data / "jobs" / job / "result.part").exists()
 
 
-def test_a_killed_engine_fails_its_job_and_not_the_server(own_server: Server, tmp_path: Path):
+def test_a_killed_engine_goes_on_with_its_job_and_gives_it_up_in_the_end(own_server: Server, tmp_path: Path):
     server = own_server
     with server.client() as client:
-        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.1", steps=1000)).id
+        victim = client.submit(save_shot(tmp_path / "v.shot", "wait=0.1", steps=1000, name="v")).id
         after = client.submit(save_shot(tmp_path / "a.shot")).id
-        until(lambda: client.job(victim).step, what="first step")
-        pid = server.engine_pid()
-        os.kill(pid, signal.SIGKILL)
+        for round_ in range(1, 4):
+            until(lambda n=round_: server.noted().count("step v 1") == n, what="first step")
+            pid = server.engine_pid()
+            os.kill(pid, signal.SIGKILL)
+            if round_ < 3:
+                until(lambda: AGAIN in client.job(victim).notes, what="back in the queue")
         error = server.wait_for(victim, "failed").error
         assert error.code == "engine_killed"
         assert "SIGKILL" in error.message and "ran out of memory" in error.message
@@ -113,6 +120,7 @@ def test_a_job_that_always_fells_the_server_is_given_up(own_server: Server, tmp_
         job = client.submit(save_shot(tmp_path / "s.shot", "wait=0.1", steps=1000)).id
         for _ in range(3):
             server.wait_for(job, "in_progress")
+            until(lambda: client.job(job).step, what="first step")
             server.stop(signal.SIGKILL)
             server.start()
         error = client.job(job).error
@@ -135,14 +143,47 @@ def test_two_servers_do_not_share_a_folder(own_server: Server):
     assert done.returncode == 2 and "Another server works on" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_damaged_store_is_named(tmp_path: Path):
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "jobs.sqlite").write_bytes(b"not a database, certainly not one" * 50)
-    command = [sys.executable, "-m", "maquette.backend.cli", "serve", "--port", "0", "--data", str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2 and "jobs.sqlite is damaged" in done.stderr and "move it away" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_damaged_store_costs_no_film(own_server: Server, tmp_path: Path):
+    server = own_server
+    with server.client() as client:
+        job = client.submit(save_shot(tmp_path / "s.shot")).id
+        server.wait_for(job, "completed")
+        server.stop()
+        path = server.data / "jobs.sqlite"
+        path.write_bytes(b"x" * 16 + path.read_bytes()[16:])
+        server.start()
+        assert client.health()["runner"] == {"alive": True, "doing": "starting", "problem": ""} and client.jobs() == []
+        assert {p.parts[-3] for p in (server.data / "set-aside").glob("*/result/video.mp4")} == {job}
+        assert len(list(server.data.glob("jobs.damaged-*.sqlite"))) == 1 and "is damaged" in server.log.read_text()
+
+
+def test_a_store_of_a_later_version_is_named(tmp_path: Path):
+    with sqlite3.connect(tmp_path / "jobs.sqlite") as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(ServeError, match="later Maquette"):
+        serve(ServerConfig(tmp_path), port=0)
+
+
+def test_a_data_folder_that_comes_back(own_server: Server, tmp_path: Path):
+    server = own_server
+    gate = tmp_path / "gate"
+    gate.touch()
+    away = server.data.with_name("away")
+    with server.client() as client:
+        first = client.submit(save_shot(tmp_path / "h.shot", f"hold={gate}", name="h")).id
+        second = client.submit(save_shot(tmp_path / "s.shot")).id
+        until(lambda: client.job(first).step, what="first step")
+        server.data.rename(away)
+        gate.unlink()
+        until(lambda: client.health()["runner"]["doing"] == "waiting", what="it has seen that")
+        assert "folder of the jobs" in client.health()["runner"]["problem"]
+        with pytest.raises(BackendError) as caught:
+            client.submit(tmp_path / "s.shot")
+        assert "not there just now" in caught.value.message
+        away.rename(server.data)
+        assert [server.wait_for(job, "completed", "failed").status for job in (first, second)] == ["completed"] * 2
+        assert client.health()["runner"] == {"alive": True, "doing": "idle", "problem": ""}
 
 
 @pytest.fixture

@@ -394,6 +394,7 @@ def test_a_picture_that_cannot_be_decoded(server: Server, tmp_path: Path):
     [
         ("oom", "out_of_memory", "smaller size"),
         ("engine", "invalid_shot", "are too few for this engine"),
+        ("nan", "not_finite", "The network unet gave numbers that are not finite at step 2 of 3"),
         ("odd", "internal", "ZeroDivisionError: by zero"),
         ("full", "no_space", "disk is full"),
         ("exit", "engine_crashed", "exit 7"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/training": _NETWORKS | {"backend/worlds"},
     "backend/evaluation": _NETWORKS | {"backend/worlds", "backend/training"},
     "backend/ablation": _NETWORKS | {"backend/worlds", "backend/training", "backend/evaluation"},
+    "backend/check_body": {"backend/bodies"},
     "backend/inspect": {"backend/shot", "backend/media", "backend/raster"},
     "backend/cli": {"backend/models"},
     "backend": set(),
@@ -63,6 +65,7 @@ def room_of(path: Path) -> str:
     return "/".join(path.parts[:-1][: 1 if path.parts[0] == "presets" else 2]) or "."
 
 
+@cache
 def imports_of(path: Path) -> set[Path]:
     """The package's files that a file imports anywhere."""
     found = set()

@@ -16,6 +16,7 @@ from .reading import imports_in
 BACKEND_ONLY = (
     "torch", "diffusers", "transformers", "accelerate", "safetensors", "scipy", "PIL", "av", "imageio", "fastapi",
     "uvicorn", "cv2", "sse_starlette", "tqdm", "platformdirs", "multipart", "psutil", "torchmetrics", "matplotlib",
+    "smplx", "jinja2",
 )  # fmt: skip
 """Packages that Blender's own Python does not have."""
 

@@ -23,7 +23,7 @@ from maquette.backend.training.data import (
     shard_paths,
     shard_seeds,
 )
-from maquette.backend.worlds.synth import make_sample, to_shot
+from maquette.backend.worlds.sample import make_sample, to_shot
 
 shard = st.tuples(st.integers(1, 199), st.integers(1, 3), st.integers(0, 26040))
 

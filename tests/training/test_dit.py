@@ -31,7 +31,7 @@ from maquette.backend.training.dit import (
 from maquette.backend.training.encode import encode_shots
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.schedule import step_generator
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 
 TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 24, "patch_size": 1, "reference_grid": 2}
 CPU = torch.device("cpu")

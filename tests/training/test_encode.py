@@ -16,12 +16,11 @@ from maquette.backend.training.data import FIELDS, MAPS, carry_sample
 from maquette.backend.training.encode import (
     encode_data,
     encode_films,
-    encode_shard,
     encode_shots,
     spread_cover,
     unpack,
 )
-from maquette.backend.worlds.synth import Sample, make_sample, to_shot
+from maquette.backend.worlds.sample import Sample, make_sample, to_shot
 
 from ..models.given import isa_engine, isa_inputs
 
@@ -64,7 +63,7 @@ def test_training_sees_what_the_engine_sees(tmp_path: Path, clip_spec: ModelSpec
     vae = new_vae(clip_spec).eval()
     sample = make_sample(11, frames=5, size=(112, 64), n_points=512, characters=2)
     clip = load_image_encoder(clip_spec, 24) if with_clip else None
-    trained = encode_shard(vae, saved_shard(tmp_path / "one.npz", sample), bf16=False, image_encoder=clip)
+    trained = encode_shots(vae, stacked(sample, carried=True), bf16=False, image_encoder=clip)
 
     engine = isa_engine(replace(clip_spec, files=()), vae=vae, **({"image_encoder": clip} if with_clip else {}))
     shot = to_shot(sample)

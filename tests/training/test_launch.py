@@ -16,7 +16,7 @@ import pytest
 import torch
 from maquette.backend.training import launch
 from maquette.backend.training.errors import TrainingError
-from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes, spread
+from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes, run_processes
 
 from .toys import CONFIG
 
@@ -51,7 +51,7 @@ def spawned(toys: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     watch = threading.Thread(target=terminate)
     watch.start()
     try:
-        done = spread(toys.in_turn, folder, 2)
+        done = run_processes(toys.in_turn, folder, 2)
     finally:
         ended.set()
         watch.join()
@@ -104,7 +104,7 @@ def test_torchrun_does_the_same(spawned: Path, tmp_path: Path) -> None:
 
 def test_what_one_process_raises_ends_all_with_its_sentence(toys: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="^the second process lacks its shots$"):
-        spread(toys.fail, tmp_path, 2)
+        run_processes(toys.fail, tmp_path, 2)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu9", "meta"])

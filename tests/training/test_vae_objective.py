@@ -18,7 +18,7 @@ from maquette.backend.training.data import DataConfig, claim_data, shard_paths
 from maquette.backend.training.dit import DiTLossConfig
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.loop import Loop
-from maquette.backend.training.run import Run, RunConfig, read_config, train
+from maquette.backend.training.run import RunConfig, TrainingRun, read_config, train
 from maquette.backend.training.schedule import LoopConfig, step_generator
 from maquette.backend.training.vae import (
     Films,
@@ -301,7 +301,7 @@ def test_a_run_trains_with_all_terms_on_short_and_long_shots(films: Films, tmp_p
         dit=loop,
         dit_loss=DiTLossConfig(),
     )
-    run = Run(config, tmp_path / "run", workers=1)
+    run = TrainingRun(config, tmp_path / "run", workers=1)
     (run.folder / "data").mkdir(parents=True)
     claim_data(run.folder / "data")
     for data in (short, long):
@@ -326,8 +326,8 @@ def test_a_run_starts_from_the_image_vae_its_file_names(tmp_path: Path, monkeypa
     start = f"[start]\nimage_vae = '{tmp_path / 'image'}'\n"
     data = "[data]\nframes=5\nsize=32\nshards=1\npair_shards=0\n"
     path.write_text(f"model='isa-small'\n[vae]\n{loop}[dit]\n{loop}{start}{data}[vae_loss]\nframes=[5]\n")
-    run = Run(read_config(path), tmp_path / "run", workers=1)
-    monkeypatch.setattr(Run, "spec", property(lambda _: spec_of()))
+    run = TrainingRun(read_config(path), tmp_path / "run", workers=1)
+    monkeypatch.setattr(TrainingRun, "spec", property(lambda _: spec_of()))
     (run.folder / "data").mkdir(parents=True)
     claim_data(run.folder / "data")
     video = np.random.default_rng(0).integers(0, 256, (2, 5, 32, 32, 3), dtype=np.uint8)

@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
-from maquette.backend.training.launch import new_accelerator, spread
+from maquette.backend.training.launch import new_accelerator, run_processes
 from maquette.backend.training.loop import Loop, Turn
 from maquette.backend.training.players import average_gradients
 from maquette.backend.training.schedule import LoopConfig
@@ -142,4 +142,4 @@ def slow(folder: Path) -> bool:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print("done" if spread(gradients, Path(sys.argv[1]), 2) else "stopped", flush=True)
+    print("done" if run_processes(gradients, Path(sys.argv[1]), 2) else "stopped", flush=True)

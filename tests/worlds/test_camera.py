@@ -8,8 +8,8 @@ import torch
 from maquette.backend.shot.cameras import look_at, project
 from maquette.backend.worlds.camera import MOVES, random_camera
 from maquette.backend.worlds.layout import stand_apart
-from maquette.backend.worlds.stage import clear_of, draw_surroundings, random_surroundings
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
+from maquette.backend.worlds.surroundings import clear_of, draw_surroundings, random_surroundings
 
 BODY = np.random.default_rng(0).uniform([-0.3, -0.2, 0], [0.3, 0.2, 1.75], (17, 400, 3))
 

@@ -13,7 +13,7 @@ from maquette.backend.worlds.actions import ACTIONS, GRAVITY, dance, jump, turn_
 from maquette.backend.worlds.motions import euler_to_matrix, random_action, random_motion, retime
 from maquette.backend.worlds.poses import HIGHEST, INDEX, LIMITS, LOWEST, put, random_pose
 from maquette.backend.worlds.puppet import make_puppet
-from maquette.backend.worlds.synth import make_sample
+from maquette.backend.worlds.sample import make_sample
 
 seeds = st.integers(0, 2**32)
 

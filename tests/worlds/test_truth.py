@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from maquette.backend.bodies import embedded
 from maquette.backend.shot.cameras import project
-from maquette.backend.worlds import synth
+from maquette.backend.worlds import sample as sample_module
 from maquette.backend.worlds.puppet import make_puppet
-from maquette.backend.worlds.synth import Sample, make_sample
+from maquette.backend.worlds.sample import Sample, make_sample
 from maquette.backend.worlds.truth import NOBODY
 
 
@@ -98,13 +98,13 @@ def test_canonical_coordinates_are_those_of_the_points_that_show(sample):
 
 
 def test_a_camera_behind_the_wall_sees_the_bodies_in_film_and_truth(monkeypatch):
-    draw = synth.random_surroundings
+    draw = sample_module.random_surroundings
 
     def before_the_camera(rng, azimuth):
         colours = np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
         return replace(draw(rng, azimuth), wall=colours, wall_at=np.array([azimuth, 0.5]))
 
-    monkeypatch.setattr(synth, "random_surroundings", before_the_camera)
+    monkeypatch.setattr(sample_module, "random_surroundings", before_the_camera)
     sample = make_sample(3, frames=2, size=64, n_points=16, characters=1, truth=True)
     assert sample.mask.mean() > 0.02
     assert ((sample.truth.character != NOBODY) == sample.mask).mean() > 0.98

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from ...catalogue.models import ModelSpec
 from ..family import EngineError
+from ..loading import load_part
 from .transformer import ISATransformer3DModel, widened
 from .vae import AutoencoderKLISA
 
@@ -31,7 +32,7 @@ def new_scheduler(spec: ModelSpec) -> FlowMatchEulerDiscreteScheduler:
 
 def load_vae(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> AutoencoderKLISA:
     """The model's VAE with its saved weights."""
-    return AutoencoderKLISA.from_pretrained(spec.folder / "vae", torch_dtype=dtype, local_files_only=True).eval()
+    return load_part(spec, "vae", AutoencoderKLISA, dtype)
 
 
 def load_transformer(
@@ -49,7 +50,7 @@ def load_transformer(
         network.load_state_dict(widened(weights, network))
         torch.nn.Module.to(network, dtype)
         return network.eval()
-    return ISATransformer3DModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).eval()
+    return load_part(spec, "transformer", ISATransformer3DModel, dtype)
 
 
 def image_embed_dim(spec: ModelSpec) -> int | None:

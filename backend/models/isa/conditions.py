@@ -339,21 +339,3 @@ def clip_tokens(encoder: Any, crops: Tensor, device: torch.device, dtype: torch.
     pictures = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
     with torch.no_grad():
         return encoder(normalized(pictures.clamp(-1, 1)).to(device, dtype)).last_hidden_state.float().cpu()
-
-
-__all__ = [
-    "ReferenceView",
-    "ShotGeometry",
-    "clip_tokens",
-    "crop_picture",
-    "keep_points",
-    "latent_known",
-    "make_inputs",
-    "pad_frames",
-    "point_subset",
-    "random_drops",
-    "reference_view",
-    "shot_geometry",
-    "shot_origin",
-    "stack_points",
-]

@@ -221,7 +221,7 @@ class MidBlock(nn.Module):
         return self.resnet_out(x, cache)
 
 
-class Level(nn.Module):
+class ResolutionLevel(nn.Module):
     """Residual blocks at one resolution, then the change to the next one (None at the end)."""
 
     def __init__(
@@ -268,7 +268,7 @@ class VideoEncoder(nn.Module):
         for i, width in enumerate(channels):
             last = i == len(channels) - 1
             resample = None if last else Downsample(width, spatial[i], temporal[i], downsample, kernels[1])
-            self.levels.append(Level(channels[max(i - 1, 0)], width, layers, groups, kernels, resample))
+            self.levels.append(ResolutionLevel(channels[max(i - 1, 0)], width, layers, groups, kernels, resample))
         self.mid = MidBlock(channels[-1], groups, attention, kernels)
         self.norm_out = FrameGroupNorm(min(groups, channels[-1]), channels[-1], eps=1e-6)
         self.conv_out = CausalConv3d(channels[-1], c_out, temporal_kernel=kernels[0])
@@ -310,7 +310,7 @@ class VideoDecoder(nn.Module):
         for i, width in enumerate(widths):
             last = i == len(widths) - 1
             resample = None if last else Upsample(width, spatial[::-1][i], temporal[::-1][i], kernels[1])
-            self.levels.append(Level(widths[max(i - 1, 0)], width, layers, groups, kernels, resample))
+            self.levels.append(ResolutionLevel(widths[max(i - 1, 0)], width, layers, groups, kernels, resample))
         self.norm_out = FrameGroupNorm(min(groups, widths[-1]), widths[-1], eps=1e-6)
         c_out *= temporal_patch_size * patch_size**2
         self.conv_out = CausalConv3d(widths[-1], c_out, temporal_kernel=kernels[0])

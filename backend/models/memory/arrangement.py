@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...catalogue.models import ModelSpec
 from ..family import EngineError, Plan
-from .footprint import GB, Free, Need, Part, need_of, parts_of_files
+from .footprint import GB, Free, Need, NetworkFootprint, need_of, parts_of_files
 
 if TYPE_CHECKING:
     pass
@@ -105,14 +105,14 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
     # Weights are read into main memory first, whatever becomes of them.
     ram = need.weights + GB
 
-    def whole(part: Part) -> int:
+    def whole(part: NetworkFootprint) -> int:
         # While a layer runs it is there in both widths.
         return part.weights - part.saved + part.layer if strategy.casting and cast(part) else part.weights
 
     if strategy.mode is Mode.RESIDENT:
         return Estimate(ram, need.base + sum(map(whole, need.parts)) + peak)
 
-    def present(part: Part) -> int:
+    def present(part: NetworkFootprint) -> int:
         """What of a part is on the GPU while it runs."""
         if strategy.mode is Mode.MODELS or part.decodes:
             return whole(part)
@@ -131,7 +131,7 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
     return Estimate(ram, need.base + stays + max(peaks))
 
 
-def moves(part: Part, mode: Mode) -> bool:
+def moves(part: NetworkFootprint, mode: Mode) -> bool:
     """Whether a part leaves the GPU between its calls.
 
     A VAE does under model offload even when it is small: its call is what sends the denoiser away, to make room for
@@ -140,7 +140,7 @@ def moves(part: Part, mode: Mode) -> bool:
     return mode is not Mode.RESIDENT and (not part.small or (mode is Mode.MODELS and part.decodes))
 
 
-def cast(part: Part) -> bool:
+def cast(part: NetworkFootprint) -> bool:
     """Whether a part is worth 8-bit storage."""
     return part.denoises and bool(part.saved) and not part.small
 
@@ -166,7 +166,7 @@ def check_fits(
     spec: ModelSpec,
     plan: Plan,
     free: Free,
-    parts: tuple[Part, ...] | None = None,
+    parts: tuple[NetworkFootprint, ...] | None = None,
     itemsize: int = 2,
 ) -> Strategy:
     """The arrangement that a job would run under, found before any weights are read.
@@ -187,7 +187,7 @@ def check_fits(
 
 
 def choose(
-    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int = 2
+    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[NetworkFootprint, ...], itemsize: int = 2
 ) -> tuple[Strategy, Need]:
     """The arrangement for a job, and the need that it meets: the leaner one only where nothing meets the full one.
 
@@ -203,14 +203,14 @@ def choose(
     return decide(last, free), last
 
 
-def needs(spec: ModelSpec, plan: Plan, parts: tuple[Part, ...], itemsize: int) -> list[Need]:
+def needs(spec: ModelSpec, plan: Plan, parts: tuple[NetworkFootprint, ...], itemsize: int) -> list[Need]:
     """What a job takes, and where the model can decode fewer frames at once, what it takes so at the least."""
     lean = [True] if spec.memory.get("decoding_frames_least") else []
     return [need_of(spec, plan, parts, itemsize, lean=each) for each in (False, *lean)]
 
 
 def still_fits(
-    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int, strategy: Strategy
+    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[NetworkFootprint, ...], itemsize: int, strategy: Strategy
 ) -> bool:
     """Whether a job runs under an arrangement that was chosen for another, without cutting what a new one would not."""
     on_gpu = free.gpu is not None
@@ -223,7 +223,7 @@ def still_fits(
 
 
 def advice(
-    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[Part, ...], itemsize: int, least: Estimate
+    spec: ModelSpec, plan: Plan, free: Free, parts: tuple[NetworkFootprint, ...], itemsize: int, least: Estimate
 ) -> EngineError:
     """Why a job does not fit and what would: a shorter window, fewer frames, a smaller picture, another computer."""
     on_gpu = free.gpu is not None

@@ -58,12 +58,12 @@ _IN_A_LIST = re.compile(r"^[^.]+\.\d+(?=\.)")
 
 
 @dataclass(frozen=True)
-class Part:
+class NetworkFootprint:
     """Bytes of one network.
 
     Attributes:
         weights: all of it, at the precision that it runs at.
-        saved: what 8-bit storage would save of that.
+        saved: bytes that 8-bit storage would save.
         block: largest share that is on the GPU at a time when its blocks come and go one by one.
         layer: the same for single layers.
         stages: when it runs.
@@ -104,7 +104,7 @@ class Need:
         tiled: the same with the VAE in tiles; empty where it cannot.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[NetworkFootprint, ...]
     base: int = 0
     activations: Mapping[str, int] = field(default_factory=dict)
     tiled: Mapping[str, int] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def stages_of(name: str) -> tuple[str, ...]:
 
 def part_of(
     name: str, tensors: Iterable[tuple[str, tuple[int, ...], int]], stages: tuple[str, ...] = (), tiles: bool = False
-) -> Part:
+) -> NetworkFootprint:
     """Add up a network.
 
     Args:
@@ -173,7 +173,7 @@ def part_of(
             rest += size
     # Two at a time: the next one is fetched while one runs.
     largest = max(blocks.values(), default=0)
-    return Part(
+    return NetworkFootprint(
         name=name,
         weights=total,
         saved=saved,
@@ -184,7 +184,7 @@ def part_of(
     )
 
 
-def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[Part, ...]:
+def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ...]:
     """The networks whose safetensors lie in the model's folder, from their headers.
 
     Args:
@@ -206,7 +206,7 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[Part, ...]:
 
 def parts_of_modules(
     modules: Mapping[str, nn.Module], stages: Mapping[str, tuple[str, ...]], tiles: bool
-) -> tuple[Part, ...]:
+) -> tuple[NetworkFootprint, ...]:
     """The same of loaded networks, buffers included."""
     return tuple(
         part_of(
@@ -227,7 +227,7 @@ def _tensors(module: nn.Module) -> Iterable[tuple[str, Any]]:
 def need_of(
     spec: ModelSpec,
     plan: Plan,
-    parts: tuple[Part, ...],
+    parts: tuple[NetworkFootprint, ...],
     itemsize: int = 2,
     frames: int | None = None,
     megapixels: float | None = None,

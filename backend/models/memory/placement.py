@@ -17,7 +17,7 @@ from torch import nn
 from ...catalogue.models import ModelSpec
 from ..family import Plan
 from .arrangement import MARGIN, Mode, Strategy, cast, check_fits, choose, estimate, moves, still_fits
-from .footprint import GB, Free, Part, fitting_chunk, free_memory, parts_of_modules
+from .footprint import GB, Free, NetworkFootprint, fitting_chunk, free_memory, parts_of_modules
 
 log = logging.getLogger("maquette.memory")
 
@@ -44,7 +44,7 @@ class Placement:
     previews: bool
     spec: ModelSpec = field(repr=False)
     modules: Mapping[str, nn.Module] = field(repr=False)
-    parts: tuple[Part, ...] = field(repr=False)
+    parts: tuple[NetworkFootprint, ...] = field(repr=False)
     itemsize: int = 2
 
     def serves(self, plan: Plan) -> bool:
@@ -114,12 +114,12 @@ def place(
 def apply(
     strategy: Strategy,
     modules: Mapping[str, nn.Module],
-    parts: tuple[Part, ...],
+    parts: tuple[NetworkFootprint, ...],
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
     """Throw the switches. ``modules`` lie in main memory, without hooks of an earlier arrangement."""
-    hooked: list[tuple[Part, UserCpuOffloadHook]] = []
+    hooked: list[tuple[NetworkFootprint, UserCpuOffloadHook]] = []
     for part in parts:
         module = modules[part.name]
         if strategy.tiling and part.tiles:

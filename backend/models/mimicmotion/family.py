@@ -15,7 +15,7 @@ from ...media import resize_frames
 from ...shot import Shot
 from ..device import choose_svd_dtype
 from ..family import Family, Network, Plan
-from ..pictures import reference_picture
+from ..start_picture import reference_picture
 from ..svd import new_scheduler
 from .build import NETWORKS, load_network
 from .inputs import Poses, crop_picture, read_poses

@@ -52,7 +52,7 @@ class MimicMotionPipeline:
 
     Args:
         image_encoder: ``transformers.CLIPVisionModelWithProjection``.
-        device, dtype: of what is handed to the networks, which may lie elsewhere between calls.
+        device, dtype: of the networks' inputs; between calls the networks may lie elsewhere.
     """
 
     def __init__(

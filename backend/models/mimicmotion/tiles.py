@@ -18,8 +18,8 @@ def sequence_tiles(frames: int, window: int, overlap: int, tiling: str = "publis
     Args:
         frames: N of the sequence, the reference included.
         window: T that the model takes at once; a shorter sequence is one tile of its own length.
-        overlap: frames that neighbours share, the reference included, so that 1 at least: tiles follow each other at
-            a stride of ``window - overlap``.
+        overlap: frames that neighbours share, at least the reference: tiles follow each other at a stride of
+            ``window - overlap``.
         tiling: see ``TILINGS``.
 
     Returns:

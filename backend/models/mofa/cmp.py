@@ -13,7 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from .cmp_layers import ImageEncoder, MotionDecoder, SparseEncoder
+from .cmp_layers import FlowDecoder, ImageEncoder, SparseEncoder
 
 
 class MotionPropagation(ModelMixin, ConfigMixin):
@@ -43,7 +43,7 @@ class MotionPropagation(ModelMixin, ConfigMixin):
         super().__init__()
         self.image_encoder = ImageEncoder(widths, depths, image_channels)
         self.flow_encoder = SparseEncoder(4, sparse_channels)
-        self.flow_decoder = MotionDecoder(
+        self.flow_decoder = FlowDecoder(
             image_channels + sparse_channels, 4 * widths[0], widths[0], decoder_channels, 2 * bins
         )
 

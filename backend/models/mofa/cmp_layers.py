@@ -108,7 +108,7 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
-class MotionDecoder(nn.Module):
+class FlowDecoder(nn.Module):
     """Four branches at 1/8 to 1/64, fused, then refined at 1/4 and 1/2 with the picture's early features.
 
     Args:

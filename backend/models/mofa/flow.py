@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from ...raster.rasterise import draw_depth, project_torch, rasterise
-from ...raster.surfaces import SET_LABEL, Cloud, Scene
+from ...raster.surfaces import SET_LABEL, Cloud, SurfaceSet
 from ...shot import Shot
 from ...shot.cameras import camera_centers
-from .splat import Motion
+from .splat import PixelMotion
 
 _NEAR = 0.01
 """Metres from the camera's plane that still count as in front of it."""
@@ -43,13 +43,13 @@ class ExactMotion:
     """Motion of the first frame, and what an animator should know about it.
 
     Attributes:
-        motion: flow (1,N,2,H,W), depth (1,N,H,W) and labels (1,H,W), see ``Motion``.
+        motion: flow (1,N,2,H,W), depth (1,N,H,W) and labels (1,H,W), see ``PixelMotion``.
         seen: by label, (N,) share of what frame 0 shows of a body that is still seen in each later frame.
         assumed_backdrop: metres at which something without geometry was taken to stand, where the camera travels so
             that this matters; else None.
     """
 
-    motion: Motion
+    motion: PixelMotion
     seen: dict[int, np.ndarray]
     assumed_backdrop: float | None
 
@@ -72,7 +72,7 @@ def camera_travels(viewmats: np.ndarray, distance: float) -> bool:
 
 
 def exact_motion(
-    scene: Scene,
+    scene: SurfaceSet,
     viewmats: np.ndarray,
     Ks: np.ndarray,
     height: int,
@@ -157,7 +157,7 @@ def exact_motion(
         for label, mask_P in bodies.items():
             seen[label][frame - 1] = float((inside_P & mask_P).sum() / mask_P.sum())
     on_frame(frames - 1, frames - 1)
-    motion = Motion(
+    motion = PixelMotion(
         flow_N2P.view(1, frames - 1, 2, height, width),
         depth_NP.view(1, frames - 1, height, width),
         labels_P.view(1, height, width),
@@ -189,7 +189,7 @@ def _plane(viewmat: Tensor, K: Tensor, height: int, width: int, depth: float) ->
 
 
 def _hidden(depth_HW: Tensor, uv_P2: Tensor, z_P: Tensor) -> Tensor:
-    """(P,) bool: points in the picture that lie behind what all four pixels around them show.
+    """(P,) bool: points in the picture that lie behind all four pixels around them.
 
     Four, as the drawn depths are those of pixel centres: on a slanted surface they bracket the point's own.
     """

@@ -20,7 +20,7 @@ from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal, ge
 from torch import Tensor, nn
 
 from .flow_controlnet_layers import FeaturePyramid, PictureEmbedding, Residuals
-from .splat import Motion
+from .splat import PixelMotion
 
 SCALES = (8, 16, 32, 64)
 """How much coarser than the picture each of the carried features is."""
@@ -97,7 +97,9 @@ class FlowControlNet(ModelMixin, ConfigMixin):
     def _make_pyramid(self, widths: list[int]) -> None:
         self.flow_encoder = FeaturePyramid([widths[0], *widths[:3]], projected=True)
 
-    def carried_features(self, picture_B3HW: Tensor, motion: Motion, parity: bool) -> tuple[list[Tensor], list[Tensor]]:
+    def carried_features(
+        self, picture_B3HW: Tensor, motion: PixelMotion, parity: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The first frame's features in all frames, at 1/8, 1/16, 1/32 and 1/64, each (B,T,C,h,w), and their masks.
 
         The masks are those of an adapter that fills holes; there are none here.
@@ -124,7 +126,7 @@ class FlowControlNet(ModelMixin, ConfigMixin):
         encoder_hidden_states: Tensor,
         added_time_ids: Tensor,
         picture: Tensor,
-        motion: Motion,
+        motion: PixelMotion,
         conditioning_scale: float = 1.0,
         parity: bool = True,
         landmarks: Tensor | None = None,
@@ -139,7 +141,7 @@ class FlowControlNet(ModelMixin, ConfigMixin):
             picture: (B',3,H,W) the first frame in [-1, 1]; B a multiple of B', H and W of 64.
             motion: of the picture's pixels, for T frames, B'.
             conditioning_scale: factor of all residuals.
-            parity: sample and splat the motion as published (see ``Motion``).
+            parity: sample and splat the motion as published (see ``PixelMotion``).
             landmarks: (B',T,3,H,W) in [0, 1], of the adapter that takes them.
 
         Raises:

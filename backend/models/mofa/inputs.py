@@ -13,17 +13,17 @@ from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...media import background_frames, squeeze_frames
-from ...raster.surfaces import Scene, shot_surfaces
+from ...raster.surfaces import SurfaceSet, shot_surfaces
 from ...shot import Shot
 from ..family import EngineError
-from ..pictures import reference_picture
 from ..settings import option
+from ..start_picture import reference_picture
 from .cmp import MotionPropagation
 from .flow import backdrop_depth, exact_motion
 from .landmarks import draw_faces, head_masks, project_face
 from .pipeline import Steering
-from .plan import Fit, first_picture_characters, fit_picture, has_face
-from .splat import Motion
+from .plan import PictureFit, first_picture_characters, fit_picture, has_face
+from .splat import PixelMotion
 from .tracks import (
     Spots,
     add_guess,
@@ -45,7 +45,7 @@ _CMP_RANGE = 50.0 / 384
 OnPart = Callable[[int, int], None]
 
 
-def first_picture(shot: Shot, fit: Fit) -> tuple[np.ndarray, tuple[str, ...]]:
+def first_picture(shot: Shot, fit: PictureFit) -> tuple[np.ndarray, tuple[str, ...]]:
     """The video's first frame (H,W,3) uint8, and notes for the animator.
 
     Raises:
@@ -131,19 +131,19 @@ def make_steering(
     return steering, tuple(notes)
 
 
-def _hold(motion: Motion, view: View) -> Motion:
+def _hold(motion: PixelMotion, view: View) -> PixelMotion:
     """Motion of the clip's frames as motion of all frames that the model makes."""
     depth = None if motion.depth is None else motion.depth[:, view.held].cpu()
-    return Motion(motion.flow[:, view.held].cpu(), depth, None if motion.labels is None else motion.labels.cpu())
+    return PixelMotion(motion.flow[:, view.held].cpu(), depth, None if motion.labels is None else motion.labels.cpu())
 
 
 def _exact(
     shot: Shot, view: View, occlusion: bool, device: torch.device | str, on_part: OnPart
-) -> tuple[Motion, list[str]]:
+) -> tuple[PixelMotion, list[str]]:
     """Motion from geometry, in main memory, and notes."""
     surfaces, clouds, notes = shot_surfaces(shot)
     backdrop = backdrop_depth(shot)
-    scene = Scene(surfaces, clouds, device)
+    scene = SurfaceSet(surfaces, clouds, device)
     found = exact_motion(scene, view.viewmats, view.Ks, view.height, view.width, backdrop, occlusion, on_part)
     if found.assumed_backdrop is not None:
         notes.append(
@@ -173,7 +173,7 @@ def _guessed(
     device: torch.device | str,
     on_first: OnPart,
     on_second: OnPart,
-) -> tuple[Motion, list[str]]:
+) -> tuple[PixelMotion, list[str]]:
     """Motion that CMP guesses from tracks, or from points of the characters, with the bodies as its motion mask."""
     notes = []
     if not len(spots):
@@ -184,20 +184,20 @@ def _guessed(
     notes += _reach(spots, view.width, view.height)
     surfaces, clouds, _ = shot_surfaces(shot)
     still = view.viewmats[:1], view.Ks[:1]
-    labels = exact_motion(Scene(surfaces, clouds, device), *still, view.height, view.width, on_frame=on_first)
+    labels = exact_motion(SurfaceSet(surfaces, clouds, device), *still, view.height, view.width, on_frame=on_first)
     assert labels.motion.labels is not None
     brush = labels.motion.labels[0].cpu() > 0
-    return Motion(propagate_apart(_needed(cmp), picture, spots, brush, parity, on_second)), notes
+    return PixelMotion(propagate_apart(_needed(cmp), picture, spots, brush, parity, on_second)), notes
 
 
 def _add_tracks(
-    motion: Motion,
+    motion: PixelMotion,
     spots: Spots,
     picture: Tensor,
     cmp: MotionPropagation | None,
     parity: bool,
     on_part: OnPart,
-) -> tuple[Motion, list[str]]:
+) -> tuple[PixelMotion, list[str]]:
     """Exact motion with what tracks do beyond it spread over their surroundings, and notes."""
     extra = beyond(spots, motion)
     if not len(extra):
@@ -214,7 +214,7 @@ def _face_motion(
     picture: Tensor,
     cmp: MotionPropagation | None,
     on_part: OnPart,
-) -> Motion | None:
+) -> PixelMotion | None:
     """As published: CMP's guess from the faces' landmarks; None where the first frame shows no face."""
     height, width = picture.shape[-2:]
     shown = [points for points, seen in faces if seen[0]]
@@ -222,7 +222,7 @@ def _face_motion(
         return None
     points = np.concatenate(shown, axis=1)
     spots = Spots(np.clip(points[0], 0, np.array([width, height]) - 1e-3), points[1:] - points[0])
-    return Motion(propagate(_needed(cmp), picture, spots, True, on_part))
+    return PixelMotion(propagate(_needed(cmp), picture, spots, True, on_part))
 
 
 def _needed(cmp: MotionPropagation | None) -> MotionPropagation:

@@ -13,7 +13,7 @@ from torch import Tensor, cat, nn
 
 from .flow_controlnet import SCALES, FlowControlNet
 from .flow_controlnet_layers import FeaturePyramid, Matting, PictureEmbedding
-from .splat import Motion
+from .splat import PixelMotion
 
 
 class LandmarkControlNet(FlowControlNet):
@@ -61,7 +61,9 @@ class LandmarkControlNet(FlowControlNet):
     def _make_pyramid(self, widths: list[int]) -> None:
         self.flow_encoder = FeaturePyramid([widths[0], *widths[:3]], projected=False)
 
-    def carried_features(self, picture_B3HW: Tensor, motion: Motion, parity: bool) -> tuple[list[Tensor], list[Tensor]]:
+    def carried_features(
+        self, picture_B3HW: Tensor, motion: PixelMotion, parity: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """As in ``FlowControlNet``, holes filled in frames 1..N, and the masks (B*N,1,h,w) by which they were."""
         feature = self.controlnet_cond_embedding(picture_B3HW)
         features = [feature, *self.flow_encoder(feature)]

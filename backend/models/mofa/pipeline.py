@@ -20,12 +20,12 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from ..svd import encode_picture
+from ..windows import periodic_windows
 from .flow_controlnet import FlowControlNet
 from .flow_controlnet_layers import Residuals
 from .landmark_controlnet import LandmarkControlNet
 from .residuals import blend, predict
-from .splat import Motion
-from .windows import periodic_windows
+from .splat import PixelMotion
 
 FPS_ID, MOTION_BUCKET, NOISE_AUGMENTATION = 6.0, 128.0, 0.02
 """SVD's added ids. MOFA-Video runs with these whatever the video's frame rate."""
@@ -56,9 +56,9 @@ class Steering:
             Needed with landmarks.
     """
 
-    motion: Motion
+    motion: PixelMotion
     landmarks: Tensor | None = None
-    face_motion: Motion | None = None
+    face_motion: PixelMotion | None = None
     face_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class MOFAPipeline:
             min_guidance_scale, max_guidance_scale: of the first and the last frame of a window, linear between. A
                 greatest of 1 or less samples without guidance, at half the cost.
             conditioning_scale, landmark_scale: strength of the two adapters; 1 mostly twists bodies (MOFA-Video).
-            parity: sample and splat the motion as published (see ``Motion``).
+            parity: sample and splat the motion as published (see ``PixelMotion``).
             window: frames that the UNet takes at once, frame 0 included; it was trained with 25.
             stride: frames by which windows advance when the clip is longer.
             generator: on the CPU, so that a seed gives the same noise on every device.

@@ -18,17 +18,17 @@ from ...shot import Character, KeypointState, Shot
 from ...shot.cameras import project, scale_intrinsics
 from ...shot.keypoints import FACE_KEYPOINTS
 from ..family import EngineError, Plan
-from ..pictures import is_first_view
 from ..registry import status
 from ..settings import check_settings, even, held_note, option
-from .windows import periodic_windows
+from ..start_picture import is_first_view
+from ..windows import periodic_windows
 
 _APART = 0.02
 """Share of the picture's shorter side by which a reference's points may differ from the first frame's."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class PictureFit:
     """How the clip's picture becomes the model's.
 
     Attributes:
@@ -47,7 +47,7 @@ class Fit:
         return (self.scaled[0] - self.size[0]) // 2, (self.scaled[1] - self.size[1]) // 2
 
 
-def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
+def fit_picture(spec: ModelSpec, shot: Shot) -> PictureFit:
     """The model's picture: its shorter side as asked for or by default, both sides multiples of what the model takes.
 
     In parity the longer side is rounded down and the clip's picture is cut to fit, as published. Otherwise the whole
@@ -85,8 +85,8 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> Fit:
         exact = size[0] * min(clip.width, clip.height) == size[1] * max(clip.width, clip.height)
         result = size if exact else (even(scale * wide), even(scale))
     if aspect < 1:
-        return Fit((size[1], size[0]), (scaled[1], scaled[0]), (result[1], result[0]))
-    return Fit(size, scaled, result)
+        return PictureFit((size[1], size[0]), (scaled[1], scaled[0]), (result[1], result[0]))
+    return PictureFit(size, scaled, result)
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
@@ -130,7 +130,7 @@ def has_face(character: Character) -> bool:
     return keypoints is not None and bool((keypoints.state[:, FACE_KEYPOINTS] != KeypointState.ABSENT).all(1).any())
 
 
-def _size_notes(spec: ModelSpec, shot: Shot, fit: Fit) -> list[str]:
+def _size_notes(spec: ModelSpec, shot: Shot, fit: PictureFit) -> list[str]:
     notes = []
     asked = (shot.settings.width, shot.settings.height)
     if any(want is not None and want != got for want, got in zip(asked, fit.result, strict=True)):

@@ -82,7 +82,7 @@ def splat(features_BChw: Tensor, flow_B2hw: Tensor, metric_B1hw: Tensor | None =
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class PixelMotion:
     """Where the first frame's pixels go.
 
     Attributes:
@@ -101,35 +101,35 @@ class Motion:
         """Of the clip, the first included."""
         return self.flow.shape[1] + 1
 
-    def to(self, device: torch.device | str) -> Motion:
+    def to(self, device: torch.device | str) -> PixelMotion:
         """The same on another device."""
         values: dict[str, Any] = {key: x if x is None else x.to(device) for key, x in vars(self).items()}
-        return Motion(**values)
+        return PixelMotion(**values)
 
-    def select(self, frames: list[int]) -> Motion:
+    def select(self, frames: list[int]) -> PixelMotion:
         """The motion of some frames, given as increasing numbers of the clip that begin with 0."""
         later = [frame - 1 for frame in frames[1:]]
         depth = None if self.depth is None else self.depth[:, later]
         return replace(self, flow=self.flow[:, later], depth=depth)
 
-    def reduced(self, factor: int, parity: bool) -> Motion:
+    def reduced(self, factor: int, parity: bool) -> PixelMotion:
         """The motion on a grid that is ``factor`` times coarser, in that grid's pixels.
 
         Args:
-            parity: as published: the top-left pixel of each block stands for the block. Otherwise the mean over the
-                block's visible pixels; if there are labels, over those that show the body which most of the block
-                shows, so that a silhouette does not drag the background along.
+            parity: as published, the top-left pixel stands for its block. Otherwise the mean over the block's visible
+                pixels; with labels, over those of the block's most frequent body, so that a silhouette does not drag
+                the background along.
         """
         if parity:
             flow = self.flow[..., ::factor, ::factor] / factor
-            return Motion(flow, None if self.depth is None else self.depth[..., ::factor, ::factor])
+            return PixelMotion(flow, None if self.depth is None else self.depth[..., ::factor, ::factor])
         blocks_BNXhwP = _blocks(self.flow, factor)
         valid_BNhwP = blocks_BNXhwP.isfinite().all(2)
         if self.labels is not None:
             labels_BhwP = _blocks(self.labels, factor)
             valid_BNhwP &= (labels_BhwP == labels_BhwP.mode(-1, keepdim=True).values)[:, None]
         depth = None if self.depth is None else _mean(_blocks(self.depth, factor), valid_BNhwP)
-        return Motion(_mean(blocks_BNXhwP, valid_BNhwP[:, :, None]) / factor, depth)
+        return PixelMotion(_mean(blocks_BNXhwP, valid_BNhwP[:, :, None]) / factor, depth)
 
     def carry(self, features_BChw: Tensor, parity: bool) -> Tensor:
         """The first frame's features in every frame.

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...bodies import farthest_first
 from ...shot import Shot
 from .cmp import MotionPropagation
-from .splat import Motion
+from .splat import PixelMotion
 from .view import View
 
 POINTS_PER_CHARACTER = 32
@@ -51,7 +51,7 @@ class Spots:
 
 
 def _spots(points: np.ndarray, seen: np.ndarray, view: View) -> tuple[Spots, np.ndarray]:
-    """Spots of points (T,K,3) of which ``seen`` (K,) says which frame 0 shows; and indices of those that are kept."""
+    """Spots of those points (T,K,3) that frame 0 shows, as ``seen`` (K,) says, and their indices."""
     uv, _ = view.project(points)
     inside = np.isfinite(uv[0]).all(axis=-1) & (uv[0] >= 0).all(axis=-1) & (uv[0] < (view.width, view.height)).all(-1)
     kept = np.nonzero(inside & seen)[0]
@@ -153,7 +153,7 @@ def propagate_apart(
     return flow
 
 
-def beyond(spots: Spots, motion: Motion) -> Spots:
+def beyond(spots: Spots, motion: PixelMotion) -> Spots:
     """What spots do beyond the known flow of the pixels where they start; only those that differ from it.
 
     Args:
@@ -168,7 +168,7 @@ def beyond(spots: Spots, motion: Motion) -> Spots:
     return Spots(spots.start[told], extra[:, told], names)
 
 
-def with_anchors(spots: Spots, motion: Motion) -> tuple[Spots, Tensor]:
+def with_anchors(spots: Spots, motion: PixelMotion) -> tuple[Spots, Tensor]:
     """Spots with others at rest on the bodies that no spot leads, and (H,W) bool: where the spots may move anything.
 
     A body on which no spot starts moves as its geometry says; anchors tell CMP so.
@@ -193,7 +193,7 @@ def with_anchors(spots: Spots, motion: Motion) -> tuple[Spots, Tensor]:
     return join([spots, still]), torch.as_tensor(free)
 
 
-def add_guess(motion: Motion, guess: Tensor, free: Tensor) -> Motion:
+def add_guess(motion: PixelMotion, guess: Tensor, free: Tensor) -> PixelMotion:
     """Known motion plus what CMP guesses beyond it, (1,N,2,H,W), where that may move anything (H,W)."""
     moved = motion.flow + torch.where(free, guess, torch.zeros_like(guess)).to(motion.flow)
-    return Motion(moved, motion.depth, motion.labels)
+    return PixelMotion(moved, motion.depth, motion.labels)

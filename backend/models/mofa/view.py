@@ -8,7 +8,7 @@ import numpy as np
 
 from ...shot import Shot
 from ...shot.cameras import project, scale_intrinsics
-from .plan import Fit
+from .plan import PictureFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class View:
         return project(points[self.frames].astype(np.float64), self.viewmats, self.Ks)
 
 
-def model_view(shot: Shot, fit: Fit, frames: int) -> View:
+def model_view(shot: Shot, fit: PictureFit, frames: int) -> View:
     """The cameras of a shot in the model's picture, for as many frames as the model makes (two at least)."""
     clip = shot.clip
     Ks = scale_intrinsics(clip.Ks.astype(np.float64), fit.scaled[0] / clip.width, fit.scaled[1] / clip.height)

@@ -13,7 +13,7 @@ from ...media import resize_frames
 from ...shot import Shot
 from ...shot.framing import model_joints
 from ..family import EngineError, Plan
-from ..pictures import reference_picture
+from ..start_picture import reference_picture
 
 _MUCH_CUT = 0.2
 """Share of the reference picture whose loss is worth a word."""

@@ -37,7 +37,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class LoraPlan:
+class LoraKeys:
     """A LoRA's keys in order.
 
     Attributes:
@@ -51,7 +51,7 @@ class LoraPlan:
     unpaired: tuple[str, ...]
 
 
-def plan_lora(state: Mapping[str, Tensor]) -> LoraPlan:
+def plan_lora(state: Mapping[str, Tensor]) -> LoraKeys:
     """Sort a LoRA's keys."""
     changes, unknown, unpaired = [], [], []
     for key in state:
@@ -70,7 +70,7 @@ def plan_lora(state: Mapping[str, Tensor]) -> LoraPlan:
             changes.append(Change(_parameter(key.removeprefix(PREFIX).removesuffix(_DIFF_BIAS), "bias"), (key,)))
         else:
             unknown.append(key)
-    return LoraPlan(tuple(changes), tuple(unknown), tuple(unpaired))
+    return LoraKeys(tuple(changes), tuple(unknown), tuple(unpaired))
 
 
 def _parameter(module: str, kind: str) -> str:
@@ -115,7 +115,7 @@ def lora_problems(transformer: nn.Module, state: Mapping[str, Tensor]) -> list[s
     return problems
 
 
-def merge_lora(transformer: nn.Module, state: Mapping[str, Tensor]) -> LoraPlan:
+def merge_lora(transformer: nn.Module, state: Mapping[str, Tensor]) -> LoraKeys:
     """Add a LoRA to the transformer's weights in place, in float32.
 
     Returns:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from ...catalogue.models import ModelSpec
 from .component import Component, WeightsError, components
-from .finding import Found, find
+from .finding import FoundFiles, find
+from .missing import Missing, missing_report
 from .reading import read_state
 from .recognising import differences, few, recognise
-from .report import Missing, missing_report
 from .writing import DTYPES, MOST_BYTES, stored_bytes, write_weights
 
 RECORD = "maquette.json"
@@ -85,7 +85,7 @@ def add(
     return [one.component.name for one in todo]
 
 
-def _needs_writing(spec: ModelSpec, found: Found, dtype: str, force: bool, log: Log) -> bool:
+def _needs_writing(spec: ModelSpec, found: FoundFiles, dtype: str, force: bool, log: Log) -> bool:
     """Whether a part has to be made. Raises WeightsError when another is in the way and ``force`` is not given."""
     folder = found.component.folder(spec)
     if not folder.exists() or force:
@@ -96,7 +96,7 @@ def _needs_writing(spec: ModelSpec, found: Found, dtype: str, force: bool, log: 
     raise WeightsError(f"{folder} is there already, from other files; give --force to replace it")
 
 
-def _made_of(found: Found, dtype: str) -> dict[str, Any]:
+def _made_of(found: FoundFiles, dtype: str) -> dict[str, Any]:
     files = [*found.weights, *found.copies]
     return {"dtype": dtype, "files": [[path.name, path.stat().st_size] for path in files]}
 
@@ -140,7 +140,7 @@ def _move_in(new: Path, place: Path) -> None:
         raise
 
 
-def _write_part(spec: ModelSpec, found: Found, folder: Path, dtype: str, log: Log, most_bytes: int) -> None:
+def _write_part(spec: ModelSpec, found: FoundFiles, folder: Path, dtype: str, log: Log, most_bytes: int) -> None:
     component = found.component
     kept = component.keep_dtype or dtype == "keep"
     target_dtype = None if kept else DTYPES[dtype]
@@ -183,7 +183,7 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-def verified(spec: ModelSpec, found: Found) -> tuple[Mapping[str, Tensor], nn.Module | None]:
+def verified(spec: ModelSpec, found: FoundFiles) -> tuple[Mapping[str, Tensor], nn.Module | None]:
     """The converted state dict of a part, every key and shape of it right, and its network on the meta device.
 
     Raises:
@@ -245,8 +245,8 @@ def _config(spec: ModelSpec, component: Component, module: nn.Module | None) -> 
     return str(config.to_json_string())
 
 
-def _report_unclaimed(todo: Sequence[Found], parts: Mapping[str, Component], log: Log) -> None:
-    """Keys of a file that several parts share and that none of them takes: said, since they change nothing."""
+def _report_unclaimed(todo: Sequence[FoundFiles], parts: Mapping[str, Component], log: Log) -> None:
+    """Tell of keys in a shared file that none of its parts takes; they change nothing."""
     for path in dict.fromkeys(path for one in todo for path in one.weights if one.component.prefix):
         prefixes = {c.prefix for c in parts.values() if any(_shares(path, pattern) for pattern in c.published)}
         left = [key for key in read_state([path]) if not key.startswith(tuple(prefixes))]

@@ -73,7 +73,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _about(status: ModelStatus) -> list[str]:
-    from .report import memory_words
+    from .missing import memory_words
     from .sizes import disk_bytes
 
     spec = status.spec
@@ -98,7 +98,7 @@ def _about(status: ModelStatus) -> list[str]:
 def _add(args: argparse.Namespace) -> int:
     from ...catalogue.models import weights_home
     from .add import add
-    from .report import Missing
+    from .missing import Missing
 
     spec = model_spec(args.model, args.models)
     if args.to is not None:

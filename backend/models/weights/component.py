@@ -109,11 +109,13 @@ def components(spec: ModelSpec) -> dict[str, Component]:
 
 def unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state dict inside the nesting that training programs add (``{"state_dict": {...}, "epoch": 3}``)."""
-    while True:
+    # So often at most: a damaged file may hold itself.
+    for _ in range(8):
         inner = next((state[key] for key in NESTING if isinstance(state.get(key), Mapping)), None)
         if inner is None:
             return state
         state = inner
+    return state
 
 
 def without_prefix(state: State, *prefixes: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from ...catalogue.models import ModelSpec, Source
+from ...catalogue.models import ModelSpec, WeightsSource
 from .component import Component, WeightsError
 from .reading import missing_shards
 
@@ -16,7 +16,7 @@ _DEPTH = 4
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFiles:
     """The published files of one part.
 
     Attributes:
@@ -31,7 +31,7 @@ class Found:
     missing: tuple[str, ...] = ()
 
 
-def find(components: Iterable[Component], folders: Sequence[Path]) -> list[Found]:
+def find(components: Iterable[Component], folders: Sequence[Path]) -> list[FoundFiles]:
     """Look for every part in ``folders``, the first folder first.
 
     Raises:
@@ -45,7 +45,7 @@ def find(components: Iterable[Component], folders: Sequence[Path]) -> list[Found
     return [_find_one(component, folders, patterns) for component in components]
 
 
-def _find_one(component: Component, folders: Sequence[Path], patterns: set[str]) -> Found:
+def _find_one(component: Component, folders: Sequence[Path], patterns: set[str]) -> FoundFiles:
     weights: tuple[Path, ...] = ()
     missing: list[str] = []
     others = patterns - {*component.published, *component.copy}
@@ -65,7 +65,7 @@ def _find_one(component: Component, folders: Sequence[Path], patterns: set[str])
                 f"{paths[0]} and {paths[1]}: only one {pattern} is wanted; name its own folder by --from"
             )
         copies.update({path: target + path.name if target.endswith("/") else target for path in paths})
-    return Found(component, weights, copies, tuple(missing))
+    return FoundFiles(component, weights, copies, tuple(missing))
 
 
 def _search(pattern: str, folders: Sequence[Path], others: set[str]) -> list[Path]:
@@ -100,7 +100,7 @@ def _same_folder(paths: list[Path], pattern: str) -> list[Path]:
     return paths
 
 
-def source_of(spec: ModelSpec, component: Component, pattern: str) -> Source | None:
+def source_of(spec: ModelSpec, component: Component, pattern: str) -> WeightsSource | None:
     """Where a file is published, as the model's description says."""
     name = PurePosixPath(pattern).name
     own = [source for source in spec.sources if source.component == component.name]

@@ -22,8 +22,11 @@ ITEMSIZE = {
 }  # fmt: skip
 """Bytes a value of safetensors' types."""
 
-_MOST_HEADER = 100 << 20
-"""Bytes: what the format allows."""
+_MOST_HEADER = 16 << 20
+"""Bytes: room for a hundred thousand tensors. The format allows more than fits some memory once it is read."""
+
+_MOST_INDEX = 64 << 20
+_MOST_SHARDS = 10_000
 
 _SHARD = re.compile(r"(.+)-\d+-of-(\d+)(\.[a-z]+)$")
 
@@ -73,17 +76,28 @@ def header(path: Path) -> dict[str, Entry]:
         raise WeightsError(f"{path}: cut short, its header is incomplete; copy or download the file again")
     try:
         raw = json.loads(text)
-        entries = {
-            key: Entry(value["dtype"], tuple(value["shape"])) for key, value in raw.items() if key != "__metadata__"
-        }
-        end = max((value["data_offsets"][1] for key, value in raw.items() if key != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raw.pop("__metadata__", None)
+        entries = {key: _entry(value) for key, value in raw.items()}
+        end = max((_size(value["data_offsets"][1]) for value in raw.values()), default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: not a safetensors file; its header cannot be read") from error
     if size < 8 + length + end:
         raise WeightsError(
             f"{path}: cut short, {size} of {8 + length + end} bytes are there; copy or download the file again"
         )
     return entries
+
+
+def _entry(value: Any) -> Entry:
+    if not isinstance(value["dtype"], str):
+        raise TypeError
+    return Entry(value["dtype"], tuple(_size(n) for n in value["shape"]))
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError
+    return value
 
 
 def _other_kind(path: Path) -> str:
@@ -122,6 +136,10 @@ def missing_shards(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if found := _SHARD.match(path.name):
             stem, count, ending = found.groups()
+            if int(count[:9]) > _MOST_SHARDS:
+                raise WeightsError(
+                    f"{path}: its name tells of {count} files; give it the name that it was published by"
+                )
             names = (f"{stem}-{i:0{len(count)}d}-of-{count}{ending}" for i in range(1, int(count) + 1))
             missing += [path.with_name(name) for name in names]
     for folder in dict.fromkeys(path.parent for path in paths):
@@ -130,8 +148,12 @@ def missing_shards(paths: Iterable[Path]) -> list[Path]:
             if not any(path.name.startswith(stem) for path in paths if path.parent == folder):
                 continue
             try:
+                if index.stat().st_size > _MOST_INDEX:
+                    raise ValueError
                 names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-            except (OSError, ValueError, KeyError, AttributeError) as error:
+                if not all(isinstance(name, str) and Path(name).name == name for name in names):
+                    raise ValueError
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise WeightsError(f"{index}: not a readable index of shards; copy or download it again") from error
             missing += [folder / name for name in sorted(names)]
     return [path for path in dict.fromkeys(missing) if not path.is_file()]
@@ -150,11 +172,14 @@ def read_state(paths: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     header(path)
-    with safe_open(str(path), framework="pt", device="cpu") as stream:
-        return {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as stream:
+            return {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OverflowError) as error:
+        raise WeightsError(f"{path}: damaged ({str(error)[:200]}); copy or download the file again") from error
 
 
 def _read_pickle(path: Path) -> Mapping[str, Tensor]:
@@ -174,7 +199,10 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
                 "a file with tensors alone (safetensors, where its authors publish one)"
             ) from error
         raise WeightsError(f"{path}: {_broken(path)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged file makes torch's unpickler fail in any opcode, with any exception.
         raise WeightsError(f"{path}: {_broken(path)}") from error
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict; take another file")
@@ -204,5 +232,5 @@ def _broken(path: Path) -> str:
     with path.open("rb") as stream:
         start = stream.read(2)
     if start == b"PK":
-        return "cut short, the end of its archive is missing; copy or download the file again"
+        return "cut short or damaged; copy or download the file again"
     return f"not a checkpoint that torch reads; {_other_kind(path)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...catalogue.models import ModelEntry, ModelSpec
 from ..family import Plan
 from ..memory.arrangement import Strategy, arrangements, estimate
-from ..memory.footprint import GB, Part, need_of, part_of, parts_of_files
+from ..memory.footprint import GB, NetworkFootprint, need_of, part_of, parts_of_files
 from ..registry import ModelStatus
 from .component import components
 
@@ -16,7 +16,7 @@ def default_plan(spec: ModelSpec) -> Plan:
     return Plan(d.width, d.height, d.frames, ((0, d.frames),), (), (d.width, d.height), d.frames)
 
 
-def gpu_gigabytes(spec: ModelSpec, parts: tuple[Part, ...] = ()) -> tuple[float, float] | None:
+def gpu_gigabytes(spec: ModelSpec, parts: tuple[NetworkFootprint, ...] = ()) -> tuple[float, float] | None:
     """(at full speed, at the least) for the default size at two bytes a value; None when nothing is known.
 
     Without ``parts`` these are counted from the files. Where there are none, ``weights_gb`` and ``least_gb`` of the
@@ -27,7 +27,7 @@ def gpu_gigabytes(spec: ModelSpec, parts: tuple[Part, ...] = ()) -> tuple[float,
         weights = spec.memory.get("weights_gb")
         if weights is None:
             return None
-        whole = Part("weights", int(weights * GB))
+        whole = NetworkFootprint("weights", int(weights * GB))
         full = estimate(need_of(spec, default_plan(spec), (whole,)), Strategy(), on_gpu=True).gpu / GB
         return full, min(full, spec.memory.get("least_gb", full))
     need = need_of(spec, default_plan(spec), parts)
@@ -36,7 +36,7 @@ def gpu_gigabytes(spec: ModelSpec, parts: tuple[Part, ...] = ()) -> tuple[float,
     return estimate(need, Strategy(), on_gpu=True).gpu / GB, least / GB
 
 
-def parts_of_components(spec: ModelSpec, itemsize: int = 2) -> tuple[Part, ...]:
+def parts_of_components(spec: ModelSpec, itemsize: int = 2) -> tuple[NetworkFootprint, ...]:
     """The networks by what the family declares, without any files (imports torch). Raises ModelError."""
     parts = []
     for name, component in components(spec).items():

@@ -22,7 +22,7 @@ from maquette.backend.models.family import EngineError, Plan
 from maquette.backend.models.memory import arrangement as memory
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
-from maquette.backend.models.memory.footprint import GB, STAGES, Free, Need, Part
+from maquette.backend.models.memory.footprint import GB, STAGES, Free, Need, NetworkFootprint
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CPU = torch.device("cpu")
@@ -45,11 +45,11 @@ sizes = st.integers(0, 60 * GB)
 
 
 @st.composite
-def parts(draw: st.DrawFn, name: str) -> Part:
+def parts(draw: st.DrawFn, name: str) -> NetworkFootprint:
     weights = draw(sizes)
     stages = footprint.stages_of(name)
     block = draw(st.integers(0, weights))
-    return Part(
+    return NetworkFootprint(
         name=name,
         weights=weights,
         saved=draw(st.integers(0, weights * 3 // 4)),
@@ -124,13 +124,13 @@ def test_an_estimate_counts_each_running_part(need: Need):
 
 def test_a_model_of_17_billion_weights_on_common_gpus():
     """The published 17B, its umT5 and CLIP encoders at two bytes: what each GPU gets."""
-    transformer = Part("transformer", 35 * GB, saved=17 * GB, block=3 * GB, layer=GB // 2)
+    transformer = NetworkFootprint("transformer", 35 * GB, saved=17 * GB, block=3 * GB, layer=GB // 2)
     need = Need(
         parts=(
             transformer,
-            Part("text_encoder", 11 * GB, block=11 * GB, layer=4 * GB, stages=("encoding",)),
-            Part("image_encoder", 13 * GB // 10, block=GB, layer=GB // 10, stages=("encoding",)),
-            Part("vae", GB // 4, stages=("encoding", "decoding"), tiles=True),
+            NetworkFootprint("text_encoder", 11 * GB, block=11 * GB, layer=4 * GB, stages=("encoding",)),
+            NetworkFootprint("image_encoder", 13 * GB // 10, block=GB, layer=GB // 10, stages=("encoding",)),
+            NetworkFootprint("vae", GB // 4, stages=("encoding", "decoding"), tiles=True),
         ),
         base=GB // 2,
         activations={"encoding": 2 * GB, "denoising": 3 * GB, "decoding": 6 * GB},
@@ -165,10 +165,12 @@ def test_the_table_of_a_model_scales_with_picture_and_frames():
 # -- the refusal -----------------------------------------------------------------------------------------------------
 
 TABLE = {"denoising_gb_per_mpf": 0.5, "base_gb": 0.5}
-UNET = (Part("unet", 3 * GB, saved=GB, block=GB, layer=GB // 10),)
+UNET = (NetworkFootprint("unet", 3 * GB, saved=GB, block=GB, layer=GB // 10),)
 
 
-def refusal(gpu: float | None, ram: float = 64, parts: tuple[Part, ...] = UNET, **limits: int) -> EngineError:
+def refusal(
+    gpu: float | None, ram: float = 64, parts: tuple[NetworkFootprint, ...] = UNET, **limits: int
+) -> EngineError:
     free = Free(int(ram * GB), None if gpu is None else int(gpu * GB), "Small GPU")
     with pytest.raises(EngineError) as caught:
         memory.check_fits(spec(TABLE, **limits), plan(1000, 1000, 40), free, parts)
@@ -250,7 +252,7 @@ def test_room_for_decoding_counts_what_the_vae_sends_away(monkeypatch):
         "unet": torch.nn.Linear(10**5, 10**4, bias=False, device="meta"),
         "vae": torch.nn.Linear(3, 3),
     }
-    parts = (Part("unet", 4 * GB), Part("vae", 36, stages=("encoding", "decoding")))
+    parts = (NetworkFootprint("unet", 4 * GB), NetworkFootprint("vae", 36, stages=("encoding", "decoding")))
     for mode, chunk in ((Mode.RESIDENT, 3), (Mode.MODELS, 5)):
         described = spec({"decoding_gb_per_mpf": 2.0})
         placed = placement.Placement(Strategy(mode), CPU, (), True, described, modules, parts)
@@ -259,9 +261,9 @@ def test_room_for_decoding_counts_what_the_vae_sends_away(monkeypatch):
 
 
 def test_weights_that_fit_nowhere():
-    error = refusal(24, ram=8, parts=(Part("unet", 35 * GB, block=GB, layer=GB),))
+    error = refusal(24, ram=8, parts=(NetworkFootprint("unet", 35 * GB, block=GB, layer=GB),))
     assert error.field == "settings.model" and "use a computer with 48 GB of it" in str(error)
-    error = refusal(None, ram=8, parts=(Part("unet", 35 * GB),))
+    error = refusal(None, ram=8, parts=(NetworkFootprint("unet", 35 * GB),))
     assert error.field == "settings.model" and "a computer with a GPU, or with 64 GB of main memory" in str(error)
 
 

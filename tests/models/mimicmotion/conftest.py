@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from maquette.backend.bodies import load_body
-from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
+from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.media import encode_png
-from maquette.backend.models.mimicmotion.build import NETWORKS, new_network
 from maquette.backend.shot import (
     KEYPOINT_NAMES,
     SMPL_JOINT_NAMES,
@@ -25,7 +25,7 @@ from maquette.backend.shot import (
 )
 from maquette.backend.shot.cameras import intrinsics, look_at
 
-from ...parity.recipe import fill
+from ..tiny import describe, save_weights
 
 TINY_PARTS = """
 [unet]
@@ -58,34 +58,27 @@ patch_size = 8
 """
 
 
-def tiny_toml() -> str:
+CHANGES = {
+    "limits.min_size": 64,
+    "limits.max_size": 128,
+    "defaults.width": 64,
+    "defaults.height": 64,
+    "defaults.steps": 2,
+    "options.window.default": 6,
+    "options.overlap.default": 2,
+}
+
+
+def tiny_spec(folder: Path) -> ModelSpec:
     """The published description with tiny networks, pictures and windows."""
-    head, _, rest = (PRESETS / "mimicmotion.toml").read_text("utf-8").partition("[unet]")
-    text = head + TINY_PARTS + "\n[scheduler]" + rest.partition("[scheduler]")[2]
-    for before, after in (
-        ("min_size = 384", "min_size = 64"),
-        ("max_size = 1024", "max_size = 128"),
-        ("width = 1024", "width = 64"),
-        ("height = 576", "height = 64"),
-        ("steps = 25", "steps = 2"),
-        ("default = 72", "default = 6"),
-        ("default = 6\nmin = 1", "default = 2\nmin = 1"),
-    ):
-        assert before in text, before
-        text = text.replace(before, after, 1)
-    return text
+    return describe(folder, "mimicmotion", tomllib.loads(TINY_PARTS), CHANGES)
 
 
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models that holds the tiny one with its weights."""
     folder = tmp_path_factory.mktemp("models")
-    path = folder / "mimicmotion.toml"
-    path.write_text(tiny_toml(), "utf-8")
-    (folder / "mimicmotion").mkdir()
-    spec = read_spec(path)
-    for seed, name in enumerate(NETWORKS, 1):
-        fill(new_network(spec, name), seed).save_pretrained(spec.folder / name)
+    save_weights(tiny_spec(folder))
     return folder
 
 

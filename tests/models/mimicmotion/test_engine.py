@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
-from maquette.backend.catalogue.models import model_spec, read_spec
+from maquette.backend.catalogue.models import model_spec
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Engine, load_engine
-from maquette.backend.models.family import Cancelled, EngineError, Progress
+from maquette.backend.models.family import Cancelled, Progress
 from maquette.backend.models.memory.footprint import GB, fitting_chunk
 from maquette.backend.models.memory.placement import Placement
 from maquette.backend.models.mimicmotion import family as module
@@ -22,7 +22,7 @@ from maquette.backend.models.mimicmotion.plan import make_plan
 from maquette.backend.shot import Settings, Shot, load_shot, save_shot
 
 from ..given import begun
-from .conftest import make_shot, tiny_toml, with_character
+from .conftest import make_shot, with_character
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,6 @@ def test_a_shot_becomes_a_video_of_its_length_rate_and_aspect(engine, frames, wi
     assert result.metadata["options"]["motion_bucket"] == 127
 
 
-def test_the_seed_decides(engine, plain):
-    assert np.array_equal(plain, generate(engine, make_shot(1)).frames)
-    assert not np.array_equal(plain, generate(engine, make_shot(1, seed=2)).frames)
-
-
 @pytest.mark.parametrize("change", ["pose", "picture", "reference pose", "guidance", "fps", "motion_bucket", "noise"])
 def test_every_input_reaches_the_video(engine, plain, change):
     shot = make_shot(1)
@@ -79,27 +74,6 @@ def test_every_input_reaches_the_video(engine, plain, change):
         name, value = {"noise": ("noise_augmentation", 0.5), "fps": ("fps", 30)}.get(change, (change, 5))
         other = replace(shot, settings=replace(shot.settings, options={name: value}))
     assert not np.array_equal(plain, generate(engine, other).frames)
-
-
-def test_progress_tells_every_stage_and_shows_previews(engine):
-    told: list[Progress] = []
-    engine.generate(make_shot(3, 96, 64), told.append, lambda: False)
-    assert list(dict.fromkeys(progress.stage for progress in told)) == ["loading", "encoding", "denoising", "decoding"]
-    for stage in ("loading", "encoding", "denoising", "decoding"):
-        steps = [progress.step for progress in told if progress.stage == stage]
-        assert steps == sorted(steps) and steps[-1] == [p.steps for p in told if p.stage == stage][-1]
-    last = [progress for progress in told if progress.stage == "denoising"][-1]
-    assert last.preview is not None and last.preview.dtype == np.uint8
-    assert last.preview.shape[1] / last.preview.shape[0] == pytest.approx(96 / 64, rel=0.05)
-
-
-@pytest.mark.parametrize("stage", ["loading", "encoding", "denoising", "decoding"])
-def test_it_can_be_stopped_at_every_stage(engine, plain, stage):
-    told: list[Progress] = []
-    with pytest.raises(Cancelled):
-        engine.generate(make_shot(2), told.append, lambda: told[-1].stage == stage)
-    assert told[-1].stage == stage
-    assert np.array_equal(generate(engine, make_shot(1)).frames, plain)  # and goes on after that
 
 
 def test_it_stops_between_the_tiles_of_a_step(engine):
@@ -175,15 +149,6 @@ def test_old_networks_are_gone_before_new_ones_are_read(model_dir, monkeypatch):
     finally:
         gc.enable()
     assert there == [False] * 4
-
-
-def test_weights_that_cannot_be_read_are_explained(tmp_path):
-    (tmp_path / "mimicmotion.toml").write_text(tiny_toml(), "utf-8")
-    (tmp_path / "mimicmotion" / "unet").mkdir(parents=True)
-    (tmp_path / "mimicmotion" / "unet" / "config.json").write_text("{", "utf-8")
-    engine = Engine(replace(read_spec(tmp_path / "mimicmotion.toml"), files=()), "cpu")
-    with pytest.raises(EngineError, match=r"unet: cannot be read .* maquette models check mimicmotion"):
-        generate(engine, make_shot(2))
 
 
 def test_settings_default_to_the_descriptions(engine):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.models.family import EngineError
-from maquette.backend.models.mimicmotion.plan import make_plan
+from maquette.backend.models.mimicmotion.plan import make_plan, window_of
 from maquette.backend.shot import Keypoints, KeypointState, Media, Shot
 
 from .conftest import make_shot, with_character
@@ -41,6 +42,16 @@ def test_long_shots_are_planned_in_tiles():
     assert even.windows == ((0, 71), (34, 105), (67, 138))
     short = make_plan(PUBLISHED, make_shot(frames=5))
     assert short.windows == ((0, 5),) and not any("window" in note for note in short.notes)
+
+
+def test_the_first_checkpoint_brings_its_own_window(tmp_path):
+    spec = replace(PUBLISHED, folder=tmp_path)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "maquette.json").write_text(json.dumps({"made_of": {"files": [["MimicMotion_1.pth", 1]]}}))
+    assert window_of(spec, make_shot(2)) == 16
+    assert window_of(spec, make_shot(2, options={"window": 40})) == 40
+    assert make_plan(spec, make_shot(31)).windows[0] == (0, 15)
+    assert window_of(replace(PUBLISHED, folder=tmp_path / "none"), make_shot(2)) == 72
 
 
 def test_two_characters_are_too_many_for_a_model_of_one():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from maquette.backend.catalogue.models import ModelSpec, read_spec
 from maquette.backend.models.mofa.build import new_network
 
 from ...parity.recipe import fill
+from ..tiny import as_toml
 
 _BACKBONE = {
     "block_out_channels": [32, 64, 64, 64],
@@ -83,15 +83,9 @@ _HEAD = {
 def tiny_spec(folder: Path, hybrid: bool, tables: Mapping[str, Mapping[str, Any]] = TABLES) -> ModelSpec:
     """A model with the tiny networks, described in ``folder``; its weights belong to ``folder/tiny-mofa``."""
     (folder / "tiny-mofa").mkdir(parents=True, exist_ok=True)
-    lines: list[str] = []
     chosen = {name: table for name, table in tables.items() if hybrid or name != "landmark_controlnet"}
-    for name, value in {**_HEAD, **chosen}.items():
-        if not isinstance(value, Mapping):
-            lines.append(f"{name} = {json.dumps(value)}")
-        else:
-            lines += [f"[{name}]", *(f"{key} = {json.dumps(entry)}" for key, entry in value.items())]
     path = folder / "tiny-mofa.toml"
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+    path.write_text(as_toml({**_HEAD, **chosen}), "utf-8")
     return read_spec(path)
 
 

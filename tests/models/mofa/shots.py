@@ -3,51 +3,39 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
+from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.shot import Clip, Keypoints, KeypointState, Media, Reference, Settings, Shot, Track
 from PIL import Image
 
 from ...builders import make_shot
-from .networks import TABLES, network
+from ..tiny import describe
+from .networks import TABLES
 
-CHANGES = (
-    ("window_frames = 25", "window_frames = 4"),
-    ("window_stride = 12", "window_stride = 2"),
-    ("max_frames = 241", "max_frames = 20"),
-    ("min_size = 256", "min_size = 64"),
-    ("max_size = 1280", "max_size = 192"),
-    ("steps = 25", "steps = 2"),
-    ("width = 768", "width = 96"),
-    ("height = 512", "height = 64"),
-)
+CHANGES = {
+    "limits.window_frames": 4,
+    "limits.window_stride": 2,
+    "limits.max_frames": 20,
+    "limits.min_size": 64,
+    "limits.max_size": 192,
+    "defaults.steps": 2,
+    "defaults.width": 96,
+    "defaults.height": 64,
+}
+
+
+def tables_of(preset: str) -> dict[str, dict[str, Any]]:
+    """The tiny networks of a published description."""
+    return {name: table for name, table in TABLES.items() if name != "landmark_controlnet" or preset == "mofa-hybrid"}
 
 
 def small_preset(folder: Path, name: str) -> ModelSpec:
     """A published description with tiny networks, pictures and windows, its weights not yet there."""
-    head = (PRESETS / f"{name}.toml").read_text("utf-8").partition("\n[unet]")[0]
-    for before, after in CHANGES:
-        assert before in head, before
-        head = head.replace(before, after, 1)
-    lines = [head]
-    for part, table in TABLES.items():
-        if part != "landmark_controlnet" or name == "mofa-hybrid":
-            lines += [f"[{part}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
-    path = folder / f"{name}.toml"
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-    (folder / name).mkdir()
-    return read_spec(path)
-
-
-def save_weights(spec: ModelSpec, leave_out: tuple[str, ...] = ()) -> None:
-    """Weights by the recipe, where the description expects them."""
-    for seed, part in enumerate(spec.components, 1):
-        if part != "scheduler" and part not in leave_out:
-            network(spec, part, seed).save_pretrained(spec.folder / part)
+    return describe(folder, name, tables_of(name), CHANGES)
 
 
 def shot_of(spec: ModelSpec, frames: int = 5, options: dict | None = None, characters: int = 1, **settings) -> Shot:

@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from maquette.backend.models.mofa.flow_controlnet import FlowControlNet
 from maquette.backend.models.mofa.flow_controlnet_layers import Residuals
 from maquette.backend.models.mofa.landmark_controlnet import LandmarkControlNet
-from maquette.backend.models.mofa.splat import Motion
+from maquette.backend.models.mofa.splat import PixelMotion
 from torch import Tensor
 
 from .networks import TWO_LAYERS, network, noise, tiny_spec, without_hooks
@@ -50,7 +50,7 @@ def flow() -> Tensor:
     return 12 * noise(1, FRAMES - 1, 2, 64, 128, seed=3)
 
 
-def run(net: FlowControlNet, motion: Motion | None = None, batch: int = 1, **changes: Any) -> Residuals:
+def run(net: FlowControlNet, motion: PixelMotion | None = None, batch: int = 1, **changes: Any) -> Residuals:
     given: dict[str, Any] = {
         "sample": noise(batch, FRAMES, 8, 8, 16, seed=1),
         "timestep": torch.tensor([0.7]),
@@ -60,7 +60,7 @@ def run(net: FlowControlNet, motion: Motion | None = None, batch: int = 1, **cha
         "landmarks": noise(1, FRAMES, 3, 64, 128, seed=4) if isinstance(net, LandmarkControlNet) else None,
         **changes,
     }
-    return net(**given, motion=motion or Motion(flow()))
+    return net(**given, motion=motion or PixelMotion(flow()))
 
 
 def differ(first: Residuals, second: Residuals) -> list[bool]:
@@ -110,7 +110,7 @@ def test_the_coarsest_feature_enters_three_times(either):
     either.mid_block.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     either.down_blocks[3].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     run(either)
-    carried, _ = either.carried_features(noise(1, 3, 64, 128), Motion(flow()), parity=True)
+    carried, _ = either.carried_features(noise(1, 3, 64, 128), PixelMotion(flow()), parity=True)
     coarsest = carried[3].flatten(0, 1)
     into_three, into_mid = inputs
     assert torch.allclose(into_three - seen.made["two"][0], coarsest, atol=1e-4)
@@ -148,21 +148,21 @@ def test_only_the_top_left_pixel_of_a_block_is_read(either):
     """As published; without parity the others count."""
     other = flow() + 5
     other[..., ::8, ::8] = flow()[..., ::8, ::8]
-    assert not any(differ(run(either), run(either, Motion(other))))
-    assert all(differ(run(either, parity=False), run(either, Motion(other), parity=False)))
+    assert not any(differ(run(either), run(either, PixelMotion(other))))
+    assert all(differ(run(either, parity=False), run(either, PixelMotion(other), parity=False)))
 
 
 def test_hidden_sources_leave_numbers(either):
     hidden = flow()
     hidden[:, :, :, :48] = torch.nan
     for parity in (True, False):
-        residuals = run(either, Motion(hidden, torch.rand(1, FRAMES - 1, 64, 128) + 1), parity=parity)
+        residuals = run(either, PixelMotion(hidden, torch.rand(1, FRAMES - 1, 64, 128) + 1), parity=parity)
         assert all(x.isfinite().all() for x in (*residuals.down, residuals.mid))
 
 
 def test_depth_and_bodies_count_without_parity_only(either):
     labels = (noise(1, 64, 128) > 0).int()
-    told = Motion(flow(), torch.rand(1, FRAMES - 1, 64, 128) * 5 + 1, labels)
+    told = PixelMotion(flow(), torch.rand(1, FRAMES - 1, 64, 128) * 5 + 1, labels)
     assert not any(differ(run(either), run(either, told)))
     assert any(differ(run(either, parity=False), run(either, told, parity=False)))
 
@@ -183,7 +183,7 @@ def test_strength_scales_every_residual(either):
 
 
 def test_holes_are_filled_in_later_frames_only(landmark):
-    picture, motion = noise(1, 3, 64, 128), Motion(flow())
+    picture, motion = noise(1, 3, 64, 128), PixelMotion(flow())
     carried, masks = landmark.carried_features(picture, motion, parity=True)
     source = landmark.controlnet_cond_embedding(picture)
     assert torch.equal(carried[0][:, 0], source)
@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused(trajectory, landmark):
     with pytest.raises(ValueError, match="multiples of 64"):
         run(trajectory, picture=noise(1, 3, 64, 96))
     with pytest.raises(ValueError, match="motion: for 2 frames, but the sample has 3"):
-        run(trajectory, Motion(flow()[:, :1]))
+        run(trajectory, PixelMotion(flow()[:, :1]))
     with pytest.raises(ValueError, match="takes none"):
         run(trajectory, landmarks=noise(1, FRAMES, 3, 64, 128))
     with pytest.raises(ValueError, match="needs a drawing"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.media import encode_png, squeeze_frames
 from maquette.backend.models.engine import Engine
-from maquette.backend.models.family import Cancelled, EngineError, Progress
+from maquette.backend.models.family import Cancelled
 from maquette.backend.models.mofa import inputs
 from maquette.backend.models.mofa.build import load_network
 from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
@@ -21,7 +20,8 @@ from maquette.backend.shot import Background, Shot
 
 from ...builders import png
 from ..given import begun
-from .shots import cut_out, locked, save_weights, shot_of, small_preset, track, with_person
+from ..tiny import save_weights
+from .shots import cut_out, locked, shot_of, small_preset, track, with_person
 
 
 @pytest.fixture(scope="module")
@@ -54,28 +54,12 @@ def steer(spec: ModelSpec, shot: Shot, frames: int = 5, cmp=None):
 
 def test_trajectory_model_from_shot_to_frames(trajectory: Engine) -> None:
     shot = shot_of(trajectory.spec, 5, seed=3)
-    told: list[Progress] = []
-    result = trajectory.generate(shot, told.append, lambda: False)
+    result = trajectory.generate(shot, lambda progress: None, lambda: False)
     plan = trajectory.plan(shot)
     assert result.frames.shape == (5, plan.height, plan.width, 3)
     assert result.frames.dtype == np.uint8
-    stages = [progress.stage for progress in told]
-    order = list(dict.fromkeys(stages))
-    assert order == ["loading", "encoding", "denoising", "decoding"]
-    assert all(0 <= progress.step <= progress.steps for progress in told)
-    for stage in order:
-        steps = [p.step for p in told if p.stage == stage]
-        assert steps == sorted(steps)
-        last = [p for p in told if p.stage == stage][-1]
-        assert last.step == last.steps
-    previews = [p.preview for p in told if p.preview is not None]
-    assert previews
-    assert previews[-1].shape[2] == 3
     assert result.metadata["windows"] == 2
     assert result.metadata["options"]["motion"] == "both"
-    assert (run(trajectory, shot) == result.frames).all()
-    other = run(trajectory, replace(shot, settings=replace(shot.settings, seed=4)))
-    assert (other != result.frames).any()
 
 
 def test_hybrid_model_from_shot_to_frames(hybrid: Engine) -> None:
@@ -103,18 +87,6 @@ def test_short_shots_hold_their_last_pose(trajectory: Engine, frames: int) -> No
     assert torch.equal(flow[:, -1].nan_to_num(), flow[:, max(frames, 2) - 2].nan_to_num())
     if frames == 1:
         assert (flow == 0).all()
-
-
-@pytest.mark.parametrize("stage", ["loading", "encoding", "denoising", "decoding"])
-def test_cancelling_stops_in_every_stage(trajectory: Engine, stage: str) -> None:
-    seen: list[str] = []
-
-    def cancelled() -> bool:
-        return stage in seen
-
-    with pytest.raises(Cancelled):
-        trajectory.generate(shot_of(trajectory.spec, 5), lambda p: seen.append(p.stage), cancelled)
-    assert seen.count(stage) == 1
 
 
 def test_cancelling_stops_between_windows(trajectory: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,11 +237,3 @@ def test_flow_and_picture_agree(trajectory: Engine) -> None:
             found = flow[0, :2, :, row, column].numpy()
             np.testing.assert_allclose(found, uv[1:, corner] - uv[0, corner], atol=0.6)
         assert tested >= 1
-
-
-def test_damaged_weights_are_told(trajectory: Engine, tmp_path: Path) -> None:
-    spec = small_preset(tmp_path, "mofa-trajectory")
-    copytree(trajectory.spec.folder, spec.folder, dirs_exist_ok=True)
-    (spec.folder / "controlnet" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(EngineError, match="maquette models check mofa-trajectory"):
-        run(Engine(spec, "cpu"), shot_of(spec, 2))

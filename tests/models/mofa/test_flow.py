@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.models.mofa.flow import camera_travels, exact_motion
 from maquette.backend.models.mofa.splat import splat
-from maquette.backend.raster.surfaces import Cloud, Scene, Surface
+from maquette.backend.raster.surfaces import Cloud, Surface, SurfaceSet
 from maquette.backend.shot.cameras import look_at, project
 
 from ...builders import BOX_TRIANGLES
@@ -106,9 +106,9 @@ def test_flow_is_what_rays_find(turn: np.ndarray, shift: np.ndarray, eye: tuple[
     ]
     views, Ks = cameras([(0.0, -3.0, 0.8), eye])
     Ks[1, :2, :2] *= 1.1
-    found = exact_motion(Scene(surfaces), views, Ks, HEIGHT, WIDTH)
+    found = exact_motion(SurfaceSet(surfaces), views, Ks, HEIGHT, WIDTH)
     flow = found.motion.flow[0, 0].numpy()
-    free = exact_motion(Scene(surfaces), views, Ks, HEIGHT, WIDTH, occlusion=False).motion.flow[0, 0].numpy()
+    free = exact_motion(SurfaceSet(surfaces), views, Ks, HEIGHT, WIDTH, occlusion=False).motion.flow[0, 0].numpy()
     pixels = [(row, column) for row in range(1, HEIGHT, 6) for column in range(2, WIDTH, 6)]
     truth, there, behind = brute_force(surfaces, views, Ks, 1, pixels)
     index = tuple(np.array(pixels).T)
@@ -158,7 +158,7 @@ def test_warping_frame_0_gives_the_true_render() -> None:
     first = torch.tensor(images[0], dtype=torch.float32).permute(2, 0, 1)[None]
 
     def error(occlusion: bool) -> tuple[float, float]:
-        motion = exact_motion(Scene(surfaces), views, Ks, HEIGHT, WIDTH, occlusion=occlusion).motion
+        motion = exact_motion(SurfaceSet(surfaces), views, Ks, HEIGHT, WIDTH, occlusion=occlusion).motion
         warped, weight = splat(first, motion.flow[:, 0])
         full = (weight[0, 0] > 0.6).numpy()
         # The rim of a disocclusion mixes; what lies within is one surface.
@@ -177,15 +177,15 @@ def test_warping_frame_0_gives_the_true_render() -> None:
 def test_nothing_moves_when_nothing_moves() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.8)] * 3)
     still = Surface(box()[None].astype(np.float32), BOX_TRIANGLES, 0)
-    found = exact_motion(Scene([still]), views, Ks, HEIGHT, WIDTH)
+    found = exact_motion(SurfaceSet([still]), views, Ks, HEIGHT, WIDTH)
     assert (found.motion.flow == 0).all()
     assert found.assumed_backdrop is None
-    assert (exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH).motion.flow == 0).all()
+    assert (exact_motion(SurfaceSet([]), views, Ks, HEIGHT, WIDTH).motion.flow == 0).all()
 
 
 def test_a_turning_camera_moves_the_background_by_its_homography() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.0)] * 2, [(0.0, 0.0, 0.0), (0.3, 0.0, 0.1)])
-    flows = [exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH, backdrop=d) for d in (1.0, 50.0)]
+    flows = [exact_motion(SurfaceSet([]), views, Ks, HEIGHT, WIDTH, backdrop=d) for d in (1.0, 50.0)]
     assert flows[0].assumed_backdrop is None
     np.testing.assert_allclose(flows[0].motion.flow, flows[1].motion.flow, atol=2e-2)
     between = K @ views[1, :3, :3].astype(float) @ views[0, :3, :3].astype(float).T @ np.linalg.inv(K)
@@ -196,15 +196,15 @@ def test_a_turning_camera_moves_the_background_by_its_homography() -> None:
 
 def test_a_travelling_camera_assumes_a_backdrop_where_there_is_no_set() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.0), (0.3, -3.0, 0.0)], [(0.0, 0.0, 0.0), (0.3, 0.0, 0.0)])
-    near = exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
+    near = exact_motion(SurfaceSet([]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
     assert near.assumed_backdrop == 3.0
     np.testing.assert_allclose(near.motion.flow[0, 0, 0], -0.3 / 3.0 * 80, atol=1e-3)
     ground = np.array([[[-90, 20, -90], [90, 20, -90], [90, 20, 90], [-90, 20, 90]]], np.float32)
-    whole = exact_motion(Scene([Surface(ground, np.array([[0, 1, 2], [0, 2, 3]]), 0)]), views, Ks, HEIGHT, WIDTH)
+    whole = exact_motion(SurfaceSet([Surface(ground, np.array([[0, 1, 2], [0, 2, 3]]), 0)]), views, Ks, HEIGHT, WIDTH)
     assert whole.assumed_backdrop is None
     # Beside a set that reaches farther, what shows nothing lies beyond the set.
     half = Surface(np.minimum(ground, np.float32([0, 20, 90])), np.array([[0, 1, 2], [0, 2, 3]]), 0)
-    beside = exact_motion(Scene([half]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
+    beside = exact_motion(SurfaceSet([half]), views, Ks, HEIGHT, WIDTH, backdrop=3.0)
     assert beside.assumed_backdrop == pytest.approx(23.0, rel=1e-3)
     np.testing.assert_allclose(beside.motion.flow[0, 0, 0], -0.3 / 23 * 80, atol=1e-2)
 
@@ -215,12 +215,12 @@ def test_turned_away_and_behind_the_camera_are_marked() -> None:
     turned = sheet @ rotation(np.array([0, 0, np.pi - 0.2])).T
     passed = sheet + [0, -5.0, 0]
     surface = Surface(np.stack([sheet, turned, passed]).astype(np.float32), np.array([[0, 1, 2], [0, 2, 3]]), 1)
-    found = exact_motion(Scene([surface]), views, Ks, HEIGHT, WIDTH)
+    found = exact_motion(SurfaceSet([surface]), views, Ks, HEIGHT, WIDTH)
     mine = found.motion.labels[0] == 1
     assert mine.sum() > 300
     assert found.motion.flow[0, :, :, mine].isnan().all()
     assert found.seen[1].tolist() == [0.0, 0.0]
-    free = exact_motion(Scene([surface]), views, Ks, HEIGHT, WIDTH, occlusion=False)
+    free = exact_motion(SurfaceSet([surface]), views, Ks, HEIGHT, WIDTH, occlusion=False)
     assert free.motion.flow[0, 0][:, mine].isfinite().all()
     assert free.motion.flow[0, 1][:, mine].isnan().all()
 
@@ -228,7 +228,7 @@ def test_turned_away_and_behind_the_camera_are_marked() -> None:
 def test_what_leaves_the_picture_keeps_its_flow() -> None:
     views, Ks = cameras([(0.0, -3.0, 0.0)] * 2)
     surface = Surface(moving_box([(np.zeros(3), np.zeros(3)), (np.zeros(3), np.array([3.0, 0, 0]))]), BOX_TRIANGLES, 1)
-    found = exact_motion(Scene([surface]), views, Ks, HEIGHT, WIDTH)
+    found = exact_motion(SurfaceSet([surface]), views, Ks, HEIGHT, WIDTH)
     mine = found.motion.labels[0] == 1
     assert (found.motion.flow[0, 0, 0][mine] > 60).all()
     assert found.seen[1].tolist() == [0.0]
@@ -241,7 +241,7 @@ def test_points_stand_in_for_a_mesh() -> None:
     visibility = np.ones((2, 400), bool)
     visibility[1, points[:, 0] > 0.2] = False
     views, Ks = cameras([(0.0, -3.0, 0.0)] * 2)
-    found = exact_motion(Scene([], [Cloud(moved, visibility, 1)]), views, Ks, HEIGHT, WIDTH)
+    found = exact_motion(SurfaceSet([], [Cloud(moved, visibility, 1)]), views, Ks, HEIGHT, WIDTH)
     mine = (found.motion.labels[0] == 1).numpy()
     # A square of 1 m at 3 m: 26.7 pixels a side, and as much again as the points reach.
     assert 24**2 < mine.sum() < 31**2
@@ -265,7 +265,7 @@ def test_progress_can_stop_the_work() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        exact_motion(Scene([]), views, Ks, HEIGHT, WIDTH, on_frame=stop)
+        exact_motion(SurfaceSet([]), views, Ks, HEIGHT, WIDTH, on_frame=stop)
     assert told == [(0, 3), (1, 3)]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.mofa.landmarks import draw_faces, head_masks, project_face
-from maquette.backend.models.mofa.plan import Fit, has_face
+from maquette.backend.models.mofa.plan import PictureFit, has_face
 from maquette.backend.models.mofa.view import model_view
 from maquette.backend.shot import KeypointState
 from maquette.backend.shot.keypoints import FACE_KEYPOINTS
@@ -120,7 +120,7 @@ def test_faces_are_projected_and_turned_away_ones_left_out() -> None:
     state[3, 60] = KeypointState.ABSENT
     shot = with_person(shot, keypoints=replace(keypoints, state=state))
     assert has_face(shot.characters[0])
-    view = model_view(shot, Fit((192, 128), (192, 128), (192, 128)), 6)
+    view = model_view(shot, PictureFit((192, 128), (192, 128), (192, 128)), 6)
     points, shown = project_face(shot.characters[0], view)
     assert shown.tolist() == [True, False, True, False]
     from maquette.backend.shot.cameras import project
@@ -132,7 +132,7 @@ def test_faces_are_projected_and_turned_away_ones_left_out() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_views_hold_the_last_frame(frames: int) -> None:
     shot = make_shot(frames, width=96, height=64)
-    view = model_view(shot, Fit((64, 64), (96, 64), (64, 64)), 5)
+    view = model_view(shot, PictureFit((64, 64), (96, 64), (64, 64)), 5)
     assert len(view.viewmats) == max(frames, 2)
     assert view.held.tolist() == [min(i, max(frames, 2) - 2) for i in range(4)]
     # 16 columns are cut off on the left.

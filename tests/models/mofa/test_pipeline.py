@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.models.mofa import pipeline as module
 from maquette.backend.models.mofa.pipeline import MOFAPipeline, Steering
-from maquette.backend.models.mofa.splat import Motion
-from maquette.backend.models.mofa.windows import periodic_windows
+from maquette.backend.models.mofa.splat import PixelMotion
 from maquette.backend.models.svd import new_scheduler
+from maquette.backend.models.windows import periodic_windows
 from torch import Tensor
 
 from .networks import noise, tiny_parts, tiny_spec, without_hooks
@@ -45,7 +45,7 @@ PICTURE = torch.rand(1, 3, 64, 64, generator=seeded(5))
 
 
 def steering(frames: int = 3, **more: Any) -> Steering:
-    return Steering(Motion(6 * noise(1, frames - 1, 2, 64, 64, seed=1)), **more)
+    return Steering(PixelMotion(6 * noise(1, frames - 1, 2, 64, 64, seed=1)), **more)
 
 
 def hybrid(frames: int = 3, mask: float = 1.0) -> Steering:
@@ -86,9 +86,12 @@ def predictions(pipeline: MOFAPipeline, monkeypatch) -> list[Tensor]:
 
 
 def test_frames_come_out(pipeline):
-    for steer in (steering(), hybrid()):
-        frames = pipeline(PICTURE, steer, num_inference_steps=2, generator=seeded(), decode_chunk=2).frames
-        assert frames is not None and frames.shape == (1, 3, 3, 64, 64) and frames.isfinite().all()
+    by_motion, by_both = (
+        pipeline(PICTURE, steer, num_inference_steps=2, generator=seeded(), decode_chunk=2).frames
+        for steer in (steering(), hybrid())
+    )
+    assert by_motion.shape == by_both.shape == (1, 3, 3, 64, 64)
+    assert by_motion.isfinite().all() and by_both.isfinite().all() and not torch.allclose(by_motion, by_both)
 
 
 def test_clip_sees_the_picture_as_it_is(pipeline):
@@ -248,7 +251,7 @@ def test_a_mask_chooses_between_the_adapters(pipeline):
 
 
 def test_the_face_can_have_its_own_motion(pipeline):
-    still = Motion(torch.zeros(1, 2, 2, 64, 64))
+    still = PixelMotion(torch.zeros(1, 2, 2, 64, 64))
     calls = Calls(pipeline.landmark_controlnet)
     steer = hybrid()
     sample(pipeline, Steering(steer.motion, steer.landmarks, still, steer.face_mask))

@@ -16,7 +16,8 @@ from maquette.backend.models.registry import plan_shot
 from maquette.backend.shot import Background, Clip, Media, Settings, Shot
 
 from ...builders import make_shot, png
-from .shots import cut_out, locked, save_weights, shot_of, small_preset, track, with_person
+from ..tiny import save_weights
+from .shots import cut_out, locked, shot_of, small_preset, track, with_person
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.models.mofa.splat import Motion, splat
+from maquette.backend.models.mofa.splat import PixelMotion, splat
 from torch import Tensor
 
 from .networks import noise
@@ -88,9 +88,9 @@ def test_half_precision_is_summed_in_single():
 def test_the_top_left_pixel_stands_for_its_block():
     """As published; a block's mean would be another number."""
     flow = noise(1, 2, 2, 16, 16)
-    coarse = Motion(flow).reduced(8, parity=True).flow
+    coarse = PixelMotion(flow).reduced(8, parity=True).flow
     assert torch.equal(coarse, flow[..., ::8, ::8] / 8)
-    assert not torch.allclose(coarse, Motion(flow).reduced(8, parity=False).flow)
+    assert not torch.allclose(coarse, PixelMotion(flow).reduced(8, parity=False).flow)
 
 
 def test_a_block_is_the_mean_of_what_can_be_seen():
@@ -99,19 +99,19 @@ def test_a_block_is_the_mean_of_what_can_be_seen():
     seen[..., :4, :] = torch.nan
     depth = torch.ones(1, 1, 8, 8)
     depth[..., :4, :] = 9
-    coarse = Motion(seen, depth).reduced(8, parity=False)
+    coarse = PixelMotion(seen, depth).reduced(8, parity=False)
     assert torch.allclose(coarse.flow.flatten(), flow[0, 0, :, 4:].mean((1, 2)) / 8)
     assert coarse.depth is not None and float(coarse.depth) == 1
-    assert Motion(torch.full_like(flow, torch.nan)).reduced(8, parity=False).flow.isnan().all()
+    assert PixelMotion(torch.full_like(flow, torch.nan)).reduced(8, parity=False).flow.isnan().all()
 
 
 def test_a_block_follows_the_body_that_most_of_it_shows():
     flow, labels = torch.zeros(1, 1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int32)
     flow[0, 0, 0, :, :3] = 80.0  # a limb that covers three columns of eight
     labels[0, :, :3] = 7
-    assert float(Motion(flow, None, labels).reduced(8, parity=False).flow[0, 0, 0]) == 0
+    assert float(PixelMotion(flow, None, labels).reduced(8, parity=False).flow[0, 0, 0]) == 0
     labels[0, :, 3:] = 7
-    assert float(Motion(flow, None, labels).reduced(8, parity=False).flow[0, 0, 0]) == 80 * 3 / 8 / 8
+    assert float(PixelMotion(flow, None, labels).reduced(8, parity=False).flow[0, 0, 0]) == 80 * 3 / 8 / 8
 
 
 @pytest.mark.parametrize("parity", [True, False])
@@ -121,19 +121,19 @@ def test_the_nearer_surface_hides_the_farther(parity):
     flow = torch.zeros(1, 1, 2, 1, 2)
     flow[0, 0, 0, 0, 1] = -1.0
     depth = torch.tensor([4.0, 2.0]).view(1, 1, 1, 2)
-    value = float(Motion(flow, depth).carry(features, parity)[0, 1, 0, 0, 0])
+    value = float(PixelMotion(flow, depth).carry(features, parity)[0, 1, 0, 0, 0])
     assert value == pytest.approx(3.0 if parity else 5.0, abs=1e-3)
 
 
 def test_frame_0_stays():
     features = noise(2, 3, 4, 4)
-    carried = Motion(noise(2, 5, 2, 4, 4)).carry(features, parity=True)
+    carried = PixelMotion(noise(2, 5, 2, 4, 4)).carry(features, parity=True)
     assert carried.shape == (2, 6, 3, 4, 4) and torch.equal(carried[:, 0], features)
     assert not torch.allclose(carried[:, 1], features)
 
 
 def test_frames_of_a_window():
-    motion = Motion(noise(1, 5, 2, 4, 4), noise(1, 5, 4, 4), torch.zeros(1, 4, 4))
+    motion = PixelMotion(noise(1, 5, 2, 4, 4), noise(1, 5, 4, 4), torch.zeros(1, 4, 4))
     part = motion.select([0, 2, 5])
     assert part.frames == 3 and torch.equal(part.flow, motion.flow[:, [1, 4]])
     assert part.depth is not None and motion.depth is not None and torch.equal(part.depth, motion.depth[:, [1, 4]])

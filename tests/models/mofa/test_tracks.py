@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from maquette.backend.models.mofa.plan import Fit
-from maquette.backend.models.mofa.splat import Motion
+from maquette.backend.models.mofa.plan import PictureFit
+from maquette.backend.models.mofa.splat import PixelMotion
 from maquette.backend.models.mofa.tracks import (
     POINTS_PER_CHARACTER,
     Spots,
@@ -25,7 +25,7 @@ from maquette.backend.shot.cameras import project
 from ...builders import make_shot
 from .shots import track
 
-FIT = Fit((96, 64), (96, 64), (96, 64))
+FIT = PictureFit((96, 64), (96, 64), (96, 64))
 PICTURE = torch.zeros(1, 3, 64, 96)
 
 
@@ -97,7 +97,7 @@ def test_a_motion_mask_keeps_inside_and_outside_apart() -> None:
     assert (propagate_apart(Echo(), PICTURE, only, brush, False)[0, 0, 0] == -6).all()
 
 
-def known_motion() -> Motion:
+def known_motion() -> PixelMotion:
     """Two frames: body 1 at the left moves right by 3 pixels, body 2 in the middle is hidden in the second, the rest
     stays."""
     labels = torch.zeros(1, 64, 96, dtype=torch.int64)
@@ -105,7 +105,7 @@ def known_motion() -> Motion:
     flow = torch.zeros(1, 2, 2, 64, 96)
     flow[:, :, 0, :, :30] = 3.0
     flow[:, 1, :, :, 40:60] = torch.nan
-    return Motion(flow, torch.ones(1, 2, 64, 96), labels)
+    return PixelMotion(flow, torch.ones(1, 2, 64, 96), labels)
 
 
 def test_only_what_the_geometry_does_not_say_counts() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from maquette.backend.catalogue.models import ModelSpec, read_spec
-from maquette.backend.models.mtvcrafter.build import NETWORKS, new_network
 from maquette.backend.shot import Shot
 from maquette.backend.shot.framing import read_statistics
 from safetensors.torch import save_file
@@ -18,7 +17,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ...builders import make_shot, png
-from ...parity.recipe import fill, recipe
+from ...parity.recipe import recipe
+from ..tiny import save_weights
 
 SIZE = 32
 
@@ -197,11 +197,9 @@ def write_text_tokenizer(folder: Path) -> None:
     ).save_pretrained(str(folder))
 
 
-def write_weights(spec: ModelSpec, seed: int = 5) -> None:
+def write_weights(spec: ModelSpec) -> None:
     """All parts of a tiny model, in the folders that its engine reads."""
-    for number, part in enumerate(NETWORKS[spec.components["sampling"]["base"]]):
-        network: Any = fill(new_network(spec, part), seed + number)
-        network.save_pretrained(str(spec.folder / part))
+    save_weights(spec)
     if spec.components["sampling"]["base"] == "wan":
         write_text_tokenizer(spec.folder / "text_tokenizer")
     else:

@@ -1,17 +1,15 @@
-"""Published files become ours: names in both directions, and whole models."""
+"""Published files become ours: names in both directions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
 from maquette.backend.catalogue.models import ModelError, model_spec
-from maquette.backend.models.engine import Engine
-from maquette.backend.models.mtvcrafter.build import load_network, new_network
+from maquette.backend.models.mtvcrafter.build import new_network
 from maquette.backend.models.mtvcrafter.convert import (
     clip_vision_from_published,
     clip_vision_to_published,
@@ -19,15 +17,8 @@ from maquette.backend.models.mtvcrafter.convert import (
     vae_names,
 )
 from maquette.backend.models.mtvcrafter.names import CLIP_VISION, UMT5_ENCODER, WAN_TRANSFORMER, Renaming
-from maquette.backend.models.weights.add import add
-from maquette.backend.models.weights.check import check
-from maquette.backend.models.weights.component import WeightsError
-from maquette.backend.shot import Settings
-from safetensors.torch import load_file, save_file
 
 from ...parity.recipe import fill
-from .builders import dancing
-from .published import clip_file, publish
 
 B7, B17 = model_spec("mtvcrafter-7b"), model_spec("mtvcrafter-17b")
 
@@ -99,58 +90,13 @@ def test_clip_names_and_shapes():
 
 def test_clip_values_come_back(tiny_17b):
     model = fill(new_network(tiny_17b, "image_encoder"), 3)
-    back = clip_vision_from_published(clip_file(clip_vision_to_published(model.state_dict())))
+    text_half = {"log_scale": torch.ones(()), "textual.token_embedding.weight": torch.ones(5, 4)}
+    back = clip_vision_from_published({**clip_vision_to_published(model.state_dict()), **text_half})
     for key, value in model.state_dict().items():
         torch.testing.assert_close(back[key], value, rtol=0, atol=0)
-    assert sorted(back.keys() - model.state_dict().keys()) == [
-        "log_scale", "textual.blocks.0.attn.q.weight", "textual.token_embedding.weight", "visual.head",
-    ]  # fmt: skip
+    assert back.keys() - model.state_dict().keys() == text_half.keys()
 
 
 def test_another_base_is_refused():
     with pytest.raises(ModelError, match="sampling.base is 'sd'; make it one of cogvideox, wan"):
         components(replace(B7, components={**B7.components, "sampling": {"base": "sd"}}))
-
-
-@pytest.mark.parametrize("which", ["tiny_7b", "tiny_17b"])
-def test_published_files_come_in_and_run(which, request, tmp_path):
-    """Add, check, render: the same picture as with the weights that were published."""
-    source = request.getfixturevalue(which)
-    parts = publish(source, tmp_path / "downloads")
-    spec = replace(source, folder=tmp_path / "models" / source.id)
-    said = []
-    written = add(spec, [tmp_path / "downloads"], log=said.append)
-    assert set(written) == set(components(spec)), said
-    assert not check(spec, full=True)
-    for part, state in parts.items():
-        loaded = load_network(spec, part, torch.float32).state_dict()
-        assert loaded.keys() == state.keys()
-        for key, value in state.items():
-            torch.testing.assert_close(loaded[key], value, rtol=0, atol=0, msg=key)
-    shot = dancing(9, model=spec.id)
-    results = [Engine(model, "cpu").generate(shot, lambda _: None, lambda: False).frames for model in (source, spec)]
-    np.testing.assert_array_equal(*results)
-    if "few_steps" in spec.options:
-        fast = replace(shot, settings=Settings(options={"few_steps": True}))
-        assert Engine(spec, "cpu").generate(fast, lambda _: None, lambda: False).metadata["few_steps"]
-
-
-def test_the_other_variant_is_refused_by_name(tiny_7b, tiny_17b, tmp_path):
-    publish(tiny_17b, tmp_path / "downloads")
-    wrong = tmp_path / "downloads" / "MV-DiT" / "CogVideoX"
-    (tmp_path / "downloads" / "MV-DiT" / "Wan-2-1").rename(wrong)
-    spec = replace(tiny_7b, folder=tmp_path / "models" / "tiny-7b")
-    with pytest.raises(WeightsError, match="these look like keys of MTVCrafter's 17B transformer"):
-        add(spec, [tmp_path / "downloads"], only=["transformer"], log=lambda _: None)
-    assert not spec.folder.exists()
-
-
-def test_a_lora_of_another_model_is_refused(tiny_17b, tmp_path):
-    publish(tiny_17b, tmp_path / "downloads")
-    path = tmp_path / "downloads" / "Wan2.1_I2V_14B_FusionX_LoRA.safetensors"
-    state = load_file(path)
-    state["diffusion_model.blocks.0.self_attn.q.lora_up.weight"] = torch.ones(40, 2)
-    save_file(state, path)
-    spec = replace(tiny_17b, folder=tmp_path / "models" / "tiny-17b")
-    with pytest.raises(WeightsError, match=r"adds \(40, 36\) to blocks.0.attn1.to_q.weight, which is \(36, 36\)"):
-        add(spec, [tmp_path / "downloads"], only=["lora"], log=lambda _: None)

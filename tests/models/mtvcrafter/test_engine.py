@@ -58,11 +58,8 @@ def test_a_shot_becomes_a_film(engine, plain):
     result = plain.result
     assert result.frames.shape == (16, 32, 32, 3) and result.frames.dtype == np.uint8
     assert result.frames.std() > 2 and result.fps == shot.clip.fps
-    stages = [report.stage for report in plain.reports]
-    assert list(dict.fromkeys(stages)) == ["loading", "encoding", "denoising", "decoding"]
     denoised = [report for report in plain.reports if report.stage == "denoising"]
     assert [(report.step, report.steps) for report in denoised] == [(0, 2), (1, 2), (2, 2)]
-    assert denoised[-1].preview.shape == (32, 32, 3) and denoised[-1].preview.dtype == np.uint8
     assert result.metadata["model"] == engine.spec.id and result.metadata["steps"] == 2
     assert result.metadata["token_loss"] > 0.1
     assert any("token loss" in note for note in result.notes)
@@ -76,14 +73,6 @@ def test_the_registry_finds_and_runs_it(tiny_models, tiny_7b):
     engine = load_engine("tiny-7b", "cpu", [tiny_models])
     assert isinstance(engine, Engine)
     assert engine.generate(shot, lambda _: None, lambda: False).frames.shape == (9, 32, 32, 3)
-
-
-def test_seeds_decide(engine, plain):
-    shot = dancing(16, model=engine.spec.id)
-    frames = plain.result.frames
-    np.testing.assert_array_equal(Run(engine, shot).result.frames, frames)
-    other = replace(shot, settings=replace(shot.settings, seed=8))
-    assert np.abs(Run(engine, other).result.frames.astype(int) - frames).max() > 8
 
 
 def test_motion_reference_and_steps_matter(engine, plain):
@@ -121,18 +110,6 @@ def test_where_the_set_stands_does_not_matter(engine, plain):
         characters=(replace(character, joints=character.joints @ turn[:3, :3].T + turn[:3, 3]),),
     )
     assert np.abs(Run(engine, moved).result.frames.astype(int) - plain.result.frames).max() <= 1
-
-
-@pytest.mark.parametrize("stop_at", [("loading", 0), ("encoding", 0), ("denoising", 0), ("denoising", 1)])
-def test_cancelling_stops_at_the_next_report(engine, stop_at):
-    reports = []
-    with pytest.raises(Cancelled):
-        engine.generate(
-            dancing(9, model=engine.spec.id),
-            reports.append,
-            lambda: bool(reports) and (reports[-1].stage, reports[-1].step) == stop_at,
-        )
-    assert (reports[-1].stage, reports[-1].step) == stop_at
 
 
 def test_cancelling_stops_within_a_step(engine):
@@ -202,18 +179,6 @@ def test_refusals_come_before_loading(tiny_7b, monkeypatch):
             Run(engine, replace(shot, characters=(replace(character, **changes),)))
     with pytest.raises(EngineError, match="at most 49"):
         Run(engine, dancing(60, model=tiny_7b.id))
-
-
-def test_unreadable_weights_are_said(tiny_7b, tmp_path):
-    copytree(tiny_7b.folder, tmp_path / "tiny-7b")
-    spec = replace(tiny_7b, folder=tmp_path / "tiny-7b")
-    path = spec.folder / "transformer" / "diffusion_pytorch_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(
-        EngineError, match="transformer: cannot be read .* run: maquette models check tiny-7b"
-    ) as caught:
-        Run(Engine(spec, "cpu"), dancing(9, model=spec.id))
-    assert caught.value.field == "settings.model"
 
 
 @pytest.mark.parametrize("arrangement", [Strategy(), Strategy(Mode.RESIDENT, tiling=True, casting=True)], ids=str)

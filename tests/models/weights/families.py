@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from maquette.backend.catalogue.models import PRESETS, ModelSpec, read_spec
+from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.models.mtvcrafter.convert import clip_vision_to_published, vae_names
 from maquette.backend.models.mtvcrafter.names import UMT5_ENCODER, WAN_TRANSFORMER
 from maquette.backend.models.weights.component import components
@@ -25,10 +25,14 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
+from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
 from ..mimicmotion.conftest import TINY_PARTS
 from ..mimicmotion.conftest import make_shot as figure
 from ..mofa.networks import TABLES as MOFA_TABLES
+from ..mofa.shots import CHANGES as MOFA_CHANGES
+from ..mofa.shots import tables_of
 from ..mtvcrafter.builders import SCHEDULER, TINY_7B, TINY_17B, tiny_lora, write_text_tokenizer
+from ..tiny import describe
 
 State = dict[str, Tensor]
 
@@ -53,19 +57,7 @@ class Tiny:
 
     def describe(self, folder: Path) -> ModelSpec:
         """Write the tiny description; the weights' place is the home of all weights."""
-        data = tomllib.loads((PRESETS / f"{self.preset}.toml").read_text("utf-8"))
-        data.update(self.tables)
-        for name, value in self.changes.items():
-            table, _, entry = name.rpartition(".")
-            inner = data
-            for key in table.split("."):
-                inner = inner[key]
-            assert entry in inner, name
-            inner[entry] = value
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.preset}.toml"
-        path.write_text(as_toml(data), "utf-8")
-        return read_spec(path)
+        return describe(folder, self.preset, self.tables, self.changes, beside=False)
 
     def states(self, spec: ModelSpec) -> dict[str, State]:
         """Recipe weights of every network, in our names."""
@@ -82,22 +74,6 @@ class Tiny:
         drift = np.linspace(0, 0.1, len(shot.clip.viewmats))[:, None, None]
         box = Mesh("Anna", 0, (corners[None] + drift).astype(np.float32), BOX_TRIANGLES)
         return replace(shot, meshes=(box,), settings=Settings(model=self.preset, seed=3, steps=1))
-
-
-def as_toml(data: Mapping[str, Any], path: str = "") -> str:
-    """Tables and arrays of tables after plain entries."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items() if not _is_table(value)]
-    for key, value in data.items():
-        name = f"{path}{key}"
-        if isinstance(value, Mapping):
-            lines += [f"\n[{name}]", as_toml(value, f"{name}.")]
-        elif _is_table(value):
-            lines += [f"\n[[{name}]]\n{as_toml(entry, f'{name}.')}" for entry in value]
-    return "\n".join(lines)
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
 
 
 def save(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
@@ -183,11 +159,6 @@ def _publish_17b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> 
     save(tiny_lora(), folder / "lora" / "Wan2.1_I2V_14B_FusionX_LoRA.safetensors")
 
 
-_SMALL = {"defaults.steps": 2, "defaults.width": 64, "defaults.height": 64}
-_MOFA = {**_SMALL, "limits.window_frames": 4, "limits.window_stride": 2, "limits.max_frames": 20,
-         "limits.min_size": 64, "limits.max_size": 192}  # fmt: skip
-
-
 def _tables(text: str) -> dict[str, Any]:
     keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
     return {key: value for key, value in tomllib.loads(text).items() if key in keep}
@@ -203,21 +174,10 @@ def _mtv(text: str, publish: Callable[..., None], preset: str, frames: int) -> T
 FAMILIES = {
     tiny.preset: tiny
     for tiny in (
-        Tiny(
-            "mimicmotion",
-            tomllib.loads(TINY_PARTS),
-            {**_SMALL, "limits.min_size": 64, "limits.max_size": 128, "options.window.default": 6,
-             "options.overlap.default": 2},
-            _publish_mimicmotion,
-        ),
-        Tiny(
-            "mofa-trajectory",
-            {key: value for key, value in MOFA_TABLES.items() if key != "landmark_controlnet"},
-            _MOFA,
-            _publish_mofa,
-        ),
-        Tiny("mofa-hybrid", MOFA_TABLES, _MOFA, _publish_mofa),
+        Tiny("mimicmotion", tomllib.loads(TINY_PARTS), MIMICMOTION_CHANGES, _publish_mimicmotion),
+        Tiny("mofa-trajectory", tables_of("mofa-trajectory"), MOFA_CHANGES, _publish_mofa),
+        Tiny("mofa-hybrid", MOFA_TABLES, MOFA_CHANGES, _publish_mofa),
         _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
         _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
     )
-}  # fmt: skip
+}

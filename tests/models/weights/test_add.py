@@ -22,7 +22,7 @@ from maquette.backend.models.weights import add as adding
 from maquette.backend.models.weights.add import add
 from maquette.backend.models.weights.check import check
 from maquette.backend.models.weights.component import WeightsError
-from maquette.backend.models.weights.report import Missing
+from maquette.backend.models.weights.missing import Missing
 from safetensors.torch import load_file, save_file
 
 from .conftest import Net, weights

@@ -107,7 +107,7 @@ def test_a_moving_scene_agrees_with_ray_casts(addon, visibility, force_rays):
             read = [p.read(depsgraph) for p in crew]
             points = np.concatenate([r[0] for r in read])
             height = np.repeat([p.height for p in crew], 300)
-            targets = visibility.Targets.on_skin(points, height, np.repeat([0, 1], 300))
+            targets = visibility.VisibilityQuery.on_skin(points, height, np.repeat([0, 1], 300))
             known = {p.object: r[1] for p, r in zip(crew, read, strict=True)}
             found = occluders.look(depsgraph, view, targets, known).seen
             expected = brute_force(stage.scene, depsgraph, view, points, visibility.SELF_MARGIN * height[0])

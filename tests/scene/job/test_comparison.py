@@ -71,7 +71,7 @@ def screens() -> list[str]:
 
 def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
     scene = compare("b", "c")
-    scene.maquette.steps = 7
+    scene.maquette.steps, scene.maquette.show_as = 7, "PLANE"
     bench.readiness.publish(now=True)
     scene.maquette.options[0].as_float = 0.9
     captures = []
@@ -98,7 +98,8 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
     items = scene.maquette.results
     assert [(item.model, item.model_label) for item in items] == [("a", "Model A"), ("b", "Model B"), ("c", "Model C")]
     assert len({item.comparison for item in items}) == 1 and items[0].comparison
-    assert [Path(item.filepath).name.rsplit("_", 1)[0] for item in items] == ["Scene_a", "Scene_b", "Scene_c"]
+    names = [Path(item.filepath).name for item in items]
+    assert all(name.startswith(f"Scene_take01_{each}_20") for name, each in zip(names, "abc", strict=True))
     assert bench.library.read(items[1].filepath).model_label == "Model B"
     # All are in the scene together, and nothing of the jobs is left behind.
     assert sum(name.startswith("Maquette Screen") for name in screens()) == 3

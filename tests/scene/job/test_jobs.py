@@ -67,7 +67,7 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
         and record.scene == scene.maquette.uid
         and record.notes[-1] == "Size snapped to 16 x 16"
     )
-    assert len(set(bpy.data.objects) - objects) == 1  # the plane
+    assert set(bpy.data.objects) == objects and scene.maquette.show_as == "OVERLAY"
     assert bench.view.state == "done" and "Size snapped" in bench.view.notes
     # Nothing of the job is left behind.
     assert not list(bench.folders.user_folder("jobs").iterdir())
@@ -76,7 +76,7 @@ def test_the_whole_way(bench: Bench, backend: FakeBackend, tmp_path: Path) -> No
 
 def test_nowhere_leaves_the_scene_alone(bench: Bench, backend: FakeBackend) -> None:
     scene = bench.build()
-    scene.maquette.show_as = set()
+    scene.maquette.show_as = "OFF"
     objects = set(bpy.data.objects)
     bench.jobs.generate(scene)
     bench.jobs.wait()
@@ -161,8 +161,11 @@ def test_another_file_while_capturing(bench: Bench, backend: FakeBackend) -> Non
     assert not any("Stage" in scene.name for scene in bpy.data.scenes)
 
 
-def test_another_file_while_running(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
+def test_another_file_while_running(
+    bench: Bench, backend: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The video waits on disk until its scene is opened again."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     bench.preferences.results_folder = ""
     backend.script = RUNNING
     bench.build()
@@ -237,6 +240,18 @@ def test_a_job_of_an_earlier_session(bench: Bench, backend: FakeBackend) -> None
     bench.jobs.close()
     bench.jobs.runner.take_up()
     assert bench.state.phase.value == "idle"
+
+
+def test_a_job_that_the_backend_has_is_delivered_at_the_next_start(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    scene = bench.build()
+    bench.jobs.generate(scene)
+    bench.until_phase("running")
+    bench.jobs.close()
+    backend.change(status="completed")
+    bench.jobs.runner.take_up(follow=True)
+    assert bench.jobs.wait().phase.value == "done" and len(scene.maquette.results) == 1
+    assert Path(scene.maquette.results[0].filepath).name.startswith("Scene_take01_")
 
 
 def test_the_job_of_another_blender_is_let_alone(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
@@ -90,12 +91,17 @@ JUNK = st.recursive(
         st.sampled_from(["label", "available", "missing", "reason", "inputs", "limits", "defaults", "options"]), JUNK
     )
 )
-def test_an_entry_of_any_kind_is_read(junk: dict[str, Any]) -> None:
+def test_junk_in_an_entry_leaves_the_rest_as_it_was(junk: dict[str, Any]) -> None:
     from maquette.scene.job import models
 
-    model = models.Model.from_json({"id": "x", **junk})
-    assert model.id == "x" and model.state in ("READY", "MISSING", "UNKNOWN")
-    assert isinstance(model.takes(), list) and isinstance(model.bounds(), list)
+    model, good = (models.Model.from_json(entry) for entry in ({**ENTRY, **junk}, ENTRY))
+    for f in fields(good):
+        if f.name not in (*junk, "reason"):
+            assert getattr(model, f.name) == getattr(good, f.name)
+    if isinstance(available := junk.get("available", True), bool):
+        assert model.state == ("READY" if available else "MISSING")
+    assert ("inputs" in junk or model.takes() == good.takes()) and ("limits" in junk or model.bounds() == good.bounds())
+    assert all(model.takes()) and all(model.bounds())
 
 
 @given(st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5)))
@@ -104,6 +110,8 @@ def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
 
     for option in models.Model.from_json(ENTRY).options.values():
         fitted = option.fit(value)
+        assert option.fit(fitted) == fitted and not option.problem(fitted)
+        assert option.problem(value) or fitted == value
         match option.type:
             case "bool":
                 assert isinstance(fitted, bool)

@@ -25,6 +25,8 @@ def stage_set(addon):
     scene = small_scene(frames=FRAMES, size=SIZE)
     scene.frame_start, scene.frame_end = 11, 11 + FRAMES - 1
     scene.render.fps = 24
+    scene.view_settings.view_transform = "Standard"
+    scene.maquette.plane_renders = True
     add_performer(frames=(11, 30))
     add_camera((0, -5, 1))
     return scene

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import bpy
@@ -29,6 +30,8 @@ def stage_set(addon):
     scene = small_scene(frames=FRAMES, size=(48, 36))
     scene.frame_start, scene.frame_end = 11, 11 + FRAMES - 1
     scene.render.fps = 24
+    scene.view_settings.view_transform = "Standard"
+    scene.maquette.plane_renders = True
     add_performer(frames=(11, 30))
     add_camera((0, -5, 1))
     return scene
@@ -231,7 +234,7 @@ def test_loading_again_replaces(stage_set, films):
     stage_set.frame_step = 2
     load(filepath=slow, mode="ALL", job="vid_1")
     first = counts()
-    assert first == {**dict.fromkeys(first, 1), "strips": 2}
+    assert first == {**dict.fromkeys(first, 1), "strips": 2, "images": 2}
     load(filepath=slow, mode="ALL", job="vid_1")
     assert counts() == first
     load(filepath=fast, mode="ALL", job="vid_2")
@@ -279,7 +282,7 @@ def test_paths_are_relative_once_the_blend_is_saved(stage_set, films, tmp_path):
     scene = bpy.context.scene
     assert scene.maquette.results[0].filepath == "//../film24.mp4"
     assert scene.camera.data.background_images[0].image.filepath == "//../film24.mp4"
-    assert [i.filepath for i in bpy.data.images if i.source == "MOVIE"] == ["//../film24.mp4"]
+    assert [i.filepath for i in bpy.data.images if i.source == "MOVIE"] == ["//../film24.mp4"] * 2
 
 
 def test_the_result_survives_saving_and_opening(stage_set, films, colours, tmp_path):
@@ -287,3 +290,79 @@ def test_the_result_survives_saving_and_opening(stage_set, films, colours, tmp_p
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
     assert shown(render_frame(tmp_path / "out.png", 15), colours)[0] == 4
+
+
+def planes():
+    return [o for o in bpy.context.scene.objects if "maquette_result" in o]
+
+
+def test_the_switch_shows_one_way_at_a_time(stage_set, films):
+    """Each way takes the place of the one before; the overlay puts nothing into the scene."""
+    load(filepath=str(films(24)), mode="OVERLAY")
+    shot = stage_set.maquette
+    assert shot.show_as == "OVERLAY" and not planes()
+
+    def there():
+        found = counts()
+        return found["planes"], found["backgrounds"], found["strips"]
+
+    for way, parts in {
+        "PLANE": (1, 0, 0), "BACKGROUND": (0, 1, 0), "STRIP": (0, 0, 1), "OVERLAY": (0, 0, 0), "OFF": (0, 0, 0),
+    }.items():  # fmt: skip
+        shot.show_as = way
+        assert there() == parts, way
+    load(mode="STRIP")
+    assert shot.show_as == "STRIP"
+    bpy.ops.maquette.unload_results()
+    assert shot.show_as == "OFF" and there() == (0, 0, 0)
+
+
+def test_choosing_another_result_shows_it(stage_set, films):
+    load(filepath=str(films(24)), mode="PLANE", job="vid_1")
+    load(filepath=str(films(12)), mode="PLANE", job="vid_2")
+    stage_set.maquette.active_result = 0
+    assert [obj["maquette_result"] for obj in planes()] == ["vid_1"]
+
+
+def test_nothing_renders_unless_asked(stage_set, films, colours, tmp_path):
+    stage_set.maquette.plane_renders = False
+    for mode in ("OVERLAY", "PLANE", "BACKGROUND", "STRIP"):
+        load(filepath=str(films(24)), mode=mode)
+        assert shown(render_frame(tmp_path / "out.png", 14), colours)[1] < 25, mode
+    assert not stage_set.render.use_sequencer
+    stage_set.maquette.show_as = "PLANE"
+    assert stage_set.render.use_sequencer  # as it was before the strip
+    stage_set.maquette.plane_renders = True
+    assert shown(render_frame(tmp_path / "out.png", 14), colours)[0] == 3
+
+
+def test_a_switch_that_cannot_be_followed_says_so(stage_set, films, capsys):
+    path = films(24)
+    load(filepath=str(path), mode="PLANE")
+    path.unlink()
+    stage_set.maquette.show_as = "STRIP"
+    assert "does not exist" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stored", "way"), [(1, "PLANE"), (2, "BACKGROUND"), (4, "STRIP"), (7, "OVERLAY")])
+def test_switches_of_older_files_are_understood(addon, stage_set, stored, way):
+    """They could be set to several ways at once, and were stored as the sum of 1, 2 and 4."""
+    switch = importlib.import_module(f"{addon.__name__}.scene.screen.switch")
+    properties = stage_set.maquette
+    if hasattr(properties, "bl_system_properties_get"):
+        properties.bl_system_properties_get(do_create=True)["show_as"] = stored
+    else:
+        properties["show_as"] = stored
+    switch.mend(stage_set)
+    assert properties.show_as == way
+
+
+@pytest.mark.parametrize(("transform", "levels"), [("Standard", 12), ("Filmic", 12), ("AgX", 25)])
+def test_a_rendered_plane_has_the_films_colours(stage_set, films, colours, tmp_path, transform, levels):
+    stage_set.view_settings.view_transform = transform
+    load(filepath=str(films(24)), mode="PLANE")
+    apart = []
+    for frame in (11, 14, 17):
+        picture = render_frame(tmp_path / "out.png", frame, transform=transform)
+        apart.append(np.abs(picture[4:14, 30:44].mean(axis=(0, 1)) - colours[frame - 11]).max())
+    assert max(apart) < levels, apart

@@ -1,0 +1,110 @@
+"""What becomes of a body's keyed motion: feet held, or a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import EnumProperty, FloatProperty, StringProperty
+from bpy.types import Operator
+from bpy_extras.io_utils import ExportHelper
+
+from ..backend import bodies, motions
+from ..backend.motions.export import WRITERS
+from ..scene import keys
+from ..scene.rig.armature import frames_of
+from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
+from ..scene.rig.motion import key_motion, read_motion
+
+_ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
+
+
+def _moves(cls, context: bpy.types.Context) -> bool:
+    mesh = find_body(context.active_object)
+    if mesh is None or mesh.parent is None or not keys.has_keys(mesh.parent):
+        cls.poll_message_set("Make a body active that has keys: import a motion, or pose it and press I")
+        return False
+    return True
+
+
+def _read(context: bpy.types.Context) -> tuple[bpy.types.Object, motions.BodyMotion, bodies.BodyModel, int]:
+    """The active body, its motion over its action, its model, and the first frame."""
+    mesh = find_body(context.active_object)
+    if mesh is None:
+        raise RigError("body", "is not active any more; make it active")
+    first, last = frames_of(mesh.parent, context.scene)
+    motion = read_motion(context.scene, context.view_layer, mesh, first, last)
+    return mesh, motion, bodies.load_body(body_source(mesh)), first
+
+
+class MAQUETTE_OT_lock_feet(Operator):
+    """Hold the active body's standing feet where they stand: what they slide is taken back, and the legs follow"""
+
+    bl_idname = "maquette.lock_feet"
+    bl_label = "Lock Feet"
+    bl_options = {"REGISTER", "UNDO"}
+
+    amount: FloatProperty(
+        name="Amount", description="1 takes all sliding out", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
+    )
+
+    @classmethod
+    def poll(cls, context):
+        return _moves(cls, context)
+
+    def execute(self, context):
+        try:
+            mesh, motion, model, first = _read(context)
+            held = motions.lock_feet(motion, model, self.amount)
+            key_motion(load_rig(mesh), held, first, context.evaluated_depsgraph_get())
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for note in held.notes:
+            self.report({"INFO"}, note[:1].upper() + note[1:])
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_export_motion(Operator, ExportHelper):
+    """Write the active body's motion to a file: BVH, or AMASS .npz. For FBX use Blender's own export of its armature"""
+
+    bl_idname = "maquette.export_motion"
+    bl_label = "Export Motion"
+
+    kind: EnumProperty(
+        name="Format",
+        items=((".bvh", "BVH", "Skeleton and rotations, Y up, in centimetres"),
+               (".npz", "AMASS", "SMPL-H pose parameters, Z up, in metres")),
+        default=".bvh",
+    )  # fmt: skip
+    filename_ext = ""
+    filepath: StringProperty(name="File", description="File to write", subtype="FILE_PATH")
+
+    @classmethod
+    def poll(cls, context):
+        return _moves(cls, context)
+
+    def check(self, _context):
+        old = self.filepath
+        self.filepath = str(Path(old).with_suffix(self.kind)) if old else old
+        return self.filepath != old
+
+    def execute(self, context):
+        path = Path(bpy.path.abspath(self.filepath))
+        writer = WRITERS.get(path.suffix.lower())
+        if writer is None:
+            self.report({"ERROR"}, f"'{path.name}' names no format: end it in {' or '.join(WRITERS)}")
+            return {"CANCELLED"}
+        try:
+            _, motion, model, _ = _read(context)
+            writer(path, motion, model)
+        except _ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for note in motion.notes:
+            self.report({"WARNING"}, note[:1].upper() + note[1:])
+        self.report({"INFO"}, f"{motion.frames} frames written to {path}")
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_lock_feet, MAQUETTE_OT_export_motion)

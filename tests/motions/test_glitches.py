@@ -1,0 +1,50 @@
+"""Frames in which the body jumps away and back: found, put back, said; motion is left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from maquette.backend.motions import BodyMotion, floor, generate_walk
+from maquette.backend.motions.glitches import find_glitches, leading_pose, mend
+
+
+@pytest.mark.parametrize("fps", [24, 30, 60, 120])
+def test_fast_motion_is_no_glitch(fps: int, body) -> None:
+    time = np.arange(2 * fps) / fps
+    hop = (time - 0.5) % 1
+    jumps = np.stack([1.5 * time, 0 * time, np.maximum(1, 1 + 4 * hop - 4.9 * hop**2)], axis=1)
+    dance = np.stack([0.3 * np.sin(15 * time), 0 * time, 0.2 * np.cos(19 * time)], axis=1)
+    run = np.stack([6 * time, 0 * time, 1 + 0.05 * np.cos(20 * time)], axis=1)
+    cut = np.concatenate([run[:fps], run[fps:] + (3, 0, 0)])
+    assert [find_glitches(path, fps) for path in (jumps, dance, run, cut)] == [[]] * 4
+
+
+@pytest.mark.parametrize("fps", [24, 60])
+@pytest.mark.parametrize("size", [(0, 0, -0.5), (0.3, 0, 0), (0, 0.2, 0.3), (0, 0, -2.0)])
+@pytest.mark.parametrize("frames", [[20], [20, 21], [10, 40], [0], [47], [5, 6, 7]])
+def test_glitches_are_put_back_and_said(fps: int, size, frames, body) -> None:
+    walk = generate_walk(47 / fps, fps, body=body, speed=1.6)
+    bad = walk.trans.copy()
+    bad[frames] += size
+    mended = mend(replace(walk, trans=bad))
+    np.testing.assert_allclose(mended.trans, walk.trans, atol=0.05)
+    untouched = np.setdiff1d(np.arange(walk.frames), frames)
+    np.testing.assert_array_equal(mended.trans[untouched], walk.trans[untouched])
+    assert str(frames[0] + 1) in mended.notes[-1]
+
+
+def test_what_sinks_for_one_frame_lifts_no_neighbour(walk: BodyMotion, body) -> None:
+    trans = walk.trans.copy()
+    trans[30, 2] -= 0.07
+    done, wanted = floor(replace(walk, trans=trans), body), floor(walk, body)
+    others = np.arange(walk.frames) != 30
+    assert np.abs(done.trans[others] - wanted.trans[others]).max() < 0.04
+
+
+def test_a_t_pose_before_the_motion_is_noticed(walk: BodyMotion) -> None:
+    poses = walk.poses.copy()
+    assert leading_pose(walk) == 0
+    poses[:3, 1:] = 0
+    assert leading_pose(replace(walk, poses=poses)) == 3

@@ -1,0 +1,137 @@
+"""Motion from armatures: one of the scene, and what Blender imports from FBX and glTF."""
+
+from __future__ import annotations
+
+import importlib
+
+import bpy
+import numpy as np
+import pytest
+
+from ..motions.writers import named
+from ..scene.builders import keyed
+
+
+@pytest.fixture
+def maquette(addon):
+    class Modules:
+        rig = importlib.import_module(addon.__name__ + ".scene.rig.bodies")
+        channels = importlib.import_module(addon.__name__ + ".scene.rig.channels")
+
+    return Modules
+
+
+@pytest.fixture
+def walker(maquette):
+    """An armature with Mixamo's names that walks for a second, of another size and place than the body."""
+    bpy.context.scene.render.fps = 24
+    bpy.ops.maquette.add_walk(seconds=1.0)
+    mesh = next(obj for obj in bpy.data.objects if maquette.rig.is_body(obj))
+    armature = mesh.parent
+    joints = _joints(maquette, mesh)
+    bpy.data.objects.remove(mesh)
+    for bone, name in zip(list(maquette_bones(armature)), named("mixamo", "Left"), strict=True):
+        bone.name = name
+    armature.name = "Walker"
+    armature.scale = (1.2, 1.2, 1.2)
+    armature.location.x = 2.0
+    bpy.context.view_layer.objects.active = armature
+    armature.select_set(True)
+    return armature, joints
+
+
+def maquette_bones(armature):
+    from maquette.backend.shot.types import SMPL_JOINT_NAMES
+
+    return [armature.data.bones[name] for name in SMPL_JOINT_NAMES]
+
+
+def _joints(maquette, mesh) -> np.ndarray:
+    """(25,24,3) over frames 1 to 25, from the pelvis."""
+    reader = maquette.channels.BodyReader(mesh)
+    out = []
+    for frame in range(1, 26):
+        bpy.context.scene.frame_set(frame)
+        out.append(reader.read(bpy.context.evaluated_depsgraph_get()).joints)
+    bpy.context.scene.frame_set(1)
+    return np.array(out) - np.array(out)[:, :1]
+
+
+def _body(maquette):
+    (mesh,) = [obj for obj in bpy.data.objects if maquette.rig.is_body(obj)]
+    return mesh
+
+
+def test_an_armature_of_the_scene_gives_its_motion(maquette, walker) -> None:
+    armature, joints = walker
+    bpy.context.scene.frame_set(7)
+    assert bpy.ops.maquette.use_armature_motion() == {"FINISHED"}
+    assert bpy.context.scene.frame_current == 7 and armature.name in bpy.data.objects
+    mesh = _body(maquette)
+    assert keyed(mesh.parent) == (1, 25)
+    np.testing.assert_allclose(_joints(maquette, mesh)[:, :22], joints[:, :22], atol=0.01)
+
+
+def test_bodies_and_nothing_are_no_source(maquette) -> None:
+    assert not bpy.ops.maquette.use_armature_motion.poll()
+    bpy.ops.maquette.add_body()
+    assert not bpy.ops.maquette.use_armature_motion.poll()
+
+
+@pytest.mark.parametrize("ending", [".fbx", ".glb"])
+def test_files_of_blenders_importers_give_their_motion(maquette, walker, tmp_path, ending: str) -> None:
+    armature, joints = walker
+    path = str(tmp_path / f"walker{ending}")
+    if ending == ".fbx":
+        bpy.ops.export_scene.fbx(filepath=path, use_selection=True, add_leaf_bones=False, bake_anim_simplify_factor=0)
+    else:
+        bpy.ops.export_scene.gltf(filepath=path, use_selection=True)
+    bpy.data.objects.remove(armature)
+    before = {kind: len(getattr(bpy.data, kind)) for kind in ("objects", "armatures", "collections", "scenes")}
+    assert bpy.ops.maquette.import_motion(filepath=path, frame_start=1) == {"FINISHED"}
+    mesh = _body(maquette)
+    assert keyed(mesh.parent)[1] in (25, 26)
+    np.testing.assert_allclose(_joints(maquette, mesh)[:24, :22], joints[:24, :22], atol=0.015)
+    assert len(bpy.data.objects) == before["objects"] + 2 and len(bpy.data.armatures) == before["armatures"] + 1
+    assert len(bpy.data.collections) <= before["collections"] + 1 and len(bpy.data.scenes) == before["scenes"]
+    bpy.ops.maquette.import_motion(filepath=path, target="NEW", keep_character=True)
+    assert any(obj.type == "ARMATURE" and obj.name.startswith("Walker") for obj in bpy.data.objects)
+
+
+def test_a_file_without_a_person_is_refused_and_leaves_nothing(maquette, tmp_path) -> None:
+    mesh = bpy.data.meshes.new("Stone")
+    mesh.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
+    stone = bpy.data.objects.new("Stone", mesh)
+    bpy.context.collection.objects.link(stone)
+    path = str(tmp_path / "stone.glb")
+    bpy.ops.export_scene.gltf(filepath=path)
+    before = len(bpy.data.objects)
+    with pytest.raises(RuntimeError, match="holds no armature of a person"):
+        bpy.ops.maquette.import_motion(filepath=path)
+    assert len(bpy.data.objects) == before
+
+
+@pytest.mark.parametrize("ending", [".bvh", ".npz"])
+def test_a_body_s_motion_is_written_and_comes_back(maquette, tmp_path, ending: str) -> None:
+    bpy.context.scene.render.fps = 24
+    bpy.ops.maquette.add_walk(seconds=1.0)
+    mesh = _body(maquette)
+    joints = _joints(maquette, mesh)
+    path = str(tmp_path / f"walk{ending}")
+    bpy.context.scene.frame_set(5)
+    assert bpy.ops.maquette.export_motion(filepath=path) == {"FINISHED"}
+    assert bpy.context.scene.frame_current == 5
+    assert bpy.ops.maquette.import_motion(filepath=path) == {"FINISHED"}
+    np.testing.assert_allclose(_joints(maquette, mesh)[:, :22], joints[:, :22], atol=1e-3)
+
+
+def test_feet_are_locked_on_the_body_s_own_keys(maquette) -> None:
+    assert not bpy.ops.maquette.lock_feet.poll()
+    bpy.ops.maquette.add_walk(seconds=1.0)
+    mesh = _body(maquette)
+    before = _joints(maquette, mesh)
+    assert bpy.ops.maquette.lock_feet() == {"FINISHED"}
+    after = _joints(maquette, mesh)
+    assert keyed(mesh.parent) == (1, 25)
+    assert 0 < np.abs(after - before).max() < 0.03
+    np.testing.assert_allclose(after[:, 9:10], before[:, 9:10], atol=1e-4)
