@@ -250,10 +250,12 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
             one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
-            sizes = [_span(chain, places)[1] for chain in (one, two)]
+            if len(one) < 3:
+                continue
+            sizes = _span((one, two), places)[1].sum(axis=1)
             mirrored = sides == set(SIDES) or (len(sides) == 1 and abs(sizes[0] - sizes[1]) < 0.1 * max(sizes))
-            if mirrored and min(len(one), len(two)) >= 3 and min(sizes) > 0:
-                pairs.append(((all(turns[chain[:-1]].any() for chain in (one, two)), min(sizes)), one, two))
+            if mirrored and min(sizes) > 0:
+                pairs.append(((all(turns[chain[:-1]].any() for chain in (one, two)), float(min(sizes))), one, two))
         for pair in sorted(pairs, reverse=True):
             if pair[1][0] in rest and pair[2][0] in rest:
                 limbs.append(pair)
@@ -265,8 +267,8 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
     joints: dict[str, int] = {}
     legs, arms = _sided(names, legs[1:], arms[1:], places)
     for pair, triple, before, after in ((legs, TRIPLES[0], "", "foot"), (arms, TRIPLES[1], "collar", "hand")):
+        first = _span(pair, places)[0]
         for side, chain in zip(SIDES, pair, strict=True):
-            first = _span(chain, places)[0]
             for role, joint in zip(triple, chain[first : first + 3], strict=True):
                 joints[f"{side}_{role}"] = joint
             if before and first > 0:
@@ -312,25 +314,22 @@ def _bending(one: list[int], two: list[int], places: np.ndarray) -> tuple[list[i
         fewer = np.delete(pair, k, axis=1)
         ends = np.linalg.norm(after[0] - joint[0], axis=-1)
         straight = ends.min() > 0 and angle_between(joint - before, after - joint).max() < _STRAIGHT
-        if straight and max(_span(chain, places)[2] for chain in fewer.tolist()) < _UNLIKE:
+        bones = _span(fewer.tolist(), places)[1] if straight and fewer.shape[1] > 2 else np.zeros((2, 2))
+        if bones.max() < _UNLIKE * bones.min():
             pair, k = fewer, 1
         else:
             k += 1
     return pair[0].tolist(), pair[1].tolist()
 
 
-def _span(chain: Sequence[int], places: np.ndarray) -> tuple[int, float, float]:
-    """Where in a chain its two longest successive bones begin, their length together, and the longer by the shorter.
+def _span(pair: Sequence[Sequence[int]], places: np.ndarray) -> tuple[int, np.ndarray]:
+    """Where in a pair of chains alike long the two longest successive bones of both begin, and these bones (2,2).
 
     From places (T,J,3).
     """
-    if len(chain) < 3:
-        return 0, 0.0, np.inf
-    bones = np.median(np.linalg.norm(np.diff(places[:, chain], axis=1), axis=-1), axis=0)
-    sums = bones[1:] + bones[:-1]
-    first = int(np.argmax(sums))
-    sizes = bones[first : first + 2]
-    return first, float(sums[first]), float(sizes.max() / max(sizes.min(), 1e-9))
+    bones = np.median(np.linalg.norm(np.diff(places[:, pair], axis=2), axis=-1), axis=0)
+    first = int(np.argmax((bones[:, 1:] + bones[:, :-1]).min(axis=0)))
+    return first, bones[:, first : first + 2]
 
 
 def _sided(
@@ -341,12 +340,12 @@ def _sided(
     if told:
         first, second = (sorted(pair, key=lambda chain: names[chain[0]][0]) for pair in (legs, arms))
         return first, second
-    starts = [_span(chain, places)[0] for chain in legs]
-    hips = [places[:, chain[s]] for chain, s in zip(legs, starts, strict=True)]
-    shoulders = [places[:, chain[_span(chain, places)[0]]] for chain in arms]
+    s = _span(legs, places)[0]
+    hips = [places[:, chain[s]] for chain in legs]
+    shoulders = [places[:, chain[_span(arms, places)[0]]] for chain in arms]
     up = np.mean(shoulders, axis=0) - np.mean(hips, axis=0)
     ahead = np.zeros_like(up)
-    for chain, s in zip(legs, starts, strict=True):
+    for chain in legs:
         hip, knee, ankle = (places[:, j] for j in chain[s : s + 3])
         ahead += 4 * (knee - 0.5 * (hip + ankle))
         if len(chain) > s + 3:

@@ -142,9 +142,12 @@ def test_stiff_limbs_and_still_props_without_names(kind: str) -> None:
                 clip.translations[:, clip.names.index(name)] = clip.offsets[clip.names.index(name)] = (size, 5, -9)
                 above = name
     else:
-        turns = clip.rotations.copy()
-        turns[:, [SMPL_JOINT_NAMES.index(f"{side}_knee") for side in ("left", "right")]] = np.eye(3)
-        clip = replace(clip, rotations=turns)
+        turns, offsets = clip.rotations.copy(), clip.translations.copy()
+        for side in ("left", "right"):
+            knee, ankle = JOINT[f"{side}_knee"], JOINT[f"{side}_ankle"]
+            turns[:, knee] = np.eye(3)
+            offsets[:, ankle] = 0.9 * offsets[:, knee]
+        clip = replace(clip, rotations=turns, offsets=offsets[0], translations=offsets)
         wanted = retarget(replace(clip, names=tuple(named("mixamo", "Left"))), BODY)
     np.testing.assert_allclose(retarget(clip, BODY).poses[:, :22], wanted.poses[:, :22], atol=0.01)
 
