@@ -252,10 +252,12 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
             one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
             if len(one) < 3:
                 continue
-            sizes = _span((one, two), places)[1].sum(axis=1)
-            mirrored = sides == set(SIDES) or (len(sides) == 1 and abs(sizes[0] - sizes[1]) < 0.1 * max(sizes))
-            if mirrored and min(sizes) > 0:
-                pairs.append(((all(turns[chain[:-1]].any() for chain in (one, two)), float(min(sizes))), one, two))
+            bones = _span((one, two), places)[1]
+            alike = bool(np.all(np.ptp(bones, axis=0) < 0.1 * bones.max(axis=0)))
+            if (sides == set(SIDES) or (len(sides) == 1 and alike)) and bones.sum(axis=1).min() > 0:
+                pairs.append(
+                    ((all(turns[chain[:-1]].any() for chain in (one, two)), float(bones.sum(axis=1).min())), one, two)
+                )
         for pair in sorted(pairs, reverse=True):
             if pair[1][0] in rest and pair[2][0] in rest:
                 limbs.append(pair)
