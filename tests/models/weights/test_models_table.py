@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from maquette.backend.catalogue.models import ModelSpec, find_specs
-from maquette.backend.models.memory.footprint import GB, Part
+from maquette.backend.models.memory.footprint import GB, NetworkFootprint
 from maquette.backend.models.weights.sizes import gpu_gigabytes, parts_of_components
 
 from ...conftest import ROOT
@@ -19,9 +19,9 @@ def tool() -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    counted: dict[str, tuple[Part, ...]] = {}
+    counted: dict[str, tuple[NetworkFootprint, ...]] = {}
 
-    def once(spec: ModelSpec) -> tuple[Part, ...]:
+    def once(spec: ModelSpec) -> tuple[NetworkFootprint, ...]:
         if spec.id not in counted:
             counted[spec.id] = parts_of_components(spec)
         return counted[spec.id]
