@@ -57,6 +57,23 @@ class BvhClip:
                 places[j] = places[parent] + self.offsets[j]
         return places
 
+    def with_sites(self) -> BvhClip:
+        """The clip with its end sites as joints that are called "" and never turn; those of no length are left out."""
+        ends = np.linalg.norm(self.sites, axis=-1) > 1e-6
+        offsets, frames = self.sites[ends], len(self.rotations)
+        still = np.broadcast_to(np.eye(3), (frames, len(offsets), 3, 3))
+        fixed = np.broadcast_to(offsets, (frames, len(offsets), 3))
+        return replace(
+            self,
+            names=(*self.names, *[""] * len(offsets)),
+            parents=np.concatenate([self.parents, self.site_parents[ends]]),
+            offsets=np.concatenate([self.offsets, offsets]),
+            sites=self.sites[:0],
+            site_parents=self.site_parents[:0],
+            rotations=np.concatenate([self.rotations, still], axis=1),
+            translations=np.concatenate([self.translations, fixed], axis=1),
+        )
+
     def part(self, keep: Sequence[int]) -> BvhClip:
         """The clip of some joints only (ascending, each with its ancestors), without end sites."""
         index = {old: new for new, old in enumerate(keep)}

@@ -43,7 +43,7 @@ def find_glitches(path: np.ndarray, fps: float) -> list[tuple[int, int]]:
             first += 1
             continue
         middle = min(first, len(bends) - 1)
-        usual = float(np.median(bends[max(0, middle - 15) : middle + 15]))
+        usual = 2 * float(np.percentile(bends[max(0, middle - 15) : middle + 15], 25))
         limit = max(_SMALLEST, 0.5 * _ACCELERATION / fps**2, 4 * usual)
         last = first
         while last < count and off[last] > limit:

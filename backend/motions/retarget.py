@@ -80,6 +80,8 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     Raises:
         MotionError: when the skeleton is not understood.
     """
+    count = len(clip.names)
+    clip = clip.with_sites()  # in some files a limb ends in one
     whole = map_skeleton(clip)
     rest = body.smpl_joints(body.joints_rest()).astype(float)
     # Fingers and faces of long clips need not be followed.
@@ -115,7 +117,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     reached = place(to_global(local), rest, trans)
     unit_name = _unit_name(legs)
     notes = (
-        f"skeleton: {skeleton.label}, {len(clip.names)} joints",
+        f"skeleton: {skeleton.label}, {count} joints",
         f"up axis {axis} as given" if up else describe_up(axis, told),
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
         *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
@@ -246,7 +248,10 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
             bend(f"{side}_collar", f"{side}_shoulder", bone)
         wrist, hand = JOINT[f"{side}_wrist"], JOINT[f"{side}_hand"]
         out[wrist] = out[JOINT[f"{side}_elbow"]]
-        bend(f"{side}_wrist", f"{side}_hand", _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand")))
+        tip = _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand"))
+        # Some writers end hands anywhere: no hand rests across its forearm.
+        if angle_between(tip, zero[joints[f"{side}_wrist"]] - zero[joints[f"{side}_elbow"]]) < 2 * LARGE:
+            bend(f"{side}_wrist", f"{side}_hand", tip)
         out[hand] = out[wrist]
         out[JOINT[f"{side}_ankle"]] = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
         out[JOINT[f"{side}_foot"]] = out[JOINT[f"{side}_ankle"]]
@@ -277,17 +282,14 @@ def _foot(
 
 
 def _tip(clip: BvhClip, zero: np.ndarray, joint: int, known: int | None) -> np.ndarray:
-    """(3,) from a joint to what it carries in the zero pose: ``known``, else its farthest descendant or end site."""
+    """(3,) from a joint to what it carries in the zero pose: ``known``, else its farthest descendant."""
     if known is not None and np.linalg.norm(zero[known] - zero[joint]) > 1e-6:
         return zero[known] - zero[joint]
     below = {joint}
     for j in range(joint + 1, len(clip.parents)):
         if int(clip.parents[j]) in below:
             below.add(j)
-    ends = [zero[j] for j in below] + [
-        zero[p] + o for p, o in zip(clip.site_parents, clip.sites, strict=True) if int(p) in below
-    ]
-    gaps = np.array(ends) - zero[joint]
+    gaps = zero[sorted(below)] - zero[joint]
     return gaps[int(np.argmax(np.linalg.norm(gaps, axis=-1)))]
 
 

@@ -24,12 +24,18 @@ from .types import MotionError
 SIDES = ("left", "right")
 _STRAIGHT = np.radians(3.0)
 """A joint that never bends by more holds no limb's hinge."""
+_UNLIKE = 2.5
+"""How many times as long as the other one of a limb's two bones may be."""
+_FOOT = 0.1
+"""How much of a shin's length a foot measures at least; some files end in sites of no meaning."""
 TRIPLES = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
 _LEFT = {"l", "left", "lft", "lf", "lt", "links", "gauche", "izquierda", "izq", "sinistra", "左"}
 _RIGHT = {"r", "right", "rgt", "rt", "rg", "rechts", "droite", "droit", "derecha", "der", "destra", "右"}
 
 _Name = tuple[str, str]
 """A joint's side (``left``, ``right`` or "") and the rest of its name."""
+_NAMELESS: _Name = ("", "")
+"""What an end site is called."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def map_skeleton(clip: BvhClip) -> SkeletonMap:
     most = -1.0
     nearest: tuple[int, str, list[str]] = (-1, "", [])
     for scheme, wanted in _schemes(Scheme.FOLDER):
-        joints, missing, explained = _match(wanted, names)
+        joints, missing, explained = _match(wanted, names, clip.parents)
         if missing:
             if len(joints) > nearest[0]:
                 nearest = (len(joints), scheme.label, missing)
@@ -91,7 +97,8 @@ def map_skeleton(clip: BvhClip) -> SkeletonMap:
     best = best or _by_shape(clip)
     if best is not None:
         return best
-    listed = ", ".join(clip.names[:12]) + (" ..." if len(clip.names) > 12 else "")
+    told = [name for name in clip.names if name]
+    listed = ", ".join(told[:12]) + (" ..." if len(told) > 12 else "")
     raise MotionError(
         "skeleton",
         f"its joints ({listed}) match no known naming; nearest is {nearest[1]}, which also needs "
@@ -129,9 +136,10 @@ def plain_names(names: Sequence[str]) -> list[_Name]:
         return "", line
 
     lines = [sided(line) for line in words]
+    told = sum(map(bool, words))
     while True:
         first, count = max(Counter(rest[0] for _, rest in lines if rest).items(), key=lambda kv: kv[1], default=("", 0))
-        if len(lines) < 4 or count < 0.85 * len(lines):
+        if told < 4 or count < 0.85 * told:
             return [(side, "".join(rest)) for side, rest in lines]
         lines = [(side, rest[1:] if rest[:1] == [first] else rest) for side, rest in lines]
 
@@ -150,8 +158,13 @@ def _plain_scheme(scheme: Scheme) -> dict[str, list[_Name]]:
     return out
 
 
-def _match(wanted: Mapping[str, list[_Name]], names: list[_Name]) -> tuple[dict[str, int], list[str], float]:
-    """Joints by role, what is missing of limbs and head, and how many names the scheme explains."""
+def _match(
+    wanted: Mapping[str, list[_Name]], names: list[_Name], parents: np.ndarray
+) -> tuple[dict[str, int], list[str], float]:
+    """Joints by role, what is missing of limbs and head, and how many names the scheme explains.
+
+    A wrist or ankle may be the nameless end of its limb.
+    """
     where = {name: index for index, name in reversed(list(enumerate(names)))}
     joints: dict[str, int] = {}
     explained = 0.0
@@ -162,6 +175,12 @@ def _match(wanted: Mapping[str, list[_Name]], names: list[_Name]) -> tuple[dict[
         elif hits:
             joints[role] = hits[0]
             explained += 1
+    for side in SIDES:
+        for _, middle, last in TRIPLES:
+            below = np.flatnonzero(parents == joints.get(f"{side}_{middle}", -2))
+            ends = [int(j) for j in below if names[j] == _NAMELESS]
+            if ends and f"{side}_{last}" not in joints:
+                joints[f"{side}_{last}"] = ends[0]
     missing = [" ".join(wanted[role][0]).strip() for role in (*LIMB_ROLES, "head") if role not in joints]
     return joints, missing, explained
 
@@ -213,7 +232,9 @@ def _with_trunk(label: str, joints: Mapping[str, int], clip: BvhClip, names: Seq
         below = np.flatnonzero(parents == joints[f"{side}_ankle"])
         if len(below):
             bones = np.linalg.norm(clip.translations[0, below], axis=-1)
-            joints.setdefault(f"{side}_foot", int(below[np.argmax(bones)]))
+            shin = np.linalg.norm(clip.translations[0, joints[f"{side}_ankle"]])
+            if bones.max() > _FOOT * shin:
+                joints.setdefault(f"{side}_foot", int(below[np.argmax(bones)]))
     neck = head[1 : head.index(fork)][::-1]
     return SkeletonMap(
         label, {**joints, "pelvis": pelvis}, tuple(spine), tuple(neck[_neck_base(neck, joints["head"], clip, names) :])
@@ -230,39 +251,44 @@ def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[_N
 
 
 def _by_shape(clip: BvhClip) -> SkeletonMap | None:
-    """Map by the tree: of all mirrored pairs of limbs the longest are legs, the next arms.
+    """Map by the tree: of all mirrored pairs of limbs that turn the longest are legs, the next arms.
 
-    In each limb the two longest successive bones are thigh and shin, or upper arm and forearm.
+    Pairs that never turn (wings, skirts, props) come after them. In each limb the two longest successive bones are
+    thigh and shin, or upper arm and forearm.
     """
     parents, names = clip.parents, plain_names(clip.names)
     children = [[int(c) for c in np.flatnonzero(parents == j)] for j in range(len(names))]
     lengths = np.median(np.linalg.norm(clip.translations, axis=-1), axis=0)
     places = clip.world()[1][:: max(1, len(clip.rotations) // 200)]
-    limbs: list[tuple[float, list[int], list[int]]] = []
+    turns = np.ptp(clip.rotations, axis=0).max(axis=(-1, -2)) > 1e-3
+    limbs: list[tuple[tuple[bool, float], list[int], list[int]]] = []
     trunk = [int(np.flatnonzero(parents < 0)[0])]
     for joint in trunk:
         rest = list(children[joint])
         pairs = []
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
-            one, two = (_bending(_longest(j, children, lengths), places) for j in (a, b))
-            sizes = [_span(chain, places)[1] for chain in (one, two)]
-            mirrored = sides == set(SIDES) or (len(sides) == 1 and abs(sizes[0] - sizes[1]) < 0.1 * max(sizes))
-            if mirrored and min(len(one), len(two)) >= 3 and min(sizes) > 0:
-                pairs.append((min(sizes), one, two))
-        for pair in sorted(pairs, key=lambda p: -p[0]):
+            one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
+            if len(one) < 3:
+                continue
+            bones = _span((one, two), places)[1]
+            alike = bool(np.all(np.ptp(bones, axis=0) < 0.1 * bones.max(axis=0)))
+            if (sides == set(SIDES) or (len(sides) == 1 and alike)) and bones.sum(axis=1).min() > 0:
+                moves = all(turns[chain[:-1]].any() for chain in (one, two))
+                pairs.append(((moves, float(bones.sum(axis=1).min())), one, two))
+        for pair in sorted(pairs, reverse=True):
             if pair[1][0] in rest and pair[2][0] in rest:
                 limbs.append(pair)
                 rest = [c for c in rest if c not in (pair[1][0], pair[2][0])]
         trunk.extend(rest)
     if len(limbs) < 2:
         return None
-    legs, arms = sorted(limbs, key=lambda limb: -limb[0])[:2]
+    legs, arms = sorted(limbs, reverse=True)[:2]
     joints: dict[str, int] = {}
     legs, arms = _sided(names, legs[1:], arms[1:], places)
     for pair, triple, before, after in ((legs, TRIPLES[0], "", "foot"), (arms, TRIPLES[1], "collar", "hand")):
+        first = _span(pair, places)[0]
         for side, chain in zip(SIDES, pair, strict=True):
-            first = _span(chain, places)[0]
             for role, joint in zip(triple, chain[first : first + 3], strict=True):
                 joints[f"{side}_{role}"] = joint
             if before and first > 0:
@@ -273,7 +299,9 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
     above = [c for c in children[chest] if c not in (arms[0][0], arms[1][0])]
     if not above:
         return None
-    upper = _longest(max(above, key=lambda c: len(_longest(c, children, lengths))), children, lengths)
+    chains = [_longest(c, children, lengths) for c in above]
+    upper = max(chains, key=lambda chain: (bool(turns[chain].any()), len(chain)))
+    upper = [j for j in upper if clip.names[j]] or upper
     named = [j for j in upper if "head" in names[j][1]]
     joints["head"] = named[0] if named else upper[min(1, len(upper) - 1)]
     return _with_trunk("shape of the skeleton", joints, clip, names)
@@ -293,29 +321,36 @@ def _longest(joint: int, children: Sequence[Sequence[int]], lengths: np.ndarray)
     return chain
 
 
-def _bending(chain: list[int], places: np.ndarray) -> list[int]:
-    """A chain without the joints that never bend in (T,J,3): those that only share the twist of a bone."""
-    out = list(chain)
-    for joint in chain[1:-1]:
-        before, after = out[out.index(joint) - 1], out[out.index(joint) + 1]
-        bend = angle_between(places[:, joint] - places[:, before], places[:, after] - places[:, joint])
-        if (
-            len(places) > 1
-            and len(out) > 3
-            and np.linalg.norm(places[0, after] - places[0, joint]) > 0
-            and bend.max() < _STRAIGHT
-        ):
-            out.remove(joint)
-    return out
+def _bending(one: list[int], two: list[int], places: np.ndarray) -> tuple[list[int], list[int]]:
+    """A pair of chains, alike long, without the joints that bend in neither in (T,J,3): they share a bone's twist.
+
+    A knee may never bend either: where a limb's two bones would be too unlike, the joint stays.
+    """
+    pair = np.array([chain[: min(len(one), len(two))] for chain in (one, two)])
+    if len(places) < 2:
+        return pair[0].tolist(), pair[1].tolist()
+    k = 1
+    while k < pair.shape[1] - 1:
+        before, joint, after = (places[:, pair[:, i]] for i in (k - 1, k, k + 1))
+        fewer = np.delete(pair, k, axis=1)
+        ends = np.linalg.norm(after[0] - joint[0], axis=-1)
+        straight = ends.min() > 0 and angle_between(joint - before, after - joint).max() < _STRAIGHT
+        bones = _span(fewer.tolist(), places)[1] if straight and fewer.shape[1] > 2 else np.zeros((2, 2))
+        if bones.max() < _UNLIKE * bones.min():
+            pair, k = fewer, 1
+        else:
+            k += 1
+    return pair[0].tolist(), pair[1].tolist()
 
 
-def _span(chain: Sequence[int], places: np.ndarray) -> tuple[int, float]:
-    """Where in a chain its two longest successive bones begin, and their length together, from places (T,J,3)."""
-    if len(chain) < 3:
-        return 0, 0.0
-    bones = np.median(np.linalg.norm(np.diff(places[:, chain], axis=1), axis=-1), axis=0)
-    sums = bones[1:] + bones[:-1]
-    return int(np.argmax(sums)), float(max(sums))
+def _span(pair: Sequence[Sequence[int]], places: np.ndarray) -> tuple[int, np.ndarray]:
+    """Where in a pair of chains alike long the two longest successive bones of both begin, and these bones (2,2).
+
+    From places (T,J,3).
+    """
+    bones = np.median(np.linalg.norm(np.diff(places[:, pair], axis=2), axis=-1), axis=0)
+    first = int(np.argmax((bones[:, 1:] + bones[:, :-1]).min(axis=0)))
+    return first, bones[:, first : first + 2]
 
 
 def _sided(
@@ -326,12 +361,12 @@ def _sided(
     if told:
         first, second = (sorted(pair, key=lambda chain: names[chain[0]][0]) for pair in (legs, arms))
         return first, second
-    starts = [_span(chain, places)[0] for chain in legs]
-    hips = [places[:, chain[s]] for chain, s in zip(legs, starts, strict=True)]
-    shoulders = [places[:, chain[_span(chain, places)[0]]] for chain in arms]
+    s = _span(legs, places)[0]
+    hips = [places[:, chain[s]] for chain in legs]
+    shoulders = [places[:, chain[_span(arms, places)[0]]] for chain in arms]
     up = np.mean(shoulders, axis=0) - np.mean(hips, axis=0)
     ahead = np.zeros_like(up)
-    for chain, s in zip(legs, starts, strict=True):
+    for chain in legs:
         hip, knee, ankle = (places[:, j] for j in chain[s : s + 3])
         ahead += 4 * (knee - 0.5 * (hip + ankle))
         if len(chain) > s + 3:

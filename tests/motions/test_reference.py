@@ -128,6 +128,48 @@ def test_more_joints_than_the_body_s_change_nothing(words: str, sides: str, kind
     assert turns[: JOINT["left_hand"]].max() < 15
 
 
+@pytest.mark.parametrize("kind", ["stiff knees", "props"])
+def test_stiff_limbs_and_still_props_without_names(kind: str) -> None:
+    clip = framed_clip(BODY, WALK, named("nonsense", "none"), np.broadcast_to(np.eye(3), (24, 3, 3)))
+    wanted = retarget(clip, BODY)
+    if kind == "props":
+        wings = [("d", "A", -40), ("d", "B", 40), ("f", "A", -12), ("f", "B", 12), ("o", "B", 50)]  # hair, a prop
+        for holder, side, size in wings:
+            above = holder + (side if holder == "o" else "")
+            for k in range(4):
+                name = f"{holder}{side}{k}"
+                clip = with_joint(clip, name, above)
+                clip.translations[:, clip.names.index(name)] = clip.offsets[clip.names.index(name)] = (size, 5, -9)
+                above = name
+    else:
+        turns, offsets = clip.rotations.copy(), clip.translations.copy()
+        for side in ("left", "right"):
+            knee, ankle = JOINT[f"{side}_knee"], JOINT[f"{side}_ankle"]
+            turns[:, knee] = np.eye(3)
+            offsets[:, ankle] = 0.9 * offsets[:, knee]
+        clip = replace(clip, rotations=turns, offsets=offsets[0], translations=offsets)
+        wanted = retarget(replace(clip, names=tuple(named("mixamo", "Left"))), BODY)
+    np.testing.assert_allclose(retarget(clip, BODY).poses[:, :22], wanted.poses[:, :22], atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["person", "random"])
+@pytest.mark.parametrize("last", ["wrist", "ankle"])
+def test_a_limb_may_end_in_an_end_site(last: str, kind: str) -> None:
+    axes = np.broadcast_to(np.eye(3), (24, 3, 3))
+    if kind == "random":
+        axes = nearest_rotation(np.random.default_rng(7).normal(size=(24, 3, 3)))
+    clip = framed_clip(BODY, WALK, named("mixamo", "Left"), axes)
+    ends = [JOINT[f"{side}_{last}"] for side in ("left", "right")]
+    beyond = [j for j in range(24) if SMPL_PARENTS[j] in ends]
+    keep = [j for j in range(24) if j not in (*ends, *beyond)]
+    holders = [keep.index(SMPL_PARENTS[j]) for j in ends]
+    cut = replace(clip.part(keep), sites=clip.offsets[ends], site_parents=np.array(holders))
+    got = retarget(cut, BODY)
+    places = place(to_global(axis_angle_to_matrix(got.poses)), REST, got.trans)
+    gaps = np.linalg.norm((places - places[:, :1]) - (PLACES - PLACES[:, :1]), axis=-1)[:, :22]
+    assert np.delete(gaps, beyond[:2] if last == "ankle" else [], axis=1).max() < 0.01
+
+
 def test_a_pelvis_beside_the_spine() -> None:
     clip = framed_clip(BODY, WALK, named("mixamo", "Left"), np.broadcast_to(np.eye(3), (24, 3, 3)))
     clip = with_joint(clip, "Waist", "Hips", "Spine", part=0.0)
