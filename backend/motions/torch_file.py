@@ -49,7 +49,7 @@ class _TensorReader(PickleReader):
             return Maker(full, _tensor)
         if full in ("torch._utils._rebuild_parameter", "torch._tensor._rebuild_from_type_v2"):
             return Maker(full, lambda data, *_: data)
-        if full == "torch.storage._load_from_bytes":
+        if full == "torch.storage._load_from_bytes" and self.raw is None:
             return Maker(full, _read_stream)
         if full in ("torch.Size", "torch.device"):
             return Maker(full, lambda *args: args[0] if args else ())

@@ -14,6 +14,7 @@ from maquette.backend.bodies.rotations import axis_angle_to_matrix, matrix_to_ax
 from maquette.backend.motions import BodyMotion, MotionError, load_motion, to_body, to_smpl24
 from maquette.backend.motions.families import PELVIS_REST
 from maquette.backend.motions.reading import read_data
+from maquette.backend.motions.torch_file import STREAM
 from maquette.backend.motions.trackers import find_bodies
 from maquette.backend.motions.upright import AXES, turn_to_z
 
@@ -343,6 +344,9 @@ def npy_bytes(array: np.ndarray) -> bytes:
         (b"\x93NUMPY", "damaged"),
         (npz_bytes(x=np.array({"a": Evil()}, dtype=object)), "print"),
         (b"PK\x03\x04" + b"\0" * 40, "damaged"),
+        # Streams within streams would be read twice as often with each level.
+        (b"".join(pickle.dumps(part, 2) for part in (STREAM, 1001, {})) + b"\x80\x02ctorch.storage\n_load_from_bytes\n.",
+         "_load_from_bytes"),
     ],
 )  # fmt: skip
 def test_wrong_truncated_and_hostile_files(tmp_path: Path, data: bytes, words: str, capsys) -> None:
