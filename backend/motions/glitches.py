@@ -21,6 +21,11 @@ _ACCELERATION = 90.0
 _LIMBS = [1, 2, 4, 5, 16, 17, 18, 19]
 
 
+def longest_glitch(fps: float) -> int:
+    """How many frames a glitch lasts at most."""
+    return max(3, round(_LONGEST * fps))
+
+
 def find_glitches(path: np.ndarray, fps: float) -> list[tuple[int, int]]:
     """Runs of frames (first, last) in which a path (T,3) in metres leaves and comes back all at once.
 
@@ -28,7 +33,7 @@ def find_glitches(path: np.ndarray, fps: float) -> list[tuple[int, int]]:
     both are far beyond what the path's own acceleration around does.
     """
     count = len(path)
-    longest = max(3, round(_LONGEST * fps))
+    longest = longest_glitch(fps)
     if count < 5:
         return []
     radius = min(longest + 1, count - 1)
@@ -43,7 +48,7 @@ def find_glitches(path: np.ndarray, fps: float) -> list[tuple[int, int]]:
             first += 1
             continue
         middle = min(first, len(bends) - 1)
-        usual = float(np.median(bends[max(0, middle - 15) : middle + 15]))
+        usual = float(np.percentile(bends[max(0, middle - 15) : middle + 15], 30))  # some bends are glitches' own
         limit = max(_SMALLEST, 0.5 * _ACCELERATION / fps**2, 4 * usual)
         last = first
         while last < count and off[last] > limit:
