@@ -18,9 +18,9 @@ _SMALLEST = 0.08
 """Metres off its path from which on a frame may be a glitch; more at low rates, where bodies move farther a frame."""
 _ACCELERATION = 90.0
 """Metres per second squared that no body's middle reaches, landings included."""
-_TURN = 1.6
-"""Distance between rotation matrices from which on a joint's turn may be a glitch: 69 degrees."""
-_TURN_ACCELERATION = 1500.0
+_TURN = 1.2
+"""Distance between rotation matrices from which on a joint's turn may be a glitch: 50 degrees."""
+_TURN_ACCELERATION = 1200.0
 """The same distance per second squared that no joint reaches."""
 _JOINTS = 22
 """The first joints, the same in every family: without hands and faces."""
