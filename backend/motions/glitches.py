@@ -156,7 +156,8 @@ def leading_pose(motion: BodyMotion) -> int:
     if count < 1:
         return 0
     turns = axis_angle_to_matrix(motion.poses[: count + 1][:, _LIMBS].astype(float))
-    bend = np.linalg.norm(matrix_to_axis_angle(turns), axis=-1).max(axis=-1)
+    # Twist apart, which the arms of a T-pose may have: legs lie along Y at rest, arms along X.
+    bend = np.arccos(np.clip(np.concatenate([turns[:, :4, 1, 1], turns[:, 4:, 0, 0]], axis=1), -1, 1)).max(axis=-1)
     jumps = np.linalg.norm(matrix_to_axis_angle(np.swapaxes(turns[:-1], -1, -2) @ turns[1:]), axis=-1).max(axis=-1)
     after = int(np.argmax(jumps)) + 1
     held = bend[:after].max() < 0.3 and bend[after] > 0.6

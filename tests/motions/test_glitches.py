@@ -54,6 +54,7 @@ def test_a_t_pose_before_the_motion_is_noticed(walk: BodyMotion) -> None:
     poses = walk.poses.copy()
     assert leading_pose(walk) == 0
     poses[:3, 1:] = 0
+    poses[:3, [16, 17]] = (0.6, 0, 0)  # twisted about the bone
     assert leading_pose(replace(walk, poses=poses)) == 3
 
 
