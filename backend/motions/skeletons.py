@@ -278,7 +278,7 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
         pairs = []
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
-            one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
+            one, two = _bending(_longest(a, children, lengths), _longest(b, children, lengths), places)
             if len(one) < 3:
                 continue
             bones = _span((one, two), places)[1]
