@@ -40,25 +40,31 @@ def main() -> int:
 
         began = time.monotonic()
         for kill in range(args.server):
-            send(2)
-            time.sleep(rng.uniform(0.0, 1.5))
+            # The job that the last kill interrupted ends first: three such ends are a job's limit.
+            before = _begun(server)
+            send(3)
+            until(lambda b=before: _begun(server) >= b + 2, 120, "the next job begins")
+            time.sleep(rng.uniform(0.0, 0.5))
             server.stop(signal.SIGKILL)
             server.start()
             _say("server", kill, args.server, began)
         killed = 0
+        _all_end(server)
         while killed < args.engine:
+            # One kill a job: three are its limit, and would fail it.
+            before = _begun(server)
             send(1)
-            before = len([line for line in server.noted() if line.startswith("begin ")])
-            until(lambda b=before: len([x for x in server.noted() if x.startswith("begin ")]) > b, 120, "a job begins")
+            until(lambda b=before: _begun(server) > b, 120, "it begins")
             time.sleep(rng.uniform(0.0, 0.3))
             try:
                 os.kill(server.engine_pid(), signal.SIGKILL)
                 killed += 1
+                _say("engine", killed - 1, args.engine, began)
             except ProcessLookupError:
-                continue
-            _say("engine", killed - 1, args.engine, began)
+                pass
+            _all_end(server)
+        _all_end(server)
         with server.client() as client:
-            until(lambda: all(job.ended for job in client.jobs()), 1800, "all jobs end")
             jobs = {job.id: job for job in client.jobs()}
             bad = [job.id for job in jobs.values() if job.status == "completed" and not _whole(server, job.id)]
         states = collections.Counter(
@@ -71,6 +77,15 @@ def main() -> int:
     print(f"{len(sent)} jobs: {len(lost)} lost, {len(more) + len(sent) - len(set(sent))} doubled, {len(bad)} damaged")
     print(f"they ended as {dict(states)}; folders set aside: {aside}")
     return int(bool(lost or more or bad or len(sent) != len(set(sent)) or states["completed"] != len(sent)))
+
+
+def _begun(server: Server) -> int:
+    return sum(line.startswith("begin ") for line in server.noted())
+
+
+def _all_end(server: Server) -> None:
+    with server.client() as client:
+        until(lambda: client.health()["queue"] == 0, 1800, "all jobs end")
 
 
 def _whole(server: Server, job: str) -> bool:

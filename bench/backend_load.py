@@ -25,7 +25,10 @@ def main() -> int:
     for name, default in (("clients", 50), ("jobs", 1000), ("streams", 50), ("seconds", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder), "--max-queue", str(2 * args.jobs)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(Path(folder), "--max-queue", str(100 * (args.clients + 1) + args.jobs)) as server,
+    ):
         shot = save_shot(Path(folder) / "a.shot", "wait=0.02", steps=5).read_bytes()
         clients = [str(uuid.uuid4()) for _ in range(args.clients)]
         first = str(uuid.uuid4())

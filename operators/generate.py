@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
@@ -99,7 +100,7 @@ class MAQUETTE_OT_dismiss(Operator):
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
         effects.runner.dispatch(s.Dismiss())
-        effects.runner.take_up()
+        effects.runner.take_up(follow=not bpy.app.background)
         effects.poll()
         return {"FINISHED"}
 

@@ -14,11 +14,12 @@ from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
 from ..scene import keys
-from ..scene.rig.armature import FORMATS, foreign_armature, frames_of, imported_armature, sample_armature
+from ..scene.rig.armature import FORMATS, frames_of, imported_armature, sample_armature
 from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
 from .body import body_items, select_only
+from .motion_reading import Reading
 
 EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
@@ -30,10 +31,13 @@ _PLACES = (
     ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
     ("BODY", "From the Body", "The motion begins where the body stands now"),
 )
-_ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
+_PATIENCE = 1.0
+"""Seconds after which an import shows its progress and lets the animator cancel it."""
+_Loaded = tuple[motions.BodyMotion, bodies.BodyModel, bpy.types.Object | None]
+ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
 
 
-class _MotionTarget:
+class MotionTarget:
     """Where a motion goes: properties and the work that all motion operators share."""
 
     if TYPE_CHECKING:
@@ -111,6 +115,10 @@ class _MotionTarget:
             )
 
 
+def _is_scene(path: Path) -> bool:
+    return path.suffix.lower() in FORMATS
+
+
 def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
     """Add a body from whatever mode the animator is in.
 
@@ -135,21 +143,21 @@ def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) ->
     return made
 
 
-def _model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
+def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
     """The body model to retarget to: the active body's own, or the one to add."""
     if mesh is None:
         return bodies.load_body(new)
     return bodies.load_body(body_source(mesh))
 
 
-def _mode_allows(cls, context: bpy.types.Context) -> bool:
+def mode_allows(cls, context: bpy.types.Context) -> bool:
     if context.mode not in ("OBJECT", "POSE"):
         cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
         return False
     return True
 
 
-class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
+class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
     """Put a motion file on a body: BVH, FBX, glTF, AMASS and SMPL-X .npz, trackers' .pkl, .npz and .pt, or joints"""
 
     bl_idname = "maquette.import_motion"
@@ -192,7 +200,7 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
 
     @classmethod
     def poll(cls, context):
-        return _mode_allows(cls, context)
+        return mode_allows(cls, context)
 
     def invoke(self, context, event):
         if not self.properties.is_property_set("frame_start"):
@@ -208,29 +216,63 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
             self.report({"ERROR"}, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
             return {"CANCELLED"}
         mesh = self.begin(context)
-        loaded = []
         try:
             # All files are read before the scene is touched, so that a bad one changes nothing.
-            for index, path in enumerate(paths):
-                target = mesh if index == 0 else None
-                model = _model_of(target, self.body)
-                motion = self._load(context, path, model)
-                motion = at_rate(motion, keys.scene_fps(context.scene))
-                loaded.append((motion, model, target))
+            targets = [mesh if index == 0 else None for index in range(len(paths))]
+            jobs = [(path, model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
+            scenes = {path: self._imported(context, path, model) for path, model, _ in jobs if _is_scene(path)}
+            options = {"fps": self.fps or None, "clip": self.clip, "heights": self.heights, "keep_lead": self.keep_lead}
+            rate = keys.scene_fps(context.scene)
+
+            def read(watch: Callable[[float], None]) -> list[_Loaded]:
+                found = []
+                for index, (path, model, target) in enumerate(jobs):
+                    told = lambda part, index=index: watch((index + part) / len(jobs))  # noqa: E731
+                    motion = scenes.get(path) or motions.load_motion(path, body=model, watch=told, **options)
+                    found.append((at_rate(motion, rate), model, target))
+                return found
+
+            self._reading = Reading(read)
+            self._reading.wait(_PATIENCE if self._may_wait(context) else None)
+        except ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if not self._reading.done:
+            self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
+            context.window_manager.modal_handler_add(self)
+            return {"RUNNING_MODAL"}
+        return self._finish(context)
+
+    def _may_wait(self, context: bpy.types.Context) -> bool:
+        """Whether a window is there to show progress in, and this is no repetition from the redo panel."""
+        return context.window is not None and not bpy.app.background and not self.options.is_repeat
+
+    def modal(self, context, event):
+        if event.type == "ESC":
+            self._reading.stop()
+        if event.type != "TIMER" or not self._reading.done:
+            context.workspace.status_text_set(f"Reading motion: {100 * self._reading.part:.0f} %. Esc cancels")
+            return {"RUNNING_MODAL"}
+        context.window_manager.event_timer_remove(self._timer)
+        context.workspace.status_text_set(None)
+        return self._finish(context)
+
+    def _finish(self, context: bpy.types.Context) -> set[str]:
+        try:
+            loaded = self._reading.result()
+            if loaded is None:
+                self.report({"INFO"}, "The import was cancelled; nothing has changed")
+                return {"CANCELLED"}
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
-        except _ERRORS as error:
+        except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
-    def _load(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
-        if path.suffix.lower() not in FORMATS:
-            return motions.load_motion(
-                path, body=model, fps=self.fps or None, clip=self.clip, heights=self.heights, keep_lead=self.keep_lead
-            )
+    def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
         with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
-            motion = _motion_of(context, armature, model, self.heights)
+            motion = motion_of(context, armature, model, self.heights)
         return replace(motion, name=path.stem, notes=(*notes, *motion.notes))
 
     def _paths(self) -> list[Path]:
@@ -241,13 +283,13 @@ class MAQUETTE_OT_import_motion(_MotionTarget, Operator, ImportHelper):
         return [Path(bpy.path.abspath(self.filepath))] if self.filepath else []
 
     def draw(self, _context):
-        _draw_target(self.layout, self)
+        draw_target(self.layout, self)
         self.layout.prop(self, "clip")
         for name in ("fps", "heights", "keep_lead", "keep_character"):
             self.layout.prop(self, name)
 
 
-def _motion_of(
+def motion_of(
     context: bpy.types.Context, armature: bpy.types.Object, model: bodies.BodyModel, heights: bool = False
 ) -> motions.BodyMotion:
     """An armature's action on a body. Raises MotionError."""
@@ -256,47 +298,7 @@ def _motion_of(
     return motions.retarget_clip(clip, model, armature.name, keys.scene_fps(scene), up="Z", heights=heights)
 
 
-class MAQUETTE_OT_use_armature_motion(_MotionTarget, Operator):
-    """Put the motion of the active armature, whatever its bones are called, on a selected body or on a new one"""
-
-    bl_idname = "maquette.use_armature_motion"
-    bl_label = "Use Motion of Armature"
-    bl_options = {"REGISTER", "UNDO"}
-
-    heights: BoolProperty(
-        name="Keep Heights",
-        description="Leave heights as the armature has them, for stairs and uneven ground",
-        default=False,
-    )
-
-    @classmethod
-    def poll(cls, context):
-        if foreign_armature(context.active_object) is None:
-            cls.poll_message_set("Make the armature active whose motion is wanted; select a body to take it on")
-            return False
-        return _mode_allows(cls, context)
-
-    def execute(self, context):
-        armature = foreign_armature(context.active_object)
-        if not self.properties.is_property_set("frame_start"):
-            self.frame_start = frames_of(armature, context.scene)[0]
-        mesh = None
-        if self.target == "ACTIVE":
-            mesh = next((found for obj in context.selected_objects if (found := find_body(obj)) is not None), None)
-        try:
-            model = _model_of(mesh, self.body)
-            self.apply(context, _motion_of(context, armature, model, self.heights), model, mesh)
-        except _ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-    def draw(self, _context):
-        _draw_target(self.layout, self)
-        self.layout.prop(self, "heights")
-
-
-class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
+class MAQUETTE_OT_add_walk(MotionTarget, Operator):
     """Let a body walk: a plain gait made on the spot, to try a camera or a shot with"""
 
     bl_idname = "maquette.add_walk"
@@ -311,17 +313,17 @@ class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
 
     @classmethod
     def poll(cls, context):
-        return _mode_allows(cls, context)
+        return mode_allows(cls, context)
 
     def execute(self, context):
         mesh = self.begin(context)
         try:
-            model = _model_of(mesh, self.body)
+            model = model_of(mesh, self.body)
             fps = keys.scene_fps(context.scene)
             motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
             motion = at_rate(motions.to_body(motion, model), fps)
             self.apply(context, motion, model, mesh)
-        except _ERRORS as error:
+        except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
@@ -332,10 +334,10 @@ class MAQUETTE_OT_add_walk(_MotionTarget, Operator):
         layout.prop(self, "seconds")
         layout.prop(self, "speed")
         layout.prop(self, "seed")
-        _draw_target(layout, self)
+        draw_target(layout, self)
 
 
-def _draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:
+def draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:
     layout.use_property_split = True
     layout.prop(operator, "target")
     layout.prop(operator, "body")
@@ -362,7 +364,7 @@ def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_import_motion.bl_idname, text="Body Motion (.bvh, .fbx, .glb, .npz, .pkl, .pt)")
 
 
-CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_use_armature_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
+CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
 
 
 def register() -> None:

@@ -87,9 +87,9 @@ def _draw_switch(layout: UILayout, context: Context) -> None:
     """How the chosen video is shown, and what can be set about that."""
     shot = context.scene.maquette
     column = layout.column(align=True)
-    row = column.row(align=True)
-    row.scale_y = 1.2
-    row.prop(shot, "show_as", expand=True, icon_only=True)
+    split = column.split(factor=0.36)
+    split.label(text=shot.bl_rna.properties["show_as"].enum_items[shot.show_as].name if shot.show_as else "")
+    split.row(align=True).prop(shot, "show_as", expand=True, icon_only=True)
     column.separator()
     if shot.show_as == "OVERLAY":
         column.prop(shot, "overlay_opacity", slider=True)

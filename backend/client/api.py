@@ -14,7 +14,7 @@ import requests
 from requests.auth import AuthBase
 
 from .. import wire
-from ..wire import Code, JobView
+from ..wire import JobView
 from .address import AddressError, is_loopback, normalise_address
 from .errors import BackendError, other_wire, refusal, request_failed, stranger, too_much, writing_failed
 from .sse import read_events
@@ -125,12 +125,10 @@ class BackendClient:
 
     def find(self, key: str) -> JobView | None:
         """The job that an upload of this key has made, whose answer was lost for instance; None when there is none."""
-        try:
-            return self._job("POST", wire.VIDEOS_PATH, data=b"", headers={wire.UPLOAD_KEY_HEADER: key})
-        except BackendError as error:
-            if error.code != Code.BAD_REQUEST:
-                raise
-            return None
+        answer = self._json("GET", wire.VIDEOS_PATH, params={"key": key})
+        found = self._items(answer)
+        # An older backend passes the key over and tells all jobs.
+        return self._view(found[0]) if found and answer.get("key") == key else None
 
     def job(self, job_id: str) -> JobView:
         """One job as it is now."""

@@ -8,7 +8,9 @@ rest by weak priors, and neighbouring frames hold each other. Letters: T frames,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +29,7 @@ from .kinematics import (
     to_local,
     unit,
 )
-from .solver import CHILDREN, PARENTS, solve
+from .solver import BLOCK, CHILDREN, PARENTS, solve
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
@@ -105,7 +107,14 @@ def rest_basis(body: BodyModel) -> tuple[np.ndarray, np.ndarray]:
     return base, np.stack(steps, axis=-1).astype(float) if steps else np.zeros((24, 3, 0))
 
 
-def fit_joints(targets: np.ndarray, body: BodyModel, *, betas: np.ndarray | None = None, iterations: int = 12) -> Fit:
+def fit_joints(
+    targets: np.ndarray,
+    body: BodyModel,
+    *,
+    betas: np.ndarray | None = None,
+    iterations: int = 12,
+    watch: Callable[[float], None] | None = None,
+) -> Fit:
     """Fit a body to positions of SMPL's 24 joints.
 
     In two stages: rotations are found on a skeleton of the data's own bone lengths and SMPL's rest directions; then the
@@ -116,22 +125,36 @@ def fit_joints(targets: np.ndarray, body: BodyModel, *, betas: np.ndarray | None
         body: whose joints are to reach them.
         betas: shape to keep; None fits it too (ridge-regularised, one shape for all frames).
         iterations: Gauss-Newton steps of each stage.
+        watch: told the part done, 0 to 1; what it raises ends the fit.
     """
     targets = np.asarray(targets, float)
     base, basis = rest_basis(body)
     shape = _shape_from_spans(targets, base, basis) if betas is None else _padded(betas, basis.shape[2])
     rest = base + basis @ shape
 
+    steps = (iterations + (iterations // 2) * (2 if betas is None else 1)) * -(-len(targets) // BLOCK)
+    ticks = count(1)
+
+    def tick() -> None:
+        if watch is not None:
+            watch(next(ticks) / steps)
+
     theirs = _source_rest(targets, rest)
-    found, _ = solve(targets, _initial(targets, theirs), targets[:, 0] - theirs[0], theirs, iterations=iterations)
+    found, _ = solve(
+        targets, _initial(targets, theirs), targets[:, 0] - theirs[0], theirs, iterations=iterations, tick=tick
+    )
     oriented = to_global(found)
 
     trans = targets[:, 0] - rest[0]
-    local, trans = solve(targets, found, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP))
+    local, trans = solve(
+        targets, found, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP), tick=tick
+    )
     if betas is None:
         shape, trans = _shape_from_pose(targets, local, trans, base, basis)
         rest = base + basis @ shape
-        local, trans = solve(targets, local, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP))
+        local, trans = solve(
+            targets, local, trans, rest, iterations=iterations // 2, trust=_TRUST, keep=(found, _KEEP), tick=tick
+        )
     turns = to_global(local)
     for name in ("left_ankle", "right_ankle", "left_foot", "right_foot", "neck", "head"):
         turns[:, JOINT[name]] = oriented[:, JOINT[name]]

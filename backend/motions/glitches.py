@@ -56,7 +56,7 @@ def find_glitches(
             first += 1
             continue
         middle = min(first, len(bends) - 1)
-        usual = float(np.percentile(bends[max(0, middle - 15) : middle + 15], 30))  # some bends are glitches' own
+        usual = 2 * float(np.percentile(bends[max(0, middle - 15) : middle + 15], 25))
         limit = max(smallest, 0.5 * acceleration / fps**2, 4 * usual)
         last = first
         while last < count and off[last] > limit:

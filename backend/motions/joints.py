@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .fitting import fit_joints
 from .glitches import bridged, describe, find_glitches, mend
-from .kinematics import JOINT
+from .kinematics import JOINT, axis_angle_to_matrix
 from .parametric import numbers
-from .types import BodyMotion, MotionError
+from .types import WARNING, BodyMotion, MotionError
 from .upright import describe_up, detect_up, levelling, turn_to_z
 
 if TYPE_CHECKING:
@@ -39,8 +40,30 @@ def joint_layout(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return None
 
 
+BOUND = 0.1
+"""Metres that a joint may lie from the file's before the animator is warned."""
+FEATURES = 263
+"""Numbers a frame of HumanML3D's features, of 22 joints."""
+
+
+def from_features(features: np.ndarray) -> np.ndarray:
+    """Positions (T,22,3), Y up, of HumanML3D's features (T,263), not normalised.
+
+    They begin with half the root's turn about Y and its steps along x and z to the next frame, in the body's own
+    heading; its height; and the other joints' places from the point under the root (Guo et al., "Generating Diverse
+    and Natural 3D Human Motions from Text", 2022).
+    """
+    half = np.concatenate([[0.0], np.cumsum(features[:-1, 0])])
+    turn = axis_angle_to_matrix(np.stack([0 * half, -2 * half, 0 * half], axis=-1))
+    steps = np.zeros((len(features), 3))
+    steps[1:, [0, 2]] = features[:-1, 1:3]
+    under = np.cumsum((turn @ steps[..., None])[..., 0], axis=0)
+    others = np.einsum("tab,tjb->tja", turn, features[:, 4:67].reshape(-1, 21, 3)) + under[:, None]
+    return np.concatenate([(under + features[:, 3:4] * (0, 1, 0))[:, None], others], axis=1)
+
+
 def read_joints(value: object, name: str = "joints") -> np.ndarray:
-    """Positions (T,24,3) of one body from an array of a layout in ``LAYOUTS``, or flat (T,72) or (T,66).
+    """Positions (T,24,3) of one body, from a layout in ``LAYOUTS``, flat (T,72) or (T,66), or features (T,263).
 
     Dimensions of one beside them are left out. Where the file has no hands they lie in line with the forearms.
 
@@ -50,6 +73,8 @@ def read_joints(value: object, name: str = "joints") -> np.ndarray:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     array = numbers(value, name)
+    if array.ndim == 2 and array.shape[-1] == FEATURES:
+        array = from_features(array)
     if array.ndim == 2 and array.shape[-1] in (66, 72):
         array = array.reshape(len(array), -1, 3)
     layout = joint_layout(array.shape)
@@ -94,6 +119,7 @@ def joints_to_motion(
     up: str | None = None,
     level: bool = True,
     fit_shape: bool = True,
+    watch: Callable[[float], None] | None = None,
 ) -> BodyMotion:
     """Fit a body to joint positions; not yet on the floor.
 
@@ -105,6 +131,7 @@ def joints_to_motion(
         up: the file's up axis; None detects it (camera space, Y down, where the body does not tell).
         level: take the tilt of a camera out.
         fit_shape: fit the body's shape too.
+        watch: see ``fit_joints``.
     """
     joints = read_joints(value)
     lost = np.flatnonzero(np.ptp(joints, axis=1).max(axis=-1) < 1e-9)
@@ -131,8 +158,14 @@ def joints_to_motion(
         joints = joints + (mended - joints[:, 0])[:, None]
     # Far from the origin float32 loses the body: start over it.
     joints = joints - joints[0, 0] * (1, 1, 0)
-    fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]))
-    notes.append(f"fitted to body {body.id}: mean joint error {1000 * fit.error:.0f} mm")
+    fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]), watch=watch)
+    gaps = np.median(np.linalg.norm(fit.joints - joints, axis=-1), axis=0)
+    names = np.array([name.replace("_", " ") for name in JOINT])
+    far = int(np.argmax(gaps))
+    notes.append(f"fitted to body {body.id}: mean joint error {1000 * fit.error:.0f} mm, most at {names[far]} "
+                 f"({1000 * gaps[far]:.0f})")  # fmt: skip
+    if gaps[far] > BOUND:
+        notes.append(f"{WARNING}{', '.join(names[gaps > BOUND])} lie more than {100 * BOUND:.0f} cm from the file's")
     if fit.error > 0.08:
         notes.append("the fit is poor; are these SMPL's 24 joints in SMPL's order, in a right-handed frame?")
     from .families import embed_smpl24

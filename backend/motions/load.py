@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -41,6 +41,7 @@ class _Told:
     level: bool
     fit_shape: bool
     heights: bool
+    watch: Callable[[float], None] | None
 
 
 def load_motion(
@@ -54,6 +55,7 @@ def load_motion(
     fit_shape: bool = True,
     keep_lead: bool = False,
     heights: bool = False,
+    watch: Callable[[float], None] | None = None,
 ) -> BodyMotion:
     """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
 
@@ -70,6 +72,7 @@ def load_motion(
         level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
         fit_shape: for joint positions, fit the body's shape too.
         heights: leave heights as the file has them, for stairs and uneven ground: the clip is moved up or down once.
+        watch: told the part done, 0 to 1, of what takes long; what it raises ends the reading.
         keep_lead: keep a T-pose that stands before the motion and from which it jumps; else it is left out.
 
     Raises:
@@ -94,7 +97,7 @@ def load_motion(
         one.record["mocap_frame_rate" if beside[1] else "fps"] = beside[0]
     if len(notes):
         name = f"{name} {clip}"
-    choices = _Told(fps, up, level, fit_shape, heights)
+    choices = _Told(fps, up, level, fit_shape, heights, watch)
     motion = _from_joints(one, body, name, choices) if one.joints else None
     if motion is None:
         motion = _from_parameters(one, body, name, choices)
@@ -197,7 +200,14 @@ def _from_joints(one: Found, body: BodyModel | None, name: str, told: _Told) -> 
     body = body or _embedded()
     rate, note = _rate(find_rate(one.record)[0], told.fps)
     motion = joints_to_motion(
-        one.record["joints"], body, fps=rate, name=name, up=told.up, level=told.level, fit_shape=told.fit_shape
+        one.record["joints"],
+        body,
+        fps=rate,
+        name=name,
+        up=told.up,
+        level=told.level,
+        fit_shape=told.fit_shape,
+        watch=told.watch,
     )
     return floor(motion.noting(note), body, lift=not told.heights, follow=not told.heights)
 

@@ -27,8 +27,8 @@ LATENTS = 32
 LATENT = "holds 32 numbers a frame: latents of VPoser, no rotations. Decode them with VPoser, and save 'body_pose'"
 _RATE = re.compile(r"fps$|frame_?rate|sampling_?rate", re.IGNORECASE)
 
-_FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
-_BODY_COUNTS = {21: "smplx", 23: "smpl"}
+FULL_COUNTS = {24: "smpl", 22: "smplh", 52: "smplh", 55: "smplx", 75: "supr"}
+BODY_COUNTS = {21: "smplx", 23: "smpl"}
 
 
 @dataclass
@@ -57,74 +57,7 @@ class Parameters:
 
 def has_pose(record: Mapping[str, Any]) -> bool:
     """Whether a record holds a pose: all joints in one array, or root and body in two."""
-    return (_key(record, ROOT) is not None and _key(record, BODY) is not None) or _full_key(record) is not None
-
-
-_NOISE = {
-    "smpl",
-    "smplx",
-    "smplh",
-    "pred",
-    "predicted",
-    "opt",
-    "optimized",
-    "est",
-    "param",
-    "params",
-    "aa",
-    "final",
-    "ik",
-}
-_SPACES = {"world": 2, "global": 2, "w": 2, "cam": 0, "camera": 0, "incam": 0, "c": 0}
-_WORDS: dict[str, tuple[set[str], ...]] = {
-    "global_orient": ({"orient"}, {"root", "orient"}, {"root", "pose"}, {"root", "rot"}, {"root", "rotation"}, {"rot"},
-                      {"orientation"}, {"root", "orientation"}, {"body", "orient"}, {"pelvis", "rotation"},
-                      {"root", "poses"}),
-    "body_pose": ({"body", "pose"}, {"pose", "body"}, {"pose"}, {"poses"}, {"body", "poses"}, {"thetas"}),
-    "trans": ({"trans"}, {"transl"}, {"translation"}, {"root", "trans"}, {"root", "transl"}, {"root", "translation"},
-              {"root", "position"}, {"root", "pos"}, {"body", "transl"}, {"body", "trans"}, {"pelvis", "trans"}),
-    "betas": ({"beta"}, {"betas"}, {"shape"}, {"body", "shape"}),
-    "poses": ({"pose"}, {"poses"}, {"full", "pose"}, {"fullpose"}, {"thetas"}, {"theta"}),
-}  # fmt: skip
-"""What the words of a tracker's key mean, apart from ``_NOISE`` and the space, which ``_SPACES`` ranks."""
-
-
-def with_usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the usual keys for what it names otherwise; of several spaces the world's counts."""
-    out = dict(record)
-    if _key(record, ROOT) is not None and _key(record, BODY) is not None:
-        return out
-    best: dict[str, tuple[int, Any]] = {}
-    for key, value in record.items():
-        words = {w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", key)}
-        space = max((_SPACES[w] for w in words & _SPACES.keys()), default=1)
-        core = words - _NOISE - _SPACES.keys()
-        for usual, options in _WORDS.items():
-            if core in options and space >= best.get(usual, (0, None))[0] and _fits(usual, _shape(value)):
-                best[usual] = (space, value)
-    if {"global_orient", "body_pose"} <= best.keys():
-        best.pop("poses", None)
-    elif "poses" in best and _full_key(record) is None:
-        best = {usual: found for usual, found in best.items() if usual not in ("global_orient", "body_pose")}
-    else:
-        return out
-    out |= {usual: value for usual, (_, value) in best.items() if usual not in record}
-    if best.get("global_orient", best.get("poses", (0, None)))[0] == 2:
-        out["world"] = True
-    return out
-
-
-def _fits(usual: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape can be what its words say."""
-    if usual == "global_orient":
-        return shape[-1:] in ((3,), (9,))
-    counts = {"body_pose": _BODY_COUNTS, "poses": _FULL_COUNTS}.get(usual)
-    if counts is None:
-        return True
-    flat = {(n * count,) for count in counts for n in (3, 9)}
-    return (
-        bool(flat & {shape[-1:]}) or shape[-2:] in {(c, 3) for c in counts} or shape[-3:] in {(c, 3, 3) for c in counts}
-    )
+    return (key_of(record, ROOT) is not None and key_of(record, BODY) is not None) or full_key(record) is not None
 
 
 def read_parameters(record: Mapping[str, Any]) -> Parameters:
@@ -134,13 +67,13 @@ def read_parameters(record: Mapping[str, Any]) -> Parameters:
         MotionError: naming the key at fault: wrong shape, NaN, lengths that do not agree, matrices that are no turns.
     """
     notes: list[str] = []
-    full = _full_key(record)
-    root_key, body_key = _key(record, ROOT), _key(record, BODY)
+    full = full_key(record)
+    root_key, body_key = key_of(record, ROOT), key_of(record, BODY)
     if root_key is not None and body_key is not None:
         poses, family = _assembled(record, root_key, body_key, notes)
     elif full is not None:
-        poses = rotations(record[full], full, tuple(_FULL_COUNTS))
-        family = _FULL_COUNTS[poses.shape[1]]
+        poses = rotations(record[full], full, tuple(FULL_COUNTS))
+        family = FULL_COUNTS[poses.shape[1]]
         family = str(record.get("surface_model_type", family)).lower() if poses.shape[1] == 22 else family
         family = family if family in FAMILY_JOINTS else "smplh"
         poses = _widened(poses, FAMILY_JOINTS[family])
@@ -164,17 +97,17 @@ def read_parameters(record: Mapping[str, Any]) -> Parameters:
     )
 
 
-def _key(record: Mapping[str, Any], options: tuple[str, ...]) -> str | None:
+def key_of(record: Mapping[str, Any], options: tuple[str, ...]) -> str | None:
     return next((k for k in options if record.get(k) is not None), None)
 
 
-def _full_key(record: Mapping[str, Any]) -> str | None:
+def full_key(record: Mapping[str, Any]) -> str | None:
     for key in FULL:
-        shape = _shape(record.get(key))
+        shape = shape_of(record.get(key))
         if not shape or are_positions(record[key]):
             continue
-        counts = {n for count in _FULL_COUNTS for n in (3 * count, 9 * count)}
-        if shape[-1] in counts or (len(shape) >= 2 and shape[-1] == 3 and set(shape[:-1]) & set(_FULL_COUNTS)):
+        counts = {n for count in FULL_COUNTS for n in (3 * count, 9 * count)}
+        if shape[-1] in counts or (len(shape) >= 2 and shape[-1] == 3 and set(shape[:-1]) & set(FULL_COUNTS)):
             return key
     return None
 
@@ -185,7 +118,7 @@ def are_positions(value: Any) -> bool:
     Positions give legs and arms of a person's proportions, as long on the left as on the right; vectors longer than a
     full turn are no rotations.
     """
-    shape = _shape(value)
+    shape = shape_of(value)
     if shape[-2:] not in ((24, 3), (22, 3)):
         return False
     try:
@@ -205,7 +138,7 @@ def are_positions(value: Any) -> bool:
     return even and 1.1 < legs.sum() / arms.sum() < 2.5
 
 
-def _shape(value: Any) -> tuple[int, ...]:
+def shape_of(value: Any) -> tuple[int, ...]:
     if isinstance(value, np.ndarray):
         return value.shape
     if isinstance(value, (list, tuple)):
@@ -293,13 +226,13 @@ def _from_matrices(matrices: np.ndarray, name: str, count: int) -> np.ndarray:
 
 def _assembled(record: Mapping[str, Any], root_key: str, body_key: str, notes: list[str]) -> tuple[np.ndarray, str]:
     """Poses (T,J,3) and family from root, body and, where given, hands and face."""
-    if _shape(record[body_key])[-1:] == (LATENTS,):
+    if shape_of(record[body_key])[-1:] == (LATENTS,):
         raise MotionError(body_key, LATENT)
     body = rotations(record[body_key], body_key, (21, 23, 22))
     root = rotations(record[root_key], root_key, (1,))
     if body.shape[1] == 22:
         raise MotionError(body_key, "has 22 joints beside a root; 21 or 23 are expected")
-    family = _BODY_COUNTS[body.shape[1]]
+    family = BODY_COUNTS[body.shape[1]]
     frames = max(len(body), len(root))
     if family == "smplx":
         stated = str(record.get("surface_model_type", record.get("model_type", ""))).lower()
@@ -332,10 +265,10 @@ def _fill_extras(record: Mapping[str, Any], poses: np.ndarray, family: str, note
             (("pose_eye",), slice(23, 25)),
         ]
     for keys, where in parts:
-        key = _key(record, keys)
+        key = key_of(record, keys)
         if key is None:
             continue
-        shape, count = _shape(record[key]), where.stop - where.start
+        shape, count = shape_of(record[key]), where.stop - where.start
         if shape and "hand" in key and shape[-1] in (6, 12, 24) and shape[-1] != 3 * count:
             notes.append(f"{key} holds coefficients of a hand model instead of joints and was left out")
             continue
@@ -357,7 +290,7 @@ def _widened(poses: np.ndarray, joints: int) -> np.ndarray:
 
 
 def _translation(record: Mapping[str, Any], frames: int, notes: list[str]) -> np.ndarray:
-    key = _key(record, TRANS)
+    key = key_of(record, TRANS)
     if key is None:
         notes.append("the file holds no translation: the body stays in place")
         return np.zeros((frames, 3))
@@ -378,7 +311,7 @@ def _translation(record: Mapping[str, Any], frames: int, notes: list[str]) -> np
 
 
 def _betas(record: Mapping[str, Any], notes: list[str]) -> np.ndarray | None:
-    key = _key(record, BETAS)
+    key = key_of(record, BETAS)
     if key is None:
         return None
     array = numbers(record[key], key)

@@ -248,7 +248,10 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
             bend(f"{side}_collar", f"{side}_shoulder", bone)
         wrist, hand = JOINT[f"{side}_wrist"], JOINT[f"{side}_hand"]
         out[wrist] = out[JOINT[f"{side}_elbow"]]
-        bend(f"{side}_wrist", f"{side}_hand", _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand")))
+        tip = _tip(clip, zero, joints[f"{side}_wrist"], joints.get(f"{side}_hand"))
+        # Some writers end hands anywhere: no hand rests across its forearm.
+        if angle_between(tip, zero[joints[f"{side}_wrist"]] - zero[joints[f"{side}_elbow"]]) < 2 * LARGE:
+            bend(f"{side}_wrist", f"{side}_hand", tip)
         out[hand] = out[wrist]
         out[JOINT[f"{side}_ankle"]] = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
         out[JOINT[f"{side}_foot"]] = out[JOINT[f"{side}_ankle"]]

@@ -5,6 +5,8 @@ Unknowns of a frame are one small turn in world axes at each joint with children
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .kinematics import (
@@ -25,6 +27,8 @@ for _j in range(23, 0, -1):
     _BELOW[PARENTS[_j]] |= _BELOW[_j]
     _BELOW[PARENTS[_j], _j] = True
 
+BLOCK = 600
+"""Frames solved at once."""
 POSITION_SIGMA = 0.01
 """Metres by which a joint's position is trusted."""
 SMOOTH_SIGMA = 0.15
@@ -62,7 +66,8 @@ def solve(
     iterations: int,
     trust: np.ndarray | None = None,
     keep: tuple[np.ndarray, np.ndarray] | None = None,
-    block: int = 600,
+    block: int = BLOCK,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations (T,24,3,3) and translation (T,3) that bring joints to targets.
 
@@ -75,12 +80,14 @@ def solve(
         keep: local rotations (T,24,3,3) to stay near and (24,) deviations in radians from them; None holds joints near
             rest by ``_PRIOR`` instead.
         block: frames solved at once, to bound memory.
+        tick: called before each step of each block; what it raises ends the fit.
     """
     trust = np.ones(24) if trust is None else trust
     for _ in range(iterations):
         calm, calm_trans = neighbours(local, trans)
         local, trans = local.copy(), trans.copy()
         for first in range(0, len(targets), block):
+            tick()
             part = slice(first, first + block)
             local[part], trans[part] = _step(
                 targets[part], local[part], trans[part], rest, calm[part], calm_trans[part], trust,

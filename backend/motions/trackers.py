@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .joints import joint_layout
-from .parametric import BODY, FULL, LATENT, LATENTS, ROOT, are_positions, has_pose, numbers, with_usual_names
+from .parametric import BODY, FULL, LATENT, LATENTS, ROOT, are_positions, has_pose, numbers
 from .types import MotionError
+from .wording import with_usual_names
 
 WORLD_FIRST = ("smpl_params_global", "smpl_params_world", "world", "global", "smplx_world")
 CAMERA_NEXT = ("smpl_params_incam", "incam", "camera_space")

@@ -42,7 +42,7 @@ log = logging.getLogger("maquette.server")
 _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
 
 _UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
-_UPLOADS = 16
+_UPLOADS = 64
 """Shots that are received at a time; others wait their turn."""
 
 
@@ -282,7 +282,11 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         return store.view(job).to_json()
 
     @app.get(wire.VIDEOS_PATH, **describe("jobs"))
-    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "") -> dict[str, Any]:
+    def jobs(client: Client, limit: Limit = wire.PAGE, after: str = "", key: str = "") -> dict[str, Any]:
+        if key:
+            made = store.by_key(client, key)
+            found = [] if made is None else [store.view(made).to_json()]
+            return {"object": "list", "data": found, "has_more": False, "key": key}
         last = store.get(after, client) if after else None
         if after and last is None:
             raise ApiError(

@@ -52,6 +52,7 @@ class Jobs:
     object: str
     data: list[JobView]
     has_more: bool
+    key: str | None = None
 
 
 @dataclass(frozen=True)

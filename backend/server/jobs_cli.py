@@ -70,8 +70,8 @@ def _show(args: argparse.Namespace) -> int:
     job = _one(_read(folder), args.job)
     for name, value in vars(job).items():
         if value is not None and name not in ("seq", "upload_key", "again", "eta", "eta_at"):
-            shown = "; ".join(value) if isinstance(value, tuple) else getattr(value, "message", value)
-            print(f"{name:<17} {_line(time.ctime(value) if name.endswith('_at') else str(shown))}")
+            shown = "; ".join(value) if isinstance(value, tuple) else str(getattr(value, "message", value))
+            print(f"{name:<17} {_line(time.ctime(float(shown)) if name.endswith('_at') else shown)}")
     for path in sorted(JobFiles(folder).folder(job.id).rglob("*")):
         if path.is_file():
             print(f"{'file':<17} {path} ({path.stat().st_size} bytes)")

@@ -285,8 +285,12 @@ class EffectRunner:
         except OSError as error:
             print(f"Maquette: the job cannot be written down in {folder}: {error}")
 
-    def take_up(self) -> None:
-        """Offer the newest job that an earlier session left behind, if there is one."""
+    def take_up(self, follow: bool = False) -> None:
+        """Offer the newest job that an earlier session left behind, if there is one.
+
+        Args:
+            follow: go on at once with one that the backend has already, so that its video arrives by itself.
+        """
         if self.state.phase is not s.Phase.IDLE:
             return
         try:
@@ -306,6 +310,8 @@ class EffectRunner:
             self._record = library.from_json(data.get("record"))
             self._folders[self.state.run + 1] = path.parent
             self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
+            if follow and job:
+                self.dispatch(s.Resume())
             return
 
     def _forget(self, run: int, shot: str = "") -> None:

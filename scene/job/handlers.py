@@ -127,7 +127,7 @@ def _first_look() -> None:
     shelf.leave_extension()
     if hasattr(bpy.data, "scenes"):
         library.sync()
-    effects.runner.take_up()
+    effects.runner.take_up(follow=not bpy.app.background)
 
 
 def _at_exit() -> None:

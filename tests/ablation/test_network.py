@@ -52,6 +52,8 @@ def run(model: ISATransformer3DModel, inputs) -> torch.Tensor:
 @pytest.mark.parametrize("preset", ["isa-nano", "isa-small", "isa-base", "isa-4b"])
 def test_the_variants_have_as_many_parameters(preset: str) -> None:
     config = find_specs()[preset].components["transformer"]
+    # Every layer adds the same numbers: four stand for all.
+    config = {**config, "num_layers": min(config["num_layers"], 4)}
     with torch.device("meta"):
         counts = {name: parameter_count(variant_network(name, config)) for name in VARIANTS}
     assert counts["no_ispe"] == counts["isa"]

@@ -150,6 +150,14 @@ def test_ids_have_their_own_form(double: Double, c: BackendClient, name: str):
     assert fails(lambda: c.job(JOB)) == "not_maquette"
 
 
+def test_an_older_backend_that_passes_the_key_over(double: Double, c: BackendClient):
+    double.answer("GET /v1/videos", {"data": [job()]})
+    assert c.find("12345678") is None
+    double.answer("GET /v1/videos", {"data": [job()], "key": "12345678"})
+    found = c.find("12345678")
+    assert found is not None and found.id == JOB
+
+
 def test_all_pages_are_read(double: Double, c: BackendClient):
     ids = [f"vid_{i:08d}" for i in range(5)]
 

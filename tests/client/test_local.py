@@ -159,6 +159,8 @@ def test_a_later_blender_adopts_it(place: Path):
     second = backend(place)
     status = poll(second, "running")
     assert (status.address, status.token) == (running.address, running.token)
+    # By this the server sees that a Blender lives that wants it.
+    assert [path.name for path in (place / "own" / "users").iterdir()] == [str(os.getpid())]
     # The child of this very test must be reaped for its end to be seen.
     assert first._server is not None
     second.stop()

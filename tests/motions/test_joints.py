@@ -201,3 +201,19 @@ def test_clips_of_a_motion_diffusion_model_keep_their_lengths_and_texts(tmp_path
     first, second = (load_motion(path, body=body, clip=k) for k in (0, 1))
     assert (first.frames, second.frames) == (20, 12)
     assert any("a short walk" in note for note in second.notes)
+
+
+def test_features_of_humanml3d_are_positions(walk_joints) -> None:
+    """Features written by their definition, for a heading that turns all the while."""
+    joints = walk_joints[:20, :22] @ turn_to_z("Y")
+    half = np.cumsum(np.linspace(0, 0.03, 20))
+    turn = axis_angle_to_matrix(np.stack([0 * half, -2 * half, 0 * half], axis=-1))
+    back = np.swapaxes(turn, 1, 2)
+    features = np.zeros((20, 263))
+    features[:-1, 0] = np.diff(half)
+    features[:-1, 1:3] = np.einsum("tba,ta->tb", back[1:], np.diff(joints[:, 0], axis=0))[:, [0, 2]]
+    features[:, 3] = joints[:, 0, 1]
+    local = joints[:, 1:] - joints[:, :1] * (1, 0, 1)
+    features[:, 4:67] = np.einsum("tba,tja->tjb", back, local).reshape(20, 63)
+    got = read_joints(features)[:, :22]
+    np.testing.assert_allclose(got - got[0, :1] * (1, 0, 1), joints - joints[0, :1] * (1, 0, 1), atol=1e-9)

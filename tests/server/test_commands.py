@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from maquette.backend.cli import main
+from maquette.backend.models.weights import check
 from maquette.backend.server import doctor
 from maquette.backend.server.files import JobFiles
 from maquette.backend.server.jobs import JobStore
@@ -79,6 +80,7 @@ def findings(data: Path, port: int = 0) -> dict[str, doctor.Finding]:
 
 
 def test_doctor(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check, "check", lambda _: [])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         found = findings(data, taken.getsockname()[1])
     assert found["Python"].good and found["packages"].good and found["jobs"].told.startswith("3 in")

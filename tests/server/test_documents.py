@@ -43,8 +43,11 @@ def test_answers_are_as_described(server: Server, tmp_path: Path):
         return requests.get(server.address + path, headers=server.headers(str(uuid.UUID(int=7))), timeout=60).json()
 
     with server.client(str(uuid.UUID(int=7))) as client:
-        job = client.submit(save_shot(tmp_path / "a.shot"))
+        job = client.submit(save_shot(tmp_path / "a.shot"), key="key-of-the-upload")
         server.wait_for(job.id, "completed", who=client.client_id)
+        found = client.find("key-of-the-upload")
+        assert found is not None and found.id == job.id and client.find("another-key") is None
+        assert client.submit(tmp_path / "a.shot", key="key-of-the-upload").id == job.id
     for kind, path in (
         (Health, "/v1/health"), (Models, "/v1/models"), (Jobs, "/v1/videos"), (JobView, f"/v1/videos/{job.id}"),
         (Refusal, "/v1/videos/vid_none"), (Refusal, "/v1/videos?limit=0"), (Refusal, "/v1/nowhere"),

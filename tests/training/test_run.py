@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -50,10 +51,12 @@ TINY = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 
 @pytest.fixture(scope="module", autouse=True)
 def small_shards() -> Iterator[None]:
-    """Few shots in a shard and in the search for a strength."""
+    """Few shots in a shard and in the search for a strength, where every export has the same ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_module, "SHARD", 3)
+        patch.setattr(data_module, "SHARD", 2)
         patch.setattr(strength_module, "SHOTS", 2)
+        for name in ("make_sample", "carry_sample"):
+            patch.setattr(strength_module, name, functools.cache(getattr(strength_module, name)))
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -312,9 +313,9 @@ def test_stopping_within_one_evaluation_of_a_network(pipeline):
 
 
 @pytest.mark.parametrize("kind", ["leaf_level", "block_level"])
-def test_offloaded_networks_give_the_same(spec, pipeline, kind):
+def test_offloaded_networks_give_the_same(spec, parts, pipeline, kind):
     """Residuals are added by hooks, and so are weights fetched: neither gets in the other's way."""
-    offloaded = MOFAPipeline(**tiny_parts(spec), scheduler=new_scheduler(spec))
+    offloaded = MOFAPipeline(**deepcopy(parts), scheduler=new_scheduler(spec))
     cpu, blocks = torch.device("cpu"), 1 if kind == "block_level" else None
     for net in (offloaded.unet, offloaded.controlnet, offloaded.landmark_controlnet):
         assert net is not None

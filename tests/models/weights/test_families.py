@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -25,15 +28,25 @@ def test_every_model_with_published_weights_is_here():
     assert {spec.id for spec in find_specs().values() if spec.sources} == set(FAMILIES)
 
 
-class Download:
-    """A tiny model's files, and the commands on them."""
+class Published:
+    """A tiny model's files, made once; nobody writes here."""
 
-    def __init__(self, tiny: Tiny, folder: Path, capsys: Any) -> None:
-        self.tiny, self.folder, self.models = tiny, folder / "download", folder / "models"
+    def __init__(self, tiny: Tiny, folder: Path) -> None:
+        self.tiny, self.folder = tiny, folder / "download"
+        spec = tiny.describe(folder / "models")
+        self.states = tiny.states(spec)
+        tiny.publish(spec, self.states, self.folder)
+
+
+class Download:
+    """A copy of a tiny model's files, and the commands on them."""
+
+    def __init__(self, published: Published, folder: Path, capsys: Any) -> None:
+        self.tiny, self.states = published.tiny, published.states
+        self.folder, self.models = folder / "download", folder / "models"
         self._capsys = capsys
-        self.spec: ModelSpec = tiny.describe(self.models)
-        self.states = tiny.states(self.spec)
-        tiny.publish(self.spec, self.states, self.folder)
+        self.spec: ModelSpec = self.tiny.describe(self.models)
+        copytree(published.folder, self.folder)
 
     def run(self, *words: str) -> tuple[int, str]:
         """A command's exit code and all that it says."""
@@ -45,13 +58,22 @@ class Download:
         return self.run("models", "add", self.spec.id, "--from", str(self.folder), *words)
 
     def files(self, *endings: str) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.name.endswith(endings))
+        return files(self.folder, *endings)
+
+
+def files(folder: Path, *endings: str) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.name.endswith(endings))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Published]:
+    return cache(lambda name: Published(FAMILIES[name], tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(params=list(FAMILIES))
-def download(request, tmp_path, capsys) -> Download:
+def download(request, published, tmp_path, capsys) -> Download:
     torch.set_num_threads(1)
-    return Download(FAMILIES[request.param], tmp_path, capsys)
+    return Download(published(request.param), tmp_path, capsys)
 
 
 def test_add_check_render(download, tmp_path):
@@ -133,18 +155,18 @@ def test_no_pickle_is_run(download, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_other_models_checkpoints_are_recognised(name, tmp_path, capsys):
+def test_other_models_checkpoints_are_recognised(name, published, tmp_path, capsys):
     """Every weight file in turn is replaced by one that is published with another model."""
     other_name = {"mimicmotion": "mofa-hybrid", "mofa-trajectory": "mtvcrafter-17b", "mofa-hybrid": "mimicmotion",
                   "mtvcrafter-7b": "mofa-trajectory", "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
-    download = Download(FAMILIES[name], tmp_path / "own", capsys)
-    other = Download(FAMILIES[other_name], tmp_path / "other", capsys)
+    download = Download(published(name), tmp_path, capsys)
+    other = published(other_name)
     for i, path in enumerate(download.files(".safetensors", ".pt", ".pth", ".tar")):
         whole = path.read_bytes()
         pickled = path.suffix != ".safetensors"
         strangers = [
             stranger
-            for stranger in other.files(*((".pt", ".pth", ".tar") if pickled else (".safetensors",)))
+            for stranger in files(other.folder, *((".pt", ".pth", ".tar") if pickled else (".safetensors",)))
             # Stable Video Diffusion's parts and the motion tokenizer belong to several models.
             if stranger.relative_to(other.folder).parts[-2:] != path.relative_to(download.folder).parts[-2:]
         ]

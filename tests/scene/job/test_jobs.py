@@ -242,6 +242,18 @@ def test_a_job_of_an_earlier_session(bench: Bench, backend: FakeBackend) -> None
     assert bench.state.phase.value == "idle"
 
 
+def test_a_job_that_the_backend_has_is_delivered_at_the_next_start(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    scene = bench.build()
+    bench.jobs.generate(scene)
+    bench.until_phase("running")
+    bench.jobs.close()
+    backend.change(status="completed")
+    bench.jobs.runner.take_up(follow=True)
+    assert bench.jobs.wait().phase.value == "done" and len(scene.maquette.results) == 1
+    assert Path(scene.maquette.results[0].filepath).name.startswith("Scene_take01_")
+
+
 def test_the_job_of_another_blender_is_let_alone(bench: Bench) -> None:
     folder = bench.folders.user_folder("jobs", "other")
     (folder / "record.json").write_text(json.dumps({"pid": os.getppid(), "scene": "x", "shot": "", "job": "vid_1"}))

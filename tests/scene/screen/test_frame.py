@@ -7,7 +7,7 @@ import math
 import bpy
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.scene.screen.frame import film_frame, frame_corners, frame_rectangle, is_drawn
 
@@ -44,6 +44,7 @@ def camera_view(lens, shift, zoom, offset, picture, region):
 _SHARE = st.floats(-0.5, 0.5)
 
 
+@settings(max_examples=40)
 @given(
     lens=st.floats(8, 300),
     shift=st.tuples(_SHARE, _SHARE),
