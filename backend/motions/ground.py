@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .glitches import longest_glitch
 from .kinematics import axis_angle_to_matrix, smooth
 from .types import BodyMotion, MotionError
 
@@ -20,7 +21,7 @@ LEFT_FOOT, RIGHT_FOOT = (7, 10), (8, 11)
 """Ankle and ball of each foot, the same in every family."""
 STANDING_SPEED = 0.35
 """Metres per second below which a sole near the floor counts as standing."""
-_GLITCH = 0.03
+_GLITCH = 0.01
 """Metres that a sole may sink more than its neighbours in time before that is a glitch."""
 STANDING_HEIGHT = 0.05
 """Metres over the floor up to which a sole may stand."""
@@ -131,7 +132,7 @@ def floor_height(places: np.ndarray, fps: float) -> tuple[float, bool]:
     index = places[..., 2].argmin(axis=1)
     speed = np.linalg.norm(np.gradient(places, axis=0), axis=-1) * fps
     slow = speed[np.arange(len(places)), index] < STANDING_SPEED
-    near = lowest < np.percentile(lowest, 2) + 0.15
+    near = lowest < np.percentile(_calm(lowest, fps), 2) + 0.15
     contact = slow & near
     if contact.sum() < max(2, 0.02 * len(places)):
         return float(lowest.min()), False
@@ -164,8 +165,8 @@ def floor(motion: BodyMotion, body: BodyModel, *, lift: bool = True, follow: boo
     trans[:, 2] -= level
     if lift:
         sunk = np.maximum(0.0, level - lowest)
-        # A glitch of a frame or two is lifted by itself: it raises no neighbour.
-        steady = np.minimum(sunk, _calm(sunk) + _GLITCH)
+        # A glitch is lifted by itself: it raises no neighbour.
+        steady = np.minimum(sunk, _calm(sunk, motion.fps) + _GLITCH)
         raised = np.maximum(sunk, _cover(steady, 0.06 * motion.fps))
         trans[:, 2] += raised
         if raised.max() > 0.03:
@@ -190,10 +191,11 @@ def _standing_level(lowest: np.ndarray, fps: float) -> np.ndarray:
     return smooth(np.interp(frames, frames[stands], lowest[stands]), 0.12 * fps)
 
 
-def _calm(series: np.ndarray) -> np.ndarray:
-    """A series (T,) by the medians of five frames."""
-    padded = np.pad(series, min(2, len(series) - 1), mode="reflect")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, len(padded) - len(series) + 1), axis=1)
+def _calm(series: np.ndarray, fps: float) -> np.ndarray:
+    """A series (T,) without glitches: by medians of a little more than twice the longest one."""
+    radius = min(longest_glitch(fps), len(series) - 1)
+    padded = np.pad(series, radius, mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1), axis=1)
 
 
 def _cover(depths: np.ndarray, frames: float) -> np.ndarray:

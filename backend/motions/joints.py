@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .fitting import fit_joints
-from .glitches import bridged, describe, find_glitches
+from .glitches import bridged, describe, find_glitches, mend
 from .kinematics import JOINT, axis_angle_to_matrix
 from .parametric import numbers
 from .types import WARNING, BodyMotion, MotionError
@@ -134,25 +134,30 @@ def joints_to_motion(
         watch: see ``fit_joints``.
     """
     joints = read_joints(value)
+    lost = np.flatnonzero(np.ptp(joints, axis=1).max(axis=-1) < 1e-9)
+    notes = []
+    if 0 < len(lost) <= len(joints) - 2:
+        joints = bridged(joints.reshape(len(joints), -1), [(k, k) for k in lost.tolist()]).reshape(joints.shape)
+        notes = [f"frames without a body, put between their neighbours: {len(lost)}"]
     scale, unit_name = unit_scale(joints)
     joints = joints * scale
     uprights = joints[:, JOINT["neck"]] - joints[:, [JOINT["left_ankle"], JOINT["right_ankle"]]].mean(axis=1)
     axis, told = (up, True) if up else detect_up(uprights, "-Y")
     turn = turn_to_z(axis)
-    notes = [f"joint positions in {unit_name}", f"up axis {axis} as given" if up else describe_up(axis, told)]
+    notes += [f"joint positions in {unit_name}", f"up axis {axis} as given" if up else describe_up(axis, told)]
     if level and axis == "-Y" and not up:
         extra, tilt = levelling(uprights @ turn.T)
         if tilt:
             turn = extra @ turn
             notes.append(f"the camera's tilt of {np.degrees(tilt):.0f} degrees was taken out; keep it with level=False")
     joints = joints @ turn.T
-    # Far from the origin float32 loses the body: start over it.
-    joints = joints - joints[0, 0] * (1, 1, 0)
     runs = find_glitches(joints[:, 0], fps)
     if runs:
         mended = bridged(joints[:, 0], runs)
         notes.append(describe(joints[:, 0], mended, runs))
         joints = joints + (mended - joints[:, 0])[:, None]
+    # Far from the origin float32 loses the body: start over it.
+    joints = joints - joints[0, 0] * (1, 1, 0)
     fit = fit_joints(joints, body, betas=None if fit_shape else np.zeros(body.shapedirs.shape[2]), watch=watch)
     gaps = np.median(np.linalg.norm(fit.joints - joints, axis=-1), axis=0)
     names = np.array([name.replace("_", " ") for name in JOINT])
@@ -165,7 +170,7 @@ def joints_to_motion(
         notes.append("the fit is poor; are these SMPL's 24 joints in SMPL's order, in a right-handed frame?")
     from .families import embed_smpl24
 
-    return BodyMotion(
+    motion = BodyMotion(
         fps=fps,
         poses=embed_smpl24(fit.poses, body),
         trans=fit.trans,
@@ -176,3 +181,4 @@ def joints_to_motion(
         body=body.id,
         source_error={"joints_mm": 1000 * fit.error},
     )
+    return mend(motion)

@@ -88,8 +88,8 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), np.sum(a * b, axis=-1))
 
 
-def blend(a: np.ndarray, b: np.ndarray, weight: float) -> np.ndarray:
-    """Rotations (...,3,3) a part of the way from a to b along the shortest turn."""
+def blend(a: np.ndarray, b: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
+    """Rotations (...,3,3) a part of the way, a number or (...,1), from a to b along the shortest turn."""
     between = matrix_to_axis_angle(np.swapaxes(a, -1, -2) @ b)
     return a @ axis_angle_to_matrix(between * weight)
 

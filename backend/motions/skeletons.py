@@ -26,7 +26,7 @@ _STRAIGHT = np.radians(3.0)
 """A joint that never bends by more holds no limb's hinge."""
 _UNLIKE = 2.5
 """How many times as long as the other one of a limb's two bones may be."""
-_FOOT = 0.1
+_FOOT = 0.15
 """How much of a shin's length a foot measures at least; some files end in sites of no meaning."""
 TRIPLES = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
 _LEFT = {"l", "left", "lft", "lf", "lt", "links", "gauche", "izquierda", "izq", "sinistra", "左"}
@@ -229,16 +229,26 @@ def _with_trunk(label: str, joints: Mapping[str, int], clip: BvhClip, names: Seq
         above = [j for j in _line(joints[f"{side}_shoulder"], parents)[1:] if chest in _line(j, parents)[1:]]
         if above:
             joints.setdefault(f"{side}_collar", above[-1])
-        below = np.flatnonzero(parents == joints[f"{side}_ankle"])
-        if len(below):
-            bones = np.linalg.norm(clip.translations[0, below], axis=-1)
-            shin = np.linalg.norm(clip.translations[0, joints[f"{side}_ankle"]])
-            if bones.max() > _FOOT * shin:
-                joints.setdefault(f"{side}_foot", int(below[np.argmax(bones)]))
+        foot = _foot(joints[f"{side}_ankle"], joints.pop(f"{side}_foot", -1), clip)
+        if foot >= 0:
+            joints[f"{side}_foot"] = foot
     neck = head[1 : head.index(fork)][::-1]
     return SkeletonMap(
         label, {**joints, "pelvis": pelvis}, tuple(spine), tuple(neck[_neck_base(neck, joints["head"], clip, names) :])
     )
+
+
+def _foot(ankle: int, ball: int, clip: BvhClip) -> int:
+    """The joint that a foot points to: ``ball`` (-1: unknown) or, where the ankle is too near, beyond; else -1."""
+    zero = clip.zero_pose()
+    shin = np.linalg.norm(clip.offsets[ankle])
+    while True:
+        if ball >= 0 and np.linalg.norm(zero[ball] - zero[ankle]) > _FOOT * shin:
+            return ball
+        below = np.flatnonzero(clip.parents == (ball if ball >= 0 else ankle))
+        if not len(below):
+            return -1
+        ball = int(below[np.argmax(np.linalg.norm(zero[below] - zero[ankle], axis=-1))])
 
 
 def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[_Name]) -> int:
@@ -268,7 +278,7 @@ def _by_shape(clip: BvhClip) -> SkeletonMap | None:
         pairs = []
         for a, b in combinations(rest, 2):
             sides = {names[a][0], names[b][0]}
-            one, two = _bending(*(_longest(j, children, lengths) for j in (a, b)), places)
+            one, two = _bending(_longest(a, children, lengths), _longest(b, children, lengths), places)
             if len(one) < 3:
                 continue
             bones = _span((one, two), places)[1]

@@ -170,6 +170,28 @@ def test_a_limb_may_end_in_an_end_site(last: str, kind: str) -> None:
     assert np.delete(gaps, beyond[:2] if last == "ankle" else [], axis=1).max() < 0.01
 
 
+@pytest.mark.parametrize("kind", ["person", "random"])
+def test_a_ball_under_the_ankle_is_not_where_the_foot_points(kind: str) -> None:
+    axes = np.broadcast_to(np.eye(3), (24, 3, 3)).copy()
+    if kind == "random":
+        axes = nearest_rotation(np.random.default_rng(7).normal(size=(24, 3, 3)))
+    clip = framed_clip(BODY, WALK, named("mixamo", "Left"), axes)
+    balls, offsets, sites = [JOINT["left_foot"], JOINT["right_foot"]], clip.translations.copy(), []
+    for ball in balls:
+        ankle = SMPL_PARENTS[ball]
+        turn = axes[ball].T @ axes[ankle]
+        sites.append(turn @ (clip.offsets[ball] + axes[ankle].T @ (0, 3.0, 0)))
+        offsets[:, ball] = axes[ankle].T @ (0, -3.0, 0)
+        clip.rotations[:, ball] = axes[ankle].T @ axes[ball]
+    got = retarget(
+        replace(clip, offsets=offsets[0], translations=offsets, sites=np.array(sites), site_parents=np.array(balls)),
+        BODY,
+    )
+    places = place(to_global(axis_angle_to_matrix(got.poses)), REST, got.trans)
+    gaps = np.linalg.norm((places - places[:, :1]) - (PLACES - PLACES[:, :1]), axis=-1)[:, :22]
+    assert gaps.max() < 0.02
+
+
 def test_a_pelvis_beside_the_spine() -> None:
     clip = framed_clip(BODY, WALK, named("mixamo", "Left"), np.broadcast_to(np.eye(3), (24, 3, 3)))
     clip = with_joint(clip, "Waist", "Hips", "Spine", part=0.0)
