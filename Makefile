@@ -14,8 +14,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 # One thread a process: the suites run side by side.
 TEST_ENV := OMP_NUM_THREADS=1
+# Half of the backend's tests, by time.
+MODELS := tests/models tests/parity tests/raster
 
-.PHONY: setup demo test lint test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report ablation train clean
+.PHONY: setup demo test lint test-models test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report ablation train clean
 
 setup:
 	@tools/setup.sh
@@ -23,27 +25,27 @@ setup:
 demo: setup
 	@$(BLENDER) demo/run.py $(if $(MOTION),--motion "$(MOTION)")
 
+# Longest first, two at a time.
 test: setup lint
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-backend test-blender-all
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-models test-backend test-blender-5 test-blender
 
 lint: setup
 	$(BACKEND) -m ruff check .
 	$(BACKEND) -m ruff format --check .
 	$(BACKEND) -m pyright
 
-test-backend:
-	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider
+test-models:
+	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider $(MODELS)
 
-.PHONY: test-blender-all
-test-blender-all: test-blender
-	@if [ -x $(BLENDER_5) ]; then $(MAKE) --no-print-directory test-blender-5; \
-	else echo "Blender 5.2 was NOT tested: no Python 3.13 was found by make setup"; fi
+test-backend:
+	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(MODELS))
 
 test-blender:
 	$(TEST_ENV) $(BLENDER) -m pytest -q -p no:cacheprovider
 
 test-blender-5:
-	$(TEST_ENV) $(BLENDER_5) -m pytest -q -p no:cacheprovider
+	@if [ -x $(BLENDER_5) ]; then $(TEST_ENV) $(BLENDER_5) -m pytest -q -p no:cacheprovider; \
+	else echo "Blender 5.2 was NOT tested: no Python 3.13 was found by make setup"; fi
 
 bench: setup
 	$(BLENDER) bench/key_import.py
