@@ -15,8 +15,7 @@ from ..scene import keys
 from ..scene.rig.armature import frames_of
 from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
 from ..scene.rig.motion import key_motion, read_motion
-
-_ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
+from .motion import ERRORS
 
 
 def _moves(cls, context: bpy.types.Context) -> bool:
@@ -57,7 +56,7 @@ class MAQUETTE_OT_lock_feet(Operator):
             mesh, motion, model, first = _read(context)
             held = motions.lock_feet(motion, model, self.amount)
             key_motion(load_rig(mesh), held, first, context.evaluated_depsgraph_get())
-        except _ERRORS as error:
+        except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for note in held.notes:
@@ -98,7 +97,7 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
         try:
             _, motion, model, _ = _read(context)
             writer(path, motion, model)
-        except _ERRORS as error:
+        except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         for note in motion.notes:

@@ -125,6 +125,11 @@ def portable(path: str | os.PathLike[str]) -> str:
     return str(path)
 
 
+def absolute(path: str) -> Path:
+    """The file that a path means as the .blend file keeps it."""
+    return Path(bpy.path.abspath(path)).resolve()
+
+
 def scene_id(scene: bpy.types.Scene) -> str:
     """The scene's lasting id. A scene that shares its id with an earlier copy gets one of its own."""
     own = scene.maquette.uid

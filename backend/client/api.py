@@ -89,7 +89,7 @@ class BackendClient:
 
     def models(self) -> list[dict[str, Any]]:
         """The backend's models, available or not."""
-        return self._list(wire.MODELS_PATH)
+        return self._items(self._json("GET", wire.MODELS_PATH))
 
     def submit(
         self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None, key: str = ""
@@ -313,9 +313,6 @@ class BackendClient:
                 f"What the backend at {self.address} says of a job cannot be read ({error}). Check the address, and "
                 "update the add-on or the backend.",
             ) from error
-
-    def _list(self, path: str) -> list[dict[str, Any]]:
-        return self._items(self._json("GET", path))
 
     def _items(self, data: Any) -> list[dict[str, Any]]:
         items = data.get("data") if isinstance(data, dict) else None

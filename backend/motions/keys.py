@@ -121,17 +121,15 @@ def pose_lead(shape: tuple[int, ...], counts: Mapping[int, str] | tuple[int, ...
     Axis-angle (...,3J) or (...,J,3); matrices (...,9J) or (...,J,3,3). Dimensions of one before a rotation's own, as in
     (T,24,1,3), are passed over.
     """
-    if shape[-2:] == (3, 3) and len(shape) > 2:
-        inner = shape[:-2]
-        while inner and inner[-1] == 1:
-            inner = inner[:-1]
-        if inner and inner[-1] in counts:
-            return inner[:-1]
+    for inside in (2, 1):  # matrices, then vectors
+        if shape[-inside:] == (3,) * inside:
+            inner = shape[:-inside]
+            while inner and inner[-1] == 1:
+                inner = inner[:-1]
+            if inner and inner[-1] in counts:
+                return inner[:-1]
     if shape[-1:] == (3,):
-        inner = shape[:-1]
-        while inner and inner[-1] == 1:
-            inner = inner[:-1]
-        return inner[:-1] if inner and inner[-1] in counts else None
+        return None
     return shape[:-1] if shape and any(shape[-1] in (3 * count, 9 * count) for count in counts) else None
 
 

@@ -224,7 +224,7 @@ def follow_switch(scene: bpy.types.Scene) -> None:
 
 def keep_star(item: bpy.types.PropertyGroup) -> None:
     """Write down beside the video whether it is starred."""
-    path = _absolute(item.filepath)
+    path = folders.absolute(item.filepath)
     record = read(path)
     if record is None or record.starred == item.starred:
         return
@@ -241,7 +241,7 @@ def reuse(scene: bpy.types.Scene, index: int) -> None:
         ShotError: nothing is known about that, or a setting cannot be set any more; says which.
     """
     shot, item = scene.maquette, scene.maquette.results[index]
-    record = read(_absolute(item.filepath))
+    record = read(folders.absolute(item.filepath))
     known = record.settings if record is not None else {}
     if not known:
         raise ShotError("result", f"how '{item.name}' was made is not written down beside its file")
@@ -284,7 +284,7 @@ def sync() -> int:
     if not scenes:
         return 0
     shelf.find_moved(folders.result_folders())
-    known = {uid: {_absolute(item.filepath) for item in scene.maquette.results} for uid, scene in scenes.items()}
+    known = {uid: {folders.absolute(item.filepath) for item in scene.maquette.results} for uid, scene in scenes.items()}
     found: list[tuple[str, Path, Record]] = []
     for folder in folders.result_folders():
         for sidecar in folder.glob("*.json") if folder.is_dir() else ():
@@ -292,7 +292,7 @@ def sync() -> int:
             record = read(video)
             if record is None or not record.listed or record.scene not in scenes or not video.is_file():
                 continue
-            if _absolute(str(video)) not in known[record.scene]:
+            if folders.absolute(str(video)) not in known[record.scene]:
                 found.append((record.created, video, record))
     for _, video, record in sorted(found, key=lambda entry: entry[:2]):
         add_to_list(scenes[record.scene], video, record)
@@ -303,13 +303,9 @@ def _sidecar(video: Path) -> Path:
     return video.with_suffix(".json")
 
 
-def _absolute(path: str) -> Path:
-    return Path(bpy.path.abspath(path)).resolve()
-
-
 def _index(scene: bpy.types.Scene, path: Path) -> int:
     """Where a video stands on the scene's list, or -1."""
-    files = [_absolute(item.filepath) for item in scene.maquette.results]
+    files = [folders.absolute(item.filepath) for item in scene.maquette.results]
     return files.index(path.resolve()) if path.resolve() in files else -1
 
 

@@ -46,7 +46,7 @@ def settle(blend: Path) -> int:
     folder, count = folders.results_folder_at(blend), 0
     for scene in bpy.data.scenes:
         for item in scene.maquette.results if scene.library is None else ():
-            film = _absolute(item.filepath)
+            film = folders.absolute(item.filepath)
             if film.is_file() and (now := moved(film, folder)) != film:
                 _follow(film, now, blend)
                 count += 1
@@ -58,7 +58,7 @@ def find_moved(places: Iterable[Path]) -> int:
     places, count = list(places), 0
     for scene in bpy.data.scenes:
         for item in scene.maquette.results if scene.library is None else ():
-            film = _absolute(item.filepath)
+            film = folders.absolute(item.filepath)
             if film.is_file():
                 continue
             found = next((place / film.name for place in places if (place / film.name).is_file()), None)
@@ -88,11 +88,11 @@ def _follow(old: Path, new: Path, blend: Path | None) -> None:
     # While the file has no place, only its saving makes paths relative; those of the list Blender does not know.
     plain = stored if bpy.data.filepath else str(new)
     for owner in _players():
-        if _absolute(owner.filepath) == old:
+        if folders.absolute(owner.filepath) == old:
             owner.filepath = plain
     for scene in bpy.data.scenes:
         for item in scene.maquette.results if scene.library is None else ():
-            if _absolute(item.filepath) == old:
+            if folders.absolute(item.filepath) == old:
                 item.filepath = stored
     overlay.forget()
 
@@ -111,7 +111,3 @@ def _players() -> Iterator[Any]:
     for scene in bpy.data.scenes:
         if scene.sequence_editor is not None:
             yield from (strip for strip in strips_of(scene.sequence_editor) if strip.type == "MOVIE")
-
-
-def _absolute(path: str) -> Path:
-    return Path(bpy.path.abspath(path)).resolve()

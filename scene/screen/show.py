@@ -9,6 +9,7 @@ import bpy
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans
 from ..capture.media import probe_film, resolve
+from ..folders import absolute
 from .colour import colour_notice
 from .depth import plane_depths
 from .overlay import overlay, redraw
@@ -127,7 +128,7 @@ def record_of(scene: bpy.types.Scene, path: Path, job: str) -> bpy.types.Propert
     """The scene's entry for a video, by its job or file; a new one takes its timing from the scene."""
     results = scene.maquette.results
     for record in results:
-        if (job and record.job == job) or Path(bpy.path.abspath(record.filepath)).resolve() == path.resolve():
+        if (job and record.job == job) or absolute(record.filepath) == path.resolve():
             record.job = job or record.job
             return record
     record = results.add()
