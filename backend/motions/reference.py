@@ -282,17 +282,24 @@ class _Evidence:
         self._see(pelvis, X, hips, 1.0)
         for place, joint in zip(where[1:], skeleton.spine, strict=True):
             gap = self.places[:, joint] - middle
+            if joint == pelvis:
+                continue
             if np.median(np.linalg.norm(gap, axis=-1)) > 0.15 * size or joint == skeleton.spine[-1]:
                 self._bone(pelvis, joint, body_at(place) - rest[[1, 2]].mean(axis=0), middle)
                 break
+        if skeleton.spine[-1] == pelvis:  # no spine: the trunk is one bone
+            self._bone(pelvis, skeleton.neck_base, rest[JOINT["neck"]] - rest[[1, 2]].mean(axis=0), middle)
         # Where the collars begin is fixed to the chest; shoulders shrug.
         collars = [self.places[:, joints.get(f"{side}_collar", skeleton.neck_base)] for side in SIDES]
         chest = collars[0] - collars[1]
         chest = unit(chest) if np.median(np.linalg.norm(chest, axis=-1)) > 0.02 * size else shoulders
+        # Where arms and head hang on one joint, that one lies at the neck's base.
+        one = skeleton.neck_base == joints["head"] and not any(f"{side}_collar" in joints for side in SIDES)
+        top = rest[JOINT["head"]] - rest[JOINT["neck"]] + chain[-1] if one else rest[JOINT["neck"]]
         for k, joint in enumerate(skeleton.spine):
             last = k + 1 == len(skeleton.spine)
             end = skeleton.neck_base if last else skeleton.spine[k + 1]
-            body = rest[JOINT["neck"]] - chain[-1] if last else body_at(where[k + 2]) - body_at(where[k + 1])
+            body = top - chain[-1] if last else body_at(where[k + 2]) - body_at(where[k + 1])
             if joint != pelvis:
                 self._bone(joint, end, body)
                 self._see(joint, X, (1 - where[k + 1]) * hips + where[k + 1] * chest, 1.0)
