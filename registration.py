@@ -18,12 +18,14 @@ from .operators import (
     models,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     result,
     shot,
     tracks,
 )
 from .panels import body as body_panel
+from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
@@ -39,6 +41,7 @@ MODULES = (
     looks,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     camera,
     camera_export,
@@ -50,6 +53,7 @@ MODULES = (
     library,
     backend,
     body_panel,
+    bones_list,
     motion_panel,
     camera_panel,
     models_menu,
