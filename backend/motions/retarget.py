@@ -10,7 +10,7 @@ Limb bones are always laid exactly along the source's. Letters: T frames, J sour
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,6 @@ from .kinematics import (
     matrix_to_axis_angle,
     place,
     swing,
-    to_global,
     to_local,
 )
 from .reference import (
@@ -99,6 +98,8 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     keep = whole.lines(clip.parents)
     skeleton = whole.among(keep)
     turns, places = clip.part(keep).world()
+    # Of the file's own turns nothing more is needed, and long clips hold much.
+    clip = replace(clip, rotations=clip.rotations[:1].copy(), translations=clip.translations[:1].copy())
     joints = skeleton.joints
     hips = [joints["left_hip"], joints["right_hip"]]
     ankles = [joints["left_ankle"], joints["right_ankle"]]
@@ -125,10 +126,11 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     scale = _rest_leg(rest) / legs
     middle = place(goal, rest, np.zeros(3))[:, [1, 2]].mean(axis=1)
     trans = scale * places[:, hips].mean(axis=1) - middle
+    for side in SIDES:
+        goal[:, JOINT[f"{side}_hand"]] = goal[:, JOINT[f"{side}_wrist"]]
+    reached = place(goal, rest, trans)
     local = to_local(goal)
-    local[:, [JOINT["left_hand"], JOINT["right_hand"]]] = np.eye(3)
-
-    reached = place(to_global(local), rest, trans)
+    poses = np.stack([matrix_to_axis_angle(local[:, j]) for j in range(24)], axis=1)
     unit_name = _unit_name(legs)
     notes = (
         f"skeleton: {skeleton.label}, {count} joints",
@@ -139,7 +141,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     errors = line_errors(skeleton, places, reached, zero if stands else None, rest, posed)
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
-    return Retarget(matrix_to_axis_angle(local), trans, notes, source, errors)
+    return Retarget(poses, trans, notes, source, errors)
 
 
 def line_errors(
