@@ -100,7 +100,7 @@ def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
 
 def posed_parts(
     skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, zero: np.ndarray, rest: np.ndarray
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What a person's zero pose (J,3) holds as no frame does: by SMPL name the turn (3,3) from neutral to zero pose.
 
     A collar, neck or foot may point another way in the zero pose than the body's at rest because it is built so, or
@@ -109,55 +109,49 @@ def posed_parts(
 
     Args:
         skeleton, turns, places, zero, rest: see ``joint_axes``.
+
+    Returns:
+        The parts that are posed; and feet that are so by less than can be told from a build.
     """
     joints, chest = skeleton.joints, skeleton.spine[-1]
-    to_body = body_axes(rest) @ source_axes(zero, skeleton).T
+    to_zero = source_axes(zero, skeleton) @ body_axes(rest).T
     up = legs_up(zero, joints)
-    out: dict[str, np.ndarray] = {}
+    posed: dict[str, np.ndarray] = {}
+    perhaps: dict[str, np.ndarray] = {}
 
-    def turn(line: np.ndarray, usual: np.ndarray, spread: float, body: np.ndarray, least: float) -> np.ndarray | None:
-        """From the usual direction to the zero pose's, where that is another, and farther from the body's."""
-        apart, off = (float(angle_between(line, to)) for to in (usual, to_body.T @ body))
-        nearer = off - float(angle_between(usual, to_body.T @ body))
-        return swing(usual, line) if apart > least and spread < _FLAT and nearer > 0.5 * apart else None
+    def note(name: str, tip: str, line: np.ndarray, usual: np.ndarray, spread: float, least: float) -> None:
+        body = to_zero @ (rest[JOINT[tip]] - rest[JOINT[name]])
+        apart = float(angle_between(line, usual))
+        nearer = float(angle_between(line, body)) - float(angle_between(usual, body))
+        if spread < _FLAT and nearer > 0.5 * apart:
+            (posed if apart > least else perhaps)[name] = swing(usual, line)
 
-    def usual_of(start: int, end: int) -> tuple[np.ndarray, float]:
-        lines = np.einsum("tba,tb->ta", turns[:, chest], unit(places[:, end] - places[:, start]))
-        middle = unit(np.median(lines, axis=0))
-        return middle, float(np.median(angle_between(lines, middle)))
-
-    pairs = {"neck": (skeleton.neck_base, joints["head"])}
-    pairs |= {f"{s}_collar": (joints[f"{s}_collar"], joints[f"{s}_shoulder"]) for s in SIDES if f"{s}_collar" in joints}
-    for name, (start, end) in pairs.items():
-        body = rest[JOINT["head" if name == "neck" else name.replace("collar", "shoulder")]] - rest[JOINT[name]]
-        found = turn(zero[end] - zero[start], *usual_of(start, end), body, _POSED)
-        if found is not None:
-            out[name] = found
+    pairs = [("neck", "head", skeleton.neck_base)]
+    pairs += [(f"{s}_collar", f"{s}_shoulder", joints[f"{s}_collar"]) for s in SIDES if f"{s}_collar" in joints]
+    for name, tip, start in pairs:
+        lines = unit(places[:, joints[tip]] - places[:, start])
+        lines = np.einsum("tba,tb->ta", turns[:, chest], lines)
+        usual = unit(np.median(lines, axis=0))
+        spread = float(np.median(angle_between(lines, usual)))
+        note(name, tip, unit(zero[joints[tip]] - zero[start]), usual, spread, _POSED)
     for side in SIDES:
         ankle, foot = joints[f"{side}_ankle"], joints.get(f"{side}_foot")
         line = unit(zero[foot] - zero[ankle]) if foot is not None else np.zeros(3)
-        if np.linalg.norm(line - (line @ up) * up) < 0.05:
+        ahead = line - (line @ up) * up
+        if np.linalg.norm(ahead) < 0.05:
             continue  # no toes, or right under the ankle
         stands = standing_frames(places[:, ankle, 2])
         slopes = np.arcsin(np.clip(unit(places[stands, foot] - places[stands, ankle])[:, 2], -1, 1))
         slope = float(np.median(slopes))
-        ahead = unit(line - (line @ up) * up)
-        usual = np.cos(slope) * ahead + np.sin(slope) * up
-        found = turn(
-            line,
-            usual,
-            float(np.median(np.abs(slopes - slope))),
-            rest[JOINT[f"{side}_foot"]] - rest[JOINT[f"{side}_ankle"]],
-            _FLAT,
-        )
-        if found is not None:
-            out[f"{side}_ankle"] = found
-    # A pose of one side alone is no rest pose.
-    return {
-        n: t
-        for n, t in out.items()
-        if n == "neck" or {f"left_{n.split('_')[1]}", f"right_{n.split('_')[1]}"} <= set(out)
-    }
+        usual = np.cos(slope) * unit(ahead) + np.sin(slope) * up
+        spread = float(np.median(np.abs(slopes - slope)))
+        note(f"{side}_ankle", f"{side}_foot", line, usual, spread, _FLAT)
+    for part in ("collar", "ankle"):
+        # A pose of one side alone is no rest pose.
+        both = [f"{side}_{part}" for side in SIDES]
+        if not all(name in posed for name in both):
+            perhaps |= {name: posed.pop(name) for name in both if name in posed}
+    return posed, {name: turn for name, turn in perhaps.items() if "ankle" in name}
 
 
 def legs_up(places: np.ndarray, joints: Mapping[str, int]) -> np.ndarray:

@@ -114,8 +114,9 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     stands = is_person(skeleton, zero) and trunk_bend(skeleton, axes) < TRUNK
     aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
     posed: dict[str, np.ndarray] = {}
+    perhaps: dict[str, np.ndarray] = {}
     if stands:
-        posed = posed_parts(skeleton, turns, places, zero, rest)
+        posed, perhaps = posed_parts(skeleton, turns, places, zero, rest)
         aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
     else:
         turns = turns @ axes
@@ -138,7 +139,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
         *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
     )
-    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, posed)
+    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, {**posed, **perhaps})
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
     return Retarget(poses, trans, notes, source, errors)
