@@ -19,6 +19,7 @@ from .stage import animatable, curves_of
 
 Key = tuple[str, str, int]
 """Of an F-curve: its datablock, data path and index."""
+_Keyed = list[tuple[str, int, bytes]]
 
 _SCENE, _ANIMATION = "settings", " animation"
 _SIMPLE = {"BOOLEAN", "INT", "FLOAT", "ENUM", "STRING"}
@@ -48,11 +49,24 @@ class Print:
 
     Attributes:
         still: what does not move, a digest of each datablock.
-        curves: what is keyed: a digest of each curve's keys, and the curve; good only until the scene changes.
+        curves: what is keyed, a digest of each curve's keys.
+        owners: the keyed datablocks by name; good only until the scene changes.
     """
 
     still: dict[str, bytes]
-    curves: dict[Key, tuple[bytes, bpy.types.FCurve]]
+    curves: dict[Key, bytes]
+    owners: dict[str, bpy.types.ID]
+
+    def values(self, keys: Iterable[Key], frames: range) -> dict[Key, np.ndarray]:
+        """The values (F,) of some curves at some frames."""
+        wanted, found = set(keys), {}
+        for name in {key[0] for key in wanted}:
+            animation = self.owners[name].animation_data  # type: ignore[attr-defined]
+            for curve in curves_of(animation):
+                key = (name, curve.data_path, curve.array_index)
+                if key in wanted and not curve.mute:
+                    found[key] = np.array([curve.evaluate(frame) for frame in frames], dtype=np.float32)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +91,9 @@ class FramePrints:
         still, keys = _chosen(now, self.only)
         if self.still != still or self.curves.keys() != keys:
             return ~same
-        for key, (digest, values) in self.curves.items():
-            digest_now, curve = now.curves[key]
-            if digest != digest_now:
-                same &= np.isclose(_values(curve, self.frames), values, rtol=1e-5, atol=1e-6)
+        other = [key for key, (digest, _) in self.curves.items() if digest != now.curves[key]]
+        for key, values in now.values(other, self.frames).items():
+            same &= np.isclose(values, self.curves[key][1], rtol=1e-5, atol=1e-6)
         return same
 
 
@@ -89,22 +102,28 @@ class Printer:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[frozenset[tuple[str, int]], bytes]] = {}
+        self._keyed: dict[str, tuple[frozenset[str], _Keyed]] = {}
 
     def changed(self, ids: Iterable[bpy.types.ID]) -> None:
         """Datablocks that Blender says have changed."""
         for datablock in ids:
             self._kept.pop(_name(datablock), None)
+            if isinstance(datablock, bpy.types.Action):
+                self._keyed = {k: v for k, v in self._keyed.items() if datablock.name_full not in v[0]}
 
     def forget(self) -> None:
         """Another file."""
         self._kept.clear()
+        self._keyed.clear()
 
     def read(self, scene: bpy.types.Scene) -> Print:
         """The scene as it is now. Takes a few milliseconds for a body with keys on all its joints."""
-        curves: dict[Key, tuple[bytes, bpy.types.FCurve]] = {}
+        curves: dict[Key, bytes] = {}
+        owners: dict[str, bpy.types.ID] = {}
         still = {_SCENE: _digest(_of_scene(scene))}
+        everything = animatable(scene)
         moved: dict[str, set[tuple[str, int]]] = {}
-        for datablock in animatable(scene):
+        for datablock in everything:
             if isinstance(datablock, bpy.types.Object) and is_screen(datablock):
                 continue
             animation, name = datablock.animation_data, _name(datablock)
@@ -112,19 +131,20 @@ class Printer:
             if animation is None:
                 continue
             strips = [strip for track in animation.nla_tracks if not track.mute for strip in track.strips]
-            for curve in curves_of(animation):
-                paths.add((curve.data_path, curve.array_index))
-                if not curve.mute:
-                    curves[name, curve.data_path, curve.array_index] = (_of_curve(curve), curve)
+            owners[name] = datablock
+            for path, index, digest in self._curves(name, animation):
+                paths.add((path, index))
+                if digest:
+                    curves[name, path, index] = digest
             for driver in animation.drivers:
                 paths.add((driver.data_path, driver.array_index))
             if strips or animation.drivers:
                 # Strips play their curves at other times: any change of them counts for all frames.
                 told = [tuple(_simple(strip, set())) for strip in strips]
                 told += [(d.data_path, d.driver.expression, d.mute) for d in animation.drivers]
-                told += [digest for key, (digest, _) in curves.items() if strips and key[0] == name]
+                told += [digest for key, digest in curves.items() if strips and key[0] == name]
                 still[name + _ANIMATION] = _digest(told)
-        for datablock in animatable(scene):
+        for datablock in everything:
             name = _name(datablock)
             if name in moved and not isinstance(datablock, bpy.types.Scene):
                 keyed = frozenset(moved[name])
@@ -132,7 +152,17 @@ class Printer:
                 if known is None or known[0] != keyed:
                     known = self._kept[name] = (keyed, _digest(_of_datablock(datablock, keyed)))
                 still[name] = known[1]
-        return Print(still, curves)
+        return Print(still, curves, owners)
+
+    def _curves(self, name: str, animation: bpy.types.AnimData) -> _Keyed:
+        """The curves of a datablock: path, index, and digest or nothing where it is muted."""
+        strips = [strip.action for track in animation.nla_tracks for strip in track.strips]
+        actions = frozenset(action.name_full for action in (animation.action, *strips) if action is not None)
+        known = self._keyed.get(name)
+        if known is None or known[0] != actions:
+            found = [(c.data_path, c.array_index, b"" if c.mute else _of_curve(c)) for c in curves_of(animation)]
+            known = self._keyed[name] = (actions, found)
+        return known[1]
 
     @staticmethod
     def at(found: Print, frames: range, only: Iterable[bpy.types.ID] | None = None) -> FramePrints:
@@ -143,8 +173,8 @@ class Printer:
         """
         names = None if only is None else frozenset(map(_name, only))
         still, keys = _chosen(found, names)
-        curves = {key: (found.curves[key][0], _values(found.curves[key][1], frames)) for key in keys}
-        return FramePrints(frames, still, curves, names)
+        values = found.values(keys, frames)
+        return FramePrints(frames, still, {key: (found.curves[key], values[key]) for key in keys}, names)
 
 
 def _chosen(found: Print, names: frozenset[str] | None) -> tuple[dict[str, bytes], set[Key]]:
@@ -153,10 +183,6 @@ def _chosen(found: Print, names: frozenset[str] | None) -> tuple[dict[str, bytes
         return found.still, set(found.curves)
     still = {name: digest for name, digest in found.still.items() if name.removesuffix(_ANIMATION) in names}
     return still | {_SCENE: found.still[_SCENE]}, {key for key in found.curves if key[0] in names}
-
-
-def _values(curve: bpy.types.FCurve, frames: range) -> np.ndarray:
-    return np.array([curve.evaluate(frame) for frame in frames], dtype=np.float32)
 
 
 def _of_curve(curve: bpy.types.FCurve) -> bytes:

@@ -31,7 +31,7 @@ from ..rig.characters import find_characters, worn_by
 from ..screen import strip
 from ..screen.carry import take_looks
 from ..screen.draft import drawer
-from ..screen.overlay import redraw
+from ..screen.overlay import overlay, redraw
 from ..screen.previews import Clip, Draft, Reel, reels
 from ..stage import shown_layer
 from . import backends, effects, models
@@ -45,8 +45,8 @@ WINDOW = 9
 """Frames sent at once where the model does not want more."""
 AROUND = 24
 """Frames around the playhead that are previewed where no preview range is set."""
-SLICE = 0.02
-"""Seconds of steps in one poll; at least one step is made."""
+SLICE = (0.02, 0.3)
+"""Seconds of steps in one poll, at least and at most: as many as the window takes by itself between two of them."""
 
 _CHECK_SECONDS = 0.25
 _PATIENCE = 5.0
@@ -93,7 +93,8 @@ class PreviewRunner:
         self._seen: tuple[str, object, object] = ("", None, None)
         self._dirty = True
         self._checked = self._edited = self._own = 0.0
-        self._asked_again = 0.0
+        self._asked_again = self._polled = 0.0
+        self._slice_seconds = SLICE[0]
         self._frame = (0, 0.0)
         self._root: Path | None = None
 
@@ -195,6 +196,13 @@ class PreviewRunner:
 
     def poll(self) -> float:
         """Do what is to be done now; returns the seconds until it wants to be called again."""
+        self._slice_seconds = min(max(time.monotonic() - self._polled, SLICE[0]), SLICE[1])
+        try:
+            return self._poll()
+        finally:
+            self._polled = time.monotonic()
+
+    def _poll(self) -> float:
         scene = bpy.context.scene
         if scene is None or not (self.busy or self.live or reels):
             return 0.5
@@ -237,7 +245,7 @@ class PreviewRunner:
             return
         self._dirty, self._checked = False, now
         found = self._printer.read(scene)
-        seen = (scene.maquette.uid, found.still, {key: digest for key, (digest, _) in found.curves.items()})
+        seen = (scene.maquette.uid, found.still, found.curves)
         if seen != self._seen:
             if not other:
                 self._edited = now
@@ -313,7 +321,7 @@ class PreviewRunner:
                 if ended:
                     self._steps = None
                     break
-                if time.monotonic() - began > SLICE:
+                if time.monotonic() - began > self._slice_seconds:
                     break
         except Exception as error:
             self._steps = None
@@ -406,6 +414,7 @@ class PreviewRunner:
         for old in self._reel().add(clip):
             old.path.unlink(missing_ok=True)
         self._seen, self._dirty = ("", None, None), True
+        overlay.expect()
         self._ended("")
 
     # -- its ends ------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class DraftDrawer:
             return
         if space is None or view is None or view.view_perspective != "CAMERA" or not space.overlay.show_overlays:
             return
-        if reel.holds(scene.frame_current):
+        if overlay.shows(scene):
             return
         depsgraph = context.view_layer.depsgraph
         if depsgraph is None:

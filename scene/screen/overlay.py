@@ -125,6 +125,17 @@ class Overlay:
         for player in self._players.values():
             player.forget()
 
+    def expect(self) -> None:
+        """A film has come that will be shown: have it open by then."""
+        if self._handles:
+            self._ask()
+
+    def shows(self, scene: bpy.types.Scene) -> bool:
+        """Whether the film of the scene's frame is open, so that views show it."""
+        shown = showing(scene)
+        player = self._players.get(shown.path) if shown is not None else None
+        return player is not None and shown is not None and player.is_open(shown.path)
+
     # -- drawing -------------------------------------------------------------------------------------------------
 
     def _draw(self, overlays: bool) -> None:
@@ -227,9 +238,10 @@ class Overlay:
         self._asked = False
         shown = showing(bpy.context.scene)
         previews = {clip.path for reel in reels.values() for clip in reel.clips}
-        if shown is not None:
-            self._close([path for path in self._players if path != shown.path and path not in previews])
-            self._players.setdefault(shown.path, Player()).open(shown.path)
+        wanted = previews | ({shown.path} if shown is not None else set())
+        self._close([path for path in self._players if path not in wanted])
+        for path in wanted:
+            self._players.setdefault(path, Player()).open(path)
         redraw()
 
     def _close(self, paths: Iterable[Path]) -> None:
