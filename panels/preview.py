@@ -15,6 +15,7 @@ def draw_preview(layout: UILayout, context: Context) -> None:
     column = layout.column(align=True)
     row = column.row(align=True)
     row.scale_y = 1.3
+    row.use_property_split = False
     row.operator("maquette.preview", icon="PLAY")
     row.prop(context.window_manager.maquette, "live", text="Live", icon="FILE_REFRESH", toggle=True)
     row = column.row(align=True)

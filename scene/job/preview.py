@@ -23,6 +23,7 @@ import numpy as np
 
 from ...backend.catalogue.quality import STANDARD, list_quality
 from ...backend.client import Follower, FollowSpec
+from ...backend.client.owed import owe
 from .. import folders
 from ..capture.looks import asked_of
 from ..capture.shot import capture_steps
@@ -32,7 +33,7 @@ from ..screen import strip
 from ..screen.carry import take_looks
 from ..screen.draft import drawer
 from ..screen.overlay import overlay, redraw
-from ..screen.previews import Clip, Draft, Reel, reels
+from ..screen.previews import Clip, Draft, Reel, finished, reels
 from ..stage import shown_layer
 from . import backends, effects, models
 from . import shots as job_shots
@@ -92,7 +93,7 @@ class PreviewRunner:
         self._printer = Printer()
         self._seen: tuple[str, object, object] = ("", None, None)
         self._dirty = True
-        self._checked = self._edited = self._own = 0.0
+        self._checked = self._edited = self._changed = self._own = 0.0
         self._asked_again = self._polled = 0.0
         self._slice_seconds = SLICE[0]
         self._frame = (0, 0.0)
@@ -119,7 +120,8 @@ class PreviewRunner:
     @property
     def by_model(self) -> bool:
         """Whether what is being made is sent to a model."""
-        return bool(self._now is not None and self._now.frames)
+        window = self._now or (self._left[0] if self._left else None)
+        return window is not None and bool(window.frames)
 
     def start(self, scene: bpy.types.Scene, windows: Iterable[Window]) -> None:
         """Make these windows, in their order; what was being made before is cancelled."""
@@ -128,6 +130,7 @@ class PreviewRunner:
         self._left = deque(windows)
         self._total = len(self._left)
         self._reel().shown = range(scene.frame_start, scene.frame_end + 1)
+        self._asked_again = 0.0
         self._tell("")
         self._dirty = True
 
@@ -177,9 +180,7 @@ class PreviewRunner:
             self.clear(uid)
         self._printer.forget()
         self._uid, self._seen = "", ("", None, None)
-        if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
-            self._root = None
+        finished.clear()
 
     def leave(self) -> None:
         """End the process without touching Blender's data, which may be gone."""
@@ -187,10 +188,14 @@ class PreviewRunner:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._steps))
             self._steps = None
         if self._follower is not None:
-            self._follower.cancel()
+            with contextlib.suppress(OSError, backends.BackendProblem):
+                if job := self._follower.report().job:
+                    owe(backends.owed_file(), job)
+            self._follower.leave()
             self._follower = None
         if self._root is not None:
             shutil.rmtree(self._root, ignore_errors=True)
+            self._root = None
 
     # -- a turn --------------------------------------------------------------------------------------------------
 
@@ -248,9 +253,10 @@ class PreviewRunner:
         seen = (scene.maquette.uid, found.still, found.curves)
         if seen != self._seen:
             if not other:
-                self._edited = now
+                self._edited = self._changed = now
             self._seen = seen
             if reel is not None:
+                reel.shown = range(scene.frame_start, scene.frame_end + 1)
                 before = reel.standing()
                 reel.check(found)
                 if reel.standing() != before:
@@ -271,7 +277,7 @@ class PreviewRunner:
             self._frame = (scene.frame_current, now)
         if min(now - self._edited, now - self._frame[1]) < QUIET or self._dirty or now < self._asked_again:
             return
-        if _in_the_middle():
+        if _in_the_middle() or self._changed < finished.get(scene.maquette.uid, -1.0):
             return
         reel = reels.get(scene.maquette.uid)
         if scene.maquette.preview_by == "DRAFT":
@@ -334,7 +340,9 @@ class PreviewRunner:
         if self._again(scene):
             return
         if not dressed:
-            notices.append("No character has a reference: a draft has nothing to carry; set Looks to Render or Picture")
+            raise backends.BackendProblem(
+                "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
+            )
         self._reel().draft = Draft(dressed, self._prints)
         drawer.forget()
         self._ended(". ".join(notices))
@@ -560,8 +568,8 @@ def refine(scene: bpy.types.Scene) -> None:
 def close() -> None:
     """Blender or the add-on ends."""
     global runner
-    with contextlib.suppress(ReferenceError):
-        runner.forget()
+    runner.forget()
+    runner.leave()
     runner = PreviewRunner()
 
 

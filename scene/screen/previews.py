@@ -5,6 +5,7 @@ They are no results: nothing of them is saved, listed or rendered.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -119,6 +120,16 @@ class Reel:
 
 reels: dict[str, Reel] = {}
 """By the scene's id."""
+
+
+finished: dict[str, float] = {}
+"""When a result last came into a scene, by its id: ``time.monotonic`` seconds."""
+
+
+def give_way(uid: str) -> None:
+    """A result is to be seen in a scene: its previews are over."""
+    reels.pop(uid, None)
+    finished[uid] = time.monotonic()
 
 
 def reel_of(uid: str) -> Reel | None:

@@ -61,8 +61,8 @@ def setup():
     for panel in (getattr(bpy.types, name) for name in _BEFORE):
         bpy.utils.unregister_class(panel)
     other = next(area for area in window.screen.areas if area.type == "PROPERTIES")
-    other.type = "DOPESHEET_EDITOR"
-    other.spaces.active.mode = "TIMELINE" if bpy.app.version < (5, 0) else "DOPESHEET"
+    other.ui_type = "TIMELINE"
+    other.spaces.active.show_region_channels = False
     draft.drawer.stop()
     bpy.types.SpaceView3D.draw_handler_add(timed_draw, (), "WINDOW", "POST_VIEW")
     steps = checks(scene, window, area)
@@ -74,6 +74,13 @@ def until(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end, f"did not happen: {preview.runner.message}"
         yield
+
+
+def pictured(name):
+    """Let the window draw, then take its picture."""
+    began = time.monotonic()
+    yield from until(lambda: time.monotonic() - began > 2)
+    picture(name)
 
 
 def told(what):
@@ -113,7 +120,7 @@ def checks(scene, window, area):
     yield from until(lambda: drawn and max(s for _, s in drawn) > 0.001)
     print(f"Draft: seen {time.monotonic() - began:.1f} s after Preview; {tally(scene)}")
     told("Draft")
-    picture("1_draft")
+    yield from pictured("1_draft")
 
     for turn in range(3):
         drawn.clear()
@@ -127,7 +134,7 @@ def checks(scene, window, area):
     yield from until(lambda: time.monotonic() - began > 2)
     told("Draft after edits")
     assert tally(scene)["outdated"] == 0, "an edit beside the reference frame outdates no looks"
-    picture("2_draft_edited")
+    yield from pictured("2_draft_edited")
 
     scene.maquette.preview_by = "MODEL"
     scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 22, 37
@@ -136,23 +143,25 @@ def checks(scene, window, area):
     reel = previews.reel_of(scene.maquette.uid)
     yield from until(lambda: reel.holds(30))
     print(f"Model: the playhead's window after {time.monotonic() - began:.1f} s; {tally(scene)}")
-    picture("3_model_first_window")
+    yield from pictured("3_model_first_window")
     yield from until(lambda: not preview.runner.busy)
     print(f"Model: all windows after {time.monotonic() - began:.1f} s; {tally(scene)}; {preview.runner.message}")
     told("Model")
     assert all(map(reel.holds, range(22, 38)))
 
-    bpy.context.window_manager.maquette.live = True
-    yield from until(lambda: not preview.runner.busy)
     began = time.monotonic()
-    edit(scene, 30, -0.5)
+    for frame in range(28, 34):
+        edit(scene, frame, -0.5)
     yield from until(lambda: not reel.holds(30))
-    print(f"Live: orange {time.monotonic() - began:.2f} s after the edit; {tally(scene)}")
-    picture("4_outdated")
+    print(f"Orange {time.monotonic() - began:.2f} s after the edit; {tally(scene)}")
+    yield from pictured("4_outdated")
+    began = time.monotonic()
+    bpy.context.window_manager.maquette.live = True
+    edit(scene, 30, 0.1)
     yield from until(lambda: preview.runner.busy)
     print(f"Live: begun {time.monotonic() - began:.2f} s after the edit")
     yield from until(lambda: preview.runner._follower is not None)
-    picture("5_live_making")
+    yield from pictured("5_live_making")
     edit(scene, 31, 0.3)
     again = time.monotonic()
     yield from until(lambda: not preview.runner.busy)
@@ -161,7 +170,7 @@ def checks(scene, window, area):
     print(f"Live: here {time.monotonic() - again:.1f} s after that edit; {tally(scene)}")
     yield from until(lambda: time.monotonic() - again > 1 and not preview.runner.busy)
     told("Live")
-    picture("6_live")
+    yield from pictured("6_live")
 
     bpy.context.window_manager.maquette.live = False
     bpy.ops.ed.undo_push(message="Edited")
@@ -174,7 +183,7 @@ def checks(scene, window, area):
     told("Refine")
     assert len(reel.clips) == 1 and len(reel.clips[0].frames) == 16
     yield from until(lambda: time.monotonic() - began > 1)
-    picture("7_refined")
+    yield from pictured("7_refined")
     scene.frame_set(40)
     yield from until(lambda: time.monotonic() - began > 3)
 

@@ -88,7 +88,7 @@ def test_windows_come_one_after_the_other_and_refine_puts_one_film_in_their_plac
     monkeypatch.setattr(bench.preview, "WINDOW", 3)
     scene.frame_set(4)
     assert bpy.ops.maquette.preview() == {"FINISHED"}
-    bench.turn(lambda: bench.runner.by_model)
+    bench.turn(bench.standing)
     assert bench.standing() == "mmm", "frames 3 to 5 about the playhead"
     bench.rest()
     assert bench.standing() == "ccccc" and not bench.runner.message
@@ -138,7 +138,7 @@ def test_live_makes_the_playheads_window_anew_and_cancels_what_an_edit_outdates(
 
 def test_a_final_has_the_backend_for_itself(bench, backend, scene):
     bpy.ops.maquette.preview()
-    bench.turn(lambda: bench.runner.by_model)
+    bench.turn(bench.standing)
     backend.script = [RUNNING]
     bench.jobs.generate(scene)
     bench.view.live = True
@@ -150,8 +150,12 @@ def test_a_final_has_the_backend_for_itself(bench, backend, scene):
     backend.change(status="completed", progress=100)
     backend.script = [{"status": "completed", "progress": 100}]
     bench.until_phase("done")
-    bench.turn(lambda: "c" in bench.standing())
+    for _ in range(5):
+        bench.runner.poll()
+    assert not bench.runner.busy and not bench.standing(), "the final is to be seen until the next edit"
     assert bench.runner.message != bench.preview.BUSY
+    key(3, 1.0)
+    bench.turn(lambda: bench.standing() == "ccccc")
 
 
 def test_live_does_not_queue_behind_somebody_elses_film(bench, backend, scene):
@@ -165,7 +169,7 @@ def test_live_does_not_queue_behind_somebody_elses_film(bench, backend, scene):
 @pytest.mark.parametrize("way", ["stop_preview", "clear_preview"])
 def test_it_stops(bench, backend, scene, way):
     bpy.ops.maquette.preview()
-    bench.turn(lambda: bench.runner.by_model)
+    bench.turn(bench.standing)
     assert getattr(bpy.ops.maquette, way)() == {"FINISHED"}
     assert not bench.runner.busy and "m" not in bench.standing() and list(bpy.data.scenes) == [scene]
 
@@ -190,7 +194,7 @@ def test_a_save_in_the_middle_keeps_no_copy_of_the_scene(bench, scene, tmp_path,
 
 def test_another_file_has_none(bench, scene):
     bpy.ops.maquette.preview()
-    bench.turn(lambda: bench.runner.by_model)
+    bench.turn(bench.standing)
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     bench.runner.poll()
     assert not bench.runner.busy and not bench.previews.reels
