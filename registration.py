@@ -11,12 +11,14 @@ from .operators import (
     backend,
     body,
     camera,
+    camera_export,
     generate,
     library,
     looks,
     models,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     preview,
     result,
@@ -24,6 +26,7 @@ from .operators import (
     tracks,
 )
 from .panels import body as body_panel
+from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
@@ -39,8 +42,10 @@ MODULES = (
     looks,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     camera,
+    camera_export,
     shot,
     models,
     tracks,
@@ -50,6 +55,7 @@ MODULES = (
     library,
     backend,
     body_panel,
+    bones_list,
     motion_panel,
     camera_panel,
     models_menu,

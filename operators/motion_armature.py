@@ -5,9 +5,12 @@ from __future__ import annotations
 from bpy.props import BoolProperty
 from bpy.types import Operator
 
+from ..backend.motions.skeletons import UnknownSkeleton
+from ..scene.rig import bone_map
 from ..scene.rig.armature import foreign_armature, frames_of
 from ..scene.rig.bodies import find_body
-from .motion import ERRORS, MotionTarget, draw_target, mode_allows, model_of, motion_of
+from .motion import motion_of
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of
 
 
 class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
@@ -39,8 +42,12 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             mesh = next((found for obj in context.selected_objects if (found := find_body(obj)) is not None), None)
         try:
             model = model_of(mesh, self.body)
-            self.apply(context, motion_of(context, armature, model, self.heights), model, mesh)
+            motion = motion_of(context, armature, model, self.heights)
+            self.apply(context, motion, model, mesh)
+            bone_map.remember(context, armature, self.settings(), motion)
         except ERRORS as error:
+            if isinstance(error, UnknownSkeleton):
+                bone_map.remember(context, armature, self.settings(), error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

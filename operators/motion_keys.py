@@ -15,7 +15,7 @@ from ..scene import keys
 from ..scene.rig.armature import frames_of
 from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
 from ..scene.rig.motion import key_motion, read_motion
-from .motion import ERRORS
+from .motion_target import ERRORS
 
 
 def _moves(cls, context: bpy.types.Context) -> bool:

@@ -19,9 +19,18 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
 
     def draw(self, context):
         layout = self.layout
-        layout.operator("maquette.import_motion", icon="IMPORT")
+        bones = context.window_manager.maquette.bones
+        row = layout.row(align=True)
+        row.operator("maquette.import_motion", icon="IMPORT")
+        if bones.source and not bones.trouble:
+            row.operator("maquette.map_bones", text="", icon="BONE_DATA")
+        if bones.trouble:
+            draw_hint(layout, context, bones.trouble, "WARNING")
+            layout.operator("maquette.map_bones", icon="BONE_DATA")
         if foreign_armature(context.active_object) is not None:
-            layout.operator("maquette.use_armature_motion", icon="ARMATURE_DATA")
+            row = layout.row(align=True)
+            row.operator("maquette.use_armature_motion", icon="ARMATURE_DATA")
+            row.operator("maquette.map_bones", text="", icon="BONE_DATA").of_armature = True
         walk = layout.column()
         walk.operator_context = "EXEC_DEFAULT"
         walk.operator("maquette.add_walk", icon="FORCE_WIND")

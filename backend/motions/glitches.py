@@ -118,7 +118,7 @@ def _turned(motion: BodyMotion) -> tuple[list[tuple[int, int]], np.ndarray]:
     return [(int(a), int(b)) for a, b in ends], poses
 
 
-def _listed(runs: list[tuple[int, int]]) -> str:
+def listed(runs: list[tuple[int, int]]) -> str:
     """Frames of runs, from 1, for the animator."""
     listed = [str(a + 1) if a == b else f"{a + 1} to {b + 1}" for a, b in runs]
     return ", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")
@@ -129,7 +129,7 @@ def describe(path: np.ndarray, mended: np.ndarray, runs: list[tuple[int, int]]) 
     if not runs:
         return ""
     size = 100 * float(np.linalg.norm(path - mended, axis=-1).max())
-    where = f"{size:.0f} cm and back in frame {_listed(runs)}"
+    where = f"{size:.0f} cm and back in frame {listed(runs)}"
     return f"the body jumped by up to {where}; it was put back between its neighbours"
 
 
@@ -145,7 +145,7 @@ def mend(motion: BodyMotion) -> BodyMotion:
         # What turns the pelvis about moves the place that stands for it, too.
         trans = bridged(motion.trans.astype(float), turned).astype(np.float32)
         motion = replace(motion, poses=poses, trans=trans).noting(
-            f"joints turned away and back in frame {_listed(turned)}; the pose was put back between its neighbours"
+            f"joints turned away and back in frame {listed(turned)}; the pose was put back between its neighbours"
         )
     return motion
 
