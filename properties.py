@@ -315,6 +315,15 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     beside: BoolProperty(description="Several videos are shown side by side")
     sequencer_was_on: BoolProperty(description="Rendering the sequencer was turned off for a strip of ours")
+    preview_by: EnumProperty(
+        name="Preview By",
+        description="What makes previews",
+        items=(
+            ("DRAFT", "Draft", "Blender lays the looks onto the bodies, in every frame at once and without a network"),
+            ("MODEL", "Model", "The chosen model, some frames at a time, those near the playhead first"),
+        ),
+        default="DRAFT",
+    )
     results: CollectionProperty(type=MAQUETTE_PG_result)
     active_result: IntProperty(name="Result", default=0, update=_shown_otherwise)
 
@@ -458,6 +467,12 @@ class MAQUETTE_PG_window(PropertyGroup):
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
     checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})
     framing: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
+    live: BoolProperty(
+        name="Live Preview",
+        description="A second after an edit, make what it has outdated near the playhead anew",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
     framed_scene: StringProperty(description="Name of the scene whose framing was looked at", options={"SKIP_SAVE"})
     framing_old: BoolProperty(description="The scene has changed since then", options={"SKIP_SAVE"})
     backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})

@@ -9,7 +9,7 @@ Limb bones are always laid exactly along the source's. Letters: T frames, J sour
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,20 +25,11 @@ from .kinematics import (
     swing,
     to_local,
 )
-from .reference import (
-    body_axes,
-    body_trunk,
-    is_person,
-    joint_axes,
-    legs_up,
-    posed_parts,
-    source_axes,
-    trunk_bend,
-    trunk_places,
-)
+from .reference import body_trunk, joint_axes, trunk_bend, trunk_places
 from .skeletons import SIDES, SkeletonMap, map_skeleton
 from .types import MotionError
 from .upright import describe_up, detect_up, turn_to_z
+from .zero_pose import body_axes, is_person, legs_up, posed_parts, source_axes
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
@@ -61,6 +52,27 @@ _LIMB_NAMES = tuple(f"{side} {bone}" for side in SIDES for bone in ("thigh", "sh
 
 
 @dataclass(frozen=True, eq=False)
+class Link:
+    """What of a retarget is the same in every frame, so that a body can follow a skeleton that is still edited.
+
+    A joint's goal is the turn of its first part times that part's axes, then a share of the shortest way to the same of
+    its second part; limbs are then laid by the smallest turn along the source's bone. The middle of the body's hips is
+    ``scale`` times that of the source's.
+
+    Attributes:
+        parts: for each SMPL joint one or two of (source joint, its axes (3,3), share).
+        limbs: SMPL joint -> the source's joints between which its bone lies.
+        hips: the source's left and right hip.
+        scale: from the source's units to metres.
+    """
+
+    parts: tuple[tuple[tuple[int, np.ndarray, float], ...], ...]
+    limbs: dict[int, tuple[int, int]]
+    hips: tuple[int, int]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class Retarget:
     """A motion on SMPL-24 joints, world Z up, metres; not yet on the floor.
 
@@ -70,6 +82,7 @@ class Retarget:
         notes: what was detected.
         source: (T,3) metres of each of the source's joints, by SMPL name, in the body's world; and ``neck``.
         errors: angle in degrees (T,) between each visible line of source and body, by its name (see ``line_errors``).
+        link: how the source's joints move the body's in any frame.
     """
 
     poses: np.ndarray
@@ -77,6 +90,7 @@ class Retarget:
     notes: tuple[str, ...]
     source: dict[str, np.ndarray]
     errors: dict[str, np.ndarray]
+    link: Link
 
 
 def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
@@ -118,9 +132,11 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     if stands:
         posed, perhaps = posed_parts(skeleton, turns, places, zero, rest)
         aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
+        axes = np.broadcast_to(np.eye(3), axes.shape)
     else:
         turns = turns @ axes
-    goal = _source_turns(skeleton, turns, places, rest) @ aligned
+    carriers = _carriers(skeleton, places, rest)
+    goal = _source_turns(carriers, turns) @ aligned
     for upper, lower in LIMBS:
         _lay(goal, rest, JOINT[upper], JOINT[lower], places[:, joints[lower]] - places[:, joints[upper]])
 
@@ -142,7 +158,13 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     errors = line_errors(skeleton, places, reached, zero if stands else None, rest, {**posed, **perhaps})
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
-    return Retarget(poses, trans, notes, source, errors)
+    parts = [
+        tuple((keep[k], axes[k] @ aligned[joint], share) for k, share in ((first, 1.0), (second, part)) if share)
+        for joint, (first, second, part) in enumerate(carriers)
+    ]
+    limbs = {JOINT[a]: (keep[joints[a]], keep[joints[b]]) for a, b in LIMBS}
+    link = Link(tuple(parts), limbs, (keep[hips[0]], keep[hips[1]]), scale)
+    return Retarget(poses, trans, notes, source, errors, link)
 
 
 def line_errors(
@@ -306,30 +328,27 @@ def _tip(clip: BvhClip, zero: np.ndarray, joint: int, known: int | None) -> np.n
     return gaps[int(np.argmax(np.linalg.norm(gaps, axis=-1)))]
 
 
-def _source_turns(skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """For each SMPL joint the global turn (T,24,3,3) of what stands for it in the source."""
+def _carriers(skeleton: SkeletonMap, places: np.ndarray, rest: np.ndarray) -> list[tuple[int, int, float]]:
+    """For each SMPL joint what stands for it in the source: two joints, and the part of the way between their turns."""
     joints = skeleton.joints
     trunk = [joints["pelvis"], *skeleton.spine]
     above = [skeleton.spine[-1], *skeleton.neck, joints["head"]]
 
-    def along(chain: list[int], position: float) -> np.ndarray:
+    def along(chain: list[int], position: float) -> tuple[int, int, float]:
         low = min(int(position), len(chain) - 2)
         part = position - low
-        if part < 1e-3:
-            return turns[:, chain[low]]
-        return blend(turns[:, chain[low]], turns[:, chain[low + 1]], part)
+        return chain[low], chain[low + 1], part if part >= 1e-3 else 0.0
 
-    out = np.empty((len(turns), 24, 3, 3))
-    out[:, 0] = turns[:, joints["pelvis"]]
+    out = {"pelvis": (joints["pelvis"], joints["pelvis"], 0.0)}
     where = trunk_places(skeleton, places)
     for name, place_ in zip(("spine1", "spine2", "spine3"), body_trunk(rest)[1][1:], strict=True):
         # Of joints in one place the last carries what is above.
         after = min(int(np.searchsorted(where, place_ - 1e-3, side="right")), len(where) - 1)
         gap = where[after] - where[after - 1]
         part = (place_ - where[after - 1]) / gap if gap > 1e-6 else 1.0
-        out[:, JOINT[name]] = along(trunk, after - 1 + min(float(part), 1.0))
-    out[:, JOINT["neck"]] = along(above, (len(above) - 1) / 2)
-    out[:, JOINT["head"]] = turns[:, joints["head"]]
+        out[name] = along(trunk, after - 1 + min(float(part), 1.0))
+    out["neck"] = along(above, (len(above) - 1) / 2)
+    out["head"] = (joints["head"], joints["head"], 0.0)
     for side in SIDES:
         for name, fallback in (
             ("hip", "pelvis"), ("knee", "hip"), ("ankle", "knee"), ("foot", "ankle"),
@@ -337,7 +356,15 @@ def _source_turns(skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, 
         ):  # fmt: skip
             role = f"{side}_{name}"
             index = joints.get(role, joints.get(f"{side}_{fallback}", skeleton.spine[-1]))
-            out[:, JOINT[role]] = turns[:, index]
+            out[role] = (index, index, 0.0)
+    return [out[name] for name in JOINT]
+
+
+def _source_turns(carriers: Sequence[tuple[int, int, float]], turns: np.ndarray) -> np.ndarray:
+    """For each SMPL joint the global turn (T,24,3,3) of what stands for it in the source."""
+    out = np.empty((len(turns), 24, 3, 3))
+    for joint, (first, second, part) in enumerate(carriers):
+        out[:, joint] = blend(turns[:, first], turns[:, second], part) if part else turns[:, first]
     return out
 
 
@@ -347,4 +374,4 @@ def _lay(goal: np.ndarray, rest: np.ndarray, joint: int, child: int, bone: np.nd
     goal[:, joint] = swing(now, bone) @ goal[:, joint]
 
 
-__all__ = ["LIMBS", "Retarget", "line_errors", "retarget"]
+__all__ = ["LIMBS", "Link", "Retarget", "line_errors", "retarget"]
