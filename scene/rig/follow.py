@@ -145,7 +145,7 @@ def _build(context: bpy.types.Context, name: str, rig: Rig, rest: np.ndarray, li
     made = bpy.data.objects.new(name, data)
     collection = rig.armature.users_collection[0] if rig.armature.users_collection else context.scene.collection
     collection.objects.link(made)
-    with _editing(context, made):
+    with editing(context, made):
 
         def add(bone_name: str, head: np.ndarray) -> bpy.types.EditBone:
             bone = data.edit_bones.new(bone_name)
@@ -164,7 +164,7 @@ def _build(context: bpy.types.Context, name: str, rig: Rig, rest: np.ndarray, li
 
 
 @contextmanager
-def _editing(context: bpy.types.Context, armature: bpy.types.Object) -> Iterator[None]:
+def editing(context: bpy.types.Context, armature: bpy.types.Object) -> Iterator[None]:
     """An armature in Edit Mode; mode and active object are the animator's again afterwards."""
     layer = context.view_layer
     active = layer.objects.active
