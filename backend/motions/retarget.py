@@ -9,7 +9,7 @@ Limb bones are always laid exactly along the source's. Letters: T frames, J sour
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,23 @@ from .kinematics import (
     JOINT,
     angle_between,
     blend,
-    frame_of,
     matrix_to_axis_angle,
     place,
     swing,
     to_global,
     to_local,
-    unit,
 )
-from .reference import body_trunk, is_person, joint_axes, trunk_places
+from .reference import (
+    body_axes,
+    body_trunk,
+    is_person,
+    joint_axes,
+    legs_up,
+    posed_parts,
+    source_axes,
+    trunk_bend,
+    trunk_places,
+)
 from .skeletons import SIDES, SkeletonMap, map_skeleton
 from .types import MotionError
 from .upright import describe_up, detect_up, turn_to_z
@@ -40,6 +48,8 @@ LARGE = np.radians(35.0)
 """Angle between rest bones from which on they are another pose rather than another build."""
 FOOT = np.radians(80.0)
 """The same for feet, whose soles both lie on the ground: in some skeletons the ball lies right under the ankle."""
+TRUNK = np.radians(25.0)
+"""The same for the bend between pelvis and chest."""
 
 LIMBS = tuple(
     (f"{side}_{upper}", f"{side}_{lower}")
@@ -122,12 +132,15 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
 
     legs = _leg_length(skeleton, places)
     zero = clip.zero_pose()[keep]
-    stands = is_person(skeleton, zero)
-    aligned, axes = np.broadcast_to(np.eye(3), (24, 3, 3)), np.broadcast_to(np.eye(3), (len(keep), 3, 3))
+    axes = joint_axes(skeleton, turns, places, zero, rest)
+    stands = is_person(skeleton, zero) and trunk_bend(skeleton, axes) < TRUNK
+    aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
+    posed: dict[str, np.ndarray] = {}
     if stands:
-        aligned = _alignments(clip, whole, clip.zero_pose(), rest)
+        posed = posed_parts(skeleton, turns, places, zero, rest)
+        aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
+        axes = np.broadcast_to(np.eye(3), axes.shape)
     else:
-        axes = joint_axes(skeleton, turns, places, zero, rest)
         turns = turns @ axes
     carriers = _carriers(skeleton, places, rest)
     goal = _source_turns(carriers, turns) @ aligned
@@ -148,7 +161,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
         *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
     )
-    errors = line_errors(skeleton, places, reached, zero if stands else None, rest)
+    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, posed)
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
     parts = [
@@ -161,7 +174,12 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
 
 
 def line_errors(
-    skeleton: SkeletonMap, source: np.ndarray, target: np.ndarray, zero: np.ndarray | None, rest: np.ndarray
+    skeleton: SkeletonMap,
+    source: np.ndarray,
+    target: np.ndarray,
+    zero: np.ndarray | None,
+    rest: np.ndarray,
+    posed: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Angles in degrees (T,) between each line that a viewer sees of the source and the body's.
 
@@ -175,6 +193,7 @@ def line_errors(
         zero: (J,3) source joints in its zero pose, where that is a person; rest: (24,3) the body's. Collars, neck, feet
             and hands keep the body's own build: the angle between the two rest poses, as far as a build can explain it,
             is taken off. None: nothing is taken off.
+        posed: what of that zero pose is no build; see ``posed_parts``.
     """
     known = {**skeleton.joints, "neck": skeleton.neck_base}
     pairs = dict(zip(_LIMB_NAMES, LIMBS, strict=True))
@@ -201,8 +220,9 @@ def line_errors(
             continue
         out[name] = np.degrees(angle_between(bones, line(target, *theirs)))
         if zero is not None and name in built:
-            turn = _axes(zero, skeleton) @ _body_axes(rest).T
-            build = angle_between(line(zero, *mine), turn @ line(rest, *theirs))
+            turn = source_axes(zero, skeleton) @ body_axes(rest).T
+            neutral = (posed or {}).get(upper, np.eye(3)).T @ line(zero, *mine)
+            build = angle_between(neutral, turn @ line(rest, *theirs))
             out[name] = np.maximum(0.0, out[name] - np.degrees(min(build, FOOT if "foot" in name else LARGE)))
     hips = [skeleton.joints["left_hip"], skeleton.joints["right_hip"]]
     trunk = source[:, skeleton.neck_base] - source[:, hips].mean(axis=1)
@@ -233,34 +253,20 @@ def _unit_name(legs: float) -> str:
     return name if 0.6 < legs * sizes[name] / 0.83 < 1.6 else "unit unknown"
 
 
-_CORNERS = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-
-
-def _axes(zero: np.ndarray, skeleton: SkeletonMap) -> np.ndarray:
-    """(3,3) axes of the source in its zero pose (J,3)."""
-    return _frame(np.array([zero[skeleton.joints[c]] for c in _CORNERS]), zero[skeleton.neck_base])
-
-
-def _body_axes(rest: np.ndarray) -> np.ndarray:
-    """(3,3) axes of the body at rest (24,3)."""
-    return _frame(rest[[JOINT[c] for c in _CORNERS]], rest[JOINT["neck"]])
-
-
-def _frame(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    side = unit(corners[0] - corners[1]) + unit(corners[2] - corners[3])
-    return frame_of(side, neck - corners[:2].mean(axis=0))
-
-
-def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose."""
+def _alignments(
+    clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray, posed: dict[str, np.ndarray]
+) -> np.ndarray:
+    """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose; ``posed`` see ``posed_parts``."""
     joints = skeleton.joints
-    whole = _axes(zero, skeleton) @ _body_axes(rest).T
+    whole = source_axes(zero, skeleton) @ body_axes(rest).T
     out = np.broadcast_to(whole, (24, 3, 3)).copy()
 
     def bend(joint: str, child: str, source: np.ndarray, always: bool = False) -> None:
         mine = out[JOINT[joint]] @ (rest[JOINT[child]] - rest[JOINT[joint]])
         if always or angle_between(mine, source) > LARGE:
             out[JOINT[joint]] = swing(mine, source) @ out[JOINT[joint]]
+        elif joint in posed:
+            out[JOINT[joint]] = posed[joint] @ out[JOINT[joint]]
 
     # A limb turns as a whole first: its two bones, each with a turn of its own from T-pose to hanging arms, would twist
     # against each other.
@@ -285,7 +291,8 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
         if angle_between(tip, zero[joints[f"{side}_wrist"]] - zero[joints[f"{side}_elbow"]]) < 2 * LARGE:
             bend(f"{side}_wrist", f"{side}_hand", tip)
         out[hand] = out[wrist]
-        out[JOINT[f"{side}_ankle"]] = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
+        foot = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
+        out[JOINT[f"{side}_ankle"]] = posed.get(f"{side}_ankle", np.eye(3)) @ foot
         out[JOINT[f"{side}_foot"]] = out[JOINT[f"{side}_ankle"]]
     return out
 
@@ -301,7 +308,9 @@ def _foot(
 ) -> np.ndarray:
     """(3,3) turn of a foot from rest to the zero pose: flat sole to flat sole, toes to toes."""
     joints = skeleton.joints
-    up, ankle = whole @ np.array([0.0, 1.0, 0.0]), joints[f"{side}_ankle"]
+    # Legs tell better than the trunk which way is up for a foot.
+    up, ankle = legs_up(zero, joints), joints[f"{side}_ankle"]
+    whole = swing(whole @ legs_up(rest, JOINT), up) @ whole
     shin = zero[ankle] - zero[joints[f"{side}_knee"]]
     toes = _tip(clip, zero, ankle, None)
     if angle_between(shin, -up) > LARGE or np.linalg.norm(toes) < 1e-6:
