@@ -93,13 +93,14 @@ class Retarget:
     link: Link
 
 
-def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
+def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None, shape: np.ndarray | None = None) -> Retarget:
     """Carry a BVH motion over to a body.
 
     Args:
         clip: the parsed file.
         body: any SMPL-family body; its first 22 joints and hands are used.
         up: the file's up axis (``Y``, ``-Z``...); None detects it.
+        shape: (S,) the body's; its bones' lengths and directions are then those of the result.
 
     Raises:
         MotionError: when the skeleton is not understood.
@@ -107,7 +108,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     count = len(clip.names)
     clip = clip.with_sites()  # in some files a limb ends in one
     whole = map_skeleton(clip)
-    rest = body.smpl_joints(body.joints_rest()).astype(float)
+    rest = body.smpl_joints(body.joints_rest(shape)).astype(float)
     # Fingers and faces of long clips need not be followed.
     keep = whole.lines(clip.parents)
     skeleton = whole.among(keep)
