@@ -12,6 +12,7 @@ from .codec import (
     write_mp4,
     write_png_sequence,
 )
+from .exr import encode_exr
 from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "decode_image",
     "decode_rgba",
     "decode_video",
+    "encode_exr",
     "encode_jpeg",
     "encode_png",
     "overlay",

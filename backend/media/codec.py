@@ -137,8 +137,12 @@ def write_mp4(
     fps: float,
     metadata: Mapping[str, Any] | None = None,
     on_frame: Callable[[int], None] | None = None,
+    crf: int = 14,
 ) -> None:
     """Write (T,H,W,3) uint8 as H.264 (yuv420p, BT.709, fast start); odd sizes are padded by one pixel.
+
+    ``crf`` is x264's constant rate factor: 14 looks the same, 4 is nearly lossless, 0 is lossless but for the colours'
+    half resolution.
 
     ``metadata`` goes as JSON into the comment tag, where players and ``read_mp4_metadata`` find it. The file
     appears under its name only when complete.
@@ -164,7 +168,7 @@ def write_mp4(
             film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
             stream = _stream(film)
             stream.height, stream.width = frames.shape[1:3]
-            stream.options = {"crf": "14", "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
+            stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
             for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
                 setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
             film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
