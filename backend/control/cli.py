@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import re
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..catalogue.control import FORMATS, KINDS
 from ..shot import ShotError, load_shot
 
-PROGRESS = "progress"
-"""First word of a line that tells whoever started the command how far it is: ``progress SHARE LABEL``."""
+if TYPE_CHECKING:
+    from .films import ControlFilms
 
 _CRF = 4
+_BAR = "{desc:>24}{percentage:3.0f}%|{bar}|"
+_NUMBERED = re.compile(r"\d{5}\.\w+")
 
 
 def add_control_parser(subparsers: Any) -> None:
@@ -69,6 +72,8 @@ def run_control(args: argparse.Namespace) -> int:
 
     import torch
 
+    # Whoever ends the process asks so: half a film is taken away again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     from .films import ControlFilms, ControlOptions
     from .fitting import fit_size, reframed, resampled
     from .pose_drawing import DWPOSE
@@ -121,15 +126,20 @@ def run_control(args: argparse.Namespace) -> int:
         drawn.append(kind)
     if not drawn:
         raise ShotError("kind", "the shot holds what none of these films is drawn from: " + " ".join(films.notes))
-    with bar:
-        for number, kind in enumerate(drawn):
-            bar.begin(KINDS[kind].label, number, len(drawn))
-            target = args.output if single else args.output / (f"{kind}.mp4" if form == "mp4" else kind)
-            if not single and len(drawn) == 1 and form != "mp4":
-                target = args.output
-            with torch.no_grad():
-                _write(films, kind, form, target, bar.frame)
-            print(f"{target}: {shot.clip.frames} frames of {width} x {height} at {shot.clip.fps:g} per second")
+    targets = [_target(args.output, kind, form, single, len(drawn)) for kind in drawn]
+    for target in targets:
+        target.parent.mkdir(exist_ok=True)
+    with bar, torch.no_grad(), ExitStack() as open_films:
+        writers = [
+            open_films.enter_context(_writer(films, kind, form, target))
+            for kind, target in zip(drawn, targets, strict=True)
+        ]
+        for frame in range(shot.clip.frames):
+            for write in writers:
+                write(frame)
+            bar.frame(frame + 1, shot.clip.frames)
+    for target in targets:
+        print(f"{target}: {shot.clip.frames} frames of {width} x {height} at {shot.clip.fps:g} per second")
     for note in dict.fromkeys(films.notes):
         print(f"Note: {note}", file=sys.stderr)
     return 0
@@ -155,43 +165,49 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
     return int(width), int(height)
 
 
-def _write(films: Any, kind: str, form: str, target: Path, on_frame: Callable[[int, int], None]) -> None:
-    """Write one film; a sequence frame by frame, a film at once when all of it is drawn."""
-    from ..media import encode_exr, encode_png, write_mp4
+def _target(output: Path, kind: str, form: str, single: bool, count: int) -> Path:
+    """Where a film goes: its file, or its folder."""
+    if single or (count == 1 and form != "mp4"):
+        return output
+    return output / (f"{kind}.mp4" if form == "mp4" else kind)
+
+
+@contextmanager
+def _writer(films: ControlFilms, kind: str, form: str, target: Path) -> Iterator[Callable[[int], None]]:
+    """A function that draws and writes a frame. The film appears under its name only when complete."""
+    from ..media import encode_exr, encode_png, mp4_writer
 
     clip = films.shot.clip
     metadata = {"generator": "Maquette", "title": films.shot.name, "control": kind}
-
-    def frames(draw: Callable[[str, int], np.ndarray]) -> Iterator[np.ndarray]:
-        for frame in range(clip.frames):
-            yield draw(kind, frame)
-            on_frame(frame + 1, clip.frames)
-
     if form == "mp4":
-        target.parent.mkdir(exist_ok=True)
-        film = np.empty((clip.frames, clip.height, clip.width, 3), np.uint8)
-        for i, picture in enumerate(frames(films.picture)):
-            film[i] = picture
-        write_mp4(target, film, clip.fps, metadata, crf=_CRF)
+        with mp4_writer(target, clip.width, clip.height, clip.fps, metadata, _CRF) as write:
+            yield lambda frame: write(films.picture(kind, frame))
         return
-    target.mkdir(parents=True, exist_ok=True)
-    draw, encode = (
-        (films.data, encode_exr) if form == "exr" else (films.picture, lambda x: encode_png(x, metadata).data)
-    )
-    for number, picture in enumerate(frames(draw), 1):
-        (target / f"{number:05d}.{form}").write_bytes(encode(picture))
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as part:
+
+        def write_file(frame: int) -> None:
+            if form == "exr":
+                data = encode_exr(films.data(kind, frame))
+            else:
+                data = encode_png(films.picture(kind, frame), metadata).data
+            (Path(part) / f"{frame + 1:05d}.{form}").write_bytes(data)
+
+        yield write_file
+        target.mkdir(exist_ok=True)
+        # Frames of an earlier, longer film would go on after this one's.
+        for old in target.glob(f"*.{form}"):
+            if _NUMBERED.fullmatch(old.name):
+                old.unlink()
+        for made in sorted(Path(part).iterdir()):
+            made.replace(target / made.name)
 
 
-@dataclass
 class _Bar:
-    """Progress over all films, as a bar or as lines for another program."""
+    """Progress, as a bar or as lines for another program. Looking through the shot counts as a quarter."""
 
-    quiet: bool
-    lines: bool
-    label: str = ""
-    number: int = 0
-    count: int = 1
-    _bar: Any = None
+    def __init__(self, quiet: bool, lines: bool) -> None:
+        self._quiet, self._lines = quiet, lines
+        self._bar: Any = None
 
     def __enter__(self) -> _Bar:
         return self
@@ -200,28 +216,24 @@ class _Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def begin(self, label: str, number: int, count: int) -> None:
-        """The next film."""
-        self.label, self.number, self.count = label, number, count
-        if self.lines:
-            return
-        from tqdm import tqdm
-
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = tqdm(total=1, desc=f"{label:>12}", disable=self.quiet, file=sys.stderr)
-
     def looked(self, done: int, frames: int) -> None:
-        """The shot is looked through before a film: half of its time."""
-        self._tell(0.5 * done / max(frames, 1))
+        """A frame is looked at, before any is written."""
+        self._tell(0.25 * done / max(frames, 1), "Looking through the Shot")
 
     def frame(self, done: int, frames: int) -> None:
         """A frame is written."""
-        if self._bar is not None:
-            self._bar.total = frames
-            self._bar.update(done - self._bar.n)
-        self._tell(0.5 + 0.5 * done / frames)
+        self._tell(0.25 + 0.75 * done / frames, "Drawing")
 
-    def _tell(self, share: float) -> None:
-        if self.lines and self.label:
-            print(f"{PROGRESS} {(self.number + share) / self.count:.4f} {self.label}", flush=True)
+    def _tell(self, share: float, label: str) -> None:
+        if self._lines:
+            print(f"progress {share:.4f} {label}", flush=True)
+            return
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(
+                total=100, disable=self._quiet, file=sys.stderr, bar_format="{desc:>24}{percentage:3.0f}%|{bar}|"
+            )
+        self._bar.set_description(label, refresh=False)
+        self._bar.n = round(100 * share)
+        self._bar.refresh()

@@ -17,8 +17,11 @@ from ..raster.rasterise import Raster, rasterise
 from ..raster.surfaces import Surface, SurfaceSet, body_surface
 from ..shot import Shot, ShotError
 
-_SHARP = 0.77
-"""Cosine of the turn (40 degrees) at which an edge is an edge: the Shot does not tell which faces are shaded smooth."""
+_SHARP_SET = 0.64
+"""Cosine of the turn (50 degrees) from a face to the mean of its neighbours at which edges of the set are sharp, as a
+box's are (55): the Shot does not tell which faces are shaded smooth."""
+_SHARP = 0.17
+"""The same of characters (80 degrees), which hardly ever have sharp edges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,16 +117,20 @@ class Surfaces:
     def normals(self, drawn: Drawn) -> Tensor:
         """Unit normals (P,3) of the covered samples in the OpenCV camera's frame, turned towards the camera.
 
-        Smooth across faces, but for edges of more than 40 degrees.
+        Smooth across faces, but for what counts as a sharp edge.
         """
-        first, second, third = (drawn.vertices[self._set.faces[:, k]] for k in range(3))
-        flat = torch.linalg.cross(second - first, third - first)
+        corners = drawn.vertices[self._set.faces]
+        along = F.normalize(corners.roll(-1, dims=1) - corners, dim=-1)
+        flat = F.normalize(torch.linalg.cross(along[:, 0], along[:, 1]), dim=-1)
+        # Each face counts by its angle at the vertex, as in Blender: how it is cut into triangles makes no difference.
+        angle = torch.arccos((along * -along.roll(1, dims=1)).sum(dim=-1).clamp(-1, 1))
         total = torch.zeros_like(drawn.vertices)
         for k in range(3):
-            total.index_add_(0, self._set.faces[:, k], flat)
-        smooth, own = F.normalize(total, dim=-1), F.normalize(flat, dim=-1)[drawn.raster.face]
+            total.index_add_(0, self._set.faces[:, k], flat * angle[:, k, None])
+        smooth, own = F.normalize(total, dim=-1), flat[drawn.raster.face]
         around = smooth[drawn.corners]
-        bent = (around * own[:, None]).sum(dim=-1, keepdim=True) < _SHARP
+        sharp = torch.where(drawn.owner < 0, _SHARP_SET, _SHARP)[:, None, None]
+        bent = (around * own[:, None]).sum(dim=-1, keepdim=True) < sharp
         around = torch.where(bent, own[:, None], around)
         mixed = F.normalize((around * drawn.raster.barycentric[..., None]).sum(dim=1), dim=-1)
         turned, flat_turned = (n @ drawn.view[:3, :3].T for n in (mixed, own))

@@ -8,6 +8,7 @@ Shape letters: T frames, H W film, S samples along a pixel's side, K keypoints, 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,8 +44,12 @@ NOTHING = 1e10
 
 _SAMPLES = 2
 """Along a pixel's side, in pictures whose edges are smooth."""
+_KEPT = 4
+"""Drawn frames that are kept: this one smooth and plain, the one before and the one after."""
 _COARSE = 256
 """Pixels of the longer side at which a shot's ranges are found."""
+_BEYOND = 2.0
+"""How much farther away than the farthest spot black begins, in a shot without a set."""
 _HAND_SEEN = 0.25
 """Share of a hand's keypoints that must be seen for the hand to be drawn: a detector finds hands as a whole."""
 
@@ -101,7 +106,7 @@ class ControlFilms:
         self.notes: list[str] = []
         self._device = torch.device(device)
         self._on_progress = on_progress
-        self._last: tuple[tuple[int, float], Drawn] | None = None
+        self._kept: OrderedDict[tuple[int, float], Drawn] = OrderedDict()
         names = [character.name for character in shot.characters]
         for name in self.options.characters:
             if name not in names:
@@ -184,7 +189,8 @@ class ControlFilms:
             ends = torch.stack(found)
             least, most = float(ends[:, 0].min()), float(ends[:, 1].max())
             near = near or (least if np.isfinite(least) else 1.0)
-            far = max(far or most, near * 1.001)
+            # Without a set black begins beyond the characters, or their farthest limb would melt into it.
+            far = max(far or most * (1 if self._surfaces.has_set else _BEYOND), near * 1.001)
         if not self._surfaces.has_set:
             self.notes.append("The shot holds no set: depth is that of the characters alone, before black")
         self.notes.append(f"Depth: white is {near:.3f} m, black {far:.3f} m and beyond")
@@ -195,12 +201,11 @@ class ControlFilms:
         """Pixels of the longest motion from one frame to the next in the whole shot."""
         if self.options.longest is not None:
             return self.options.longest
-        longest = 0.0
+        longest, after = 0.0, self._coarse(0)
         for frame in range(self.shot.clip.frames - 1):
-            drawn = self._coarse(frame)
+            drawn, after = after, self._coarse(frame + 1)
             scale = self.shot.clip.width / drawn.raster.depth.shape[2]
-            found = exact_flow(self._surfaces, frame, drawn, 1 / scale)
-            longest = max(longest, float(found.pixels.norm(dim=-1).max()) * scale)
+            longest = max(longest, float(exact_flow(drawn, after).pixels.norm(dim=-1).max()) * scale)
             self._on_progress(frame + 1, self.shot.clip.frames - 1)
         self.notes.append(f"Optical flow: the strongest colour is {longest:.1f} pixels a frame")
         return longest
@@ -214,10 +219,12 @@ class ControlFilms:
         return surfaces
 
     def _drawn(self, frame: int, scale: float = 1.0) -> Drawn:
-        """Kinds that are made together share what is drawn last."""
-        if self._last is None or self._last[0] != (frame, scale):
-            self._last = (frame, scale), self._surfaces.draw(frame, scale)
-        return self._last[1]
+        """Kinds that are made together share what is drawn."""
+        if (frame, scale) not in self._kept:
+            self._kept[frame, scale] = self._surfaces.draw(frame, scale)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[frame, scale]
 
     def _coarse(self, frame: int) -> Drawn:
         clip = self.shot.clip
@@ -252,7 +259,7 @@ class ControlFilms:
     def _silhouettes(self, frame: int) -> Tensor:
         drawn = self._drawn(frame, _SAMPLES)
         shown = torch.tensor([*self._shown, False], device=self._device)[drawn.owner]
-        cover = 255 * _mean(drawn.grid(shown[:, None].float(), 0.0))[..., 0]
+        cover = (255 * _mean(drawn.grid(shown[:, None].float(), 0.0))[..., 0]).round()
         return 255 - cover if self.options.invert else cover
 
     def _masks(self, frame: int) -> Tensor:
@@ -264,7 +271,7 @@ class ControlFilms:
         """Motion from a frame to the next; none after the last."""
         drawn = self._drawn(frame)
         if frame + 1 < self.shot.clip.frames:
-            return exact_flow(self._surfaces, frame, drawn)
+            return exact_flow(drawn, self._drawn(frame + 1))
         nowhere = torch.zeros(*drawn.raster.depth.shape[1:], 2, device=self._device)
         return Flow(nowhere, nowhere[..., 0] > 0)
 

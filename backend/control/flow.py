@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ..raster.occlusion import hidden, inside
 from ..raster.rasterise import project_torch
-from .drawing import Drawn, Surfaces
+from .drawing import Drawn
 
+_STILL = 2e-3
+"""Pixels of motion that are rounding: of single precision, at the far end of a large set."""
 _NEAR = 0.01
 """Metres from the camera's plane that still count as in front of it."""
 
@@ -31,16 +33,16 @@ class Flow:
     seen: Tensor
 
 
-def exact_flow(surfaces: Surfaces, frame: int, drawn: Drawn, scale: float = 1.0) -> Flow:
-    """Motion of what ``drawn``, a frame of ``surfaces`` at ``scale`` times the film's size, shows until the next frame.
+def exact_flow(drawn: Drawn, after: Drawn) -> Flow:
+    """Motion of what a frame shows until the next, which is drawn at the same size.
 
     What no surface shows is infinitely far away, as a sky is: it moves as the camera turns. What gets behind the camera
     keeps the place that it has.
     """
     _, height, width = drawn.raster.depth.shape
-    after = surfaces.draw(frame + 1, scale)
+    device = drawn.vertices.device
     rows, columns = torch.meshgrid(
-        torch.arange(height, device=surfaces.device) + 0.5, torch.arange(width, device=surfaces.device) + 0.5,
+        torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5,
         indexing="ij",
     )  # fmt: skip
     here = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).view(-1, 3)
@@ -55,4 +57,7 @@ def exact_flow(surfaces: Surfaces, frame: int, drawn: Drawn, scale: float = 1.0)
     before = depth > _NEAR * known
     pixels = torch.where(before[:, None], pixels, here[:, :2])
     seen = before & inside(pixels, height, width) & ~hidden(after.depth(), pixels, torch.where(known, depth, torch.inf))
-    return Flow((pixels - here[:, :2]).view(height, width, 2), seen.view(height, width))
+    moved = pixels - here[:, :2]
+    # What stands still does so exactly, whatever rounding makes of it.
+    moved[moved.norm(dim=-1) < _STILL] = 0
+    return Flow(moved.view(height, width, 2), seen.view(height, width))

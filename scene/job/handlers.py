@@ -12,8 +12,9 @@ from .. import folders
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
 from ..stage import remove_stages
-from . import backends, effects, library, readiness, shelf
+from . import backends, control, effects, library, readiness, shelf
 from .view import drop_previews
+from .view import redraw as job_redraw
 
 CLASSES = ()
 _FIRST_LOOK = 0.1
@@ -22,7 +23,9 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return effects.poll()
+        if control.poll():
+            job_redraw()
+        return min(effects.poll(), 0.2) if control.busy() else effects.poll()
     except Exception:
         import traceback
 
@@ -134,12 +137,14 @@ def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
     effects.runner.leave_all()
+    control.close()
     backends.close()
 
 
 def _stop() -> None:
     _stop_timers()
     effects.close()
+    control.close()
     thumbnails.drop()
     drop_previews()
     backends.close()
