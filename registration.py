@@ -11,6 +11,7 @@ from .operators import (
     backend,
     body,
     camera,
+    camera_export,
     control,
     generate,
     library,
@@ -18,12 +19,15 @@ from .operators import (
     models,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
+    preview,
     result,
     shot,
     tracks,
 )
 from .panels import body as body_panel
+from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
@@ -39,17 +43,21 @@ MODULES = (
     looks,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     camera,
+    camera_export,
     shot,
     control,
     models,
     tracks,
     generate,
     result,
+    preview,
     library,
     backend,
     body_panel,
+    bones_list,
     motion_panel,
     camera_panel,
     models_menu,

@@ -225,11 +225,11 @@ class _Channel:
 def _animated_channels(scene: bpy.types.Scene) -> list[_Channel]:
     """Every value that an action writes to, in the scene and what it holds."""
     channels: list[_Channel] = []
-    for datablock in _animatable(scene):
+    for datablock in animatable(scene):
         animation = datablock.animation_data
         if animation is None:
             continue
-        for path in sorted({curve.data_path for curve in _curves(animation)}):
+        for path in sorted({curve.data_path for curve in curves_of(animation)}):
             try:
                 owner, attribute = _split(datablock, path)
                 channel = _Channel(owner, attribute, None)
@@ -240,7 +240,8 @@ def _animated_channels(scene: bpy.types.Scene) -> list[_Channel]:
     return channels
 
 
-def _animatable(scene: bpy.types.Scene) -> list[bpy.types.ID]:
+def animatable(scene: bpy.types.Scene) -> list[bpy.types.ID]:
+    """The scene and all that it holds which can have keys."""
     found: dict[bpy.types.ID, None] = {scene: None}
     if scene.world is not None:
         found[scene.world] = None
@@ -258,7 +259,7 @@ def _animatable(scene: bpy.types.Scene) -> list[bpy.types.ID]:
     return [datablock for datablock in found if hasattr(datablock, "animation_data")]
 
 
-def _curves(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
+def curves_of(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
     """F-curves of the active action, and of the strips above it."""
     pairs = [(animation.action, getattr(animation, "action_slot", None))]
     for track in animation.nla_tracks:

@@ -68,7 +68,11 @@ def capture_shot(
 
 
 def capture_steps(
-    scene: bpy.types.Scene, *, notices: list[str] | None = None, wants: Wants | None = None
+    scene: bpy.types.Scene,
+    *,
+    notices: list[str] | None = None,
+    wants: Wants | None = None,
+    part: range | None = None,
 ) -> Generator[tuple[int, int], None, Shot]:
     """Read a scene into a Shot, step by step, and leave it as found.
 
@@ -80,6 +84,7 @@ def capture_steps(
     Args:
         notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
         wants: which parts the model uses; None goes by the preset of the scene's model.
+        part: frames to take instead of the scene's range; a character that they do not show is no error.
 
     Yields:
         Steps done and their number.
@@ -94,7 +99,7 @@ def capture_steps(
     options = scene.maquette
     wants = preset_wants(options.model) if wants is None else wants
     layer = shown_layer(scene)
-    frames = shot_frames(scene)
+    frames = shot_frames(scene) if part is None else part
     width, height = render_size(scene.render)
     if min(width, height) < 8:
         raise ShotError("resolution", f"the output is {width}x{height}; at least 8x8 pixels are needed")
@@ -139,7 +144,9 @@ def capture_steps(
             return is_screen(obj) or obj in unseen
 
         while True:
-            reader = PerformanceReader(keeper, stage, characters, asked, frames, wants, never, spots, Path(folder))
+            reader = PerformanceReader(
+                keeper, stage, characters, asked, frames, wants, never, spots, Path(folder), part is None
+            )
             try:
                 for _ in reader.read():
                     yield step()

@@ -81,6 +81,13 @@ def poll() -> bool:
     return report != before
 
 
+def tick() -> float:
+    """``poll``, and draw the panels again; returns the seconds until it wants to be called again."""
+    if poll():
+        job_view.redraw()
+    return 0.2 if busy() else 1.0
+
+
 def outcome() -> tuple[str, str]:
     """Level and words of how the last export ended."""
     if report.state == "failed":
