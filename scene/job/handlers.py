@@ -11,7 +11,7 @@ from bpy.app.handlers import persistent
 from .. import folders
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
-from ..stage import remove_stages
+from ..stage import STAGE, remove_stages
 from . import backends, effects, library, readiness, shelf
 from .view import drop_previews
 
@@ -80,7 +80,9 @@ def _after_undo(*_: object) -> None:
 
 
 @persistent
-def _scene_changed(*_: object) -> None:
+def _scene_changed(scene: bpy.types.Scene, *_: object) -> None:
+    if STAGE in scene:
+        return  # A copy that is worked in.
     overlay.changed()
     readiness.touch()
 

@@ -24,12 +24,17 @@ _revision = 0
 _names = itertools.count()
 
 
-def publish(state: s.JobState, notices: Iterable[s.Notify] = ()) -> bool:
-    """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed."""
+def publish(state: s.JobState, notices: Iterable[s.Notify] = (), capture_left: float | None = None) -> bool:
+    """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed.
+
+    Args:
+        capture_left: seconds until the end of the capture.
+    """
     global told
     view, scene = bpy.context.window_manager.maquette, folders.scene_of(state.scene)
     before, told = told, state.told or _NOTHING
     changed = told != before
+    left = capture_left if state.phase is s.Phase.CAPTURING else told.eta_seconds
     shown = {
         "state": state.phase.value,
         "message": state.message,
@@ -39,7 +44,7 @@ def publish(state: s.JobState, notices: Iterable[s.Notify] = ()) -> bool:
         "step": state.step,
         "steps": state.steps,
         "progress": state.progress,
-        "eta_seconds": -1.0 if told.eta_seconds is None else round(told.eta_seconds),
+        "eta_seconds": -1.0 if left is None else round(left),
         "notes": "\n".join(state.notes),
         "can_resume": state.resumable,
     }
