@@ -6,10 +6,10 @@ import time
 
 SLICE = 0.03
 """Seconds of work between two turns of a window that is drawn at once; at least one step is made."""
-LONGEST_SLICE = 0.25
+LONGEST_SLICE = 2.0
 """Seconds of work at most, however slowly the window is drawn."""
 _SHARE = 2.0
-"""Seconds of work for each that the window takes for its turn."""
+"""Seconds of work for each that the window takes for its turn: then it takes a third of the time, not most of it."""
 
 READ, PICTURE = "read", "picture"
 _USUAL = {READ: 0.03, PICTURE: 0.2}
