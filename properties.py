@@ -315,6 +315,15 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     beside: BoolProperty(description="Several videos are shown side by side")
     sequencer_was_on: BoolProperty(description="Rendering the sequencer was turned off for a strip of ours")
+    preview_by: EnumProperty(
+        name="Preview By",
+        description="What makes previews",
+        items=(
+            ("DRAFT", "Draft", "Blender lays the looks onto the bodies, in every frame at once and without a network"),
+            ("MODEL", "Model", "The chosen model, some frames at a time, those near the playhead first"),
+        ),
+        default="DRAFT",
+    )
     results: CollectionProperty(type=MAQUETTE_PG_result)
     active_result: IntProperty(name="Result", default=0, update=_shown_otherwise)
 
@@ -398,6 +407,46 @@ class MAQUETTE_PG_backend(PropertyGroup):
     models: CollectionProperty(type=MAQUETTE_PG_model, options={"SKIP_SAVE"})
 
 
+class MAQUETTE_PG_file_joint(PropertyGroup):
+    """A joint of a motion file. The group's name is the joint's."""
+
+    parent: IntProperty(description="Its parent's place in the list; -1 for none", options={"SKIP_SAVE"})
+    depth: IntProperty(options={"SKIP_SAVE"})
+    mirror: StringProperty(description="Its like on the other side; empty where there is none", options={"SKIP_SAVE"})
+
+
+def _mirrored(self: MAQUETTE_PG_body_part, _context: bpy.types.Context) -> None:
+    from .scene.rig import bone_map
+
+    bone_map.follow_left(self)
+
+
+class MAQUETTE_PG_body_part(PropertyGroup):
+    """A part of the body. The group's name is the part's, ``left_hip``."""
+
+    joint: StringProperty(
+        name="Joint", description="The file's joint that stands for it", update=_mirrored, options={"SKIP_SAVE"}
+    )
+
+
+class MAQUETTE_PG_bone_map(PropertyGroup):
+    """Which joint of a motion file is which of the body, as the animator chooses; never saved with the file."""
+
+    source: StringProperty(description="The file, or the name of the armature", options={"SKIP_SAVE"})
+    is_armature: BoolProperty(options={"SKIP_SAVE"})
+    settings: StringProperty(description="How it was brought in, as JSON", options={"SKIP_SAVE"})
+    trouble: StringProperty(description="Why the joints should be looked at", options={"SKIP_SAVE"})
+    read: StringProperty(description="The source whose joints are listed", options={"SKIP_SAVE"})
+    told: StringProperty(description="What has explained the joints", options={"SKIP_SAVE"})
+    preset: StringProperty(description="The animator's own preset that explains them", options={"SKIP_SAVE"})
+    label: StringProperty(
+        name="Save As", description="Name of the preset; files of the same joints find it", options={"SKIP_SAVE"}
+    )
+    joints: CollectionProperty(type=MAQUETTE_PG_file_joint, options={"SKIP_SAVE"})
+    active: IntProperty(options={"SKIP_SAVE"})
+    parts: CollectionProperty(type=MAQUETTE_PG_body_part, options={"SKIP_SAVE"})
+
+
 def _number(name: str):
     """What shows one of the job's numbers, which change too often to be set here: Blender would draw all windows."""
 
@@ -429,9 +478,16 @@ class MAQUETTE_PG_window(PropertyGroup):
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
     checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})
     framing: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
+    live: BoolProperty(
+        name="Live Preview",
+        description="A second after an edit, make what it has outdated near the playhead anew",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
     framed_scene: StringProperty(description="Name of the scene whose framing was looked at", options={"SKIP_SAVE"})
     framing_old: BoolProperty(description="The scene has changed since then", options={"SKIP_SAVE"})
     backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})
+    bones: PointerProperty(type=MAQUETTE_PG_bone_map, options={"SKIP_SAVE"})
 
 
 CLASSES = (
@@ -446,6 +502,9 @@ CLASSES = (
     MAQUETTE_PG_model,
     MAQUETTE_PG_part,
     MAQUETTE_PG_backend,
+    MAQUETTE_PG_file_joint,
+    MAQUETTE_PG_body_part,
+    MAQUETTE_PG_bone_map,
     MAQUETTE_PG_window,
 )
 

@@ -11,18 +11,22 @@ from .operators import (
     backend,
     body,
     camera,
+    camera_export,
     generate,
     library,
     looks,
     models,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
+    preview,
     result,
     shot,
     tracks,
 )
 from .panels import body as body_panel
+from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
@@ -38,16 +42,20 @@ MODULES = (
     looks,
     motion,
     motion_armature,
+    motion_bones,
     motion_keys,
     camera,
+    camera_export,
     shot,
     models,
     tracks,
     generate,
     result,
+    preview,
     library,
     backend,
     body_panel,
+    bones_list,
     motion_panel,
     camera_panel,
     models_menu,

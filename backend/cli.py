@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
+    "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),
     "body": ("check_body", "add_body_parser", "say what a body file holds and check how it is posed"),
     "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
     "synth": ("worlds.cli", "add_synth_parser", "make synthetic shots with their true films"),

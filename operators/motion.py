@@ -5,156 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import bpy
-from bpy.props import BoolProperty, CollectionProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, CollectionProperty, FloatProperty, IntProperty, StringProperty
 from bpy.types import FileHandler, Operator, OperatorFileListElement
 from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
+from ..backend.motions.bvh import BvhClip
+from ..backend.motions.skeletons import UnknownSkeleton
 from ..scene import keys
+from ..scene.rig import bone_map
 from ..scene.rig.armature import FORMATS, frames_of, imported_armature, sample_armature
-from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
-from ..scene.rig.build import build_body, remove_body
-from ..scene.rig.motion import Imported, at_rate, fit_shape, key_motion
-from .body import body_items, select_only
+from ..scene.rig.motion import at_rate
 from .motion_reading import Reading
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of
 
 EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
-_TARGETS = (
-    ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
-    ("NEW", "New Body", "Add a body for the motion"),
-)
-_PLACES = (
-    ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
-    ("BODY", "From the Body", "The motion begins where the body stands now"),
-)
 _PATIENCE = 1.0
 """Seconds after which an import shows its progress and lets the animator cancel it."""
 _Loaded = tuple[motions.BodyMotion, bodies.BodyModel, bpy.types.Object | None]
-ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
-
-
-class MotionTarget:
-    """Where a motion goes: properties and the work that all motion operators share."""
-
-    if TYPE_CHECKING:
-        properties: Any
-        report: Callable[[set[str], str], None]
-
-    target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
-    body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)
-    place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="FILE")
-    frame_start: IntProperty(
-        name="Start Frame", description="Frame of the motion's first key; the scene's first frame by default", default=1
-    )
-    lock_feet: FloatProperty(
-        name="Lock Feet",
-        description="Hold standing feet where they stand: 0 leaves them as they are, 1 takes all sliding out",
-        default=0.0,
-        min=0.0,
-        max=1.0,
-        subtype="FACTOR",
-    )
-    fit_range: BoolProperty(
-        name="Fit Scene Range",
-        description="Set the scene's first and last frame to the motion's. Otherwise the scene's range stays",
-        default=False,
-    )
-
-    def begin(self, context: bpy.types.Context) -> bpy.types.Object | None:
-        """The body to move, or None for a new one; fills in the start frame."""
-        if not self.properties.is_property_set("frame_start"):
-            self.frame_start = context.scene.frame_start
-        return find_body(context.active_object) if self.target == "ACTIVE" else None
-
-    def apply(
-        self,
-        context: bpy.types.Context,
-        motion: motions.BodyMotion,
-        model: bodies.BodyModel,
-        mesh: bpy.types.Object | None,
-    ) -> bpy.types.Object:
-        """Key ``motion``, made for ``model`` and at the scene's rate, on ``mesh`` or on a new body. Reports its notes.
-
-        Returns the body's mesh.
-        """
-        notes = list(motion.notes)
-        new = mesh is None
-        if new:
-            made = _new_body(context, model, motion.name)
-            notes.append(f"New body {made.mesh.name}")
-        else:
-            made = load_rig(mesh)
-        try:
-            depsgraph = context.evaluated_depsgraph_get()
-            fitted = motions.lock_feet(fit_shape(motion, model, made.betas()), model, self.lock_feet)
-            notes += fitted.notes[len(motion.notes) :]
-            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
-        except Exception:
-            if new:
-                remove_body(made)
-            raise
-        notes += done.notes
-        self._range(context.scene, done, notes)
-        for note in notes:
-            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
-        self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
-        return made.mesh
-
-    def _range(self, scene: bpy.types.Scene, done: Imported, notes: list[str]) -> None:
-        if self.fit_range:
-            scene.frame_start, scene.frame_end = done.first, done.last
-            notes.append(f"Scene range set to frames {done.first} to {done.last}")
-        elif done.last > scene.frame_end or done.first < scene.frame_start:
-            notes.append(
-                f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
-                f"tick Fit Scene Range to see all of {done.first} to {done.last}"
-            )
 
 
 def _is_scene(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
-
-
-def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
-    """Add a body from whatever mode the animator is in.
-
-    In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
-    and object at hand.
-    """
-    active = context.view_layer.objects.active
-    mode = active.mode if active is not None else "OBJECT"
-    if mode != "OBJECT":
-        bpy.ops.object.mode_set(mode="OBJECT")
-    built = False
-    try:
-        made = build_body(context, model, name=name)
-        built = True
-    finally:
-        if not built or mode != "OBJECT":
-            context.view_layer.objects.active = active
-        if mode != "OBJECT":
-            bpy.ops.object.mode_set(mode=mode)
-    if mode == "OBJECT":
-        select_only(context, made.armature)
-    return made
-
-
-def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
-    """The body model to retarget to: the active body's own, or the one to add."""
-    if mesh is None:
-        return bodies.load_body(new)
-    return bodies.load_body(body_source(mesh))
-
-
-def mode_allows(cls, context: bpy.types.Context) -> bool:
-    if context.mode not in ("OBJECT", "POSE"):
-        cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
-        return False
-    return True
 
 
 class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
@@ -220,7 +95,10 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             # All files are read before the scene is touched, so that a bad one changes nothing.
             targets = [mesh if index == 0 else None for index in range(len(paths))]
             jobs = [(path, model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
-            scenes = {path: self._imported(context, path, model) for path, model, _ in jobs if _is_scene(path)}
+            scenes = {}
+            for self._at, model, _ in jobs:
+                if _is_scene(self._at):
+                    scenes[self._at] = self._imported(context, self._at, model)
             options = {"fps": self.fps or None, "clip": self.clip, "heights": self.heights, "keep_lead": self.keep_lead}
             rate = keys.scene_fps(context.scene)
 
@@ -228,6 +106,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
                 found = []
                 for index, (path, model, target) in enumerate(jobs):
                     told = lambda part, index=index: watch((index + part) / len(jobs))  # noqa: E731
+                    self._at = path
                     motion = scenes.get(path) or motions.load_motion(path, body=model, watch=told, **options)
                     found.append((at_rate(motion, rate), model, target))
                 return found
@@ -235,8 +114,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             self._reading = Reading(read)
             self._reading.wait(_PATIENCE if self._may_wait(context) else None)
         except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return self._failed(context, error)
         if not self._reading.done:
             self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
             context.window_manager.modal_handler_add(self)
@@ -265,14 +143,23 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
                 return {"CANCELLED"}
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
+            if len(loaded) == 1:
+                bone_map.remember(context, str(self._at), self.settings(), loaded[0][0])
         except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return self._failed(context, error)
         return {"FINISHED"}
+
+    def _failed(self, context: bpy.types.Context, error: Exception) -> set[str]:
+        if isinstance(error, UnknownSkeleton):
+            bone_map.remember(context, str(self._at), self.settings(), error)
+        self.report({"ERROR"}, str(error))
+        return {"CANCELLED"}
 
     def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
         with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
-            motion = motion_of(context, armature, model, self.heights)
+            frames = frames_of(armature, context.scene)
+            sampled = sample_armature(context.scene, context.view_layer, armature, *frames)
+            motion = retarget_sampled(context, sampled, armature.name, model, self.heights)
         return replace(motion, name=path.stem, notes=(*notes, *motion.notes))
 
     def _paths(self) -> list[Path]:
@@ -289,13 +176,11 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             self.layout.prop(self, name)
 
 
-def motion_of(
-    context: bpy.types.Context, armature: bpy.types.Object, model: bodies.BodyModel, heights: bool = False
+def retarget_sampled(
+    context: bpy.types.Context, clip: BvhClip, name: str, model: bodies.BodyModel, heights: bool
 ) -> motions.BodyMotion:
-    """An armature's action on a body. Raises MotionError."""
-    scene = context.scene
-    clip = sample_armature(scene, context.view_layer, armature, *frames_of(armature, scene))
-    return motions.retarget_clip(clip, model, armature.name, keys.scene_fps(scene), up="Z", heights=heights)
+    """An armature's frames on a body. Raises MotionError."""
+    return motions.retarget_clip(clip, model, name, keys.scene_fps(context.scene), up="Z", heights=heights)
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):
@@ -335,16 +220,6 @@ class MAQUETTE_OT_add_walk(MotionTarget, Operator):
         layout.prop(self, "speed")
         layout.prop(self, "seed")
         draw_target(layout, self)
-
-
-def draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:
-    layout.use_property_split = True
-    layout.prop(operator, "target")
-    layout.prop(operator, "body")
-    layout.prop(operator, "place")
-    layout.prop(operator, "frame_start")
-    layout.prop(operator, "lock_feet")
-    layout.prop(operator, "fit_range")
 
 
 class MAQUETTE_FH_motion(FileHandler):

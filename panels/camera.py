@@ -26,6 +26,8 @@ class MAQUETTE_PT_camera(SidebarPanel, Panel):
         layout.use_property_split = True
         layout.prop(context.scene, "camera")
         layout.prop(camera.data, "lens")
+        layout.operator_context = "INVOKE_DEFAULT"
+        layout.operator("maquette.export_camera", icon="EXPORT")
 
 
 class MAQUETTE_PT_framing(SidebarPanel, Panel):

@@ -13,6 +13,7 @@ from .job import draw_ended, draw_job
 from .looks import draw_looks
 from .main import SidebarPanel, draw_hint, draw_text
 from .models import draw_about, draw_compare, draw_model, draw_options
+from .preview import draw_preview
 from .tracks import draw_tracks
 
 _ICONS = {"OK": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
@@ -57,6 +58,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         else:
             draw_ended(layout, context)
             _draw_generate(layout, context)
+        draw_preview(layout, context)
 
 
 def _draw_characters(layout: UILayout, context: Context) -> None:

@@ -203,6 +203,11 @@ class Keeper:
             channel.restore()
         self.view_layer.update()
 
+    def resume(self) -> None:
+        """Note the animated values again after somebody else has had their turn."""
+        if not bpy.app.background:
+            self.note()
+
     def close(self) -> None:
         """Undo all changes, remove all stages, and evaluate the scene's own frame again."""
         self.changes.undo()

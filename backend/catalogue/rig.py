@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from .reader import PRESETS, Preset
+from .reader import PRESETS, Preset, build
 
 _LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 _ENDS = ("foot", "collar", "hand")
@@ -61,6 +64,38 @@ class Scheme(Preset):
         _known(self.joints, ROLES)
         if missing := [role for role in REQUIRED if not self.joints.get(role)]:
             raise ValueError(f"joints.{missing[0]} is missing; name the joint that stands for it")
+
+
+def write_scheme(folder: Path, label: str, joints: Mapping[str, Sequence[str]], name: str = "") -> Path:
+    """Write a naming scheme as a file like those of ``presets/skeletons``, whole or not at all.
+
+    Args:
+        folder: where; made if missing.
+        label: what the animator reads.
+        joints: as in ``Scheme``.
+        name: of the file that it replaces, without ending. Empty: a new one, named after the label.
+
+    Raises:
+        CatalogueError: a joint that is needed is missing.
+        OSError: it cannot be written.
+    """
+    build(Scheme, {"joints": {role: list(names) for role, names in joints.items()}}, f"{label}: ", id="", label=label)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"\W+", "_", label.lower()).strip("_")[:60] or "skeleton"
+    taken = {path.stem.lower() for path in folder.glob("*.toml")}
+    names = (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3)))
+    path = folder / f"{name or next(each for each in names if each not in taken)}.toml"
+    lines = [f"label = {_quoted(label)}", "", "[joints]"]
+    lines += [f"{role} = [{', '.join(map(_quoted, found))}]" for role, found in joints.items()]
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(lines) + "\n", "utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _quoted(text: str) -> str:
+    """A string of TOML, which escapes as JSON does."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True)

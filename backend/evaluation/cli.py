@@ -91,7 +91,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from .backbones import backbones_home, find_backbones
     from .evaluate import carried_films, run_autoencoder, run_model, true_films
     from .pictures import sheet_shots
-    from .report import Report
+    from .report import EvaluationReport
     from .store import Store, store_key
 
     _check(args)
@@ -127,7 +127,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
         settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance, "without": args.without}
         title = f"{steps} steps, guidance {guidance:g}"
         runs.append(with_bar(title, run_model, shots, keep=keep if leads else frozenset(), **settings))
-    report = Report(spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without)
+    report = EvaluationReport(
+        spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without
+    )
     report.write(args.output)
     print(report.as_markdown())
     print(f"report written to {args.output}")

@@ -23,7 +23,7 @@ from .sets import describe
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """Everything that was run on one set.
 
     Attributes:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .glitches import listed
 from .ground import STANDING_HEIGHT, STANDING_SPEED, sole_positions
 from .kinematics import angle_between, axis_angle_to_matrix, matrix_to_axis_angle, place, swing, to_global, unit
-from .types import BodyMotion
+from .types import WARNING, BodyMotion
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
@@ -21,8 +22,12 @@ _SHORTEST = 0.08
 """Seconds that a foot must stand to be held."""
 _EASE = 0.2
 """Seconds in which a foot comes back to its own path after it was held."""
+_PASSES = 8
+"""How often contacts are looked for again at most, with feet held; most motions need two or three."""
 _REACH = 0.999
 """Of a leg's length, at most: a straight knee pops."""
+_SHORT = 0.005
+"""Metres that a held foot may be off before the animator is told."""
 
 
 def contacts(motion: BodyMotion, body: BodyModel) -> np.ndarray:
@@ -35,6 +40,7 @@ def lock_feet(motion: BodyMotion, body: BodyModel, amount: float = 1.0) -> BodyM
 
     What a foot slides while it stands is taken back at its ankle, spread evenly over the contact, and the leg follows;
     the foot keeps its turn, so that it may roll from heel to toe. Between contacts the foot eases back to its own path.
+    A note names the frames in which a leg is too short to hold its foot.
 
     Args:
         motion: on z = 0, of this body.
@@ -43,30 +49,69 @@ def lock_feet(motion: BodyMotion, body: BodyModel, amount: float = 1.0) -> BodyM
     """
     if amount <= 0 or motion.frames < 3:
         return motion
-    places, left = _soles(motion, body)
-    stands = _contacts(motion, places, left)
     shape = np.zeros(body.shapedirs.shape[2], np.float32)
     if motion.betas is not None:
         shape[: len(motion.betas)] = motion.betas[: len(shape)]
     rest = np.asarray(body.joints_rest(shape), float)
     parents = [int(p) for p in body.parents]
+    held, stands = motion, np.zeros((motion.frames, 2), bool)
+    ankles = before = _ankles(motion, rest, parents)
+    short = np.zeros((motion.frames, 2))
+    for _ in range(_PASSES):
+        places, left = _soles(held, body)
+        # On its way back from where it was held a foot may stand too.
+        now = stands | _contacts(held, places, left)
+        if (now == stands).all():
+            break
+        stands = now
+        shifts = [_correction(places[:, left == (side == 0)], stands[:, side], motion.fps) for side in (0, 1)]
+        goals = ankles + np.stack(shifts, axis=1)
+        held = _reached(held, goals, rest, parents)
+        ankles = _ankles(held, rest, parents)
+        short = np.where(stands, np.linalg.norm(ankles - goals, axis=-1), 0.0)
+    if amount < 1:
+        held = _reached(motion, before + amount * (ankles - before), rest, parents)
+        ankles = _ankles(held, rest, parents)
+    farthest = float(np.linalg.norm(ankles - before, axis=-1).max())
+    steps = sum(len(_runs(stands[:, side])) for side in (0, 1))
+    return held.noting(
+        f"feet were held in {steps} steps, by up to {100 * farthest:.0f} cm",
+        *(_too_short(name, short[:, side]) for side, name in enumerate(("left", "right"))),
+    )
+
+
+def _too_short(name: str, short: np.ndarray) -> str:
+    """The sentence about frames in which a leg misses its goal by ``short`` (T,) metres; "" where there are none."""
+    runs = [(a, b - 1) for a, b in _runs(short > _SHORT)]
+    if not runs:
+        return ""
+    return (
+        f"{WARNING}the {name} leg is too short by up to {100 * short.max():.0f} cm to hold its foot in frame "
+        f"{listed(runs)}; lower the hips there"
+    )
+
+
+def _ankles(motion: BodyMotion, rest: np.ndarray, parents: list[int]) -> np.ndarray:
+    """(T,2,3) where the ankles are."""
+    turns = to_global(axis_angle_to_matrix(motion.poses.astype(float)), parents)
+    return place(turns, rest, motion.trans.astype(float), parents)[:, 7:9]
+
+
+def _reached(motion: BodyMotion, goals: np.ndarray, rest: np.ndarray, parents: list[int]) -> BodyMotion:
+    """The same motion with its ankles at their goals (T,2,3), as far as the legs reach."""
     local = axis_angle_to_matrix(motion.poses.astype(float))
     turns = to_global(local, parents)
     joints = place(turns, rest, motion.trans.astype(float), parents)
-    moved, farthest = 0, 0.0
     for side in (0, 1):
-        shift = amount * _correction(places[:, left == (side == 0)], stands[:, side], motion.fps)
         hip, knee, ankle = 1 + side, 4 + side, 7 + side
-        thigh, shin = bend_leg(joints[:, hip], joints[:, knee], joints[:, ankle], joints[:, ankle] + shift)
+        thigh, shin = bend_leg(joints[:, hip], joints[:, knee], joints[:, ankle], goals[:, side])
         # Knees and ankles keep their turns in the world but for what the leg's bending adds.
         turns[:, hip], turns[:, knee] = thigh @ turns[:, hip], shin @ turns[:, knee]
         for joint, parent in ((hip, parents[hip]), (knee, hip), (ankle, knee)):
             local[:, joint] = np.swapaxes(turns[:, parent], -1, -2) @ turns[:, joint]
-        moved += int(np.count_nonzero(np.diff(stands[:, side].astype(int)) == 1) + stands[0, side])
-        farthest = max(farthest, float(np.linalg.norm(shift, axis=-1).max()))
     poses = motion.poses.copy()
     poses[:, 1:9] = matrix_to_axis_angle(local[:, 1:9])
-    return replace(motion, poses=poses).noting(f"feet were held in {moved} steps, by up to {100 * farthest:.0f} cm")
+    return replace(motion, poses=poses)
 
 
 def bend_leg(hip: np.ndarray, knee: np.ndarray, ankle: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +165,8 @@ def _correction(places: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarra
     steps = np.diff(places[..., :2], axis=0)
     height = np.maximum(places[1:, :, 2], places[:-1, :, 2])
     # Of points near the ground the stillest is what the foot stands on.
-    still = np.linalg.norm(steps, axis=-1) + np.where(height - height.min(axis=1, keepdims=True) < 0.02, 0.0, 1e3)
+    near = height < np.maximum(0.02, height.min(axis=1, keepdims=True) + 0.005)
+    still = np.linalg.norm(steps, axis=-1) + np.where(near, 0.0, 1e3)
     slid = np.take_along_axis(steps, still.argmin(axis=1)[:, None, None], axis=1)[:, 0]
     out = np.zeros((frames, 3))
     known = np.zeros(frames, bool)

@@ -5,37 +5,28 @@ Names tell limbs and head; the trunk is whatever the tree holds between them, so
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import numpy as np
 
-from ..catalogue.reader import CatalogueError, list_presets
-from ..catalogue.rig import LIMB_ROLES, Scheme
+from ..catalogue.reader import CatalogueError
 from .bvh import BvhClip
 from .kinematics import angle_between
+from .naming import SIDES, TRIPLES, Name, match, own_scheme, plain_names, schemes
 from .types import MotionError
 
-SIDES = ("left", "right")
 _STRAIGHT = np.radians(3.0)
 """A joint that never bends by more holds no limb's hinge."""
 _UNLIKE = 2.5
 """How many times as long as the other one of a limb's two bones may be."""
 _FOOT = 0.15
 """How much of a shin's length a foot measures at least; some files end in sites of no meaning."""
-TRIPLES = (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist"))
-_LEFT = {"l", "left", "lft", "lf", "lt", "links", "gauche", "izquierda", "izq", "sinistra", "左"}
-_RIGHT = {"r", "right", "rgt", "rt", "rg", "rechts", "droite", "droit", "derecha", "der", "destra", "右"}
 
-_Name = tuple[str, str]
-"""A joint's side (``left``, ``right`` or "") and the rest of its name."""
-_NAMELESS: _Name = ("", "")
-"""What an end site is called."""
+
+class UnknownSkeleton(MotionError):
+    """Joints that neither a scheme nor the shape of their tree explains; the animator can name them by hand."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +59,28 @@ class SkeletonMap:
 
     def lines(self, parents: np.ndarray) -> list[int]:
         """All joints of the map and their ancestors, ascending."""
-        return sorted({k for j in (*self.joints.values(), *self.spine, *self.neck) for k in _line(j, parents)})
+        return sorted({k for j in (*self.joints.values(), *self.spine, *self.neck) for k in line_up(j, parents)})
 
 
 def map_skeleton(clip: BvhClip) -> SkeletonMap:
     """Find SMPL's joints in a skeleton.
 
-    The scheme of ``presets/skeletons`` that explains most joints wins; where none has all limbs, the shape of the tree
-    decides: two pairs of mirrored limbs and a head. Sides are then read from the names, else from where the toes point
-    and the knees bend.
+    A scheme of the user's own whose joints are all there is followed to the letter. Else the scheme that explains most
+    joints wins; where none has all limbs, the shape of the tree decides: two pairs of mirrored limbs and a head. Sides
+    are then read from the names, else from where the toes point and the knees bend.
 
     Raises:
-        MotionError: naming the joints that were not found and the joints that the file has.
+        UnknownSkeleton: naming the joints that were not found and the joints that the file has.
     """
+    if found := own_scheme(clip.names, clip.parents):
+        return as_chosen(found[0].label, found[1], clip)
     names = plain_names(clip.names)
     best: SkeletonMap | None = None
     most = -1.0
     nearest: tuple[int, str, list[str]] = (-1, "", [])
-    for scheme, wanted in _schemes(Scheme.FOLDER):
-        joints, missing, explained = _match(wanted, names, clip.parents)
+    faults: list[CatalogueError] = []
+    for scheme, wanted in schemes(faults):
+        joints, missing, explained = match(wanted, names, clip.parents)
         if missing:
             if len(joints) > nearest[0]:
                 nearest = (len(joints), scheme.label, missing)
@@ -99,93 +93,25 @@ def map_skeleton(clip: BvhClip) -> SkeletonMap:
         return best
     told = [name for name in clip.names if name]
     listed = ", ".join(told[:12]) + (" ..." if len(told) > 12 else "")
-    raise MotionError(
+    raise UnknownSkeleton(
         "skeleton",
         f"its joints ({listed}) match no known naming; nearest is {nearest[1]}, which also needs "
-        f"{', '.join(nearest[2][:6])}. Add a file to presets/skeletons that names them",
+        f"{', '.join(nearest[2][:6])}. Say with Map Bones in Blender which is which, or by a file like those of "
+        f"presets/skeletons{''.join(f'; {fault}' for fault in faults)}",
     )
 
 
-@cache
-def _schemes(folder: Path) -> tuple[tuple[Scheme, dict[str, list[_Name]]], ...]:
-    """Schemes, each with its plain names by role. Raises MotionError that names a file that cannot be read."""
-    try:
-        return tuple((scheme, _plain_scheme(scheme)) for scheme in list_presets(Scheme, folder).values())
-    except CatalogueError as error:
-        raise MotionError("skeleton", str(error)) from error
-
-
-def plain_names(names: Sequence[str]) -> list[_Name]:
-    """Names without namespace, separators, case and what nearly all share; the side apart, however it is spelled."""
-    words = [_words(re.split(r"[:|]", name)[-1]) for name in names]
-    known = {word for line in words for word in line}
-
-    def sided(line: list[str]) -> tuple[str, list[str]]:
-        for index, word in enumerate(line):
-            for side, spellings, letter, other in (("left", _LEFT, "l", "r"), ("right", _RIGHT, "r", "l")):
-                if word in spellings:
-                    return side, line[:index] + line[index + 1 :]
-                rest = ""
-                if len(word) > 2 and word[0] == letter and other + word[1:] in known:
-                    rest = word[1:]
-                elif len(word) > 2 and word[-1] == letter and word[:-1] + other in known:
-                    rest = word[:-1]
-                rest = word.replace(side, "", 1) if side in word else rest
-                if rest:
-                    return side, [*line[:index], rest, *line[index + 1 :]]
-        return "", line
-
-    lines = [sided(line) for line in words]
-    told = sum(map(bool, words))
-    while True:
-        first, count = max(Counter(rest[0] for _, rest in lines if rest).items(), key=lambda kv: kv[1], default=("", 0))
-        if told < 4 or count < 0.85 * told:
-            return [(side, "".join(rest)) for side, rest in lines]
-        lines = [(side, rest[1:] if rest[:1] == [first] else rest) for side, rest in lines]
-
-
-def _words(name: str) -> list[str]:
-    """LeftUpLeg, left_up_leg and spine_01 as words in lower case, numbers without leading zeros."""
-    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]", name)
-    return [str(int(word)) if word.isdecimal() else word.lower() for word in found]
-
-
-def _plain_scheme(scheme: Scheme) -> dict[str, list[_Name]]:
-    listed = [(role, name) for role, options in scheme.joints.items() for name in options]
-    out: dict[str, list[_Name]] = {}
-    for (role, _), name in zip(listed, plain_names([name for _, name in listed]), strict=True):
-        out.setdefault(role, []).append(name)
-    return out
-
-
-def _match(
-    wanted: Mapping[str, list[_Name]], names: list[_Name], parents: np.ndarray
-) -> tuple[dict[str, int], list[str], float]:
-    """Joints by role, what is missing of limbs and head, and how many names the scheme explains.
-
-    A wrist or ankle may be the nameless end of its limb.
-    """
-    where = {name: index for index, name in reversed(list(enumerate(names)))}
-    joints: dict[str, int] = {}
-    explained = 0.0
-    for role, options in wanted.items():
-        hits = [where[option] for option in options if option in where]
-        if role in ("spine", "neck"):
-            explained += len(hits) - 0.5 * (len(options) - len(hits))
-        elif hits:
-            joints[role] = hits[0]
-            explained += 1
+def as_chosen(label: str, chosen: Mapping[str, Sequence[int]], clip: BvhClip) -> SkeletonMap:
+    """The map of joints that someone has chosen, by role of a scheme; a foot that is not named is looked for."""
+    joints = {role: found[0] for role, found in chosen.items() if role not in ("spine", "neck")}
     for side in SIDES:
-        for _, middle, last in TRIPLES:
-            below = np.flatnonzero(parents == joints.get(f"{side}_{middle}", -2))
-            ends = [int(j) for j in below if names[j] == _NAMELESS]
-            if ends and f"{side}_{last}" not in joints:
-                joints[f"{side}_{last}"] = ends[0]
-    missing = [" ".join(wanted[role][0]).strip() for role in (*LIMB_ROLES, "head") if role not in joints]
-    return joints, missing, explained
+        foot = joints.get(f"{side}_foot", _foot(joints[f"{side}_ankle"], -1, clip))
+        if foot >= 0:
+            joints[f"{side}_foot"] = foot
+    return SkeletonMap(label, joints, tuple(chosen["spine"]), tuple(chosen.get("neck", ())))
 
 
-def _line(joint: int, parents: np.ndarray) -> list[int]:
+def line_up(joint: int, parents: np.ndarray) -> list[int]:
     """The joint and its ancestors up to the root."""
     line = [joint]
     while parents[line[-1]] >= 0:
@@ -193,40 +119,40 @@ def _line(joint: int, parents: np.ndarray) -> list[int]:
     return line
 
 
-def _common(first: int, second: int, parents: np.ndarray) -> int:
+def common_joint(first: int, second: int, parents: np.ndarray) -> int:
     """The nearest common ancestor of two joints; -1 where they have none."""
-    above = set(_line(first, parents))
-    return next((joint for joint in _line(second, parents) if joint in above), -1)
+    above = set(line_up(first, parents))
+    return next((joint for joint in line_up(second, parents) if joint in above), -1)
 
 
-def _with_trunk(label: str, joints: Mapping[str, int], clip: BvhClip, names: Sequence[_Name]) -> SkeletonMap | None:
+def _with_trunk(label: str, joints: Mapping[str, int], clip: BvhClip, names: Sequence[Name]) -> SkeletonMap | None:
     """Limbs and head with all that the tree holds between and beyond them; None where they make no body."""
     parents, joints = clip.parents, dict(joints)
     for side in SIDES:
         for triple in TRIPLES:
             chain = [joints[f"{side}_{name}"] for name in triple]
-            if not all(upper in _line(lower, parents)[1:] for upper, lower in pairwise(chain)):
+            if not all(upper in line_up(lower, parents)[1:] for upper, lower in pairwise(chain)):
                 return None
-    hips = _common(joints["left_hip"], joints["right_hip"], parents)
-    chest = _common(joints["left_shoulder"], joints["right_shoulder"], parents)
-    base = _common(hips, chest, parents) if min(hips, chest) >= 0 else -1
+    hips = common_joint(joints["left_hip"], joints["right_hip"], parents)
+    chest = common_joint(joints["left_shoulder"], joints["right_shoulder"], parents)
+    base = common_joint(hips, chest, parents) if min(hips, chest) >= 0 else -1
     if base < 0 or (hips in joints.values() and hips == joints["left_hip"]):
         return None
-    trunk = _line(chest, parents)
+    trunk = line_up(chest, parents)
     spine = trunk[: trunk.index(base)][::-1] or [chest]
     while len(spine) > 1 and names[spine[-1]][1].startswith("neck"):
         spine.pop()  # Biped hangs its collars on the neck
-    head = _line(joints["head"], parents)
+    head = line_up(joints["head"], parents)
     fork = next((joint for joint in head if joint in spine or joint == base), -1)
     if fork < 0 or joints["head"] == fork:
         return None
     pelvis = joints.get("pelvis", hips)
-    if pelvis not in _line(hips, parents):
+    if pelvis not in line_up(hips, parents):
         pelvis = hips
     # A root far from the hips is no pelvis of theirs.
     pelvis = hips if pelvis == base != hips else pelvis
     for side in SIDES:
-        above = [j for j in _line(joints[f"{side}_shoulder"], parents)[1:] if chest in _line(j, parents)[1:]]
+        above = [j for j in line_up(joints[f"{side}_shoulder"], parents)[1:] if chest in line_up(j, parents)[1:]]
         if above:
             joints.setdefault(f"{side}_collar", above[-1])
         foot = _foot(joints[f"{side}_ankle"], joints.pop(f"{side}_foot", -1), clip)
@@ -251,7 +177,7 @@ def _foot(ankle: int, ball: int, clip: BvhClip) -> int:
         ball = int(below[np.argmax(np.linalg.norm(zero[below] - zero[ankle], axis=-1))])
 
 
-def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[_Name]) -> int:
+def _neck_base(neck: Sequence[int], head: int, clip: BvhClip, names: Sequence[Name]) -> int:
     """Which of the joints between chest and head is the base of the neck: the first called so, else half way up."""
     named = [k for k, joint in enumerate(neck) if names[joint][1].startswith("neck")]
     if named or not neck:
@@ -364,7 +290,7 @@ def _span(pair: Sequence[Sequence[int]], places: np.ndarray) -> tuple[int, np.nd
 
 
 def _sided(
-    names: Sequence[_Name], legs: Sequence[list[int]], arms: Sequence[list[int]], places: np.ndarray
+    names: Sequence[Name], legs: Sequence[list[int]], arms: Sequence[list[int]], places: np.ndarray
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Both pairs of limbs, left before right: by name where names tell, else by toes and knees."""
     told = {names[chain[0]][0] for chain in (*legs, *arms)} == set(SIDES)

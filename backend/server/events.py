@@ -18,8 +18,8 @@ from .jobs import JobStore
 _FOLLOWING = CapacityLimiter(8)
 """Threads that read the store for those who follow jobs: the other requests have theirs."""
 
-_FOLLOW_SECONDS = 0.2
-"""Who follows a job that waits hears of its place no more often."""
+_FOLLOW_SECONDS, _MOST_SECONDS = 0.2, 2.0
+"""Who follows a waiting job hears of its place no more often: so many seconds a place, and at most so many."""
 
 
 async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]:
@@ -53,7 +53,7 @@ async def follow(store: JobStore, job: JobRow) -> AsyncIterator[ServerSentEvent]
             if view.ended:
                 return
             if view.queue_position:
-                await asyncio.sleep(_FOLLOW_SECONDS)
+                await asyncio.sleep(min(_FOLLOW_SECONDS * view.queue_position, _MOST_SECONDS))
             await changed.wait()
     finally:
         unsubscribe()

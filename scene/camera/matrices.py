@@ -24,6 +24,7 @@ class CameraView:
         viewmat: (4,4) float64, world to OpenCV camera.
         K: (3,3) float64, pixels.
         width, height: of the image in pixels.
+        lens: focal length in millimetres, as the animator set it.
         clip_start, clip_end: metres along the optical axis between which the camera sees.
     """
 
@@ -32,6 +33,7 @@ class CameraView:
     K: np.ndarray
     width: int
     height: int
+    lens: float
     clip_start: float
     clip_end: float
 
@@ -98,4 +100,4 @@ def read_camera(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> Camer
         render.pixel_aspect_y,
     )
     viewmat = viewmat_from_matrix_world(matrix)
-    return CameraView(camera.name, viewmat, K, width, height, lens.clip_start, lens.clip_end)
+    return CameraView(camera.name, viewmat, K, width, height, lens.lens, lens.clip_start, lens.clip_end)

@@ -143,7 +143,7 @@ def capture_steps(
                     keeper.settle()
                 yield done, total
                 if paused:
-                    keeper.note()  # Somebody else has had their turn.
+                    keeper.resume()
             return last
 
         seen = _seen_objects(scene, layer, characters)

@@ -12,7 +12,7 @@ from .. import folders
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
 from ..stage import STAGE, remove_stages
-from . import backends, effects, library, readiness, shelf
+from . import backends, effects, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -22,7 +22,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return effects.poll()
+        return min(preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -32,6 +32,7 @@ def _tick() -> float:
 
 @persistent
 def _before_load(*_: object) -> None:
+    preview.runner.forget()
     effects.file_going()
 
 
@@ -51,11 +52,13 @@ def _after_load(*_: object) -> None:
 
 @persistent
 def _before_change(*_: object) -> None:
+    preview.runner.step_aside()
     effects.step_aside()
 
 
 @persistent
 def _before_save(path: object = "", *_: object) -> None:
+    preview.runner.step_aside()
     effects.step_aside()
     # Of a file that has a place, a copy elsewhere is no move.
     place = bpy.data.filepath or (path if isinstance(path, str) else "")
@@ -74,16 +77,19 @@ def _after_undo(*_: object) -> None:
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
     overlay.forget()
+    preview.runner.undone()
     folders.keep_ids()
     library.sync()
     readiness.touch()
 
 
 @persistent
-def _scene_changed(scene: bpy.types.Scene, *_: object) -> None:
+def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None = None) -> None:
     if STAGE in scene:
         return  # A copy that is worked in.
     overlay.changed()
+    if depsgraph is not None:
+        preview.runner.edited([update.id for update in depsgraph.updates])
     readiness.touch()
 
 
@@ -135,12 +141,14 @@ def _first_look() -> None:
 def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
+    preview.runner.leave()
     effects.runner.leave_all()
     backends.close()
 
 
 def _stop() -> None:
     _stop_timers()
+    preview.close()
     effects.close()
     thumbnails.drop()
     drop_previews()

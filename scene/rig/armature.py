@@ -5,7 +5,7 @@ Shape letters: T frames, J bones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from ...backend.motions.bvh import BvhClip
 from ...backend.motions.kinematics import to_local
-from ...backend.motions.skeletons import map_skeleton
+from ...backend.motions.skeletons import UnknownSkeleton, map_skeleton
 from ...backend.motions.types import MotionError
 from ..keys import scene_fps
 from ..stage import open_stage, scene_kept
@@ -24,6 +24,8 @@ from .joints import rest_clip
 
 FORMATS = (".fbx", ".glb", ".gltf")
 """Files that Blender's own importers make armatures of."""
+_PERSON = 15
+"""Bones from which on an armature may be a person's."""
 
 
 def foreign_armature(obj: bpy.types.Object | None) -> bpy.types.Object | None:
@@ -76,7 +78,7 @@ def sample_armature(
 
 @contextmanager
 def imported_armature(
-    context: bpy.types.Context, path: Path, clip: int = 0, keep: bool = False
+    context: bpy.types.Context, path: Path, clip: int = 0, keep: bool = False, unknown: bool = False
 ) -> Iterator[tuple[bpy.types.Object, tuple[str, ...]]]:
     """An FBX or glTF file's armature, brought in by Blender's importer and gone again after the block, unless kept.
 
@@ -84,6 +86,7 @@ def imported_armature(
         path: the file.
         clip: which of its actions.
         keep: leave what was imported in the scene.
+        unknown: where no armature is known to be a person's, take the one of most bones.
 
     Yields:
         The armature with that action, and sentences for the animator.
@@ -110,9 +113,14 @@ def imported_armature(
         scene.render.fps, scene.render.fps_base = rate
         armatures = [obj for obj in new("objects") if obj.type == "ARMATURE"]
         armature = next((obj for obj in armatures if _is_humanoid(obj)), None)
+        if armature is None and unknown:
+            armature = max(armatures, key=lambda obj: len(obj.data.bones), default=None)
         if armature is None:
             found = ", ".join(obj.name for obj in armatures[:6]) or "no armature"
-            raise MotionError("skeleton", f"'{path.name}' holds no armature of a person ({found})")
+            wrong, cure = MotionError, ""
+            if any(len(obj.data.bones) >= _PERSON for obj in armatures):
+                wrong, cure = UnknownSkeleton, "; if one is, say with Map Bones which bone is which"
+            raise wrong("skeleton", f"'{path.name}' holds no armature of a person ({found}){cure}")
         actions = sorted(new("actions"), key=lambda action: action.name)
         note = _choose(armature, actions, clip, path)
         yield armature, note
@@ -132,15 +140,30 @@ _KINDS = ("objects", "collections", "actions", "meshes", "armatures", "cameras",
 
 def _import(path: Path) -> None:
     if path.suffix.lower() != ".fbx":
-        run = bpy.ops.import_scene.gltf
-    elif "fbx_import" in dir(bpy.ops.wm):
-        run = bpy.ops.wm.fbx_import
-    else:  # Before 4.5
-        run = bpy.ops.import_scene.fbx
+        run = blender_operator("import_scene", "gltf")
+    else:  # Before 4.5 there is only the add-on
+        run = blender_operator("wm", "fbx_import") or blender_operator("import_scene", "fbx")
+    if run is None:
+        kind = "FBX" if path.suffix.lower() == ".fbx" else "glTF"
+        raise MotionError("file", f"'{path.name}' cannot be read: this Blender has no {kind} importer. {without(kind)}")
     try:
         run(filepath=str(path))
     except RuntimeError as error:
         raise MotionError("file", f"Blender cannot read '{path.name}': {str(error).strip()}") from error
+
+
+def blender_operator(group: str, name: str) -> Callable[..., set[str]] | None:
+    """An operator of Blender's or of an add-on that comes with it; None where this Blender lacks it or it is off."""
+    operators = getattr(bpy.ops, group)
+    return getattr(operators, name) if name in dir(operators) else None
+
+
+def without(kind: str) -> str:
+    """What to do where Blender lacks its importer or exporter of FBX or glTF."""
+    return (
+        f"Turn on the add-on '{kind} format' in Edit > Preferences > Add-ons; where it is not listed, use the Blender "
+        "from blender.org, which brings it along"
+    )
 
 
 def _is_humanoid(armature: bpy.types.Object) -> bool:

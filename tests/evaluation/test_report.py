@@ -28,7 +28,7 @@ from maquette.backend.evaluation.measures import (
 )
 from maquette.backend.evaluation.pictures import MAX_BYTES, sheet, sheet_shots, write_sheet
 from maquette.backend.evaluation.recommend import ENOUGH, recommend
-from maquette.backend.evaluation.report import Report
+from maquette.backend.evaluation.report import EvaluationReport
 from maquette.backend.evaluation.sets import held_out
 from maquette.backend.evaluation.store import Store, store_key
 from maquette.backend.worlds.sample import make_sample
@@ -65,7 +65,7 @@ def test_a_report_is_written_whole(samples, tmp_path):
     truth, alone = true_films(samples, keep=keep), run_autoencoder(coarse, samples)
     carried = carried_films(samples, keep=keep)
     runs = [flipped(samples), flipped(samples[:2], 8, 2.0)]
-    report = Report("isa-nano", "heldout", samples, "cpu", runs, truth, carried, alone, ["LPIPS: no network"])
+    report = EvaluationReport("isa-nano", "heldout", samples, "cpu", runs, truth, carried, alone, ["LPIPS: no network"])
     report.write(tmp_path / "report")
     data = json.loads((tmp_path / "report" / "report.json").read_text())
     psnr = data["runs"][0]["measures"]["psnr"]
@@ -98,9 +98,9 @@ def test_aims_belong_to_the_held_out_set_of_their_model(samples):
         ("isa-small", "heldout", ()),
         ("isa-nano", "heldout", ("light",)),
     ):
-        said = Report(model, name, samples, "cpu", [run], truth, truth, None, (), without)
+        said = EvaluationReport(model, name, samples, "cpu", [run], truth, truth, None, (), without)
         assert "## Aims" not in said.as_markdown() and said.as_json()["aims"] == []
-    said = Report("isa-nano", "heldout", samples, "cpu", [run], truth, truth, None).as_markdown()
+    said = EvaluationReport("isa-nano", "heldout", samples, "cpu", [run], truth, truth, None).as_markdown()
     assert "34 or more: missed by" in said.split("## Aims")[1]
 
 
@@ -128,7 +128,9 @@ def test_aims_are_held_against_every_part_of_the_set(samples):
     assert found["warp", "all"].told() == "3 or less: met" and found["warp", OTHER_REFERENCE].short == pytest.approx(
         0.5
     )
-    report = Report("isa-nano", "heldout", own, "cpu", [run], true_films(own), scored(own, warp=[3.0] * 3), None)
+    report = EvaluationReport(
+        "isa-nano", "heldout", own, "cpu", [run], true_films(own), scored(own, warp=[3.0] * 3), None
+    )
     row = next(line for line in report.as_markdown().split("## Aims")[1].splitlines() if line.startswith("| psnr (up"))
     assert "34 or more: met" in row and "| 1:1: 31 (31 to 31; 1) | 33.5 or more: missed by 2.5 |" in row
     assert judge("isa-small", run, run, by_kind(own)) == []
@@ -161,7 +163,7 @@ def test_references_from_the_film_are_a_kind_of_their_own(samples):
     assert np.array_equal(kind[FILM_REFERENCE], [True, False, False])
     assert np.array_equal(kind[OTHER_REFERENCE], [False, True, True])
     run = scored(chosen, psnr=[30.0, 19.0, 21.0])
-    report = Report("isa-nano", "heldout", chosen, "cpu", [run], true_films(chosen), run, None)
+    report = EvaluationReport("isa-nano", "heldout", chosen, "cpu", [run], true_films(chosen), run, None)
     said = report.as_markdown()
     assert "| reference from the film | 1 |" in said and "| reference is another picture | 2 |" in said
     row = next(line for line in said.split("## Aims")[1].splitlines() if line.startswith("| psnr (up"))
@@ -180,7 +182,7 @@ def test_networks_fill_their_columns(samples, tmp_path):
     run = flipped(long, backbones=backbones)
     assert truth.mean("lpips")[0] == 0 and run.mean("lpips")[0] > 0
     assert truth.fvd(truth) == pytest.approx(0, abs=1e-6) and run.fvd(truth) > 0
-    text = Report("isa-nano", "heldout", long, "cpu", [run], truth, run, None, backbones.absent).as_markdown()
+    text = EvaluationReport("isa-nano", "heldout", long, "cpu", [run], truth, run, None, backbones.absent).as_markdown()
     assert "| fvd (down)" in text and "biased upwards" in text and "Not measured" not in text
     # Five frames are too few for I3D, so that there is no figure rather than a doubtful one.
     assert np.isnan(flipped(samples, backbones=backbones).fvd(truth))

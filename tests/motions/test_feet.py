@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.backend.motions import BodyMotion, contacts, floor, lock_feet
+from maquette.backend.motions import BodyMotion, contacts, floor, generate_walk, lock_feet
 from maquette.backend.motions.feet import bend_leg
 from maquette.backend.motions.ground import sole_positions
+from maquette.backend.motions.types import WARNING
 
 
 def slides(motion: BodyMotion, body, stands: np.ndarray) -> float:
@@ -40,6 +41,25 @@ def test_a_sliding_walk_stands(walk: BodyMotion, body) -> None:
     assert np.abs((before - before[:, :1]) - (after - after[:, :1])).max() < 0.15
     np.testing.assert_array_equal(held.poses[:, 9:], sliding.poses[:, 9:])
     assert lock_feet(sliding, body, 0.0) is sliding
+
+
+def test_holding_a_foot_makes_no_new_slide(body) -> None:
+    """Coming back from where it was held, a foot that moves slowly would slide again."""
+    walk = generate_walk(3.0, 30.0, speed=0.5, body=body)
+    sliding = floor(replace(walk, trans=walk.trans * np.float32([0.7, 0.7, 1])), body)
+    held = lock_feet(sliding, body)
+    assert slides(held, body, contacts(held, body)) < 0.01
+
+
+def test_a_leg_that_is_too_short_is_named_with_its_frames(walk: BodyMotion, body) -> None:
+    poses = np.zeros((30, *walk.poses.shape[1:]), np.float32)
+    poses[:, 0, 0] = np.pi / 2
+    drift = np.linspace(0, 0.3, 30)[:, None] * np.eye(3)[0]
+    straight = floor(replace(walk, poses=poses, trans=drift.astype(np.float32), notes=()), body)
+    notes = [note for note in lock_feet(straight, body).notes if note.startswith(WARNING)]
+    assert [note.split(" leg is too short")[0][-5:].strip() for note in notes] == ["left", "right"]
+    assert "frame 1 to" in notes[0] and "to 30" in notes[0]
+    assert not [note for note in lock_feet(walk, body).notes if note.startswith(WARNING)]
 
 
 def test_feet_that_stand_are_left_alone(walk: BodyMotion, body) -> None:

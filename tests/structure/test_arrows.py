@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/evaluation": _NETWORKS | {"backend/worlds", "backend/training"},
     "backend/ablation": _NETWORKS | {"backend/worlds", "backend/training", "backend/evaluation"},
     "backend/check_body": {"backend/bodies"},
+    "backend/export_cameras": {"backend/shot"},
     "backend/inspect": {"backend/shot", "backend/media", "backend/raster"},
     "backend/cli": {"backend/models"},
     "backend": set(),

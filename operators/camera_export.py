@@ -1,0 +1,90 @@
+"""Export the camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+from bpy.types import Operator
+from bpy_extras.io_utils import ExportHelper
+
+from ..backend.shot import ShotError
+from ..scene.camera.export import export_camera
+
+_ENDINGS = {"JSON": ".json", "COLMAP": "", "ALEMBIC": ".abc", "FBX": ".fbx"}
+
+
+class MAQUETTE_OT_export_camera(Operator, ExportHelper):
+    """Write the shot's camera, frame by frame, for other programs"""
+
+    bl_idname = "maquette.export_camera"
+    bl_label = "Export Camera"
+    bl_options = {"REGISTER"}
+
+    kind: EnumProperty(
+        name="Format",
+        description="What to write",
+        items=(
+            ("JSON", "JSON", "OpenCV's camera and world-to-camera matrices of each frame"),
+            ("COLMAP", "COLMAP", "A folder with cameras.txt, images.txt and points3D.txt"),
+            ("ALEMBIC", "Alembic", "One keyed camera, for Maya, Houdini, Nuke, Cinema 4D or Blender"),
+            ("FBX", "FBX", "One keyed camera, for game engines and Maya"),
+        ),
+        default="JSON",
+    )
+    filename_ext = ""
+    filepath: StringProperty(name="File", description="File or folder to write", subtype="FILE_PATH")
+
+    @classmethod
+    def poll(cls, context):
+        if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
+            return True
+        cls.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
+        return False
+
+    def check(self, _context):
+        old = self.filepath
+        path = Path(old)
+        if path.suffix.lower() in _ENDINGS.values():
+            path = path.with_suffix("")
+        self.filepath = f"{path}{_ENDINGS[self.kind]}" if old else old
+        return self.filepath != old
+
+    def execute(self, context):
+        path = Path(bpy.path.abspath(self.filepath))
+        if not path.name:
+            self.report({"ERROR"}, "No file is named; give one")
+            return {"CANCELLED"}
+        if path.suffix.lower() != _ENDINGS[self.kind]:
+            path = path.with_name(f"{path.name}{_ENDINGS[self.kind]}")
+        try:
+            notes = export_camera(context.scene, path, self.kind)
+        except ShotError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        except (OSError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.report({"ERROR"}, f"'{path}' cannot be written ({why}); choose another place")
+            return {"CANCELLED"}
+        for note in notes:
+            self.report({"WARNING"}, note)
+        self.report({"INFO"}, f"Camera written to {path}")
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_export_camera,)
+
+
+def _menu(self, _context):
+    self.layout.operator(MAQUETTE_OT_export_camera.bl_idname, text="Maquette Camera (.json/.abc/.fbx, COLMAP)")
+
+
+def register() -> None:
+    """Add File > Export > Maquette Camera."""
+    bpy.types.TOPBAR_MT_file_export.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entry away."""
+    bpy.types.TOPBAR_MT_file_export.remove(_menu)

@@ -1,0 +1,162 @@
+"""Which body a motion goes to, from which frame on, and what is said about it: shared by all that bring in motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
+
+from ..backend import bodies, motions
+from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
+from ..scene.rig.build import build_body, remove_body
+from ..scene.rig.motion import Imported, fit_shape, key_motion
+from .body import body_items, select_only
+
+ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
+
+
+_TARGETS = (
+    ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
+    ("NEW", "New Body", "Add a body for the motion"),
+)
+_PLACES = (
+    ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
+    ("BODY", "From the Body", "The motion begins where the body stands now"),
+)
+
+
+class MotionTarget:
+    """Where a motion goes: properties and the work that all motion operators share."""
+
+    if TYPE_CHECKING:
+        properties: Any
+        report: Callable[[set[str], str], None]
+        as_keywords: Callable[..., dict[str, Any]]
+
+    target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
+    body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)
+    place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="FILE")
+    frame_start: IntProperty(
+        name="Start Frame", description="Frame of the motion's first key; the scene's first frame by default", default=1
+    )
+    lock_feet: FloatProperty(
+        name="Lock Feet",
+        description="Hold standing feet where they stand: 0 leaves them as they are, 1 takes all sliding out",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    fit_range: BoolProperty(
+        name="Fit Scene Range",
+        description="Set the scene's first and last frame to the motion's. Otherwise the scene's range stays",
+        default=False,
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """What the animator has chosen, but for the files."""
+        return self.as_keywords(ignore=("filepath", "directory", "files", "filter_glob", "check_existing"))
+
+    def begin(self, context: bpy.types.Context) -> bpy.types.Object | None:
+        """The body to move, or None for a new one; fills in the start frame."""
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = context.scene.frame_start
+        return find_body(context.active_object) if self.target == "ACTIVE" else None
+
+    def apply(
+        self,
+        context: bpy.types.Context,
+        motion: motions.BodyMotion,
+        model: bodies.BodyModel,
+        mesh: bpy.types.Object | None,
+    ) -> bpy.types.Object:
+        """Key ``motion``, made for ``model`` and at the scene's rate, on ``mesh`` or on a new body. Reports its notes.
+
+        Returns the body's mesh.
+        """
+        notes = list(motion.notes)
+        new = mesh is None
+        if new:
+            made = self.new_body(context, model, motion.name)
+            notes.append(f"New body {made.mesh.name}")
+        else:
+            made = load_rig(mesh)
+        try:
+            depsgraph = context.evaluated_depsgraph_get()
+            fitted = motions.lock_feet(fit_shape(motion, model, made.betas()), model, self.lock_feet)
+            notes += fitted.notes[len(motion.notes) :]
+            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
+        except Exception:
+            if new:
+                remove_body(made)
+            raise
+        notes += done.notes
+        self._range(context.scene, done, notes)
+        self.tell(notes)
+        self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
+        return made.mesh
+
+    @staticmethod
+    def new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
+        """Add a body from whatever mode the animator is in.
+
+        In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
+        and object at hand.
+        """
+        active = context.view_layer.objects.active
+        mode = active.mode if active is not None else "OBJECT"
+        if mode != "OBJECT":
+            bpy.ops.object.mode_set(mode="OBJECT")
+        built = False
+        try:
+            made = build_body(context, model, name=name)
+            built = True
+        finally:
+            if not built or mode != "OBJECT":
+                context.view_layer.objects.active = active
+            if mode != "OBJECT":
+                bpy.ops.object.mode_set(mode=mode)
+        if mode == "OBJECT":
+            select_only(context, made.armature)
+        return made
+
+    def tell(self, notes: Iterable[str]) -> None:
+        """Report sentences for the animator."""
+        for note in notes:
+            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
+
+    def _range(self, scene: bpy.types.Scene, done: Imported, notes: list[str]) -> None:
+        if self.fit_range:
+            scene.frame_start, scene.frame_end = done.first, done.last
+            notes.append(f"Scene range set to frames {done.first} to {done.last}")
+        elif done.last > scene.frame_end or done.first < scene.frame_start:
+            notes.append(
+                f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
+                f"tick Fit Scene Range to see all of {done.first} to {done.last}"
+            )
+
+
+def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
+    """The body model to retarget to: the active body's own, or the one to add."""
+    if mesh is None:
+        return bodies.load_body(new)
+    return bodies.load_body(body_source(mesh))
+
+
+def mode_allows(cls, context: bpy.types.Context) -> bool:
+    if context.mode not in ("OBJECT", "POSE"):
+        cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
+        return False
+    return True
+
+
+def draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:
+    layout.use_property_split = True
+    layout.prop(operator, "target")
+    layout.prop(operator, "body")
+    layout.prop(operator, "place")
+    layout.prop(operator, "frame_start")
+    layout.prop(operator, "lock_feet")
+    layout.prop(operator, "fit_range")
