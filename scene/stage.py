@@ -285,7 +285,7 @@ def _animated_channels(scene: bpy.types.Scene) -> list[_Channel]:
             continue
         for path in sorted({curve.data_path for curve in curves_of(animation)}):
             try:
-                owner, attribute = _split(datablock, path)
+                owner, attribute = owner_of(datablock, path)
                 channel = _Channel(owner, attribute, None)
                 value = _plain(channel._read())
             except (ValueError, KeyError, AttributeError, TypeError):
@@ -332,7 +332,7 @@ def curves_of(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
     return curves
 
 
-def _split(datablock: bpy.types.ID, path: str) -> tuple[Any, str]:
+def owner_of(datablock: bpy.types.ID, path: str) -> tuple[Any, str]:
     """The owner of an animated value and the attribute, or the custom property as ``["name"]``."""
     if path.endswith('"]'):
         start = path.rindex('["')

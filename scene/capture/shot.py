@@ -203,6 +203,20 @@ def capture_steps(
             for index, (performer, looks) in enumerate(zip(reader.performers, reader.looks, strict=True))
         ),
         background=behind,
+        meshes=reader.meshes,
+        tracks=tuple(spot.track() for spot in spots),
+        clay=clay,
+    )
+    shot = with_settings(shot, scene, wants)
+    validate(shot)
+    return shot
+
+
+def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:
+    """A shot with what the scene says of the model and its work."""
+    options = scene.maquette
+    return replace(
+        shot,
         prompt=options.prompt,
         settings=Settings(
             model=options.model,
@@ -213,12 +227,7 @@ def capture_steps(
             quality=options.quality,
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
-        meshes=reader.meshes,
-        tracks=tuple(spot.track() for spot in spots),
-        clay=clay,
     )
-    validate(shot)
-    return shot
 
 
 def _seen_objects(

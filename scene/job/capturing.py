@@ -1,4 +1,4 @@
-"""A job's capture, made in turns with the window that shows how far it is."""
+"""A job's capture: made in turns with the window that shows how far it is, or known from before."""
 
 from __future__ import annotations
 
@@ -7,9 +7,30 @@ from collections.abc import Callable, Generator, Iterator
 
 import bpy
 
+from ...backend.shot import Shot
+from ..capture import memory
+from ..capture import shot as capture
 from ..capture.pace import Pace
+from ..capture.wants import Wants
 
 Steps = Generator[tuple[int, int], None, None]
+
+
+def captured(
+    scene: bpy.types.Scene, wants: Wants, notices: list[str], pace: Pace
+) -> Generator[tuple[int, int], None, Shot]:
+    """A scene's shot as ``capture_steps`` makes it; without a step where it is known from before."""
+    key = memory.key_of(scene, wants)
+    shot = memory.find(key, notices)
+    if shot is not None:
+        return capture.with_settings(shot, scene, wants)
+    before = memory.changes()
+    found: list[str] = []
+    shot = yield from capture.capture_steps(scene, notices=found, wants=wants, pace=pace)
+    notices += found
+    if key is not None and memory.changes() == before and memory.key_of(scene, wants) == key:
+        memory.keep(key, shot, found)
+    return shot
 
 
 class Capturing:

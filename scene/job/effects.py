@@ -23,12 +23,11 @@ from ...backend.client.owed import owe
 from ...backend.client.process import is_alive, read_json, write_json
 from ...backend.wire import RECONNECT_SECONDS
 from .. import folders
-from ..capture import shot as capture
 from ..capture.pace import Pace
 from . import backends, library, readiness
 from . import shots as job_shots
 from . import view as job_view
-from .capturing import Capturing, Steps
+from .capturing import Capturing, Steps, captured
 from .reports import events_of, reason
 
 _RECORD = "record.json"
@@ -165,7 +164,7 @@ class EffectRunner:
         """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
         wants = job_shots.wants(scene, recipients.able)
-        shot = yield from capture.capture_steps(scene, notices=notes, wants=wants, pace=pace)
+        shot = yield from captured(scene, wants, notes, pace)
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
