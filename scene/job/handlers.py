@@ -9,9 +9,10 @@ import bpy
 from bpy.app.handlers import persistent
 
 from .. import folders
+from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
-from ..stage import remove_stages
+from ..stage import STAGE, remove_stages
 from . import backends, control, effects, library, preview, readiness, shelf
 from .view import drop_previews
 
@@ -38,6 +39,7 @@ def _before_load(*_: object) -> None:
 
 @persistent
 def _after_load(*_: object) -> None:
+    memory.forget()
     remove_stages()
     overlay.forget()
     for scene in bpy.data.scenes:
@@ -74,6 +76,7 @@ def _after_save(path: object = "", *_: object) -> None:
 
 @persistent
 def _after_undo(*_: object) -> None:
+    memory.forget()
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
     overlay.forget()
@@ -84,11 +87,20 @@ def _after_undo(*_: object) -> None:
 
 
 @persistent
-def _scene_changed(_scene: object = None, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+    if STAGE in scene:
+        return  # A copy that is worked in.
     overlay.changed()
     if depsgraph is not None:
+        memory.changed(scene, depsgraph)
         preview.runner.edited([update.id for update in depsgraph.updates])
     readiness.touch()
+
+
+@persistent
+def _frame_changed(scene: bpy.types.Scene, *_: object) -> None:
+    if STAGE not in scene:
+        memory.moved(scene)
 
 
 _HANDLERS = (
@@ -101,6 +113,7 @@ _HANDLERS = (
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("depsgraph_update_post", _scene_changed),
+    ("frame_change_post", _frame_changed),
 )
 
 
