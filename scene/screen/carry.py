@@ -170,7 +170,7 @@ def _take(
         places = _places(world, view, K, size)
     weight = seen * _inside(places)
     rows, columns = pixels.shape[:2]
-    at = np.clip((places * (columns, rows)).astype(int), 0, (columns - 1, rows - 1))
+    at = np.clip((places * np.array((columns, rows))).astype(int), 0, (columns - 1, rows - 1))
     colours = pixels[at[:, 1], at[:, 0]]
     # What is half transparent lies on the outline.
     weight *= colours[:, 3] > 0.95

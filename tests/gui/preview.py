@@ -19,7 +19,7 @@ ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.m
 preview = importlib.import_module(f"{ADDON}.scene.job.preview")
 previews = importlib.import_module(f"{ADDON}.scene.screen.previews")
 draft = importlib.import_module(f"{ADDON}.scene.screen.draft")
-DEADLINE = time.monotonic() + 400
+DEADLINE = time.monotonic() + 900
 _BEFORE = [f"MAQUETTE_PT_{name}" for name in ("body_shape", "body_colors", "body", "motion", "framing", "camera")]
 steps = iter(())
 drawn, hidden = [], []
@@ -69,7 +69,7 @@ def setup():
     steps = checks(scene, window, area)
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     """Wait, as a window does."""
     end = time.monotonic() + seconds
     while not condition():
