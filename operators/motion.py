@@ -12,6 +12,7 @@ from bpy.types import FileHandler, Operator, OperatorFileListElement
 from bpy_extras.io_utils import ImportHelper
 
 from ..backend import bodies, motions
+from ..backend.motions.bvh import BvhClip
 from ..backend.motions.skeletons import UnknownSkeleton
 from ..scene import keys
 from ..scene.rig import bone_map
@@ -156,7 +157,9 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
 
     def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
         with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
-            motion = motion_of(context, armature, model, self.heights)
+            frames = frames_of(armature, context.scene)
+            sampled = sample_armature(context.scene, context.view_layer, armature, *frames)
+            motion = retarget_sampled(context, sampled, armature.name, model, self.heights)
         return replace(motion, name=path.stem, notes=(*notes, *motion.notes))
 
     def _paths(self) -> list[Path]:
@@ -173,13 +176,11 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             self.layout.prop(self, name)
 
 
-def motion_of(
-    context: bpy.types.Context, armature: bpy.types.Object, model: bodies.BodyModel, heights: bool = False
+def retarget_sampled(
+    context: bpy.types.Context, clip: BvhClip, name: str, model: bodies.BodyModel, heights: bool
 ) -> motions.BodyMotion:
-    """An armature's action on a body. Raises MotionError."""
-    scene = context.scene
-    clip = sample_armature(scene, context.view_layer, armature, *frames_of(armature, scene))
-    return motions.retarget_clip(clip, model, armature.name, keys.scene_fps(scene), up="Z", heights=heights)
+    """An armature's frames on a body. Raises MotionError."""
+    return motions.retarget_clip(clip, model, name, keys.scene_fps(context.scene), up="Z", heights=heights)
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):

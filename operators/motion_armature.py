@@ -1,15 +1,24 @@
-"""Motion of an armature that the scene holds already."""
+"""Motion of an armature that the scene holds already: taken over as keys, or followed while it is edited."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import bpy
+import numpy as np
 from bpy.props import BoolProperty
 from bpy.types import Operator
 
+from ..backend import bodies, motions
+from ..backend.motions.bvh import BvhClip
+from ..backend.motions.retarget import retarget
 from ..backend.motions.skeletons import UnknownSkeleton
 from ..scene.rig import bone_map
-from ..scene.rig.armature import foreign_armature, frames_of
-from ..scene.rig.bodies import find_body
-from .motion import motion_of
+from ..scene.rig.armature import foreign_armature, frames_of, sample_armature
+from ..scene.rig.bodies import find_body, load_rig
+from ..scene.rig.follow import follow, followed, link_of, release
+from ..scene.rig.motion import fit_shape, key_motion, read_motion
+from .motion import retarget_sampled
 from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of
 
 
@@ -20,11 +29,23 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
     bl_label = "Use Motion of Armature"
     bl_options = {"REGISTER", "UNDO"}
 
+    live: BoolProperty(
+        name="Live",
+        description="Let the body follow the armature while that is edited, instead of keying it. Heights are kept "
+        "as the armature has them",
+        default=False,
+    )
     heights: BoolProperty(
         name="Keep Heights",
         description="Leave heights as the armature has them, for stairs and uneven ground",
         default=False,
     )
+
+    @classmethod
+    def description(cls, _context, properties):
+        if properties.live:
+            return "Let a selected body, or a new one, follow the active armature while that is edited"
+        return cls.__doc__
 
     @classmethod
     def poll(cls, context):
@@ -35,6 +56,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
 
     def execute(self, context):
         armature = foreign_armature(context.active_object)
+        assert armature is not None  # by poll
         if not self.properties.is_property_set("frame_start"):
             self.frame_start = frames_of(armature, context.scene)[0]
         mesh = None
@@ -42,8 +64,12 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             mesh = next((found for obj in context.selected_objects if (found := find_body(obj)) is not None), None)
         try:
             model = model_of(mesh, self.body)
-            motion = motion_of(context, armature, model, self.heights)
-            self.apply(context, motion, model, mesh)
+            clip = sample_armature(context.scene, context.view_layer, armature, *frames_of(armature, context.scene))
+            motion = retarget_sampled(context, clip, armature.name, model, self.heights or self.live)
+            if self.live:
+                self._follow(context, armature, clip, motion, model, mesh)
+            else:
+                self.apply(context, motion, model, mesh)
             bone_map.remember(context, armature, self.settings(), motion)
         except ERRORS as error:
             if isinstance(error, UnknownSkeleton):
@@ -52,9 +78,83 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             return {"CANCELLED"}
         return {"FINISHED"}
 
+    def _follow(
+        self,
+        context: bpy.types.Context,
+        armature: bpy.types.Object,
+        clip: BvhClip,
+        motion: motions.BodyMotion,
+        model: bodies.BodyModel,
+        mesh: bpy.types.Object | None,
+    ) -> None:
+        found = retarget(clip, model, up="Z")
+        rig = load_rig(mesh) if mesh is not None else self.new_body(context, model, armature.name)
+        fitted = fit_shape(motion, model, rig.betas())
+        stands = rig.joints_rest(rig.betas())[0] + fitted.trans
+        shift = np.median(stands - (model.joints_rest()[0] + found.trans), axis=0)
+        follow(context, rig, model, armature, found.link, shift)
+        self.tell(motion.notes)
+        self.report({"INFO"}, f"{rig.mesh.name} follows {armature.name}")
+
     def draw(self, _context):
+        self.layout.use_property_split = True
+        self.layout.prop(self, "live")
+        if self.live:
+            self.layout.prop(self, "target")
+            self.layout.prop(self, "body")
+            return
         draw_target(self.layout, self)
         self.layout.prop(self, "heights")
 
 
-CLASSES = (MAQUETTE_OT_use_armature_motion,)
+def _follows(cls, context: bpy.types.Context, known: Callable[[bpy.types.Object], bpy.types.Object | None]) -> bool:
+    mesh = find_body(context.active_object)
+    if mesh is None or known(mesh) is None:
+        cls.poll_message_set("Make a body active that follows an armature")
+        return False
+    return True
+
+
+class MAQUETTE_OT_bake_motion(Operator):
+    """Turn what the active body follows into keys of its own, over the frames of the armature's action"""
+
+    bl_idname = "maquette.bake_motion"
+    bl_label = "Bake"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        return _follows(cls, context, followed)
+
+    def execute(self, context):
+        try:
+            mesh = find_body(context.active_object)
+            source = followed(mesh)
+            first, last = frames_of(source, context.scene)
+            motion = read_motion(context.scene, context.view_layer, mesh, first, last)
+            rig = load_rig(mesh)
+            key_motion(rig, motion, first, context.evaluated_depsgraph_get())
+        except ERRORS as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{rig.mesh.name}: keys on frames {first} to {last}")
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_unlink_motion(Operator):
+    """Let the active body follow nothing; keys that it had before move it again"""
+
+    bl_idname = "maquette.unlink_motion"
+    bl_label = "Unlink"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        return _follows(cls, context, link_of)
+
+    def execute(self, context):
+        release(load_rig(find_body(context.active_object)))
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_use_armature_motion, MAQUETTE_OT_bake_motion, MAQUETTE_OT_unlink_motion)

@@ -14,13 +14,14 @@ from ..backend.motions.export import WRITERS
 from ..scene import keys
 from ..scene.rig.armature import frames_of
 from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
+from ..scene.rig.follow import followed
 from ..scene.rig.motion import key_motion, read_motion
 from .motion_target import ERRORS
 
 
 def _moves(cls, context: bpy.types.Context) -> bool:
     mesh = find_body(context.active_object)
-    if mesh is None or mesh.parent is None or not keys.has_keys(mesh.parent):
+    if mesh is None or mesh.parent is None or not (keys.has_keys(mesh.parent) or followed(mesh) is not None):
         cls.poll_message_set("Make a body active that has keys: import a motion, or pose it and press I")
         return False
     return True
@@ -31,7 +32,7 @@ def _read(context: bpy.types.Context) -> tuple[bpy.types.Object, motions.BodyMot
     mesh = find_body(context.active_object)
     if mesh is None:
         raise RigError("body", "is not active any more; make it active")
-    first, last = frames_of(mesh.parent, context.scene)
+    first, last = frames_of(followed(mesh) or mesh.parent, context.scene)
     motion = read_motion(context.scene, context.view_layer, mesh, first, last)
     return mesh, motion, bodies.load_body(body_source(mesh)), first
 

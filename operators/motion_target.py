@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -79,7 +79,7 @@ class MotionTarget:
         notes = list(motion.notes)
         new = mesh is None
         if new:
-            made = _new_body(context, model, motion.name)
+            made = self.new_body(context, model, motion.name)
             notes.append(f"New body {made.mesh.name}")
         else:
             made = load_rig(mesh)
@@ -94,10 +94,38 @@ class MotionTarget:
             raise
         notes += done.notes
         self._range(context.scene, done, notes)
-        for note in notes:
-            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
+        self.tell(notes)
         self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
         return made.mesh
+
+    @staticmethod
+    def new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
+        """Add a body from whatever mode the animator is in.
+
+        In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
+        and object at hand.
+        """
+        active = context.view_layer.objects.active
+        mode = active.mode if active is not None else "OBJECT"
+        if mode != "OBJECT":
+            bpy.ops.object.mode_set(mode="OBJECT")
+        built = False
+        try:
+            made = build_body(context, model, name=name)
+            built = True
+        finally:
+            if not built or mode != "OBJECT":
+                context.view_layer.objects.active = active
+            if mode != "OBJECT":
+                bpy.ops.object.mode_set(mode=mode)
+        if mode == "OBJECT":
+            select_only(context, made.armature)
+        return made
+
+    def tell(self, notes: Iterable[str]) -> None:
+        """Report sentences for the animator."""
+        for note in notes:
+            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
 
     def _range(self, scene: bpy.types.Scene, done: Imported, notes: list[str]) -> None:
         if self.fit_range:
@@ -108,30 +136,6 @@ class MotionTarget:
                 f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
                 f"tick Fit Scene Range to see all of {done.first} to {done.last}"
             )
-
-
-def _new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
-    """Add a body from whatever mode the animator is in.
-
-    In Object Mode it is selected and active afterwards, as anything added; else the animator comes back to the mode
-    and object at hand.
-    """
-    active = context.view_layer.objects.active
-    mode = active.mode if active is not None else "OBJECT"
-    if mode != "OBJECT":
-        bpy.ops.object.mode_set(mode="OBJECT")
-    built = False
-    try:
-        made = build_body(context, model, name=name)
-        built = True
-    finally:
-        if not built or mode != "OBJECT":
-            context.view_layer.objects.active = active
-        if mode != "OBJECT":
-            bpy.ops.object.mode_set(mode=mode)
-    if mode == "OBJECT":
-        select_only(context, made.armature)
-    return made
 
 
 def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:

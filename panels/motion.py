@@ -7,6 +7,7 @@ from bpy.types import Panel
 from ..scene import keys
 from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import find_body
+from ..scene.rig.follow import followed, link_of
 from .main import SidebarPanel, draw_hint
 
 
@@ -29,8 +30,9 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
             layout.operator("maquette.map_bones", icon="BONE_DATA")
         if foreign_armature(context.active_object) is not None:
             row = layout.row(align=True)
-            row.operator("maquette.use_armature_motion", icon="ARMATURE_DATA")
+            row.operator("maquette.use_armature_motion", icon="ARMATURE_DATA").live = False
             row.operator("maquette.map_bones", text="", icon="BONE_DATA").of_armature = True
+            layout.operator("maquette.use_armature_motion", text="Follow Armature Live", icon="LINKED").live = True
         walk = layout.column()
         walk.operator_context = "EXEC_DEFAULT"
         walk.operator("maquette.add_walk", icon="FORCE_WIND")
@@ -38,8 +40,15 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         if mesh is None:
             draw_hint(layout, context, "No body is active: the motion brings a new one")
             return
-        armature = mesh.parent
-        if armature is not None and keys.has_keys(armature):
+        armature, source = mesh.parent, followed(mesh)
+        if link_of(mesh) is not None:
+            text = f"Follows {source.name}" if source is not None else "The Armature It Followed Is Gone"
+            layout.label(text=text, icon="LINKED" if source is not None else "ERROR")
+            row = layout.row(align=True)
+            row.operator("maquette.bake_motion", icon="KEYFRAME")
+            row.operator("maquette.unlink_motion", icon="UNLINKED")
+            row.operator("maquette.export_motion", text="", icon="EXPORT")
+        elif armature is not None and keys.has_keys(armature):
             layout.label(text=armature.animation_data.action.name, icon="ACTION")
             row = layout.row(align=True)
             row.operator("maquette.lock_feet", icon="PINNED")

@@ -177,12 +177,16 @@ def parse_bvh(text: str) -> BvhClip:
 def _without_comments(text: str) -> str:
     """Text without comments, its line ends plain."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not any(mark in text for mark in ("#", "//", ";", "%", "--", "/*")):
+        return text
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     return re.sub(r"^[ \t]*(#|//|;|%|--).*$", "", text, flags=re.MULTILINE)
 
 
 def _plain_numbers(text: str) -> str:
     """Numbers of one part of a file with decimal points, nothing between thousands, and blanks between numbers."""
+    if not any(mark in text for mark in ",;\u00a0\u202f'\u2019"):
+        return text
     text = re.sub(r",(?=\s|$)|;", " ", text)
     if re.search(r"\d[\u00a0\u202f'\u2019]\d{3}(?!\d)", text):
         text = re.sub(r"(?<=\d)[\u00a0\u202f'\u2019](?=\d{3}(?!\d))", "", text)

@@ -18,8 +18,11 @@ _SMALLEST = 0.08
 """Metres off its path from which on a frame may be a glitch; more at low rates, where bodies move farther a frame."""
 _ACCELERATION = 90.0
 """Metres per second squared that no body's middle reaches, landings included."""
+_AT_END = 3.0
 _TURN = 1.2
 """Distance between rotation matrices from which on a joint's turn may be a glitch: 50 degrees."""
+_TURN_AT_END = 1.4
+"""Times that far at an end: 73 degrees; half a turn is a distance of 2.8."""
 _TURN_ACCELERATION = 1200.0
 """The same distance per second squared that no joint reaches."""
 _JOINTS = 22
@@ -33,12 +36,17 @@ def longest_glitch(fps: float) -> int:
 
 
 def find_glitches(
-    path: np.ndarray, fps: float, smallest: float = _SMALLEST, acceleration: float = _ACCELERATION
+    path: np.ndarray,
+    fps: float,
+    smallest: float = _SMALLEST,
+    acceleration: float = _ACCELERATION,
+    at_end: float = _AT_END,
 ) -> list[tuple[int, int]]:
     """Runs of frames (first, last) in which a path (T,D), in metres by default, leaves and comes back all at once.
 
     Off the path is far from the median of the frames around; all at once is a jump from near to far, in and out; and
-    both are far beyond what the path's own acceleration around does.
+    both are far beyond what the path's own acceleration around does. In the first and last frames, where nothing comes
+    back, it must be ``at_end`` times as far.
     """
     count = len(path)
     longest = longest_glitch(fps)
@@ -67,7 +75,7 @@ def find_glitches(
             a, b = int(inside[0]), int(inside[-1])
             size = off[a : b + 1].min()
             ends = [off[k] for k in (a - 1, b + 1) if 0 <= k < count]
-            if b - a < longest and max(ends) < 0.4 * size and (len(ends) == 2 or size > 3 * limit):
+            if b - a < longest and max(ends) < 0.4 * size and (len(ends) == 2 or size > at_end * limit):
                 found.append((a, b))
         first = max(last, first + 1)
     return found
@@ -105,8 +113,9 @@ def _turned(motion: BodyMotion) -> tuple[list[tuple[int, int]], np.ndarray]:
     turns = axis_angle_to_matrix(motion.poses.astype(float))
     bad = np.zeros(motion.frames, bool)
     for joint in range(_JOINTS):
-        runs = find_glitches(turns[:, joint].reshape(-1, 9), motion.fps, _TURN, _TURN_ACCELERATION)
+        runs = find_glitches(turns[:, joint].reshape(-1, 9), motion.fps, _TURN, _TURN_ACCELERATION, _TURN_AT_END)
         bad |= _among(runs, motion.frames)
+    bad[: leading_pose(motion)] = False  # not a glitch, and said elsewhere
     frames, good = np.flatnonzero(bad), np.flatnonzero(~bad)
     after = np.searchsorted(good, frames)
     low, high = good[np.maximum(after - 1, 0)], good[np.minimum(after, len(good) - 1)]

@@ -10,6 +10,7 @@ Letters: T frames, J source joints, K frames looked at.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -36,8 +37,28 @@ _AGREE = np.radians(60.0)
 """Joints in line keep a common twist unless the frames contradict it by more than this."""
 _SHARED = 0.1
 """How much of its neighbours' twist a joint takes over; what it shows itself counts fully."""
+_POSED = np.radians(10.0)
+"""Angle between the zero pose's collar or neck and the usual one from which on the zero pose is no neutral one."""
 _FLAT = np.radians(7.0)
 """Pitch of standing feet from which on their build differs from the body's."""
+
+
+_CORNERS = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
+
+
+def source_axes(zero: np.ndarray, skeleton: SkeletonMap) -> np.ndarray:
+    """(3,3) axes of the source in its zero pose (J,3)."""
+    return _frame(np.array([zero[skeleton.joints[c]] for c in _CORNERS]), zero[skeleton.neck_base])
+
+
+def body_axes(rest: np.ndarray) -> np.ndarray:
+    """(3,3) axes of the body at rest (24,3)."""
+    return _frame(rest[[JOINT[c] for c in _CORNERS]], rest[JOINT["neck"]])
+
+
+def _frame(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
+    side = unit(corners[0] - corners[1]) + unit(corners[2] - corners[3])
+    return frame_of(side, neck - corners[:2].mean(axis=0))
 
 
 def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
@@ -77,6 +98,80 @@ def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
     return all(bends) and bool(angle_between(*mirrored).max() < _MIRRORED)
 
 
+def posed_parts(
+    skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, zero: np.ndarray, rest: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a person's zero pose (J,3) holds as no frame does: by SMPL name the turn (3,3) from neutral to zero pose.
+
+    A collar, neck or foot may point another way in the zero pose than the body's at rest because it is built so, or
+    because it is posed so: shrugged, bent, pointed. It is posed where frames agree on another direction, and that one
+    is nearer to the body's. Feet are compared where they stand, others relative to the chest.
+
+    Args:
+        skeleton, turns, places, zero, rest: see ``joint_axes``.
+    """
+    joints, chest = skeleton.joints, skeleton.spine[-1]
+    to_body = body_axes(rest) @ source_axes(zero, skeleton).T
+    up = legs_up(zero, joints)
+    out: dict[str, np.ndarray] = {}
+
+    def turn(line: np.ndarray, usual: np.ndarray, spread: float, body: np.ndarray, least: float) -> np.ndarray | None:
+        """From the usual direction to the zero pose's, where that is another, and farther from the body's."""
+        apart, off = (float(angle_between(line, to)) for to in (usual, to_body.T @ body))
+        nearer = off - float(angle_between(usual, to_body.T @ body))
+        return swing(usual, line) if apart > least and spread < _FLAT and nearer > 0.5 * apart else None
+
+    def usual_of(start: int, end: int) -> tuple[np.ndarray, float]:
+        lines = np.einsum("tba,tb->ta", turns[:, chest], unit(places[:, end] - places[:, start]))
+        middle = unit(np.median(lines, axis=0))
+        return middle, float(np.median(angle_between(lines, middle)))
+
+    pairs = {"neck": (skeleton.neck_base, joints["head"])}
+    pairs |= {f"{s}_collar": (joints[f"{s}_collar"], joints[f"{s}_shoulder"]) for s in SIDES if f"{s}_collar" in joints}
+    for name, (start, end) in pairs.items():
+        body = rest[JOINT["head" if name == "neck" else name.replace("collar", "shoulder")]] - rest[JOINT[name]]
+        found = turn(zero[end] - zero[start], *usual_of(start, end), body, _POSED)
+        if found is not None:
+            out[name] = found
+    for side in SIDES:
+        ankle, foot = joints[f"{side}_ankle"], joints.get(f"{side}_foot")
+        line = unit(zero[foot] - zero[ankle]) if foot is not None else np.zeros(3)
+        if np.linalg.norm(line - (line @ up) * up) < 0.05:
+            continue  # no toes, or right under the ankle
+        stands = standing_frames(places[:, ankle, 2])
+        slopes = np.arcsin(np.clip(unit(places[stands, foot] - places[stands, ankle])[:, 2], -1, 1))
+        slope = float(np.median(slopes))
+        ahead = unit(line - (line @ up) * up)
+        usual = np.cos(slope) * ahead + np.sin(slope) * up
+        found = turn(
+            line,
+            usual,
+            float(np.median(np.abs(slopes - slope))),
+            rest[JOINT[f"{side}_foot"]] - rest[JOINT[f"{side}_ankle"]],
+            _FLAT,
+        )
+        if found is not None:
+            out[f"{side}_ankle"] = found
+    # A pose of one side alone is no rest pose.
+    return {
+        n: t
+        for n, t in out.items()
+        if n == "neck" or {f"left_{n.split('_')[1]}", f"right_{n.split('_')[1]}"} <= set(out)
+    }
+
+
+def legs_up(places: np.ndarray, joints: Mapping[str, int]) -> np.ndarray:
+    """(3,) from the middle of the ankles to that of the hips, of places (J,3)."""
+    hips, ankles = (places[[joints[f"{side}_{name}"] for side in SIDES]].mean(axis=0) for name in ("hip", "ankle"))
+    return unit(hips - ankles)
+
+
+def standing_frames(heights: np.ndarray) -> np.ndarray:
+    """(T,) bool: in which frames an ankle with these heights (T,) is low enough to stand."""
+    floor = np.percentile(heights, 3)
+    return heights <= floor + 0.1 * (np.median(heights) - floor)
+
+
 def joint_axes(
     skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, zero: np.ndarray, rest: np.ndarray
 ) -> np.ndarray:
@@ -91,6 +186,16 @@ def joint_axes(
         rest: (24,3) the body's joints at rest.
     """
     return _Evidence(skeleton, turns, places, zero, rest).axes()
+
+
+def trunk_bend(skeleton: SkeletonMap, axes: np.ndarray) -> float:
+    """Radians by which pelvis and chest are bent forwards or backwards against each other in the zero pose.
+
+    Args:
+        axes: (J,3,3) of ``joint_axes``.
+    """
+    bent = axes[skeleton.spine[-1]].T @ axes[skeleton.joints["pelvis"]]
+    return abs(float(np.arctan2(bent[2, 1], bent[1, 1])))
 
 
 def trunk_places(skeleton: SkeletonMap, places: np.ndarray) -> np.ndarray:
@@ -177,17 +282,24 @@ class _Evidence:
         self._see(pelvis, X, hips, 1.0)
         for place, joint in zip(where[1:], skeleton.spine, strict=True):
             gap = self.places[:, joint] - middle
+            if joint == pelvis:
+                continue
             if np.median(np.linalg.norm(gap, axis=-1)) > 0.15 * size or joint == skeleton.spine[-1]:
                 self._bone(pelvis, joint, body_at(place) - rest[[1, 2]].mean(axis=0), middle)
                 break
+        if skeleton.spine[-1] == pelvis:  # no spine: the trunk is one bone
+            self._bone(pelvis, skeleton.neck_base, rest[JOINT["neck"]] - rest[[1, 2]].mean(axis=0), middle)
         # Where the collars begin is fixed to the chest; shoulders shrug.
         collars = [self.places[:, joints.get(f"{side}_collar", skeleton.neck_base)] for side in SIDES]
         chest = collars[0] - collars[1]
         chest = unit(chest) if np.median(np.linalg.norm(chest, axis=-1)) > 0.02 * size else shoulders
+        # Where arms and head hang on one joint, that one lies at the neck's base.
+        one = skeleton.neck_base == joints["head"] and not any(f"{side}_collar" in joints for side in SIDES)
+        top = rest[JOINT["head"]] - rest[JOINT["neck"]] + chain[-1] if one else rest[JOINT["neck"]]
         for k, joint in enumerate(skeleton.spine):
             last = k + 1 == len(skeleton.spine)
             end = skeleton.neck_base if last else skeleton.spine[k + 1]
-            body = rest[JOINT["neck"]] - chain[-1] if last else body_at(where[k + 2]) - body_at(where[k + 1])
+            body = top - chain[-1] if last else body_at(where[k + 2]) - body_at(where[k + 1])
             if joint != pelvis:
                 self._bone(joint, end, body)
                 self._see(joint, X, (1 - where[k + 1]) * hips + where[k + 1] * chest, 1.0)
@@ -287,9 +399,7 @@ class _Evidence:
         ankles = [self.skeleton.joints[f"{side}_ankle"] for side in SIDES]
         pitches = []
         for joint in ankles:
-            low = self.places[:, joint, 2]
-            floor = np.percentile(low, 3)
-            turn = self.turns[low < floor + 0.1 * (np.median(low) - floor), joint] @ out[joint]
+            turn = self.turns[standing_frames(self.places[:, joint, 2]), joint] @ out[joint]
             pitch = np.arctan2(turn[:, 2, 2], turn[:, 2, 1])
             if len(pitch) < 8 or np.median(np.abs(pitch - np.median(pitch))) > _FLAT:
                 return

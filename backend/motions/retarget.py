@@ -9,6 +9,7 @@ Limb bones are always laid exactly along the source's. Letters: T frames, J sour
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,23 @@ from .kinematics import (
     JOINT,
     angle_between,
     blend,
-    frame_of,
     matrix_to_axis_angle,
     place,
     swing,
     to_global,
     to_local,
-    unit,
 )
-from .reference import body_trunk, is_person, joint_axes, trunk_places
+from .reference import (
+    body_axes,
+    body_trunk,
+    is_person,
+    joint_axes,
+    legs_up,
+    posed_parts,
+    source_axes,
+    trunk_bend,
+    trunk_places,
+)
 from .skeletons import SIDES, SkeletonMap, map_skeleton
 from .types import MotionError
 from .upright import describe_up, detect_up, turn_to_z
@@ -39,6 +48,8 @@ LARGE = np.radians(35.0)
 """Angle between rest bones from which on they are another pose rather than another build."""
 FOOT = np.radians(80.0)
 """The same for feet, whose soles both lie on the ground: in some skeletons the ball lies right under the ankle."""
+TRUNK = np.radians(25.0)
+"""The same for the bend between pelvis and chest."""
 
 LIMBS = tuple(
     (f"{side}_{upper}", f"{side}_{lower}")
@@ -51,6 +62,27 @@ _LIMB_NAMES = tuple(f"{side} {bone}" for side in SIDES for bone in ("thigh", "sh
 
 
 @dataclass(frozen=True, eq=False)
+class Link:
+    """What of a retarget is the same in every frame, so that a body can follow a skeleton that is still edited.
+
+    A joint's goal is the turn of its first part times that part's axes, then a share of the shortest way to the same of
+    its second part; limbs are then laid by the smallest turn along the source's bone. The middle of the body's hips is
+    ``scale`` times that of the source's.
+
+    Attributes:
+        parts: for each SMPL joint one or two of (source joint, its axes (3,3), share).
+        limbs: SMPL joint -> the source's joints between which its bone lies.
+        hips: the source's left and right hip.
+        scale: from the source's units to metres.
+    """
+
+    parts: tuple[tuple[tuple[int, np.ndarray, float], ...], ...]
+    limbs: dict[int, tuple[int, int]]
+    hips: tuple[int, int]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
 class Retarget:
     """A motion on SMPL-24 joints, world Z up, metres; not yet on the floor.
 
@@ -60,6 +92,7 @@ class Retarget:
         notes: what was detected.
         source: (T,3) metres of each of the source's joints, by SMPL name, in the body's world; and ``neck``.
         errors: angle in degrees (T,) between each visible line of source and body, by its name (see ``line_errors``).
+        link: how the source's joints move the body's in any frame.
     """
 
     poses: np.ndarray
@@ -67,6 +100,7 @@ class Retarget:
     notes: tuple[str, ...]
     source: dict[str, np.ndarray]
     errors: dict[str, np.ndarray]
+    link: Link
 
 
 def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
@@ -98,13 +132,18 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
 
     legs = _leg_length(skeleton, places)
     zero = clip.zero_pose()[keep]
-    stands = is_person(skeleton, zero)
+    axes = joint_axes(skeleton, turns, places, zero, rest)
+    stands = is_person(skeleton, zero) and trunk_bend(skeleton, axes) < TRUNK
     aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
+    posed: dict[str, np.ndarray] = {}
     if stands:
-        aligned = _alignments(clip, whole, clip.zero_pose(), rest)
+        posed = posed_parts(skeleton, turns, places, zero, rest)
+        aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
+        axes = np.broadcast_to(np.eye(3), axes.shape)
     else:
-        turns = turns @ joint_axes(skeleton, turns, places, zero, rest)
-    goal = _source_turns(skeleton, turns, places, rest) @ aligned
+        turns = turns @ axes
+    carriers = _carriers(skeleton, places, rest)
+    goal = _source_turns(carriers, turns) @ aligned
     for upper, lower in LIMBS:
         _lay(goal, rest, JOINT[upper], JOINT[lower], places[:, joints[lower]] - places[:, joints[upper]])
 
@@ -122,14 +161,25 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
         *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
     )
-    errors = line_errors(skeleton, places, reached, zero if stands else None, rest)
+    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, posed)
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
-    return Retarget(matrix_to_axis_angle(local), trans, notes, source, errors)
+    parts = [
+        tuple((keep[k], axes[k] @ aligned[joint], share) for k, share in ((first, 1.0), (second, part)) if share)
+        for joint, (first, second, part) in enumerate(carriers)
+    ]
+    limbs = {JOINT[a]: (keep[joints[a]], keep[joints[b]]) for a, b in LIMBS}
+    link = Link(tuple(parts), limbs, (keep[hips[0]], keep[hips[1]]), scale)
+    return Retarget(matrix_to_axis_angle(local), trans, notes, source, errors, link)
 
 
 def line_errors(
-    skeleton: SkeletonMap, source: np.ndarray, target: np.ndarray, zero: np.ndarray | None, rest: np.ndarray
+    skeleton: SkeletonMap,
+    source: np.ndarray,
+    target: np.ndarray,
+    zero: np.ndarray | None,
+    rest: np.ndarray,
+    posed: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Angles in degrees (T,) between each line that a viewer sees of the source and the body's.
 
@@ -143,6 +193,7 @@ def line_errors(
         zero: (J,3) source joints in its zero pose, where that is a person; rest: (24,3) the body's. Collars, neck, feet
             and hands keep the body's own build: the angle between the two rest poses, as far as a build can explain it,
             is taken off. None: nothing is taken off.
+        posed: what of that zero pose is no build; see ``posed_parts``.
     """
     known = {**skeleton.joints, "neck": skeleton.neck_base}
     pairs = dict(zip(_LIMB_NAMES, LIMBS, strict=True))
@@ -169,8 +220,9 @@ def line_errors(
             continue
         out[name] = np.degrees(angle_between(bones, line(target, *theirs)))
         if zero is not None and name in built:
-            turn = _axes(zero, skeleton) @ _body_axes(rest).T
-            build = angle_between(line(zero, *mine), turn @ line(rest, *theirs))
+            turn = source_axes(zero, skeleton) @ body_axes(rest).T
+            neutral = (posed or {}).get(upper, np.eye(3)).T @ line(zero, *mine)
+            build = angle_between(neutral, turn @ line(rest, *theirs))
             out[name] = np.maximum(0.0, out[name] - np.degrees(min(build, FOOT if "foot" in name else LARGE)))
     hips = [skeleton.joints["left_hip"], skeleton.joints["right_hip"]]
     trunk = source[:, skeleton.neck_base] - source[:, hips].mean(axis=1)
@@ -201,34 +253,20 @@ def _unit_name(legs: float) -> str:
     return name if 0.6 < legs * sizes[name] / 0.83 < 1.6 else "unit unknown"
 
 
-_CORNERS = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-
-
-def _axes(zero: np.ndarray, skeleton: SkeletonMap) -> np.ndarray:
-    """(3,3) axes of the source in its zero pose (J,3)."""
-    return _frame(np.array([zero[skeleton.joints[c]] for c in _CORNERS]), zero[skeleton.neck_base])
-
-
-def _body_axes(rest: np.ndarray) -> np.ndarray:
-    """(3,3) axes of the body at rest (24,3)."""
-    return _frame(rest[[JOINT[c] for c in _CORNERS]], rest[JOINT["neck"]])
-
-
-def _frame(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    side = unit(corners[0] - corners[1]) + unit(corners[2] - corners[3])
-    return frame_of(side, neck - corners[:2].mean(axis=0))
-
-
-def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose."""
+def _alignments(
+    clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray, posed: dict[str, np.ndarray]
+) -> np.ndarray:
+    """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose; ``posed`` see ``posed_parts``."""
     joints = skeleton.joints
-    whole = _axes(zero, skeleton) @ _body_axes(rest).T
+    whole = source_axes(zero, skeleton) @ body_axes(rest).T
     out = np.broadcast_to(whole, (24, 3, 3)).copy()
 
     def bend(joint: str, child: str, source: np.ndarray, always: bool = False) -> None:
         mine = out[JOINT[joint]] @ (rest[JOINT[child]] - rest[JOINT[joint]])
         if always or angle_between(mine, source) > LARGE:
             out[JOINT[joint]] = swing(mine, source) @ out[JOINT[joint]]
+        elif joint in posed:
+            out[JOINT[joint]] = posed[joint] @ out[JOINT[joint]]
 
     # A limb turns as a whole first: its two bones, each with a turn of its own from T-pose to hanging arms, would twist
     # against each other.
@@ -253,7 +291,8 @@ def _alignments(clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np
         if angle_between(tip, zero[joints[f"{side}_wrist"]] - zero[joints[f"{side}_elbow"]]) < 2 * LARGE:
             bend(f"{side}_wrist", f"{side}_hand", tip)
         out[hand] = out[wrist]
-        out[JOINT[f"{side}_ankle"]] = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
+        foot = _foot(clip, skeleton, side, zero, rest, whole, out[JOINT[f"{side}_knee"]])
+        out[JOINT[f"{side}_ankle"]] = posed.get(f"{side}_ankle", np.eye(3)) @ foot
         out[JOINT[f"{side}_foot"]] = out[JOINT[f"{side}_ankle"]]
     return out
 
@@ -269,7 +308,9 @@ def _foot(
 ) -> np.ndarray:
     """(3,3) turn of a foot from rest to the zero pose: flat sole to flat sole, toes to toes."""
     joints = skeleton.joints
-    up, ankle = whole @ np.array([0.0, 1.0, 0.0]), joints[f"{side}_ankle"]
+    # Legs tell better than the trunk which way is up for a foot.
+    up, ankle = legs_up(zero, joints), joints[f"{side}_ankle"]
+    whole = swing(whole @ legs_up(rest, JOINT), up) @ whole
     shin = zero[ankle] - zero[joints[f"{side}_knee"]]
     toes = _tip(clip, zero, ankle, None)
     if angle_between(shin, -up) > LARGE or np.linalg.norm(toes) < 1e-6:
@@ -293,30 +334,27 @@ def _tip(clip: BvhClip, zero: np.ndarray, joint: int, known: int | None) -> np.n
     return gaps[int(np.argmax(np.linalg.norm(gaps, axis=-1)))]
 
 
-def _source_turns(skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """For each SMPL joint the global turn (T,24,3,3) of what stands for it in the source."""
+def _carriers(skeleton: SkeletonMap, places: np.ndarray, rest: np.ndarray) -> list[tuple[int, int, float]]:
+    """For each SMPL joint what stands for it in the source: two joints, and the part of the way between their turns."""
     joints = skeleton.joints
     trunk = [joints["pelvis"], *skeleton.spine]
     above = [skeleton.spine[-1], *skeleton.neck, joints["head"]]
 
-    def along(chain: list[int], position: float) -> np.ndarray:
+    def along(chain: list[int], position: float) -> tuple[int, int, float]:
         low = min(int(position), len(chain) - 2)
         part = position - low
-        if part < 1e-3:
-            return turns[:, chain[low]]
-        return blend(turns[:, chain[low]], turns[:, chain[low + 1]], part)
+        return chain[low], chain[low + 1], part if part >= 1e-3 else 0.0
 
-    out = np.empty((len(turns), 24, 3, 3))
-    out[:, 0] = turns[:, joints["pelvis"]]
+    out = {"pelvis": (joints["pelvis"], joints["pelvis"], 0.0)}
     where = trunk_places(skeleton, places)
     for name, place_ in zip(("spine1", "spine2", "spine3"), body_trunk(rest)[1][1:], strict=True):
         # Of joints in one place the last carries what is above.
         after = min(int(np.searchsorted(where, place_ - 1e-3, side="right")), len(where) - 1)
         gap = where[after] - where[after - 1]
         part = (place_ - where[after - 1]) / gap if gap > 1e-6 else 1.0
-        out[:, JOINT[name]] = along(trunk, after - 1 + min(float(part), 1.0))
-    out[:, JOINT["neck"]] = along(above, (len(above) - 1) / 2)
-    out[:, JOINT["head"]] = turns[:, joints["head"]]
+        out[name] = along(trunk, after - 1 + min(float(part), 1.0))
+    out["neck"] = along(above, (len(above) - 1) / 2)
+    out["head"] = (joints["head"], joints["head"], 0.0)
     for side in SIDES:
         for name, fallback in (
             ("hip", "pelvis"), ("knee", "hip"), ("ankle", "knee"), ("foot", "ankle"),
@@ -324,7 +362,15 @@ def _source_turns(skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, 
         ):  # fmt: skip
             role = f"{side}_{name}"
             index = joints.get(role, joints.get(f"{side}_{fallback}", skeleton.spine[-1]))
-            out[:, JOINT[role]] = turns[:, index]
+            out[role] = (index, index, 0.0)
+    return [out[name] for name in JOINT]
+
+
+def _source_turns(carriers: Sequence[tuple[int, int, float]], turns: np.ndarray) -> np.ndarray:
+    """For each SMPL joint the global turn (T,24,3,3) of what stands for it in the source."""
+    out = np.empty((len(turns), 24, 3, 3))
+    for joint, (first, second, part) in enumerate(carriers):
+        out[:, joint] = blend(turns[:, first], turns[:, second], part) if part else turns[:, first]
     return out
 
 
@@ -334,4 +380,4 @@ def _lay(goal: np.ndarray, rest: np.ndarray, joint: int, child: int, bone: np.nd
     goal[:, joint] = swing(now, bone) @ goal[:, joint]
 
 
-__all__ = ["LIMBS", "Retarget", "line_errors", "retarget"]
+__all__ = ["LIMBS", "Link", "Retarget", "line_errors", "retarget"]

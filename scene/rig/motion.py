@@ -16,6 +16,7 @@ from .. import keys
 from ..stage import open_stage, scene_kept
 from .bodies import Rig, body_source
 from .channels import BodyReader, pose_channels, read_body_pose, set_shape
+from .follow import release
 
 _LONGEST = 100_000
 """Frames that are keyed at most; an hour at 24 fps is 86,400."""
@@ -107,6 +108,8 @@ def key_motion(
 ) -> Imported:
     """Key a body from frame ``first``, one key a frame; the motion's shape is set where it has one.
 
+    An armature that it followed it follows no more.
+
     Args:
         rig: the body's rig.
         motion: for this body, at the scene's rate.
@@ -125,6 +128,8 @@ def key_motion(
             shape = np.clip(shape, -limits, limits)
     trans = stand_on(rig, shape, motion.trans, depsgraph) if from_body else motion.trans
     channels = pose_channels(rig, shape, motion.poses, trans)
+    if release(rig):
+        notes.append(f"{rig.mesh.name} follows no armature any more; it has keys of its own")
     if motion.betas is not None:
         set_shape(rig, shape)
     if keys.has_keys(rig.armature):

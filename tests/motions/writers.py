@@ -113,6 +113,39 @@ def framed_clip(
     return BvhClip(tuple(names), parents, offsets, *none, to_local(turns), translations, 1 / motion.fps)
 
 
+def without_joints(clip: BvhClip, drop: Sequence[int], arms_on: int | None = None) -> BvhClip:
+    """A clip of SMPL-24 without some joints: all others stay where they are in every frame.
+
+    Args:
+        drop: indices; what they carry hangs on the next joint above.
+        arms_on: the joint that the upper arms hang on instead of the collars.
+    """
+    turns, places = clip.world()
+    zero = clip.zero_pose()
+    parents = [int(p) for p in clip.parents]
+    for shoulder in (16, 17):
+        parents[shoulder] = parents[shoulder] if arms_on is None else arms_on
+
+    def above(joint: int) -> int:
+        parent = parents[joint]
+        return above(parent) if parent in drop else parent
+
+    keep = [j for j in range(len(parents)) if j not in drop]
+    holders = [above(j) for j in keep]
+    local, moved, offsets = turns.copy(), places.copy(), zero.copy()
+    for j, parent in zip(keep, holders, strict=True):
+        if parent >= 0:
+            back = np.swapaxes(turns[:, parent], -1, -2)
+            local[:, j] = back @ turns[:, j]
+            moved[:, j] = (back @ (places[:, j] - places[:, parent])[..., None])[..., 0]
+            offsets[j] = zero[j] - zero[parent]
+    index = {old: new for new, old in enumerate(keep)}
+    return BvhClip(
+        tuple(clip.names[j] for j in keep), np.array([index.get(p, -1) for p in holders]), offsets[keep],
+        clip.sites, clip.site_parents, local[:, keep], moved[:, keep], clip.frame_time,
+    )  # fmt: skip
+
+
 def with_joint(clip: BvhClip, name: str, above: str, below: str = "", part: float = 0.5) -> BvhClip:
     """A clip with one more joint: on the bone from ``above`` to ``below``, or at the end of a new one."""
     names, new = [*clip.names, name], len(clip.names)

@@ -72,6 +72,98 @@ def test_an_armature_of_the_scene_gives_its_motion(maquette, walker) -> None:
     np.testing.assert_allclose(_joints(maquette, mesh)[:, :22], joints[:, :22], atol=0.01)
 
 
+@pytest.fixture
+def dancer(maquette, walker):
+    """The walker with twist in its limbs, a bent trunk, and a way through the room."""
+    armature, _ = walker
+    random = np.random.default_rng(3)
+    limbs = [f"{side}{limb}" for side in ("Left", "Right") for limb in ("Shoulder", "Arm", "ForeArm", "Leg", "Foot")]
+    for name in (*limbs, "Spine", "Spine2", "Head"):
+        bone, angle = armature.pose.bones[name], 0.4 * random.normal(size=3)
+        for frame in range(1, 26):
+            bone.rotation_quaternion = (1, *(angle * np.cos(frame / 8)))
+            bone.keyframe_insert("rotation_quaternion", frame=frame)
+    armature.rotation_euler.z = 0.7
+    armature.scale = (0.5, 0.5, 0.5)
+    return armature
+
+
+def _make_active(armature, mesh) -> None:
+    bpy.ops.object.select_all(action="DESELECT")
+    for obj in (mesh, armature):
+        obj.select_set(True)
+    bpy.context.view_layer.objects.active = armature
+
+
+def _at(maquette, mesh, frames) -> np.ndarray:
+    """(T,24,3) joints in the world."""
+    reader, out = maquette.channels.BodyReader(mesh), []
+    for frame in frames:
+        bpy.context.scene.frame_set(frame)
+        out.append(reader.read(bpy.context.evaluated_depsgraph_get()).joints)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("shape", [0.0, 2.0])
+def test_a_body_follows_an_armature_live_as_if_baked(maquette, dancer, shape: float) -> None:
+    bpy.ops.maquette.add_body()
+    mesh = _body(maquette)
+    mesh.data.shape_keys.key_blocks["Shape000"].value = shape
+    mesh.parent.location = (1.0, 2.0, 0.3)
+    _make_active(dancer, mesh)
+    frames = (1, 6, 12, 19, 25)
+    objects = set(bpy.data.objects)
+    assert bpy.ops.maquette.use_armature_motion(live=True) == {"FINISHED"}
+    assert mesh.parent.animation_data is None or mesh.parent.animation_data.action is None
+    live = _at(maquette, mesh, frames)
+    dancer.location.x += 1.0
+    moved = _at(maquette, mesh, frames) - live
+    assert moved[..., 0].min() > 1.5 and np.ptp(moved, axis=(0, 1)).max() < 1e-4  # it is twice the size of its source
+    dancer.location.x -= 1.0
+    bpy.context.view_layer.objects.active = mesh
+    assert bpy.ops.maquette.bake_motion() == {"FINISHED"} and set(bpy.data.objects) == objects
+    np.testing.assert_allclose(_at(maquette, mesh, frames), live, atol=2e-4)
+    assert not bpy.ops.maquette.bake_motion.poll()
+    _make_active(dancer, mesh)
+    assert bpy.ops.maquette.use_armature_motion(heights=True) == {"FINISHED"}
+    np.testing.assert_allclose(_at(maquette, mesh, frames)[:, :22], live[:, :22], atol=1e-3 if not shape else 1e-2)
+
+
+def test_unlinked_a_body_has_its_own_keys_again(maquette, walker, tmp_path) -> None:
+    armature, _ = walker
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.ops.maquette.add_walk(seconds=1.0, seed=5)
+    mesh = _body(maquette)
+    before = _at(maquette, mesh, (1, 9))
+    _make_active(armature, mesh)
+    bpy.ops.object.mode_set(mode="POSE")
+    for _ in range(2):  # following again replaces the link
+        assert bpy.ops.maquette.use_armature_motion(live=True) == {"FINISHED"}
+    assert bpy.context.mode == "POSE" and sum("Follows" in obj.name for obj in bpy.data.objects) == 1
+    bpy.ops.object.mode_set(mode="OBJECT")
+    live = _at(maquette, mesh, (1, 9))
+    assert np.abs(live - before).max() > 0.1
+    path = str(tmp_path / "live.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=path)
+    bpy.ops.wm.open_mainfile(filepath=path)
+    mesh = _body(maquette)
+    np.testing.assert_allclose(_at(maquette, mesh, (1, 9)), live, atol=1e-5)
+    bpy.context.view_layer.objects.active = mesh
+    assert bpy.ops.maquette.unlink_motion() == {"FINISHED"}
+    np.testing.assert_allclose(_at(maquette, mesh, (1, 9)), before, atol=1e-5)
+    assert not any("Follows" in obj.name for obj in bpy.data.objects) and not bpy.ops.maquette.unlink_motion.poll()
+
+
+def test_a_body_whose_armature_is_gone_follows_nothing(maquette, walker) -> None:
+    armature, _ = walker
+    assert bpy.ops.maquette.use_armature_motion(live=True) == {"FINISHED"}
+    mesh = _body(maquette)
+    bpy.data.objects.remove(armature)
+    bpy.context.view_layer.objects.active = mesh
+    assert not bpy.ops.maquette.bake_motion.poll() and bpy.ops.maquette.unlink_motion() == {"FINISHED"}
+    assert not any("Follows" in obj.name for obj in bpy.data.objects)
+
+
 def test_bodies_and_nothing_are_no_source(maquette) -> None:
     assert not bpy.ops.maquette.use_armature_motion.poll()
     bpy.ops.maquette.add_body()
