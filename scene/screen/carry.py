@@ -145,6 +145,7 @@ def _take(
         yield None
         places = _places(world, view, K, (view.width, view.height))
         seen = _seen(world, reading.topology.triangles, view) & _inside(places)
+        yield None
         seen = seen * _ramp(_facing(world, reading, view), *_FACING)
         yield None
         if seen.any():
@@ -224,7 +225,9 @@ def _seen(world: np.ndarray, triangles: np.ndarray, view: CameraView) -> np.ndar
     area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
     count = np.clip(np.ceil(2 * area).astype(int) + 1, 1, _CELLS)
     which = np.repeat(triangles, count, axis=0)
-    share = np.random.default_rng(0).dirichlet((1, 1, 1), len(which))
+    root, other = np.random.default_rng(0).random((2, len(which)))
+    root = np.sqrt(root)
+    share = np.column_stack([1 - root, root * (1 - other), root * other])  # Even over each triangle.
     spots = np.concatenate([place, (place[which] * share[..., None]).sum(axis=1)]).astype(int)
     depths = np.concatenate([depth, (depth[which] * share).sum(axis=1)])
     nearest = np.full((_CELLS + 1, _CELLS + 1), np.inf)

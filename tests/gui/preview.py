@@ -4,6 +4,8 @@ Against a backend on 127.0.0.1:8391 whose default model is the embedded one:
 
     maquette serve --port 8391
 
+With ``--enable-event-simulate`` the preview is asked for by its key.
+
 Prints the longest step of each kind, the longest wait between two ticks of a timer of our own beside the time that
 the window itself takes to draw, and the seconds from an edit to the frame drawn anew. Pictures go to /share.
 """
@@ -116,7 +118,16 @@ def checks(scene, window, area):
     """What is measured, a turn at a time."""
     yield from until(lambda: True)
     began = time.monotonic()
-    bpy.ops.maquette.preview()
+    if bpy.app.use_event_simulate:
+        spot = {"x": area.x + area.width // 3, "y": area.y + area.height // 2}
+        window.event_simulate(type="MOUSEMOVE", value="NOTHING", **spot)
+        yield
+        window.event_simulate(type="F12", value="PRESS", alt=True, **spot)
+        window.event_simulate(type="F12", value="RELEASE", alt=True, **spot)
+        yield from until(lambda: preview.runner.busy)
+        print("Alt F12 begins a preview")
+    else:
+        bpy.ops.maquette.preview()
     yield from until(lambda: not preview.runner.busy)
     yield from until(lambda: drawn and max(s for _, s in drawn) > 0.001)
     print(f"Draft: seen {time.monotonic() - began:.1f} s after Preview; {tally(scene)}")
