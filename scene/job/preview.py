@@ -57,6 +57,8 @@ _MODAL = ("TRANSFORM_", "POSE_", "GRAPH_", "ACTION_", "ANIM_", "SCULPT_", "PAINT
 
 BUSY = "The backend is busy with a film: the preview waits until that is here"
 
+_NO_LOOKS = "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
+
 
 @dataclass(frozen=True)
 class Window:
@@ -340,9 +342,10 @@ class PreviewRunner:
         if self._again(scene):
             return
         if not dressed:
-            raise backends.BackendProblem(
+            nothing = (
                 "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
             )
+            raise backends.BackendProblem(". ".join(notices) or nothing)
         self._reel().draft = Draft(dressed, self._prints)
         drawer.forget()
         self._ended(". ".join(notices))
