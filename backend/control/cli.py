@@ -68,12 +68,19 @@ def add_control_parser(subparsers: Any) -> None:
 
 def run_control(args: argparse.Namespace) -> int:
     """Run ``maquette control``. Returns 0."""
+    # Whoever ends the process asks so: half a film is taken away again.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     import torch
 
-    # Whoever ends the process asks so: half a film is taken away again.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     from .films import ControlFilms, ControlOptions
     from .fitting import fit_size, reframed, resampled
     from .pose_drawing import DWPOSE

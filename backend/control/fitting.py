@@ -61,8 +61,8 @@ def reframed(shot: Shot, width: int, height: int) -> tuple[Shot, list[str]]:
     for by, edges in zip(lost, ("left and right", "top and bottom"), strict=True):
         if by >= 0.5:
             notes.append(
-                f"{width}x{height} has another shape than the shot's {clip.width}x{clip.height}: {by:.0f} pixels of "
-                f"the shot are cut off at {edges}"
+                f"{width}x{height} has another shape than the shot's {clip.width}x{clip.height}: {by:.0f} of its "
+                f"pixels are cut off at {edges} each"
             )
     return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks.astype(np.float32))), notes
 
