@@ -315,6 +315,15 @@ class MAQUETTE_PG_shot(PropertyGroup):
     )
     beside: BoolProperty(description="Several videos are shown side by side")
     sequencer_was_on: BoolProperty(description="Rendering the sequencer was turned off for a strip of ours")
+    preview_by: EnumProperty(
+        name="Preview By",
+        description="What makes previews",
+        items=(
+            ("DRAFT", "Draft", "Blender lays the looks onto the bodies, in every frame at once and without a network"),
+            ("MODEL", "Model", "The chosen model, some frames at a time, those near the playhead first"),
+        ),
+        default="DRAFT",
+    )
     results: CollectionProperty(type=MAQUETTE_PG_result)
     active_result: IntProperty(name="Result", default=0, update=_shown_otherwise)
 
@@ -438,6 +447,17 @@ class MAQUETTE_PG_bone_map(PropertyGroup):
     parts: CollectionProperty(type=MAQUETTE_PG_body_part, options={"SKIP_SAVE"})
 
 
+def _number(name: str):
+    """What shows one of the job's numbers, which change too often to be set here: Blender would draw all windows."""
+
+    def get(_self: MAQUETTE_PG_window):
+        from .scene.job import view
+
+        return view.numbers[name]
+
+    return get
+
+
 class MAQUETTE_PG_window(PropertyGroup):
     """A view of the running job, the shot's state and the backend for the panels; never saved with the file."""
 
@@ -446,10 +466,10 @@ class MAQUETTE_PG_window(PropertyGroup):
     scene_name: StringProperty(options={"SKIP_SAVE"})
     queue_position: IntProperty(default=-1, options={"SKIP_SAVE"})
     stage: StringProperty(options={"SKIP_SAVE"})
-    step: IntProperty(options={"SKIP_SAVE"})
-    steps: IntProperty(options={"SKIP_SAVE"})
-    progress: FloatProperty(subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
-    eta_seconds: FloatProperty(default=-1.0, options={"SKIP_SAVE"})
+    step: IntProperty(get=_number("step"), options={"SKIP_SAVE"})
+    steps: IntProperty(get=_number("steps"), options={"SKIP_SAVE"})
+    progress: FloatProperty(get=_number("progress"), subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
+    eta_seconds: FloatProperty(get=_number("eta_seconds"), options={"SKIP_SAVE"})
     notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
     can_resume: BoolProperty(options={"SKIP_SAVE"})
     parts: CollectionProperty(type=MAQUETTE_PG_part, options={"SKIP_SAVE"})
@@ -458,6 +478,12 @@ class MAQUETTE_PG_window(PropertyGroup):
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
     checked_scene: StringProperty(description="Name of the scene that the checks are about", options={"SKIP_SAVE"})
     framing: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
+    live: BoolProperty(
+        name="Live Preview",
+        description="A second after an edit, make what it has outdated near the playhead anew",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
     framed_scene: StringProperty(description="Name of the scene whose framing was looked at", options={"SKIP_SAVE"})
     framing_old: BoolProperty(description="The scene has changed since then", options={"SKIP_SAVE"})
     backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})

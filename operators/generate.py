@@ -7,7 +7,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
-from ..scene.job import effects
+from ..scene.job import effects, preview
 
 
 class MAQUETTE_OT_generate(Operator):
@@ -29,6 +29,7 @@ class MAQUETTE_OT_generate(Operator):
         if effects.runner.state.busy:
             self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
             return {"CANCELLED"}
+        preview.runner.cancel()
         effects.generate(context.scene)
         if not self.wait:
             # What is wrong from the start is said by the operator itself; the rest comes from the timer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import rna_keymap_ui
 from bpy.types import AddonPreferences, Context, UILayout
 
 from .main import draw_text
@@ -34,11 +35,26 @@ def draw(preferences: AddonPreferences, context: Context) -> None:
         _draw_server(layout.box(), preferences, context)
     _draw_models(layout, context)
     layout.prop(preferences, "results_folder")
+    _draw_keys(layout, context)
     header, body = layout.panel("maquette_preferences_advanced", default_closed=True)
     header.label(text="Advanced")
     if body is not None:
         body.use_property_split = True
         body.prop(preferences, "local_python")
+
+
+def _draw_keys(layout: UILayout, context: Context) -> None:
+    """The add-on's shortcuts, to be changed here."""
+    header, body = layout.panel("maquette_preferences_keys", default_closed=True)
+    header.label(text="Shortcuts")
+    keys = context.window_manager.keyconfigs.user
+    if body is None or keys is None:
+        return
+    for name in ("Screen", "3D View"):
+        keymap = keys.keymaps.get(name)
+        for item in keymap.keymap_items if keymap is not None else ():
+            if item.idname.startswith("maquette."):
+                rna_keymap_ui.draw_kmi([], keys, keymap, item, body, 0)
 
 
 def _draw_local(layout: UILayout, context: Context) -> None:

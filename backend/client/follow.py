@@ -26,6 +26,7 @@ class FollowSpec:
         frames: also fetch the zip of PNGs.
         timeout: seconds for each answer.
         patience: seconds to keep trying while the backend does not answer.
+        forget: delete the job at the backend when its video is here.
         owed: file in which cancels are kept that this backend has not heard of; empty to keep none.
     """
 
@@ -40,6 +41,7 @@ class FollowSpec:
     timeout: float = ANSWER_SECONDS
     patience: float = RECONNECT_SECONDS
     owed: str = ""
+    forget: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,9 @@ class Worker:
                     if not late:
                         self._check()
         self._tell(state="completed", message="Done", result_path=paths["video"], frames_path=paths.get("frames", ""))
+        if self.spec.forget:
+            with suppress(BackendError):  # It goes with the others that are too old.
+                client.delete(view.id)
 
     # -- what the panel sees -------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class PerformanceReader:
         never: Callable[[bpy.types.Object], bool],
         spots: list[Spot],
         folder: Path,
+        whole: bool = True,
     ) -> None:
         """
         Args:
@@ -61,7 +62,9 @@ class PerformanceReader:
             never: tells of an object that it hides nothing.
             spots: to be followed.
             folder: for pictures on their way.
+            whole: whether the frames are all of the shot, so that every character must show in one of them.
         """
+        self._whole = whole
         self._keeper, self._stage, self._frames = keeper, stage, frames
         self._characters, self._asked = characters, asked
         self._wants, self._never, self._spots, self._folder = wants, never, spots, folder
@@ -92,7 +95,8 @@ class PerformanceReader:
         for view in perform(self._stage, self.performers, self._frames, self._never, self._spots, geometry):
             self.views.append(view)
             yield
-        check_seen(self.performers, self.views, self._frames, self.notices)
+        if self._whole:
+            check_seen(self.performers, self.views, self._frames, self.notices)
         if geometry is not None:
             self.meshes = geometry.meshes(self.notices, wants.meshes_required)
         studio = Studio(self._keeper, options.render_engine, self._folder, geometry, wants.clay, self.notices)

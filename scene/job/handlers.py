@@ -9,10 +9,11 @@ import bpy
 from bpy.app.handlers import persistent
 
 from .. import folders
+from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
-from ..stage import remove_stages
-from . import backends, effects, library, readiness, shelf
+from ..stage import STAGE, remove_stages
+from . import backends, control, effects, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -22,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return effects.poll()
+        return min(control.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -32,11 +33,13 @@ def _tick() -> float:
 
 @persistent
 def _before_load(*_: object) -> None:
+    preview.runner.forget()
     effects.file_going()
 
 
 @persistent
 def _after_load(*_: object) -> None:
+    memory.forget()
     remove_stages()
     overlay.forget()
     for scene in bpy.data.scenes:
@@ -51,11 +54,13 @@ def _after_load(*_: object) -> None:
 
 @persistent
 def _before_change(*_: object) -> None:
+    preview.runner.step_aside()
     effects.step_aside()
 
 
 @persistent
 def _before_save(path: object = "", *_: object) -> None:
+    preview.runner.step_aside()
     effects.step_aside()
     # Of a file that has a place, a copy elsewhere is no move.
     place = bpy.data.filepath or (path if isinstance(path, str) else "")
@@ -71,18 +76,31 @@ def _after_save(path: object = "", *_: object) -> None:
 
 @persistent
 def _after_undo(*_: object) -> None:
+    memory.forget()
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
     overlay.forget()
+    preview.runner.undone()
     folders.keep_ids()
     library.sync()
     readiness.touch()
 
 
 @persistent
-def _scene_changed(*_: object) -> None:
+def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+    if STAGE in scene:
+        return  # A copy that is worked in.
     overlay.changed()
+    if depsgraph is not None:
+        memory.changed(scene, depsgraph)
+        preview.runner.edited([update.id for update in depsgraph.updates])
     readiness.touch()
+
+
+@persistent
+def _frame_changed(scene: bpy.types.Scene, *_: object) -> None:
+    if STAGE not in scene:
+        memory.moved(scene)
 
 
 _HANDLERS = (
@@ -95,6 +113,7 @@ _HANDLERS = (
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("depsgraph_update_post", _scene_changed),
+    ("frame_change_post", _frame_changed),
 )
 
 
@@ -133,13 +152,17 @@ def _first_look() -> None:
 def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
+    preview.runner.leave()
     effects.runner.leave_all()
+    control.close()
     backends.close()
 
 
 def _stop() -> None:
     _stop_timers()
+    preview.close()
     effects.close()
+    control.close()
     thumbnails.drop()
     drop_previews()
     backends.close()

@@ -19,6 +19,7 @@ from ...backend.shot import ShotError
 from .. import folders
 from ..screen import switch
 from ..screen.grid import show_side_by_side
+from ..screen.previews import give_way
 from ..screen.show import load_result
 from . import models, shelf
 from . import options as own_options
@@ -184,6 +185,7 @@ def put_away(video: Path, record: Record, load: bool) -> tuple[str, tuple[str, .
     item = scene.maquette.results[add_to_list(scene, video, record)]
     if not load or scene.maquette.show_as == "OFF":
         return f"{video.name} is in the results list", ()
+    give_way(record.scene)
     return f"{video.name} is loaded", tuple(_show(scene, item))
 
 

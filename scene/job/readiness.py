@@ -80,7 +80,7 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
         if not one.rendered and one.image is None:
             which = f"picture in '{one.name}'" if one.name else "picture"
             return Check("CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name)
-    if not any(_is_keyed(owner) for owner in _movers(obj)):
+    if not any(_is_keyed(owner) for owner in movers(obj)):
         return Check("CHARACTER", "WARNING", "Does not move", obj.name)
     if looks and marks.reference_source == "NONE":
         model = models.find(scene.maquette.model)
@@ -110,7 +110,7 @@ def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Itera
     if scene.frame_end <= scene.frame_start:
         yield Check("MOTION", "WARNING", "The frame range has a single frame: set Start and End")
     if characters and scene.camera is not None:
-        owners = [owner for obj in (*characters, scene.camera) for owner in _movers(obj)]
+        owners = [owner for obj in (*characters, scene.camera) for owner in movers(obj)]
         if not any(_is_keyed(owner) for owner in owners):
             yield Check("MOTION", "WARNING", "Nothing is keyed: import a motion, key the body, or add a camera move")
 
@@ -127,7 +127,7 @@ def _background(scene: bpy.types.Scene) -> Iterator[Check]:
         yield Check("BACKGROUND", "ERROR", f"The background {kind} {name} is not there: choose it again")
 
 
-def _movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:
+def movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:
     """What can move an object: itself, its parents, its rigs, what its constraints follow, its shape keys."""
     seen: set[bpy.types.Object] = set()
     todo = [obj]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .frame import Rectangle, film_frame, frame_corners, frame_rectangle, is_dra
 from .outline import Silhouettes
 from .playback import film_rate
 from .player import Player
+from .previews import reel_of, reels
 
 _VERTEX = """
 void main()
@@ -66,25 +68,28 @@ class Showing:
         path: the film's file.
         frame: of the film, from 0.
         cameras: whose frames the film may lie over.
+        preview: whether it is a preview and no result.
     """
 
     path: Path
     frame: int
     cameras: tuple[bpy.types.Object, ...]
+    preview: bool = False
 
 
 class Overlay:
-    """Draws one film.
+    """Draws the chosen result, or the previews.
 
     Attributes:
         held: a key hides the film for as long as it is held down.
+        revision: changes with the scene.
     """
 
     def __init__(self) -> None:
         self.held = False
-        self._player = Player()
+        self._players: dict[Path, Player] = {}
         self._bodies = Silhouettes()
-        self._revision = 0
+        self.revision = 0
         self._shader: Any = None
         self._handles: list[Any] = []
         self._asked = False
@@ -108,16 +113,28 @@ class Overlay:
             bpy.app.timers.unregister(self._open)
         self._asked = False
         self._bodies.forget()
-        self._player.close()
+        self._close(self._players.copy())
 
     def changed(self) -> None:
         """The scene has changed or moved to another frame: outlines are made anew."""
-        self._revision += 1
+        self.revision += 1
 
     def forget(self) -> None:
         """Another file, an undo, or a film written anew: all textures are made again."""
         self.changed()
-        self._player.forget()
+        for player in self._players.values():
+            player.forget()
+
+    def expect(self) -> None:
+        """A film has come that will be shown: have it open by then."""
+        if self._handles:
+            self._ask()
+
+    def shows(self, scene: bpy.types.Scene) -> bool:
+        """Whether the film of the scene's frame is open, so that views show it."""
+        shown = showing(scene)
+        player = self._players.get(shown.path) if shown is not None else None
+        return player is not None and shown is not None and player.is_open(shown.path)
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -134,23 +151,24 @@ class Overlay:
         camera = space.camera if space.use_local_camera else scene.camera
         if shown is None or camera not in shown.cameras or camera.type != "CAMERA":
             return
-        if not self._player.is_open(shown.path):
+        player = self._players.get(shown.path)
+        if player is None or not player.is_open(shown.path):
             self._ask()
             return
         depsgraph = context.view_layer.depsgraph
         lens = camera.evaluated_get(depsgraph).data if depsgraph is not None else camera.data
         corners = frame_corners(np.array(lens.view_frame(scene=scene)))
         frame = frame_rectangle(np.array(view.window_matrix), corners, region.width, region.height)
-        texture = self._player.texture(shown.frame) if frame is not None else None
+        texture = player.texture(shown.frame) if frame is not None else None
         if frame is not None and texture is not None:
-            self._lay(context, frame, texture, depsgraph)
+            self._lay(context, shown, frame, texture, depsgraph)
 
-    def _lay(self, context: bpy.types.Context, frame: Rectangle, texture: Any, depsgraph: Any) -> None:
+    def _lay(self, context: bpy.types.Context, shown: Showing, frame: Rectangle, texture: Any, depsgraph: Any) -> None:
         import gpu
         from gpu_extras.batch import batch_for_shader
 
         region, shot = context.region, context.scene.maquette
-        alone = shot.show_as == "OVERLAY"
+        alone = shown.preview or shot.show_as == "OVERLAY"
         bodies, outline = texture, (0.0, 0.0, 0.0, 0.0)
         if alone and shot.overlay_outline and depsgraph is not None:
             characters = [
@@ -159,7 +177,7 @@ class Overlay:
                 if obj.type == "MESH" and obj.maquette.is_character and obj.visible_get(view_layer=context.view_layer)
             ]
             if characters:
-                key = (self._revision, context.scene.frame_current_final, tuple(obj.name_full for obj in characters))
+                key = (self.revision, context.scene.frame_current_final, tuple(obj.name_full for obj in characters))
                 matrix = np.array(context.region_data.perspective_matrix, dtype=np.float64)
                 bodies, outline = self._bodies.draw(characters, depsgraph, matrix, region, key), _OUTLINE
         size = np.array((region.width, region.height), dtype=np.float64)
@@ -219,14 +237,34 @@ class Overlay:
     def _open(self) -> None:
         self._asked = False
         shown = showing(bpy.context.scene)
-        if shown is not None:
-            self._player.open(shown.path)
+        previews = {clip.path for reel in reels.values() for clip in reel.clips}
+        wanted = previews | ({shown.path} if shown is not None else set())
+        self._close([path for path in self._players if path not in wanted])
+        for path in wanted:
+            self._players.setdefault(path, Player()).open(path)
         redraw()
+
+    def _close(self, paths: Iterable[Path]) -> None:
+        for path in list(paths):
+            self._players.pop(path).close()
 
 
 def showing(scene: bpy.types.Scene) -> Showing | None:
-    """What the scene's switch and list of results say is to be seen at its current frame."""
+    """What is to be seen at the scene's current frame: a preview, else what its switch and list of results say.
+
+    A preview that does not hold any more gives way to the scene.
+    """
     shot = scene.maquette
+    reel = reel_of(shot.uid)
+    found = reel.at(scene.frame_current) if reel is not None else None
+    if found is not None:
+        clip, index = found
+        if not clip.current[index]:
+            return None
+        cameras = camera_spans(scene, clip.frames[0], clip.frames[-1])
+        return Showing(clip.path, index, tuple(cameras), preview=True)
+    if reel is not None and reel.draft is not None:
+        return None
     if shot.beside or not is_drawn(shot.show_as, shot.plane_place):
         return None
     if not 0 <= shot.active_result < len(shot.results):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-_NAME = ".Maquette Film"
-"""Of the image that decodes: hidden from lists by its dot, and of no use to anybody, so that no file keeps it."""
+_NAMES = (f".Maquette Film {number}" for number in itertools.count(1))
+"""Of the images that decode: hidden from lists by the dot, and of no use to anybody, so that no file keeps them."""
 
 
 class Player:
     """One film. Its image may vanish at any time, by an undo or another file, and is then made again."""
 
     def __init__(self) -> None:
+        self._name = next(_NAMES)
         self._path: Path | None = None
         self._missing: Path | None = None
         self._frame = -1
@@ -32,7 +34,7 @@ class Player:
         except RuntimeError:
             self._missing = path
             return False
-        image.name = _NAME
+        image.name = self._name
         # The bytes of the file, whatever they mean: the shader knows.
         image.colorspace_settings.name = "Non-Color"
         image.alpha_mode = "NONE"
@@ -75,7 +77,7 @@ class Player:
             bpy.data.images.remove(image)
 
     def _image(self) -> bpy.types.Image | None:
-        image = bpy.data.images.get(_NAME)
+        image = bpy.data.images.get(self._name)
         return image if image is not None and image.source == "MOVIE" else None
 
     def _alive(self) -> bool:

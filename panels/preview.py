@@ -1,0 +1,33 @@
+"""The Preview row of the Shot panel, beneath Generate."""
+
+from __future__ import annotations
+
+from bpy.types import Context, UILayout
+
+from ..scene.job import preview
+from ..scene.screen.previews import reel_of
+from .main import draw_hint
+
+
+def draw_preview(layout: UILayout, context: Context) -> None:
+    """The buttons, how far the preview is, and what stands in its way."""
+    runner, shot = preview.runner, context.scene.maquette
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.scale_y = 1.3
+    row.use_property_split = False
+    row.operator("maquette.preview", icon="PLAY")
+    row.prop(context.window_manager.maquette, "live", text="Live", icon="FILE_REFRESH", toggle=True)
+    row = column.row(align=True)
+    row.use_property_split = False
+    row.prop(shot, "preview_by", expand=True)
+    row = column.row(align=True)
+    row.operator("maquette.refine", icon="SHADERFX")
+    row.operator("maquette.clear_preview", text="", icon="X")
+    if runner.busy:
+        row = column.row(align=True)
+        row.progress(factor=runner.progress, text="Making the Preview" if runner.by_model else "Taking the Looks")
+        row.operator("maquette.stop_preview", text="", icon="CANCEL")
+    reel = reel_of(shot.uid)
+    if runner.message and (reel is not None or runner.problem or runner.busy):
+        draw_hint(column, context, runner.message, "ERROR" if runner.problem else "INFO")

@@ -1,0 +1,589 @@
+"""Previews: the draft's looks taken, windows of frames sent to the model, and both made anew after an edit.
+
+A preview is no job of ``effects``: it is made in windows around the playhead, its films stay out of the library, and it
+gives way to a film that is being made. ``poll()`` does a slice of it and never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import shutil
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ...backend.catalogue.quality import STANDARD, list_quality
+from ...backend.client import Follower, FollowSpec
+from ...backend.client.owed import owe
+from .. import folders
+from ..capture.looks import asked_of
+from ..capture.shot import capture_steps
+from ..fingerprint import FramePrints, Print, Printer
+from ..rig.characters import find_characters, worn_by
+from ..screen import strip
+from ..screen.carry import take_looks
+from ..screen.draft import drawer
+from ..screen.overlay import overlay, redraw
+from ..screen.previews import Clip, Draft, Reel, finished, reels
+from ..stage import shown_layer
+from . import backends, effects, models
+from . import shots as job_shots
+from .readiness import movers
+from .reports import reason
+
+QUIET = 1.0
+"""Seconds without an edit after which a live preview is made anew."""
+WINDOW = 9
+"""Frames sent at once where the model does not want more."""
+AROUND = 24
+"""Frames around the playhead that are previewed where no preview range is set."""
+SLICE = (0.02, 0.3)
+"""Seconds of steps in one poll, at least and at most: as many as the window takes by itself between two of them."""
+
+_CHECK_SECONDS = 0.25
+_PATIENCE = 5.0
+"""Seconds until a live preview asks a busy backend again."""
+_MODAL = ("TRANSFORM_", "POSE_", "GRAPH_", "ACTION_", "ANIM_", "SCULPT_", "PAINT_", "MESH_")
+"""Beginnings of the names of operators in the middle of which nothing is read."""
+
+BUSY = "The backend is busy with a film: the preview waits until that is here"
+
+_NO_LOOKS = "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames to be made.
+
+    Attributes:
+        frames: empty for the looks of the draft.
+        quality: that the model makes them in.
+    """
+
+    frames: range
+    quality: str = ""
+
+
+class PreviewRunner:
+    """The previews of this Blender; those of one scene are made at a time.
+
+    Attributes:
+        message: one sentence for the panel; ``problem`` says whether something is wrong.
+        longest: seconds of the longest block of the window, by what was done in it.
+    """
+
+    def __init__(self) -> None:
+        self.message, self.problem = "", False
+        self.longest: dict[str, float] = {}
+        self._uid = ""
+        self._left: deque[Window] = deque()
+        self._total = 0
+        self._now: Window | None = None
+        self._steps: Generator[Any, None, Any] | None = None
+        self._prints: list[FramePrints] = []
+        self._follower: Follower | None = None
+        self._scratch: Path | None = None
+        self._printer = Printer()
+        self._seen: tuple[str, object, object] = ("", None, None)
+        self._dirty = True
+        self._checked = self._edited = self._changed = self._own = 0.0
+        self._asked_again = self._polled = 0.0
+        self._slice_seconds = SLICE[0]
+        self._frame = (0, 0.0)
+        self._root: Path | None = None
+
+    # -- what is asked of it -------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> bool:
+        """Whether what is outdated near the playhead is made anew by itself."""
+        return bpy.context.window_manager.maquette.live
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being made."""
+        return self._now is not None or bool(self._left)
+
+    @property
+    def progress(self) -> float:
+        """0 to 1, of the windows."""
+        left = len(self._left) + (self._now is not None)
+        return 1 - left / self._total if self._total else 0.0
+
+    @property
+    def by_model(self) -> bool:
+        """Whether what is being made is sent to a model."""
+        window = self._now or (self._left[0] if self._left else None)
+        return window is not None and bool(window.frames)
+
+    def start(self, scene: bpy.types.Scene, windows: Iterable[Window]) -> None:
+        """Make these windows, in their order; what was being made before is cancelled."""
+        self.cancel()
+        self._uid = folders.scene_id(scene)
+        self._left = deque(windows)
+        self._total = len(self._left)
+        self._reel().shown = range(scene.frame_start, scene.frame_end + 1)
+        self._asked_again = 0.0
+        self._tell("")
+        self._dirty = True
+
+    def cancel(self) -> None:
+        """Make nothing more; what is here stays."""
+        self._left.clear()
+        self._drop()
+        self._mark(range(0))
+
+    def clear(self, uid: str) -> None:
+        """Take away all previews of a scene."""
+        if uid == self._uid:
+            self.cancel()
+        reel = reels.pop(uid, None)
+        for clip in reel.clips if reel is not None else ():
+            clip.path.unlink(missing_ok=True)
+        drawer.forget()
+        self._tell("")
+        self._redraw()
+
+    def step_aside(self) -> None:
+        """Leave the scene as it was found, for a save, an undo or another job; what was being read begins again."""
+        if self._steps is not None and self._now is not None:
+            self._left.appendleft(self._now)
+            self._drop()
+
+    def edited(self, ids: Iterable[bpy.types.ID]) -> None:
+        """Blender tells of changed datablocks."""
+        self._printer.changed(ids)
+        self._dirty = True
+        now = time.monotonic()
+        # Reading the scene changes it too, for a moment.
+        if self._steps is None and now - self._own > 0.3:
+            self._edited = now
+
+    def undone(self) -> None:
+        """An undo may have changed anything."""
+        self._printer.forget()
+        drawer.forget()
+        self._dirty = True
+        self._edited = time.monotonic()
+
+    def forget(self) -> None:
+        """Another file is opened, or Blender ends: nothing of this one's previews stays."""
+        self.cancel()
+        for uid in list(reels):
+            self.clear(uid)
+        self._printer.forget()
+        self._uid, self._seen = "", ("", None, None)
+        finished.clear()
+
+    def leave(self) -> None:
+        """End the process without touching Blender's data, which may be gone."""
+        if self._steps is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._steps))
+            self._steps = None
+        if self._follower is not None:
+            with contextlib.suppress(OSError, backends.BackendProblem):
+                if job := self._follower.report().job:
+                    owe(backends.owed_file(), job)
+            self._follower.leave()
+            self._follower = None
+        if self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._root = None
+
+    # -- a turn --------------------------------------------------------------------------------------------------
+
+    def poll(self) -> float:
+        """Do what is to be done now; returns the seconds until it wants to be called again."""
+        self._slice_seconds = min(max(time.monotonic() - self._polled, SLICE[0]), SLICE[1])
+        try:
+            return self._poll()
+        finally:
+            self._polled = time.monotonic()
+
+    def _poll(self) -> float:
+        scene = bpy.context.scene
+        if scene is None or not (self.busy or self.live or reels):
+            return 0.5
+        if self.busy and folders.scene_of(self._uid) is None:
+            self.cancel()
+        if effects.runner.state.busy:
+            if self.busy:
+                self.cancel()
+                self._tell(BUSY)
+            return 0.5
+        if self.message == BUSY:
+            self._tell("")
+        if _playing() or bpy.app.is_job_running("RENDER"):
+            self.step_aside()
+            self._edited = time.monotonic()
+        else:
+            if self._steps is None:
+                self._timed("check", lambda: self._check(scene))
+            self._timed("live", lambda: self._follow_edits(scene))
+            if self._now is None and self._left:
+                self._timed("begin", self._begin)
+            if self._steps is not None:
+                self._slice()
+        if self._scratch is not None and self._steps is None and self._follower is None:
+            self._timed("send", self._send)
+        if self._follower is not None:
+            self._timed("arrive", self._look)
+        return 0.0 if self._steps is not None else 0.05 if self.busy else 0.25
+
+    def _check(self, scene: bpy.types.Scene) -> None:
+        """Find out which frames still hold, when something has changed."""
+        now = time.monotonic()
+        other = scene.maquette.uid != self._seen[0]
+        if not (self._dirty or other or now - self._checked > 4 * _CHECK_SECONDS):
+            return
+        if not other and now - self._checked < _CHECK_SECONDS:
+            return
+        reel = reels.get(scene.maquette.uid)
+        if reel is None and not self.live:
+            return
+        self._dirty, self._checked = False, now
+        found = self._printer.read(scene)
+        seen = (scene.maquette.uid, found.still, found.curves)
+        if seen != self._seen:
+            if not other:
+                self._edited = self._changed = now
+            self._seen = seen
+            if reel is not None:
+                reel.shown = range(scene.frame_start, scene.frame_end + 1)
+                before = reel.standing()
+                reel.check(found)
+                if reel.standing() != before:
+                    self._redraw()
+        if self._now is not None and self._follower is not None and self.live and not self._stands(found):
+            # What is being made is outdated already.
+            self.cancel()
+
+    def _stands(self, found: Print) -> bool:
+        return all(prints.current(found).all() for prints in self._prints)
+
+    def _follow_edits(self, scene: bpy.types.Scene) -> None:
+        """Make anew what is outdated near the playhead, a while after the last edit."""
+        if not self.live or self.busy:
+            return
+        now = time.monotonic()
+        if scene.frame_current != self._frame[0]:
+            self._frame = (scene.frame_current, now)
+        if min(now - self._edited, now - self._frame[1]) < QUIET or self._dirty or now < self._asked_again:
+            return
+        if _in_the_middle() or self._changed < finished.get(scene.maquette.uid, -1.0):
+            return
+        reel = reels.get(scene.maquette.uid)
+        if scene.maquette.preview_by == "DRAFT":
+            if reel is None or reel.draft is None or not reel.draft.current:
+                self.start(scene, [Window(range(0))])
+            return
+        held = reel.holds if reel is not None else lambda _: False
+        windows = model_windows(scene, lambda frame: not held(frame))
+        if windows:
+            self.start(scene, windows[:1])
+
+    def _begin(self) -> None:
+        """Start the next window."""
+        window, scene = self._left[0], folders.scene_of(self._uid)
+        assert scene is not None
+        if _in_the_middle():
+            return
+        try:
+            found = self._printer.read(scene)
+            if window.frames:
+                if why := backends.problem():
+                    raise backends.BackendProblem(why)
+                backends.prepare()
+                self._prints = [self._printer.at(found, window.frames)]
+                self._steps = self._captured(scene, window)
+            else:
+                performers = find_characters(scene, shown_layer(scene))
+                at = {one.frame for obj in performers for one in asked_of(obj)}
+                only = None if scene.maquette.render_engine == "SCENE" else depicted(scene, performers)
+                self._prints = [self._printer.at(found, range(frame, frame + 1), only) for frame in sorted(at)]
+                self._steps = self._dressed(scene)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._left.popleft()
+        self._now = window
+        self._mark(window.frames or self._reel().shown)
+
+    def _slice(self) -> None:
+        """Some steps of what is being read."""
+        began = time.monotonic()
+        try:
+            while self._steps is not None:
+                step = time.monotonic()
+                ended = next(self._steps, self) is self
+                self._note("step", time.monotonic() - step)
+                if ended:
+                    self._steps = None
+                    break
+                if time.monotonic() - began > self._slice_seconds:
+                    break
+        except Exception as error:
+            self._steps = None
+            self._fail(error)
+        self._own = time.monotonic()
+
+    def _dressed(self, scene: bpy.types.Scene) -> Generator[None, None, None]:
+        notices: list[str] = []
+        dressed = yield from take_looks(scene, notices)
+        if self._again(scene):
+            return
+        if not dressed:
+            nothing = (
+                "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
+            )
+            raise backends.BackendProblem(". ".join(notices) or nothing)
+        self._reel().draft = Draft(dressed, self._prints)
+        drawer.forget()
+        self._ended(". ".join(notices))
+
+    def _captured(self, scene: bpy.types.Scene, window: Window) -> Generator[None, None, None]:
+        model = models.find(scene.maquette.model)
+        wants = job_shots.wants(scene, [model])
+        shot = yield from capture_steps(scene, wants=wants, part=window.frames)  # type: ignore[misc]
+        if self._again(scene):
+            return
+        shot = replace(shot, settings=replace(shot.settings, quality=window.quality))
+        self._scratch = self._folder() / uuid.uuid4().hex
+        self._scratch.mkdir()
+        job_shots.save(shot, scene, [model], self._scratch / "preview.shot")
+        yield
+        self._send()
+
+    def _again(self, scene: bpy.types.Scene) -> bool:
+        """Whether the scene was edited while it was read: then what was read is mixed, and is read again."""
+        if self._stands(self._printer.read(scene)):
+            return False
+        assert self._now is not None
+        if not self.live:
+            self._left.appendleft(self._now)
+        self._now = None
+        self._edited = time.monotonic()
+        self._mark(range(0))
+        return True
+
+    def _send(self) -> None:
+        if self._scratch is None:
+            return
+        target = backends.target()
+        if target is None:
+            self._tell(backends.waiting_line())
+            return
+        spec = FollowSpec(
+            address=target.address,
+            token=target.token,
+            client_id=folders.client_id(),
+            results=str(self._folder()),
+            shot=str(self._scratch / "preview.shot"),
+            name="preview",
+            owed=str(backends.owed_file()),
+            forget=True,
+        )
+        self._follower = Follower.start(spec, self._scratch)
+
+    def _look(self) -> None:
+        """Hear what the backend says of the window."""
+        assert self._follower is not None
+        report = self._follower.report()
+        if report.state == "completed":
+            self._arrived(Path(report.result_path))
+        elif report.state in ("failed", "cancelled"):
+            error = report.error.message if report.error is not None else report.message
+            self._follower = None
+            self._fail(backends.BackendProblem(error))
+        elif report.state == "queued" and report.view is not None and (report.view.queue_position or 0) > 0:
+            if self.live:
+                # Someone else's film is at it: no edit is to wait in its queue.
+                self.cancel()
+                self._asked_again = time.monotonic() + _PATIENCE
+                self._tell("The backend is busy with another film: Live Preview waits for it")
+            else:
+                self._tell(f"Queued behind {report.view.queue_position}")
+        elif report.state == "reconnecting":
+            self._tell(report.message)
+
+    def _arrived(self, film: Path) -> None:
+        assert self._now is not None and self._prints
+        scene = folders.scene_of(self._uid)
+        self._follower = None
+        self._clean()
+        label = models.find(scene.maquette.model).label if scene is not None else ""
+        clip = Clip(film, self._prints[0], label, np.ones(len(self._now.frames), dtype=bool))
+        for old in self._reel().add(clip):
+            old.path.unlink(missing_ok=True)
+        self._seen, self._dirty = ("", None, None), True
+        overlay.expect()
+        self._ended("")
+
+    # -- its ends ------------------------------------------------------------------------------------------------
+
+    def _ended(self, message: str) -> None:
+        self._now = None
+        self._mark(range(0))
+        self._tell(message)
+
+    def _fail(self, error: Exception) -> None:
+        self._left.clear()
+        self._drop()
+        self._mark(range(0))
+        self._asked_again = time.monotonic() + 4 * _PATIENCE
+        self._tell(reason(error), problem=True)
+
+    def _drop(self) -> None:
+        """Stop what is under way, here and at the backend."""
+        steps, self._steps, self._now = self._steps, None, None
+        if steps is not None:
+            try:
+                steps.close()
+            except Exception as error:
+                print(f"Maquette: the scene could not be put back after a preview was stopped: {error}")
+            self._own = time.monotonic()
+        if self._follower is not None:
+            # It stops the job, and ends by itself.
+            self._follower.cancel()
+            self._follower = None
+            self._scratch = None
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def _folder(self) -> Path:
+        if self._root is None or not self._root.is_dir():
+            self._root = Path(tempfile.mkdtemp(prefix="maquette-preview-"))
+        return self._root
+
+    def _reel(self) -> Reel:
+        return reels.setdefault(self._uid, Reel())
+
+    def _mark(self, frames: range) -> None:
+        reel = reels.get(self._uid)
+        if reel is not None and reel.making != frames:
+            reel.making = frames
+        self._redraw()
+
+    def _tell(self, message: str, problem: bool = False) -> None:
+        if (self.message, self.problem) != (message, problem):
+            self.message, self.problem = message, problem
+            self._redraw()
+
+    def _redraw(self) -> None:
+        strip.redraw()
+        redraw()
+
+    def _timed(self, what: str, do: Callable[[], None]) -> None:
+        began = time.monotonic()
+        do()
+        self._note(what, time.monotonic() - began)
+
+    def _note(self, what: str, seconds: float) -> None:
+        self.longest[what] = max(self.longest.get(what, 0.0), seconds)
+
+
+def preview_frames(scene: bpy.types.Scene) -> range:
+    """The preview range where one is set, else frames around the playhead, within the scene's."""
+    first, last, step = scene.frame_start, scene.frame_end, scene.frame_step
+    if scene.use_preview_range:
+        first, last = scene.frame_preview_start, scene.frame_preview_end
+    else:
+        half = AROUND // 2 * step
+        middle = min(max(scene.frame_current, first), last)
+        middle = first + (middle - first) // step * step
+        first, last = max(first, middle - half), min(last, middle + half)
+    return range(first, max(first, last) + 1, step)
+
+
+def model_windows(scene: bpy.types.Scene, wanted: Callable[[int], bool] = lambda _: True) -> list[Window]:
+    """Windows of the preview's frames in which some are wanted, those nearest to the playhead first."""
+    frames, model = preview_frames(scene), models.find(scene.maquette.model)
+    size = max(WINDOW, model.limit("min_frames"))
+    size = min(size, model.limit("max_frames") or size)
+    place = int(np.clip((scene.frame_current - frames.start) // frames.step, 0, len(frames) - 1))
+    # The playhead's own window has it in its middle.
+    offset = (place - size // 2) % size
+    starts = sorted({0, *range(offset, len(frames), size)})
+    parts = [frames[a:b] for a, b in zip(starts, [*starts[1:], len(frames)], strict=True)]
+    if len(frames) >= size:
+        least = model.limit("min_frames")
+        parts = [part if len(part) >= least else _grown(part, frames, least) for part in parts]
+    now = scene.frame_current
+    parts.sort(key=lambda part: 0 if part[0] <= now <= part[-1] else min(abs(part[0] - now), abs(part[-1] - now)))
+    return [Window(part, quality(scene)) for part in parts if any(map(wanted, part))]
+
+
+def _grown(part: range, frames: range, size: int) -> range:
+    """A part of at least ``size`` frames around one that is shorter."""
+    start = min(frames.index(part[0]), len(frames) - size)
+    return frames[start : start + size]
+
+
+def depicted(scene: bpy.types.Scene, characters: Iterable[bpy.types.Object]) -> set[bpy.types.ID]:
+    """What pictures of the characters alone depend on: they, what they wear, what moves them, and the cameras."""
+    found: set[bpy.types.ID] = set()
+    todo = [obj for obj in scene.objects if obj.type == "CAMERA"]
+    todo += [each for obj in characters for each in (obj, *worn_by(obj, scene))]
+    for obj in todo:
+        for mover in movers(obj):
+            found.add(mover)
+            for slot in getattr(mover, "material_slots", ()):
+                if slot.material is not None:
+                    found |= {slot.material, slot.material.node_tree} - {None}
+    return found
+
+
+def quality(scene: bpy.types.Scene) -> str:
+    """The quality in which the model makes previews: the scene's, where that asks the model at all."""
+    chosen = scene.maquette.quality
+    return STANDARD if list_quality()[chosen].carried else chosen
+
+
+runner = PreviewRunner()
+
+
+def preview(scene: bpy.types.Scene) -> None:
+    """Make a preview as the scene says."""
+    if scene.maquette.preview_by == "DRAFT":
+        runner.start(scene, [Window(range(0))])
+    else:
+        runner.start(scene, model_windows(scene))
+
+
+def refine(scene: bpy.types.Scene) -> None:
+    """Have the chosen model make the previewed range in one piece, with the scene's seed."""
+    runner.start(scene, [Window(preview_frames(scene), quality(scene))])
+
+
+def close() -> None:
+    """Blender or the add-on ends."""
+    global runner
+    runner.forget()
+    runner.leave()
+    runner = PreviewRunner()
+
+
+def _playing() -> bool:
+    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
+
+
+def _in_the_middle() -> bool:
+    """Whether the animator is dragging something just now."""
+    return any(
+        operator.bl_idname.startswith(_MODAL)
+        for window in bpy.context.window_manager.windows
+        for operator in getattr(window, "modal_operators", ())
+    )
