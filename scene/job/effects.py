@@ -31,8 +31,8 @@ from . import shots as job_shots
 from . import view as job_view
 from .reports import events_of, reason
 
-CAPTURE_SLICE = 0.03
-"""Seconds of capture in one poll while there is a window; at least one step is made."""
+CAPTURE_SLICE = (0.03, 0.3)
+"""Seconds of capture in one poll of a window, at least and at most: as many as the window took since the last."""
 
 _RECORD = "record.json"
 _LEFT = "Blender was closed while this job was under way"
@@ -53,7 +53,8 @@ class EffectRunner:
         self._capture: Iterator[tuple[int, int]] | None = None
         self._to_start: s.StartWorker | None = None
         self._follower: Follower | None = None
-        self._polled = time.monotonic()
+        self._polled = self._ended = time.monotonic()
+        self._slice_seconds = CAPTURE_SLICE[0]
 
     def dispatch(self, event: s.Event) -> None:
         """Let the state machine have an event, and carry out what follows from it."""
@@ -77,6 +78,7 @@ class EffectRunner:
         """Take in whatever has happened since the last call."""
         now = time.monotonic()
         elapsed, self._polled = now - self._polled, now
+        self._slice_seconds = min(max(now - self._ended, CAPTURE_SLICE[0]), CAPTURE_SLICE[1])
         state = self.state
         try:
             self._look()
@@ -87,6 +89,7 @@ class EffectRunner:
         if state.phase is s.Phase.CANCELLING:
             # A window that stood still, for a render say, is no proof that the backend did.
             self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
+        self._ended = time.monotonic()
 
     def _look(self) -> None:
         phase = self.state.phase
@@ -188,7 +191,7 @@ class EffectRunner:
         try:
             for done, total in steps:
                 self.dispatch(s.CaptureAdvanced(run, done, total))
-                if not bpy.app.background and time.monotonic() - began > CAPTURE_SLICE:
+                if not bpy.app.background and time.monotonic() - began > self._slice_seconds:
                     return
             self._capture = None
         except Exception as error:
@@ -241,6 +244,8 @@ class EffectRunner:
         run, report = self.state.run, self._follower.report()
         if report.state == "completed" and _rendering():
             return  # the scene is not to be touched now; the video waits
+        if report.view is not None:
+            backends.heard()
         job_view.show_preview(report.preview_path, report.preview_revision)
         for event in events_of(report, self.state):
             self.dispatch(event)
