@@ -49,6 +49,13 @@ def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO"
     draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level], width)
 
 
+def draw_look_through(layout: UILayout, context: Context) -> None:
+    """A button for a view that shows no film and no preview because it does not look through the camera."""
+    view = getattr(context, "region_data", None)
+    if context.scene.camera is not None and view is not None and view.view_perspective != "CAMERA":
+        layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
+
+
 def duration(seconds: float) -> str:
     """Seconds in words as short as a panel needs: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
     whole = max(round(seconds), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bpy
 import pytest
@@ -81,6 +81,20 @@ def test_a_server_without_answer_is_told_before_anything_is_captured(bench: Benc
     bench.view.backend.test_state = "OK"
     look(bench)
     assert "Nobody answers there" not in draw("MAQUETTE_PT_shot").text
+
+
+def test_a_view_beside_the_camera_is_led_to_the_preview(bench: Bench) -> None:
+    scene = bench.build()
+    scene.maquette.uid = "a scene"
+    context = a_context()
+    context.region_data = SimpleNamespace(view_perspective="PERSP")
+    assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    previews = bench.module("scene.screen.previews")
+    previews.reels[scene.maquette.uid] = previews.Reel()
+    assert "view3d.view_camera" in draw("MAQUETTE_PT_shot", context).operators
+    context.region_data.view_perspective = "CAMERA"
+    assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    previews.reels.clear()
 
 
 def test_what_ended_a_job_is_said_once(bench: Bench) -> None:
