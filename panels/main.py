@@ -10,8 +10,8 @@ CATEGORY = "Maquette"
 
 _CHARACTER = 6.3
 """Mean width of a character of the interface font at scale 1, in pixels."""
-_MARGIN = 54.0
-"""Width taken by the panel's borders, the box and the icon, in pixels at scale 1."""
+_MARGIN = 72.0
+"""Width taken by the tabs, the panel's borders, the box and the icon, in pixels at scale 1."""
 
 
 class SidebarPanel:
