@@ -49,7 +49,7 @@ class MAQUETTE_PT_framing(SidebarPanel, Panel):
         layout.operator("maquette.check_framing", icon="VIEWZOOM")
         if view.framed_scene != context.scene.name:
             return
-        width = context.region.width - 40 if context.region else None  # a sub-panel is set in
+        width = context.region.width - 22 if context.region else None  # a sub-panel is set in
         column = layout.column()
         column.active = not view.framing_old
         if view.framing_old:

@@ -71,7 +71,7 @@ def draw_ended(layout: UILayout, context: Context) -> None:
     text.alert = view.state == "failed"
     # Of several models each has its own line below.
     said = view.message.partition("\n")[0].partition(":")[0] if view.parts else view.message
-    draw_text(text, context, said, icon, width=context.region.width - 70)
+    draw_text(text, context, said, icon, width=context.region.width - 52)
     row.operator("maquette.dismiss", text="", icon="X", emboss=False)
     _draw_parts(box, context)
     notes = view.notes.splitlines()
@@ -96,7 +96,7 @@ def _draw_parts(layout: UILayout, context: Context) -> None:
     for part in parts:
         icon = _PARTS[part.state]
         if part.state == "FAILED":
-            draw_text(column, context, f"{part.name}: {part.message}", icon, width=context.region.width - 30)
+            draw_text(column, context, f"{part.name}: {part.message}", icon, width=context.region.width - 12)
         else:
             row = column.row()
             row.active = part.state not in ("WAITING", "CANCELLED")

@@ -10,8 +10,8 @@ CATEGORY = "Maquette"
 
 _CHARACTER = 6.3
 """Mean width of a character of the interface font at scale 1, in pixels."""
-_MARGIN = 54.0
-"""Width taken by the panel's borders, the box and the icon, in pixels at scale 1."""
+_MARGIN = 72.0
+"""Width taken by the tabs, the panel's borders, the box and the icon, in pixels at scale 1."""
 
 
 class SidebarPanel:
@@ -47,6 +47,13 @@ def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO"
     box = layout.box()
     box.alert = level == "ERROR"
     draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level], width)
+
+
+def draw_look_through(layout: UILayout, context: Context) -> None:
+    """A button for a view that shows no film and no preview because it does not look through the camera."""
+    view = getattr(context, "region_data", None)
+    if context.scene.camera is not None and view is not None and view.view_perspective != "CAMERA":
+        layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
 
 
 def duration(seconds: float) -> str:

@@ -73,7 +73,7 @@ def _draw_local(layout: UILayout, context: Context) -> None:
     if state in ("INSTALLING", "CANCELLING"):
         draw_install(layout, context)
     elif backend.local_message and state not in ("STOPPED", "RUNNING"):
-        draw_text(layout, context, backend.local_message, width=context.region.width - 60)
+        draw_text(layout, context, backend.local_message, width=context.region.width - 42)
     if state == "RUNNING":
         _draw_test(layout, context)
     if backend.local_log:
@@ -98,7 +98,7 @@ def _draw_test(layout: UILayout, context: Context) -> None:
         return
     column = layout.column()
     column.alert = backend.test_state == "ERROR"
-    draw_text(column, context, backend.test_message, _TEST[backend.test_state], width=context.region.width - 60)
+    draw_text(column, context, backend.test_message, _TEST[backend.test_state], width=context.region.width - 42)
 
 
 def _draw_models(layout: UILayout, context: Context) -> None:

@@ -6,7 +6,7 @@ from bpy.types import Context, UILayout
 
 from ..scene.job import preview
 from ..scene.screen.previews import reel_of
-from .main import draw_hint
+from .main import draw_hint, draw_look_through
 
 
 def draw_preview(layout: UILayout, context: Context) -> None:
@@ -29,5 +29,7 @@ def draw_preview(layout: UILayout, context: Context) -> None:
         row.progress(factor=runner.progress, text="Making the Preview" if runner.by_model else "Taking the Looks")
         row.operator("maquette.stop_preview", text="", icon="CANCEL")
     reel = reel_of(shot.uid)
+    if reel is not None:
+        draw_look_through(column, context)
     if runner.message and (reel is not None or runner.problem or runner.busy):
         draw_hint(column, context, runner.message, "ERROR" if runner.problem else "INFO")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpy.types import Context, Panel, PropertyGroup, UILayout, UIList
 
 from ..scene.screen.thumbnails import icon_of
-from .main import SidebarPanel, draw_hint
+from .main import SidebarPanel, draw_hint, draw_look_through
 
 
 class MAQUETTE_UL_results(UIList):
@@ -91,6 +91,8 @@ def _draw_switch(layout: UILayout, context: Context) -> None:
     split.label(text=shot.bl_rna.properties["show_as"].enum_items[shot.show_as].name if shot.show_as else "")
     split.row(align=True).prop(shot, "show_as", expand=True, icon_only=True)
     column.separator()
+    if shot.show_as in ("OVERLAY", "BACKGROUND"):
+        draw_look_through(column, context)
     if shot.show_as == "OVERLAY":
         column.prop(shot, "overlay_opacity", slider=True)
         column.prop(shot, "overlay_wipe", slider=True)

@@ -149,7 +149,8 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     text = "Generate" if count == 1 else f"Generate with {count} Models"
     row.operator("maquette.generate", text=text, icon="RENDER_ANIMATION")
     for check in checks:
-        draw_hint(layout, context, check.message, check.level)
+        if view.state != "failed" or check.message != view.message:  # else it stands above the button
+            draw_hint(layout, context, check.message, check.level)
         if check.kind == "BACKEND":
             _draw_backend(layout, context)
     if late_references(context.scene):
@@ -175,6 +176,8 @@ def _draw_backend(layout: UILayout, context: Context) -> None:
         return
     if is_local() and backend.local_state in ("ABSENT", "FAILED"):
         row.operator("maquette.install_backend", icon="IMPORT")
+    if not is_local():
+        row.operator("maquette.test_connection", text="Ask Again", icon="FILE_REFRESH")
     row.operator("maquette.open_preferences", text="Settings", icon="PREFERENCES")
 
 

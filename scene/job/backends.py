@@ -181,6 +181,19 @@ def ask_once() -> None:
             start_test()
 
 
+def heard() -> None:
+    """A server that gave no answer has told of a job: ask it again who it is."""
+    if _probe is None and unanswered():
+        with contextlib.suppress(BackendProblem):
+            start_test()
+
+
+def unanswered() -> str:
+    """Why the server gave no answer when it was last asked; empty where it did, or has not been asked."""
+    view = bpy.context.window_manager.maquette.backend
+    return view.test_message if view.test_state == "ERROR" and not is_local() else ""
+
+
 def _has_window() -> bool:
     return not bpy.app.background
 

@@ -241,6 +241,8 @@ class EffectRunner:
         run, report = self.state.run, self._follower.report()
         if report.state == "completed" and _rendering():
             return  # the scene is not to be touched now; the video waits
+        if report.view is not None:
+            backends.heard()
         job_view.show_preview(report.preview_path, report.preview_revision)
         for event in events_of(report, self.state):
             self.dispatch(event)

@@ -11,6 +11,7 @@ import bpy
 from ..camera import framing
 from ..capture.looks import asked_of
 from ..checks import Check
+from ..stage import curves_of
 from . import backends, model_checks, models, options
 
 _SECONDS = 0.5
@@ -68,6 +69,8 @@ def check(scene: bpy.types.Scene) -> list[Check]:
     lines += model_checks.check(scene, characters)
     if why := backends.problem():
         lines.append(Check("BACKEND", "ERROR", why))
+    elif why := backends.unanswered():
+        lines.append(Check("BACKEND", "WARNING", why))
     return lines
 
 
@@ -113,6 +116,15 @@ def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Itera
         owners = [owner for obj in (*characters, scene.camera) for owner in movers(obj)]
         if not any(_is_keyed(owner) for owner in owners):
             yield Check("MOTION", "WARNING", "Nothing is keyed: import a motion, key the body, or add a camera move")
+    for obj in characters:
+        last = _last_key(obj)
+        if last is not None and scene.frame_start <= last < scene.frame_end - scene.render.fps:
+            yield Check(
+                "MOTION",
+                "WARNING",
+                f"The motion of {obj.name} ends at frame {last} and the shot at {scene.frame_end}: set its end to "
+                f"{last}, unless {obj.name} is to stand still",
+            )
 
 
 def _background(scene: bpy.types.Scene) -> Iterator[Check]:
@@ -148,6 +160,23 @@ def movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:
             target = getattr(constraint, "target", None)
             if target is not None:
                 todo.append(target)
+
+
+def _last_key(obj: bpy.types.Object) -> int | None:
+    """Frame of the last key of what moves an object; None where a curve goes on beyond its keys, or without keys."""
+    last = None
+    for owner in movers(obj):
+        animation = getattr(owner, "animation_data", None)
+        if animation is None:
+            continue
+        if animation.nla_tracks:
+            return None
+        for curve in curves_of(animation):
+            if curve.modifiers or curve.extrapolation != "CONSTANT":
+                return None
+            if curve.keyframe_points:
+                last = max(last or 0, round(curve.keyframe_points[-1].co.x))
+    return last
 
 
 def _is_keyed(owner: bpy.types.ID) -> bool:

@@ -44,6 +44,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, RuntimeError) and str(error).startswith("Error: "):
         return str(error).removeprefix("Error: ").strip()
     if isinstance(error, ReferenceError):
-        return "Something that the shot needs was deleted while it was being captured: press Generate again"
+        return "Something that the shot needs was deleted while it was being read: start again"
     traceback.print_exc()
     return f"{type(error).__name__}: {error}"

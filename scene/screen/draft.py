@@ -7,6 +7,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from .bones import draw_bones
 from .carry import Dress
 from .overlay import overlay
 from .previews import reel_of
@@ -98,6 +99,7 @@ class DraftDrawer:
         gpu.state.depth_mask_set(False)
         gpu.state.blend_set(blend)
         gpu.state.depth_test_set(depth)
+        draw_bones(context)
 
     def _draw_one(self, obj: bpy.types.Object, dress: Dress, depsgraph: Any, perspective: Any) -> None:
         import gpu

@@ -11,6 +11,7 @@ import bpy
 import numpy as np
 
 from ..camera.timeline import camera_spans
+from .bones import draw_bones
 from .frame import Rectangle, film_frame, frame_corners, frame_rectangle, is_drawn
 from .outline import Silhouettes
 from .playback import film_rate
@@ -162,6 +163,7 @@ class Overlay:
         texture = player.texture(shown.frame) if frame is not None else None
         if frame is not None and texture is not None:
             self._lay(context, shown, frame, texture, depsgraph)
+            draw_bones(context)
 
     def _lay(self, context: bpy.types.Context, shown: Showing, frame: Rectangle, texture: Any, depsgraph: Any) -> None:
         import gpu

@@ -42,7 +42,7 @@ class Layout:
 
     def operator(self, idname: str, text: str = "", icon: str = "NONE", emboss: bool = True) -> Any:
         module, name = idname.split(".")
-        assert hasattr(bpy.types, f"{module.upper()}_OT_{name}"), idname
+        assert name in dir(getattr(bpy.ops, module)), idname
         assert icon in bpy.types.UILayout.bl_rna.functions["operator"].parameters["icon"].enum_items, icon
         self.operators.append(idname)
         if text:

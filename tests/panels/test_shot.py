@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bpy
 import pytest
@@ -49,6 +49,7 @@ def test_a_ready_scene_has_nothing_to_say(bench: Bench) -> None:
         (lambda scene, cube: cube.animation_data_clear(), "Nothing is keyed"),
         (lambda scene, cube: setattr(scene.camera.data, "type", "ORTHO"), "set its lens to Perspective"),
         (lambda scene, cube: setattr(scene, "frame_end", 1), "single frame"),
+        (lambda scene, cube: setattr(scene, "frame_end", 60), "ends at frame 5 and the shot at 60: set its end to 5"),
         (lambda scene, cube: setattr(scene.maquette, "background", "PICTURE"), "No background picture"),
         (
             lambda scene, cube: (
@@ -69,6 +70,40 @@ def test_what_is_missing_is_said(bench: Bench, change, words: str) -> None:
     change(scene, bpy.data.objects["Performer"])
     look(bench)
     assert words in draw("MAQUETTE_PT_shot").text
+
+
+def test_a_server_without_answer_is_told_before_anything_is_captured(bench: Bench) -> None:
+    bench.build()
+    bench.view.backend.test_state, bench.view.backend.test_message = "ERROR", "Nobody answers there"
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "Nobody answers there" in drawn.text and "maquette.test_connection" in drawn.operators
+    bench.view.backend.test_state = "OK"
+    look(bench)
+    assert "Nobody answers there" not in draw("MAQUETTE_PT_shot").text
+
+
+def test_a_view_beside_the_camera_is_led_to_the_preview(bench: Bench) -> None:
+    scene = bench.build()
+    scene.maquette.uid = "a scene"
+    context = a_context()
+    context.region_data = SimpleNamespace(view_perspective="PERSP")
+    assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    previews = bench.module("scene.screen.previews")
+    previews.reels[scene.maquette.uid] = previews.Reel()
+    assert "view3d.view_camera" in draw("MAQUETTE_PT_shot", context).operators
+    context.region_data.view_perspective = "CAMERA"
+    assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    previews.reels.clear()
+
+
+def test_what_ended_a_job_is_said_once(bench: Bench) -> None:
+    bench.preferences.mode = "LOCAL"
+    bench.build()
+    look(bench)
+    bench.jobs.generate(bpy.context.scene)
+    assert bench.view.state == "failed"
+    assert draw("MAQUETTE_PT_shot").text.count("No backend is installed") == 1
 
 
 def test_no_backend_offers_to_install_one(bench: Bench) -> None:
