@@ -6,7 +6,7 @@ of no change whose kind the digest could miss. A file opened, an undo or a redo 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import bpy
@@ -44,7 +44,8 @@ def key_of(scene: bpy.types.Scene, wants: Wants, part: range | None = None) -> b
     """
     shot = scene.maquette
     frames = shot_frames(scene) if part is None else part
-    asked: list[Any] = [getattr(wants, name) for name in ("keypoints", "meshes", "tracks", "clay", "meshes_required")]
+    # A model's options go into the shot and change nothing that is read.
+    asked: list[Any] = [getattr(wants, field.name) for field in fields(wants) if field.name != "options"]
     asked += [shown_layer(scene).name, tuple(frames), render.film_side(scene), render.shot_side(scene)]
     asked += [shot.points, shot.render_engine, shot.background]
     if shot.background in ("PICTURE", "VIDEO"):

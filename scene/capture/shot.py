@@ -114,14 +114,15 @@ def capture_steps(
         raise ShotError("characters", f"the scene has {len(characters)}; at most {MAX_CHARACTERS} are possible")
     if scene.render.use_border:
         notes.append("The render border is ignored: a shot is the whole picture")
-    behind = _file_background(scene, frames, notes) if options.background in ("PICTURE", "VIDEO") else Background()
+    filed = wants.pictures and options.background in ("PICTURE", "VIDEO")
+    behind = _file_background(scene, frames, notes) if filed else Background()
     fps = clip_fps(scene)
     spots = find_spots(scene) if wants.tracks else []
 
     engine = options.render_engine
-    renders = len(frames) if options.background == "SCENE" else 0
+    renders = len(frames) if wants.pictures and options.background == "SCENE" else 0
     clays = len(frames) if wants.clay else 0
-    asked = [asked_of(obj) for obj in characters]
+    asked = [asked_of(obj) if wants.pictures else [] for obj in characters]
     pictures = sum(map(len, asked)) + renders + clays
     total, done = len(frames) + pictures, 0
     clay: Clay | None = None

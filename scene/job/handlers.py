@@ -13,7 +13,7 @@ from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
 from ..stage import STAGE, remove_stages
-from . import backends, effects, library, preview, readiness, shelf
+from . import backends, control, effects, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -23,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return min(preview.runner.poll(), effects.poll())
+        return min(control.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -154,6 +154,7 @@ def _at_exit() -> None:
     _stop_timers()
     preview.runner.leave()
     effects.runner.leave_all()
+    control.close()
     backends.close()
 
 
@@ -161,6 +162,7 @@ def _stop() -> None:
     _stop_timers()
     preview.close()
     effects.close()
+    control.close()
     thumbnails.drop()
     drop_previews()
     backends.close()
