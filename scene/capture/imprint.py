@@ -77,7 +77,13 @@ _LEFT_OUT = {
         "simulation_frame_end",
     },
     "RenderSettings": {"filepath", "engine_type", "is_movie_format", "file_extension", "has_multiple_engines"},
-    "ViewLayer": {"objects", "depsgraph", "active_layer_collection", "active_aov", "active_lightgroup"},
+    "FCurve": {
+        "keyframe_points", "sampled_points", "color", "color_mode", "auto_smoothing", "group", "hide", "lock",
+        "is_empty", "is_valid",
+    },
+    "ViewLayer": {
+        "freestyle_settings", "objects", "depsgraph", "active_layer_collection", "active_aov", "active_lightgroup",
+    },
     "Node": {"location", "location_absolute", "width", "height", "dimensions", "hide", "parent", "internal_links"},
     "NodeSocket": {"links", "node", "is_inactive", "is_icon_visible", "inferred_structure_type"},
     "AnimData": {"nla_tracks_active"},
@@ -138,6 +144,8 @@ class _Reader:
             raise Unknowable("other add-ons listen to frames or renders")
         if scene.rigidbody_world is not None:
             raise Unknowable("rigid bodies")
+        if scene.render.use_freestyle:
+            raise Unknowable("Freestyle")
         self._tell(list(more))
         self._id(scene)
 
@@ -213,8 +221,6 @@ class _Reader:
         elif isinstance(owner, bpy.types.Node) and owner.bl_idname in _IN_NODES:
             raise Unknowable(owner.bl_idname)
         for name, kind, is_array in self._of(type(owner)):
-            if isinstance(owner, bpy.types.FCurve) and name in ("keyframe_points", "sampled_points"):
-                continue
             if isinstance(owner, bpy.types.ShapeKey) and name in ("data", "points"):
                 continue
             value = getattr(owner, name)

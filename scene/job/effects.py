@@ -163,8 +163,7 @@ class EffectRunner:
     ) -> Steps:
         """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
-        wants = job_shots.wants(scene, recipients.able)
-        shot = yield from captured(scene, wants, notes, pace)
+        shot = yield from captured(scene, job_shots.wants(scene, recipients.able), notes, pace)
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
@@ -187,8 +186,7 @@ class EffectRunner:
         try:
             for done, total in going.turn():
                 self.dispatch(s.CaptureAdvanced(run, done, total))
-            if going.over:
-                self._capture = None
+            self._capture = None if going.over else self._capture
         except Exception as error:
             self._capture = None
             self.dispatch(s.CaptureFailed(run, reason(error)))

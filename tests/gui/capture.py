@@ -82,7 +82,7 @@ def setup():
 
 
 def ready():
-    """Take one measurement after the other, each until no backend is found; the picture is taken in the middle of a last capture."""
+    """Take one measurement after the other, each until no backend is found; a last one is pictured in the middle."""
     global stage
     view, scene = bpy.context.window_manager.maquette, bpy.context.scene
     if stage == "start":
