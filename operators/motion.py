@@ -177,10 +177,16 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
 
 
 def retarget_sampled(
-    context: bpy.types.Context, clip: BvhClip, name: str, model: bodies.BodyModel, heights: bool
+    context: bpy.types.Context,
+    clip: BvhClip,
+    name: str,
+    model: bodies.BodyModel,
+    heights: bool,
+    mended: bool = True,
 ) -> motions.BodyMotion:
     """An armature's frames on a body. Raises MotionError."""
-    return motions.retarget_clip(clip, model, name, keys.scene_fps(context.scene), up="Z", heights=heights)
+    fps = keys.scene_fps(context.scene)
+    return motions.retarget_clip(clip, model, name, fps, up="Z", heights=heights, mended=mended)
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):

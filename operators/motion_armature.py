@@ -65,7 +65,9 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
         try:
             model = model_of(mesh, self.body)
             clip = sample_armature(context.scene, context.view_layer, armature, *frames_of(armature, context.scene))
-            motion = retarget_sampled(context, clip, armature.name, model, self.heights or self.live)
+            motion = retarget_sampled(
+                context, clip, armature.name, model, self.heights or self.live, mended=not self.live
+            )
             if self.live:
                 self._follow(context, armature, clip, motion, model, mesh)
             else:

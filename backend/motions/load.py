@@ -144,9 +144,19 @@ def _noted(*sentences: str) -> tuple[str, ...]:
 
 
 def retarget_clip(
-    clip: BvhClip, body: BodyModel, name: str, fps: float, *, up: str | None = None, heights: bool = False
+    clip: BvhClip,
+    body: BodyModel,
+    name: str,
+    fps: float,
+    *,
+    up: str | None = None,
+    heights: bool = False,
+    mended: bool = True,
 ) -> BodyMotion:
     """Any skeleton's frames on a body, its soles on z = 0; see ``load_motion``.
+
+    Args:
+        mended: take a tracker's glitches out.
 
     Raises:
         MotionError: when the skeleton is not understood.
@@ -163,7 +173,7 @@ def retarget_clip(
         body=body.id,
         source_error=error,
     )
-    return floor(mend(motion), body, lift=not heights)
+    return floor(mend(motion) if mended else motion, body, lift=not heights)
 
 
 def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:

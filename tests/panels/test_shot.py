@@ -94,6 +94,12 @@ def test_a_view_beside_the_camera_is_led_to_the_preview(bench: Bench) -> None:
     assert "view3d.view_camera" in draw("MAQUETTE_PT_shot", context).operators
     context.region_data.view_perspective = "CAMERA"
     assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    spaces = (area.spaces.active for screen in bpy.data.screens for area in screen.areas)
+    context.space_data = next(space for space in spaces if space.type == "VIEW_3D")
+    previews.reels[scene.maquette.uid].draft = previews.Draft([], [])
+    for shown in (True, False):
+        context.space_data.overlay.show_overlays = shown
+        assert ("show_overlays" in draw("MAQUETTE_PT_shot", context).properties) is not shown
     previews.reels.clear()
 
 
