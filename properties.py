@@ -447,6 +447,17 @@ class MAQUETTE_PG_bone_map(PropertyGroup):
     parts: CollectionProperty(type=MAQUETTE_PG_body_part, options={"SKIP_SAVE"})
 
 
+def _number(name: str):
+    """What shows one of the job's numbers, which change too often to be set here: Blender would draw all windows."""
+
+    def get(_self: MAQUETTE_PG_window):
+        from .scene.job import view
+
+        return view.numbers[name]
+
+    return get
+
+
 class MAQUETTE_PG_window(PropertyGroup):
     """A view of the running job, the shot's state and the backend for the panels; never saved with the file."""
 
@@ -455,10 +466,10 @@ class MAQUETTE_PG_window(PropertyGroup):
     scene_name: StringProperty(options={"SKIP_SAVE"})
     queue_position: IntProperty(default=-1, options={"SKIP_SAVE"})
     stage: StringProperty(options={"SKIP_SAVE"})
-    step: IntProperty(options={"SKIP_SAVE"})
-    steps: IntProperty(options={"SKIP_SAVE"})
-    progress: FloatProperty(subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
-    eta_seconds: FloatProperty(default=-1.0, options={"SKIP_SAVE"})
+    step: IntProperty(get=_number("step"), options={"SKIP_SAVE"})
+    steps: IntProperty(get=_number("steps"), options={"SKIP_SAVE"})
+    progress: FloatProperty(get=_number("progress"), subtype="FACTOR", min=0.0, max=1.0, options={"SKIP_SAVE"})
+    eta_seconds: FloatProperty(get=_number("eta_seconds"), options={"SKIP_SAVE"})
     notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
     can_resume: BoolProperty(options={"SKIP_SAVE"})
     parts: CollectionProperty(type=MAQUETTE_PG_part, options={"SKIP_SAVE"})

@@ -1,4 +1,4 @@
-"""The command line: ``maquette serve | render | inspect | train | models | ...``."""
+"""The command line: ``maquette serve | render | control | inspect | train | models | ...``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _COMMANDS = {
     "jobs": ("server.jobs_cli", "add_jobs_parser", "list, show and delete a server's jobs"),
     "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
+    "control": ("control.cli", "add_control_parser", "write control films of a shot: depth, normals, pose, masks, ..."),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),
     "body": ("check_body", "add_body_parser", "say what a body file holds and check how it is posed"),

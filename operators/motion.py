@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import bpy
+import numpy as np
 from bpy.props import BoolProperty, CollectionProperty, FloatProperty, IntProperty, StringProperty
 from bpy.types import FileHandler, Operator, OperatorFileListElement
 from bpy_extras.io_utils import ImportHelper
@@ -19,7 +20,7 @@ from ..scene.rig import bone_map
 from ..scene.rig.armature import FORMATS, frames_of, imported_armature, sample_armature
 from ..scene.rig.motion import at_rate
 from .motion_reading import Reading
-from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, shape_of
 
 EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
@@ -95,10 +96,11 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             # All files are read before the scene is touched, so that a bad one changes nothing.
             targets = [mesh if index == 0 else None for index in range(len(paths))]
             jobs = [(path, model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
+            shapes = [shape_of(target, model) for _, model, target in jobs]
             scenes = {}
-            for self._at, model, _ in jobs:
+            for (self._at, model, _), shape in zip(jobs, shapes, strict=True):
                 if _is_scene(self._at):
-                    scenes[self._at] = self._imported(context, self._at, model)
+                    scenes[self._at] = self._imported(context, self._at, model, shape)
             options = {"fps": self.fps or None, "clip": self.clip, "heights": self.heights, "keep_lead": self.keep_lead}
             rate = keys.scene_fps(context.scene)
 
@@ -107,7 +109,9 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
                 for index, (path, model, target) in enumerate(jobs):
                     told = lambda part, index=index: watch((index + part) / len(jobs))  # noqa: E731
                     self._at = path
-                    motion = scenes.get(path) or motions.load_motion(path, body=model, watch=told, **options)
+                    motion = scenes.get(path) or motions.load_motion(
+                        path, body=model, shape=shapes[index], watch=told, **options
+                    )
                     found.append((at_rate(motion, rate), model, target))
                 return found
 
@@ -155,11 +159,13 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
         self.report({"ERROR"}, str(error))
         return {"CANCELLED"}
 
-    def _imported(self, context: bpy.types.Context, path: Path, model: bodies.BodyModel) -> motions.BodyMotion:
+    def _imported(
+        self, context: bpy.types.Context, path: Path, model: bodies.BodyModel, shape: np.ndarray | None
+    ) -> motions.BodyMotion:
         with imported_armature(context, path, self.clip, self.keep_character) as (armature, notes):
             frames = frames_of(armature, context.scene)
             sampled = sample_armature(context.scene, context.view_layer, armature, *frames)
-            motion = retarget_sampled(context, sampled, armature.name, model, self.heights)
+            motion = retarget_sampled(context, sampled, armature.name, model, self.heights, shape)
         return replace(motion, name=path.stem, notes=(*notes, *motion.notes))
 
     def _paths(self) -> list[Path]:
@@ -182,11 +188,12 @@ def retarget_sampled(
     name: str,
     model: bodies.BodyModel,
     heights: bool,
+    shape: np.ndarray | None,
     mended: bool = True,
 ) -> motions.BodyMotion:
     """An armature's frames on a body. Raises MotionError."""
-    fps = keys.scene_fps(context.scene)
-    return motions.retarget_clip(clip, model, name, fps, up="Z", heights=heights, mended=mended)
+    rate = keys.scene_fps(context.scene)
+    return motions.retarget_clip(clip, model, name, rate, up="Z", heights=heights, shape=shape, mended=mended)
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):

@@ -10,16 +10,15 @@ from bpy.props import BoolProperty
 from bpy.types import Operator
 
 from ..backend import bodies, motions
-from ..backend.motions.bvh import BvhClip
-from ..backend.motions.retarget import retarget
+from ..backend.motions.retarget import Retarget, retarget
 from ..backend.motions.skeletons import UnknownSkeleton
 from ..scene.rig import bone_map
 from ..scene.rig.armature import foreign_armature, frames_of, sample_armature
 from ..scene.rig.bodies import find_body, load_rig
 from ..scene.rig.follow import follow, followed, link_of, release
-from ..scene.rig.motion import fit_shape, key_motion, read_motion
+from ..scene.rig.motion import key_motion, read_motion
 from .motion import retarget_sampled
-from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, shape_of
 
 
 class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
@@ -65,11 +64,13 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
         try:
             model = model_of(mesh, self.body)
             clip = sample_armature(context.scene, context.view_layer, armature, *frames_of(armature, context.scene))
+            shape = shape_of(mesh, model)
             motion = retarget_sampled(
-                context, clip, armature.name, model, self.heights or self.live, mended=not self.live
+                context, clip, armature.name, model, self.heights or self.live, shape, mended=not self.live
             )
             if self.live:
-                self._follow(context, armature, clip, motion, model, mesh)
+                found = retarget(clip, model, up="Z", shape=shape)
+                self._follow(context, armature, found, motion, model, mesh)
             else:
                 self.apply(context, motion, model, mesh)
             bone_map.remember(context, armature, self.settings(), motion)
@@ -84,17 +85,14 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
         self,
         context: bpy.types.Context,
         armature: bpy.types.Object,
-        clip: BvhClip,
+        found: Retarget,
         motion: motions.BodyMotion,
         model: bodies.BodyModel,
         mesh: bpy.types.Object | None,
     ) -> None:
-        found = retarget(clip, model, up="Z")
         rig = load_rig(mesh) if mesh is not None else self.new_body(context, model, armature.name)
-        fitted = fit_shape(motion, model, rig.betas())
-        stands = rig.joints_rest(rig.betas())[0] + fitted.trans
-        shift = np.median(stands - (model.joints_rest()[0] + found.trans), axis=0)
-        follow(context, rig, model, armature, found.link, shift)
+        shift = np.median(motion.trans - found.trans, axis=0)
+        follow(context, rig, model.joints_rest(motion.betas), armature, found.link, shift)
         self.tell(motion.notes)
         self.report({"INFO"}, f"{rig.mesh.name} follows {armature.name}")
 

@@ -37,6 +37,7 @@ class MAQUETTE_OT_map_bones(Operator):
     of_armature: BoolProperty(
         name="Of Armature", description="Those of the active armature", default=False, options={"SKIP_SAVE"}
     )
+    asked: BoolProperty(default=False, options={"SKIP_SAVE", "HIDDEN"})
 
     @classmethod
     def description(cls, _context, properties):
@@ -45,8 +46,10 @@ class MAQUETTE_OT_map_bones(Operator):
         return cls.__doc__
 
     def invoke(self, context, event):
-        if not self._open(context):
-            return {"CANCELLED"}
+        return self._ask(context) if self._open(context) else {"CANCELLED"}
+
+    def _ask(self, context: bpy.types.Context) -> set[str]:
+        self.asked = True
         return context.window_manager.invoke_props_dialog(
             self, width=_WIDTH, title="Map Bones", confirm_text="Import Motion"
         )
@@ -56,7 +59,9 @@ class MAQUETTE_OT_map_bones(Operator):
             return {"CANCELLED"}
         view = context.window_manager.maquette.bones
         if told := bone_map.faults(view):
-            self.report({"ERROR"}, f"Nothing was imported: {'; '.join(told)}. Map Bones has kept what you chose")
+            if self.asked:  # the dialog itself says what is wrong
+                return self._ask(context)
+            self.report({"ERROR"}, f"Nothing was imported: {'; '.join(told)}")
             return {"CANCELLED"}
         try:
             path = bone_map.save(view)

@@ -14,6 +14,7 @@ from ..backend.motions.export import WRITERS
 from ..scene import keys
 from ..scene.rig.armature import frames_of
 from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
+from ..scene.rig.fbx import write_fbx
 from ..scene.rig.follow import followed
 from ..scene.rig.motion import key_motion, read_motion
 from .motion_target import ERRORS
@@ -66,7 +67,7 @@ class MAQUETTE_OT_lock_feet(Operator):
 
 
 class MAQUETTE_OT_export_motion(Operator, ExportHelper):
-    """Write the active body's motion to a file: BVH, or AMASS .npz. For FBX use Blender's own export of its armature"""
+    """Write the active body's motion to a file: BVH, AMASS .npz, or FBX by Blender's own exporter"""
 
     bl_idname = "maquette.export_motion"
     bl_label = "Export Motion"
@@ -74,7 +75,8 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
     kind: EnumProperty(
         name="Format",
         items=((".bvh", "BVH", "Skeleton and rotations, Y up, in centimetres"),
-               (".npz", "AMASS", "SMPL-H pose parameters, Z up, in metres")),
+               (".npz", "AMASS", "SMPL-H pose parameters, Z up, in metres"),
+               (".fbx", "FBX", "Skeleton and rotations without the skin, by Blender's exporter")),
         default=".bvh",
     )  # fmt: skip
     filename_ext = ""
@@ -91,13 +93,16 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
 
     def execute(self, context):
         path = Path(bpy.path.abspath(self.filepath))
-        writer = WRITERS.get(path.suffix.lower())
-        if writer is None:
-            self.report({"ERROR"}, f"'{path.name}' names no format: end it in {' or '.join(WRITERS)}")
+        ending = path.suffix.lower()
+        if ending not in (*WRITERS, ".fbx"):
+            self.report({"ERROR"}, f"'{path.name}' names no format: end it in {', '.join(WRITERS)} or .fbx")
             return {"CANCELLED"}
         try:
             _, motion, model, _ = _read(context)
-            writer(path, motion, model)
+            if ending == ".fbx":
+                write_fbx(context, path, motion, model)
+            else:
+                WRITERS[ending](path, motion, model)
         except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import bpy
+import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 
 from ..backend import bodies, motions
@@ -143,6 +144,16 @@ def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
     if mesh is None:
         return bodies.load_body(new)
     return bodies.load_body(body_source(mesh))
+
+
+def shape_of(mesh: bpy.types.Object | None, model: bodies.BodyModel) -> np.ndarray | None:
+    """(S,) the shape that the animator has given a body; None where it has the mean one or is new."""
+    given = load_rig(mesh).betas() if mesh is not None else np.zeros(0)
+    if not given.any():
+        return None
+    shape = np.zeros(model.shapedirs.shape[2], dtype=np.float32)
+    shape[: len(given)] = given[: len(shape)]
+    return shape
 
 
 def mode_allows(cls, context: bpy.types.Context) -> bool:

@@ -14,6 +14,7 @@ from ..scene.capture.media import probe_film, resolve
 from ..scene.screen import switch
 from ..scene.screen.grid import show_side_by_side
 from ..scene.screen.overlay import overlay, redraw, showing
+from ..scene.screen.previews import reel_of
 from ..scene.screen.show import load_result, record_of
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
@@ -191,7 +192,8 @@ class MAQUETTE_OT_show_scene(Operator):
 
     @classmethod
     def poll(cls, context):
-        return showing(context.scene) is not None
+        reel = reel_of(context.scene.maquette.uid)
+        return showing(context.scene) is not None or (reel is not None and reel.draft is not None)
 
     def invoke(self, context, event):
         """Hide the film until the key comes up."""

@@ -41,7 +41,7 @@ def _job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
     """What stands in the bar, and what beneath it."""
     left = f"about {duration(view.eta_seconds)} left" if view.eta_seconds >= 0 else ""
     if view.state == "capturing":
-        return (f"Capturing {view.step} of {view.steps}" if view.steps else "Capturing"), ""
+        return (f"Capturing {view.step} of {view.steps}" if view.steps else "Capturing"), left
     if view.state == "queued":
         ahead = view.queue_position
         text = "Queued" if ahead < 0 else "Next in the Queue" if ahead == 0 else f"Queued Behind {ahead}"

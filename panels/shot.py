@@ -6,7 +6,7 @@ from bpy.types import Context, Panel, UILayout
 
 from ..operators.looks import active_character
 from ..scene.capture.looks import asked_of
-from ..scene.job import models
+from ..scene.job import control, models
 from ..scene.job.backends import is_local
 from ..scene.job.model_checks import late_references, makers, used
 from .job import draw_ended, draw_job
@@ -53,6 +53,8 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         _draw_advanced(layout, context)
 
         layout.separator()
+        if control.busy():
+            _draw_control(layout)
         if view.state not in ("idle", "done", "failed", "cancelled"):
             draw_job(layout, context)
         else:
@@ -129,7 +131,9 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
-    body.operator("maquette.export_shot", icon="EXPORT")
+    row = body.row(align=True)
+    row.operator("maquette.export_shot", icon="EXPORT")
+    row.operator("maquette.export_control_film", text="Control Film", icon="IMAGE_ZDEPTH")
 
 
 def _draw_generate(layout: UILayout, context: Context) -> None:
@@ -153,6 +157,14 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
         layout.operator("maquette.use_first_frame", icon="FRAME_PREV")
     if not any(check.kind == "BACKEND" for check in checks):
         _draw_local_state(layout, context)
+
+
+def _draw_control(layout: UILayout) -> None:
+    """How far the control films are, with a cancel."""
+    row = layout.row(align=True)
+    share, label = control.report.share, control.report.label or "Control Films"
+    row.progress(factor=share, text=f"{label} {share:.0%}")
+    row.operator("maquette.cancel_control_film", text="", icon="CANCEL")
 
 
 def _draw_backend(layout: UILayout, context: Context) -> None:

@@ -5,8 +5,14 @@ the scene that shares its objects. Render settings, view layers, the current fra
 slots and image editors of the scene itself are never touched. What is shared, objects and materials, is changed only
 through ``Changes``, which remembers the old value.
 
-One thing leaks from a stage: evaluating another frame writes animated values back to the shared objects. So animated
-channels are noted before and put back after, together with anything the animator has changed but not keyed.
+Evaluating another frame writes animated values back to the shared objects only where Blender takes a scene for the
+one that is edited: because a window shows it, or ``ViewLayer.update`` was called on it. So a stage is evaluated through
+its depsgraph alone. But what is changed for a while is evaluated in the scene as well, with its keys, and handlers of
+other add-ons may write what they like when they hear of a frame. So animated channels are noted before and put back
+after, together with anything the animator has changed but not keyed.
+
+``Scene.frame_set``, and even assigning ``frame_current``, has Blender draw all its windows again, which costs many
+times what a frame's evaluation does. A stage goes to a frame without telling anybody, wherever nobody listens.
 """
 
 from __future__ import annotations
@@ -40,10 +46,16 @@ class Changes:
         """Note a datablock that has to go at the end."""
         self._made.append(datablock)
 
+    @property
+    def new(self) -> tuple[bpy.types.ID, ...]:
+        """The datablocks that have to go."""
+        return tuple(self._made)
+
     def undo(self) -> None:
         """Put everything back and remove what was made."""
-        while self._made:
-            bpy.data.batch_remove([self._made.pop()])
+        if self._made:
+            bpy.data.batch_remove(self._made)
+            self._made.clear()
         while self._old:
             owner, attribute, old = self._old.pop()
             setattr(owner, attribute, old)
@@ -56,10 +68,12 @@ class Stage:
     Attributes:
         scene: the copy, with one view layer.
         changes: for what it shares with the scene.
+        lobby: an empty scene at the same frame, to call operators from.
     """
 
     scene: bpy.types.Scene
     changes: Changes
+    lobby: bpy.types.Scene
 
     @property
     def view_layer(self) -> bpy.types.ViewLayer:
@@ -69,21 +83,38 @@ class Stage:
     @property
     def depsgraph(self) -> bpy.types.Depsgraph:
         """The evaluated stage."""
-        depsgraph = self.view_layer.depsgraph
-        if depsgraph is None:
-            self.view_layer.update()
-            depsgraph = self.view_layer.depsgraph
-        return depsgraph
+        return self.view_layer.depsgraph
 
-    def at(self, frame: int, subframe: float = 0.0) -> bpy.types.Depsgraph:
+    def at(self, frame: int) -> bpy.types.Depsgraph:
         """Go to a frame, cameras bound to markers included, and return the evaluated stage."""
-        depsgraph = self.depsgraph
-        self.scene.frame_set(frame, subframe=subframe)
-        return depsgraph
+        if frame == self.scene.frame_current or others_listen() or self._cuts(frame):
+            self.scene.frame_set(frame)
+        else:
+            _put_frame(self.scene, frame)
+            self.depsgraph.update()
+        return self.depsgraph
 
     def update(self) -> None:
-        """Evaluate again after a change at the same frame."""
-        self.view_layer.update()
+        """Evaluate again after a change at the same frame.
+
+        What changed comes with the animated values of the scene's own frame: only ``frame_set`` reads its keys again.
+        """
+        self.scene.frame_set(self.scene.frame_current)
+
+    @contextmanager
+    def from_lobby(self) -> Iterator[None]:
+        """In the block, operators may be called that take the stage by its name, and its frame from the context.
+
+        An operator evaluates the view layer in context as one that is edited.
+        """
+        _put_frame(self.lobby, self.scene.frame_current)
+        with bpy.context.temp_override(scene=self.lobby, view_layer=self.lobby.view_layers[0]):
+            yield
+
+    def _cuts(self, frame: int) -> bool:
+        """Whether a marker between here and a frame may switch the camera."""
+        low, high = sorted((self.scene.frame_current, frame))
+        return any(marker.camera is not None and low < marker.frame <= high for marker in self.scene.timeline_markers)
 
 
 def open_stage(
@@ -114,8 +145,29 @@ def open_stage(
     for obj in objects:
         root.objects.link(obj)
         obj.hide_set(False, view_layer=copy.view_layers[0])
-    copy.view_layers[0].update()
-    return Stage(copy, changes)
+    # It makes the depsgraph, too, and sets the subframe to nought.
+    copy.frame_set(scene.frame_current)
+    lobby = bpy.data.scenes.new(f"{name} Lobby")
+    changes.made(lobby)
+    lobby[STAGE] = True
+    return Stage(copy, changes, lobby)
+
+
+def others_listen() -> bool:
+    """Whether handlers that are not ours want to know of frames, and may do anything then."""
+    handlers = bpy.app.handlers
+    heard = (handlers.frame_change_pre, handlers.frame_change_post)
+    ours = __name__.rpartition(".scene.")[0]
+    return any(not str(getattr(handler, "__module__", "")).startswith(ours) for each in heard for handler in each)
+
+
+def _put_frame(scene: bpy.types.Scene, frame: int) -> None:
+    """Set a scene's frame as a bulk value, of which nobody is told."""
+    scenes = bpy.data.scenes
+    frames = [0] * len(scenes)
+    scenes.foreach_get("frame_current", frames)
+    frames[scenes.find(scene.name)] = frame
+    scenes.foreach_set("frame_current", frames)
 
 
 class Keeper:
@@ -137,15 +189,16 @@ class Keeper:
         """Note the animated values as they stand now."""
         self._channels = _animated_channels(self.scene)
 
-    def settle(self, always: bool = False) -> None:
-        """Put animated values back that a stage has written over, unkeyed ones included."""
-        if not always and all(channel.stands() for channel in self._channels):
+    def settle(self) -> None:
+        """Put animated values back that were written over meanwhile, unkeyed ones included."""
+        if all(channel.stands() for channel in self._channels):
             return
         scene = self.scene
-        camera = scene.camera  # A marker's camera would take over.
-        scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
-        if scene.camera != camera:
-            scene.camera = camera
+        if others_listen():  # They may have written more than that, for the stage's frame.
+            camera = scene.camera  # A marker's camera would take over.
+            scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
+            if scene.camera != camera:
+                scene.camera = camera
         for channel in self._channels:
             channel.restore()
         self.view_layer.update()
@@ -161,7 +214,8 @@ class Keeper:
         # A first render leaves "Render Result" behind; an earlier one belongs to the animator.
         for image in [i for i in bpy.data.images if i.type == "RENDER_RESULT" and i.as_pointer() not in self._images]:
             bpy.data.images.remove(image)
-        self.settle(always=True)
+        self.view_layer.update()  # What was changed for a while is evaluated anew, with its keys.
+        self.settle()
 
 
 @contextmanager
@@ -231,7 +285,7 @@ def _animated_channels(scene: bpy.types.Scene) -> list[_Channel]:
             continue
         for path in sorted({curve.data_path for curve in curves_of(animation)}):
             try:
-                owner, attribute = _split(datablock, path)
+                owner, attribute = owner_of(datablock, path)
                 channel = _Channel(owner, attribute, None)
                 value = _plain(channel._read())
             except (ValueError, KeyError, AttributeError, TypeError):
@@ -278,7 +332,7 @@ def curves_of(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
     return curves
 
 
-def _split(datablock: bpy.types.ID, path: str) -> tuple[Any, str]:
+def owner_of(datablock: bpy.types.ID, path: str) -> tuple[Any, str]:
     """The owner of an animated value and the attribute, or the custom property as ``["name"]``."""
     if path.endswith('"]'):
         start = path.rindex('["')

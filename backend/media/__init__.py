@@ -8,10 +8,12 @@ from .codec import (
     decode_video,
     encode_jpeg,
     encode_png,
+    mp4_writer,
     read_mp4_metadata,
     write_mp4,
     write_png_sequence,
 )
+from .exr import encode_exr
 from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "decode_image",
     "decode_rgba",
     "decode_video",
+    "encode_exr",
     "encode_jpeg",
     "encode_png",
+    "mp4_writer",
     "overlay",
     "read_mp4_metadata",
     "resize_frames",

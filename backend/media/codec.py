@@ -138,10 +138,7 @@ def write_mp4(
     metadata: Mapping[str, Any] | None = None,
     on_frame: Callable[[int], None] | None = None,
 ) -> None:
-    """Write (T,H,W,3) uint8 as H.264 (yuv420p, BT.709, fast start); odd sizes are padded by one pixel.
-
-    ``metadata`` goes as JSON into the comment tag, where players and ``read_mp4_metadata`` find it. The file
-    appears under its name only when complete.
+    """Write (T,H,W,3) uint8 as ``mp4_writer`` does.
 
     Raises:
         ValueError: other frames, or a rate that is not above 0.
@@ -150,10 +147,37 @@ def write_mp4(
     frames = np.asarray(frames)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ValueError(f"frames: must be (T,H,W,3) uint8, not {frames.shape} {frames.dtype}")
+    with mp4_writer(path, frames.shape[2], frames.shape[1], fps, metadata) as write:
+        for i, frame in enumerate(frames):
+            write(frame)
+            if on_frame is not None:
+                on_frame(i)
+
+
+@contextmanager
+def mp4_writer(
+    path: str | PathLike[str],
+    width: int,
+    height: int,
+    fps: float,
+    metadata: Mapping[str, Any] | None = None,
+    crf: int = 14,
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that takes the frames (H,W,3) uint8 of an H.264 film, one after another.
+
+    The film is yuv420p, BT.709, fast start; odd sizes are padded by one pixel. ``metadata`` goes as JSON into the
+    comment tag, where players and ``read_mp4_metadata`` find it. The file appears under its name only when complete.
+
+    Args:
+        crf: x264's constant rate factor: at 14 no loss is seen, at 4 hardly any is measured.
+
+    Raises:
+        ValueError: a rate that is not above 0. OSError: it cannot be written; nothing is left behind.
+    """
     rate = Fraction(fps).limit_denominator(1001)
     if rate <= 0:
         raise ValueError(f"fps: {fps} frames per second cannot be written; give a rate above 0")
-    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+    odd = [(0, height % 2), (0, width % 2), (0, 0)]
     path = Path(path)
     part = path.with_name(f".{path.name}.part.mp4")
     metadata = dict(metadata or {})
@@ -163,15 +187,12 @@ def write_mp4(
             film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
             film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
             stream = _stream(film)
-            stream.height, stream.width = frames.shape[1:3]
-            stream.options = {"crf": "14", "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
+            stream.height, stream.width = height + height % 2, width + width % 2
+            stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
             for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
                 setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
             film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
-            for i, frame in enumerate(frames):
-                film.write_frame(frame)
-                if on_frame is not None:
-                    on_frame(i)
+            yield lambda frame: film.write_frame(np.pad(frame, odd, mode="edge"))
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..bodies import BodyModel
 
 _SHORTEST = 0.08
-"""Seconds that a foot must stand to be held."""
+"""Seconds that a foot must stand to be held, and that it must be away to have made a step."""
 _EASE = 0.2
 """Seconds in which a foot comes back to its own path after it was held."""
 _PASSES = 8
@@ -150,6 +150,10 @@ def _contacts(motion: BodyMotion, places: np.ndarray, left: np.ndarray) -> np.nd
         # A step begins and ends somewhat faster than it stands.
         for first, last in _runs(slow):
             out[first:last, side] = np.count_nonzero(down[first:last]) >= shortest
+        # No step is that short: a foot that stays low in between slides on.
+        for first, last in _runs(~out[:, side] & low.any(axis=1)):
+            inner = first > 0 and last < len(out) and out[first - 1, side] and out[last, side]
+            out[first:last, side] = inner and last - first < shortest
     return out
 
 
@@ -176,20 +180,27 @@ def _correction(places: np.ndarray, stands: np.ndarray, fps: float) -> np.ndarra
         known[first:last] = True
     if not known.any():
         return out
-    # Between contacts: from one correction to nothing and from nothing to the next, smoothly.
+    # Between contacts: from one correction to nothing and from nothing to the next, smoothly; straight from one to the
+    # next as far as there is no time for that.
     index = np.arange(frames)
     before = np.maximum.accumulate(np.where(known, index, -1))
     after = np.minimum.accumulate(np.where(known, index, frames)[::-1])[::-1]
     ease = max(1.0, _EASE * fps)
-    for anchor, inside in ((before, before >= 0), (after, after < frames)):
-        free = ~known & inside
-        gap = np.abs(index - anchor)[free] / np.minimum(ease, _room(before, after, frames)[free])
-        weight = np.clip(1 - gap, 0, 1)
-        out[free] += (weight**2 * (3 - 2 * weight))[:, None] * out[anchor[free]]
+    first, last = before >= 0, after < frames
+    gap = np.where(first & last, np.maximum(after - before, 1), 2 * frames)
+    room = np.minimum(ease, np.maximum(gap / 2, 1))
+    back = np.where(first, 1 - _smooth((index - before) / room), 0.0)
+    ahead = np.where(last, 1 - _smooth((after - index) / room), 0.0)
+    across = _smooth((index - before) / gap)
+    free = np.clip(gap / (2 * ease), 0, 1)
+    weights = free * back + (1 - free) * (1 - across), free * ahead + (1 - free) * across
+    held = [out[np.clip(anchor, 0, frames - 1)] for anchor in (before, after)]
+    blended = weights[0][:, None] * held[0] + weights[1][:, None] * held[1]
+    out[~known] = blended[~known]
     return out
 
 
-def _room(before: np.ndarray, after: np.ndarray, frames: int) -> np.ndarray:
-    """Frames that a correction has to fade in: half of those between two contacts."""
-    inner = (before >= 0) & (after < frames)
-    return np.where(inner, np.maximum((after - before) / 2, 1), frames)
+def _smooth(part: np.ndarray) -> np.ndarray:
+    """From 0 to 1 with level ends."""
+    part = np.clip(part, 0, 1)
+    return part**2 * (3 - 2 * part)

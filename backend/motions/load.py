@@ -56,6 +56,7 @@ def load_motion(
     fit_shape: bool = True,
     keep_lead: bool = False,
     heights: bool = False,
+    shape: np.ndarray | None = None,
     watch: Callable[[float], None] | None = None,
 ) -> BodyMotion:
     """Read a motion file: BVH, AMASS or SMPL-X .npz, trackers' .pkl/.npz/.pt, joint positions (T,24,3).
@@ -73,6 +74,7 @@ def load_motion(
         level: take a camera's tilt (10 to 35 degrees) out of camera-space motion.
         fit_shape: for joint positions, fit the body's shape too.
         heights: leave heights as the file has them, for stairs and uneven ground: the clip is moved up or down once.
+        shape: (S,) what the body has, for skeletons: they tell none, and strides follow its legs.
         watch: told the part done, 0 to 1, of what takes long; what it raises ends the reading.
         keep_lead: keep a T-pose that stands before the motion and from which it jumps; else it is left out.
 
@@ -91,7 +93,7 @@ def load_motion(
         if skeleton.frame_time > 1e-9:
             told = exact_rate(1.0 / skeleton.frame_time, 0.5 * 10.0**-skeleton.digits / skeleton.frame_time**2)
         rate, note = _rate(told, fps)
-        motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights)
+        motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights, shape=shape)
         return _without_lead(replace(motion, notes=_noted(*skeleton.notes, *motion.notes, note)), keep_lead)
     one, notes = _pick(find_bodies(data), clip)
     if len(notes):
@@ -151,22 +153,25 @@ def retarget_clip(
     *,
     up: str | None = None,
     heights: bool = False,
+    shape: np.ndarray | None = None,
     mended: bool = True,
 ) -> BodyMotion:
     """Any skeleton's frames on a body, its soles on z = 0; see ``load_motion``.
 
     Args:
+        shape: (S,) what the body has; it is the motion's too.
         mended: take a tracker's glitches out.
 
     Raises:
         MotionError: when the skeleton is not understood.
     """
-    result = retarget(clip, body, up=up)
+    result = retarget(clip, body, up=up, shape=shape)
     error, told = _fidelity(result.errors)
     motion = BodyMotion(
         fps=fps,
         poses=embed_smpl24(result.poses, body),
         trans=result.trans,
+        betas=shape,
         family=body.family,
         name=name,
         notes=_noted(*result.notes, f"retargeted to body {body.id}: {told[0]}", *told[1:]),

@@ -1,7 +1,6 @@
-"""The pose that a foreign skeleton's turns are taken relative to: a person's, or they mean nothing.
+"""The axes of a foreign skeleton's joints, found from its frames, where its zero pose is no person (see ``zero_pose``).
 
-Where the zero pose stands like a person it is that pose. In many files it is not: every bone lies along one axis and
-only the frames are a person. There each joint's axes are found from the frames: bones tell two of three angles exactly,
+In many files every bone lies along one axis, and only the frames are a person: bones tell two of three angles exactly,
 and the twist about a bone is that which best explains, over all frames, the hinges of elbows and knees, the line of
 the hips and shoulders, and an upright head. Joints that lie in line in the zero pose share their twist.
 
@@ -10,7 +9,6 @@ Letters: T frames, J source joints, K frames looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -19,157 +17,22 @@ from .kinematics import (
     JOINT,
     angle_between,
     axis_angle_to_matrix,
-    frame_of,
     matrix_to_axis_angle,
     nearest_rotation,
     swing,
     unit,
 )
 from .skeletons import SIDES, SkeletonMap
+from .zero_pose import FLAT, standing_frames
 
 X, Y, Z = np.eye(3)
 _FRAMES = 400
 """Frames looked at, at most."""
-_MIRRORED = np.radians(20.0)
-"""Angle by which a bone at rest may differ from the other side's."""
 _STRAIGHT = np.radians(25.0)
 _AGREE = np.radians(60.0)
 """Joints in line keep a common twist unless the frames contradict it by more than this."""
 _SHARED = 0.1
 """How much of its neighbours' twist a joint takes over; what it shows itself counts fully."""
-_POSED = np.radians(10.0)
-"""Angle between the zero pose's collar or neck and the usual one from which on the zero pose is no neutral one."""
-_FLAT = np.radians(7.0)
-"""Pitch of standing feet from which on their build differs from the body's."""
-
-
-_CORNERS = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
-
-
-def source_axes(zero: np.ndarray, skeleton: SkeletonMap) -> np.ndarray:
-    """(3,3) axes of the source in its zero pose (J,3)."""
-    return _frame(np.array([zero[skeleton.joints[c]] for c in _CORNERS]), zero[skeleton.neck_base])
-
-
-def body_axes(rest: np.ndarray) -> np.ndarray:
-    """(3,3) axes of the body at rest (24,3)."""
-    return _frame(rest[[JOINT[c] for c in _CORNERS]], rest[JOINT["neck"]])
-
-
-def _frame(corners: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    side = unit(corners[0] - corners[1]) + unit(corners[2] - corners[3])
-    return frame_of(side, neck - corners[:2].mean(axis=0))
-
-
-def is_person(skeleton: SkeletonMap, zero: np.ndarray) -> bool:
-    """Whether joint places (J,3) are a person at rest: legs straight below, arms straight beside or hanging, head up.
-
-    Both sides mirror each other, which no frame of a motion does.
-    """
-    joints = skeleton.joints
-
-    def bone(upper: str, lower: str) -> np.ndarray:
-        return zero[joints[lower]] - zero[joints[upper]]
-
-    hips, shoulders = bone("right_hip", "left_hip"), bone("right_shoulder", "left_shoulder")
-    base = zero[skeleton.neck_base]
-    up = base - 0.5 * (zero[joints["left_hip"]] + zero[joints["right_hip"]])
-    across = angle_between(hips, up)
-    if min(map(np.linalg.norm, (hips, shoulders, up))) < 1e-9 or abs(across - np.pi / 2) > np.radians(40):
-        return False
-    axes = frame_of(hips, up)
-    left, up, ahead = axes.T
-    bends = [angle_between(hips, shoulders) < np.radians(35), angle_between(zero[joints["head"]] - base, up) < 1.1]
-    mirrored: list[np.ndarray] = []
-    trunk = [zero[j] for j in (*skeleton.spine, skeleton.neck_base)]
-    bends += [np.linalg.norm(b - a) < 1e-6 or angle_between(b - a, up) < 1.1 for a, b in pairwise(trunk)]
-    for side, outward in zip(SIDES, (left, -left), strict=True):
-        thigh, shin = bone(f"{side}_hip", f"{side}_knee"), bone(f"{side}_knee", f"{side}_ankle")
-        upper, fore = bone(f"{side}_shoulder", f"{side}_elbow"), bone(f"{side}_elbow", f"{side}_wrist")
-        arm = unit(upper + fore)
-        bends += [angle_between(thigh, -up) < 0.9, angle_between(thigh, shin) < 0.7, angle_between(upper, fore) < 1.0]
-        bends += [arm @ up < 0.6, arm @ outward > -0.3, min(map(np.linalg.norm, (thigh, shin, upper, fore))) > 1e-9]
-        mirrored.append(
-            np.array([unit(thigh), unit(shin), unit(upper), unit(fore)]) @ axes * (1 if side == "left" else -1, 1, 1)
-        )
-        if f"{side}_foot" in joints:
-            toes = bone(f"{side}_ankle", f"{side}_foot")
-            bends.append(float(toes @ ahead) > -0.5 * float(np.linalg.norm(toes)))
-    return all(bends) and bool(angle_between(*mirrored).max() < _MIRRORED)
-
-
-def posed_parts(
-    skeleton: SkeletonMap, turns: np.ndarray, places: np.ndarray, zero: np.ndarray, rest: np.ndarray
-) -> dict[str, np.ndarray]:
-    """What a person's zero pose (J,3) holds as no frame does: by SMPL name the turn (3,3) from neutral to zero pose.
-
-    A collar, neck or foot may point another way in the zero pose than the body's at rest because it is built so, or
-    because it is posed so: shrugged, bent, pointed. It is posed where frames agree on another direction, and that one
-    is nearer to the body's. Feet are compared where they stand, others relative to the chest.
-
-    Args:
-        skeleton, turns, places, zero, rest: see ``joint_axes``.
-    """
-    joints, chest = skeleton.joints, skeleton.spine[-1]
-    to_body = body_axes(rest) @ source_axes(zero, skeleton).T
-    up = legs_up(zero, joints)
-    out: dict[str, np.ndarray] = {}
-
-    def turn(line: np.ndarray, usual: np.ndarray, spread: float, body: np.ndarray, least: float) -> np.ndarray | None:
-        """From the usual direction to the zero pose's, where that is another, and farther from the body's."""
-        apart, off = (float(angle_between(line, to)) for to in (usual, to_body.T @ body))
-        nearer = off - float(angle_between(usual, to_body.T @ body))
-        return swing(usual, line) if apart > least and spread < _FLAT and nearer > 0.5 * apart else None
-
-    def usual_of(start: int, end: int) -> tuple[np.ndarray, float]:
-        lines = np.einsum("tba,tb->ta", turns[:, chest], unit(places[:, end] - places[:, start]))
-        middle = unit(np.median(lines, axis=0))
-        return middle, float(np.median(angle_between(lines, middle)))
-
-    pairs = {"neck": (skeleton.neck_base, joints["head"])}
-    pairs |= {f"{s}_collar": (joints[f"{s}_collar"], joints[f"{s}_shoulder"]) for s in SIDES if f"{s}_collar" in joints}
-    for name, (start, end) in pairs.items():
-        body = rest[JOINT["head" if name == "neck" else name.replace("collar", "shoulder")]] - rest[JOINT[name]]
-        found = turn(zero[end] - zero[start], *usual_of(start, end), body, _POSED)
-        if found is not None:
-            out[name] = found
-    for side in SIDES:
-        ankle, foot = joints[f"{side}_ankle"], joints.get(f"{side}_foot")
-        line = unit(zero[foot] - zero[ankle]) if foot is not None else np.zeros(3)
-        if np.linalg.norm(line - (line @ up) * up) < 0.05:
-            continue  # no toes, or right under the ankle
-        stands = standing_frames(places[:, ankle, 2])
-        slopes = np.arcsin(np.clip(unit(places[stands, foot] - places[stands, ankle])[:, 2], -1, 1))
-        slope = float(np.median(slopes))
-        ahead = unit(line - (line @ up) * up)
-        usual = np.cos(slope) * ahead + np.sin(slope) * up
-        found = turn(
-            line,
-            usual,
-            float(np.median(np.abs(slopes - slope))),
-            rest[JOINT[f"{side}_foot"]] - rest[JOINT[f"{side}_ankle"]],
-            _FLAT,
-        )
-        if found is not None:
-            out[f"{side}_ankle"] = found
-    # A pose of one side alone is no rest pose.
-    return {
-        n: t
-        for n, t in out.items()
-        if n == "neck" or {f"left_{n.split('_')[1]}", f"right_{n.split('_')[1]}"} <= set(out)
-    }
-
-
-def legs_up(places: np.ndarray, joints: Mapping[str, int]) -> np.ndarray:
-    """(3,) from the middle of the ankles to that of the hips, of places (J,3)."""
-    hips, ankles = (places[[joints[f"{side}_{name}"] for side in SIDES]].mean(axis=0) for name in ("hip", "ankle"))
-    return unit(hips - ankles)
-
-
-def standing_frames(heights: np.ndarray) -> np.ndarray:
-    """(T,) bool: in which frames an ankle with these heights (T,) is low enough to stand."""
-    floor = np.percentile(heights, 3)
-    return heights <= floor + 0.1 * (np.median(heights) - floor)
 
 
 def joint_axes(
@@ -401,11 +264,11 @@ class _Evidence:
         for joint in ankles:
             turn = self.turns[standing_frames(self.places[:, joint, 2]), joint] @ out[joint]
             pitch = np.arctan2(turn[:, 2, 2], turn[:, 2, 1])
-            if len(pitch) < 8 or np.median(np.abs(pitch - np.median(pitch))) > _FLAT:
+            if len(pitch) < 8 or np.median(np.abs(pitch - np.median(pitch))) > FLAT:
                 return
             pitches.append(float(np.median(pitch)))
         pitch = float(np.mean(pitches))
-        if abs(pitches[0] - pitches[1]) < _FLAT < abs(pitch) < 4 * _FLAT:
+        if abs(pitches[0] - pitches[1]) < FLAT < abs(pitch) < 4 * FLAT:
             for joint in ankles:
                 out[joint] = out[joint] @ axis_angle_to_matrix(pitch * X)
 

@@ -10,7 +10,7 @@ Limb bones are always laid exactly along the source's. Letters: T frames, J sour
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,23 +23,13 @@ from .kinematics import (
     matrix_to_axis_angle,
     place,
     swing,
-    to_global,
     to_local,
 )
-from .reference import (
-    body_axes,
-    body_trunk,
-    is_person,
-    joint_axes,
-    legs_up,
-    posed_parts,
-    source_axes,
-    trunk_bend,
-    trunk_places,
-)
+from .reference import body_trunk, joint_axes, trunk_bend, trunk_places
 from .skeletons import SIDES, SkeletonMap, map_skeleton
 from .types import MotionError
 from .upright import describe_up, detect_up, turn_to_z
+from .zero_pose import body_axes, is_person, legs_up, posed_parts, source_axes
 
 if TYPE_CHECKING:
     from ..bodies import BodyModel
@@ -103,13 +93,14 @@ class Retarget:
     link: Link
 
 
-def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarget:
+def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None, shape: np.ndarray | None = None) -> Retarget:
     """Carry a BVH motion over to a body.
 
     Args:
         clip: the parsed file.
         body: any SMPL-family body; its first 22 joints and hands are used.
         up: the file's up axis (``Y``, ``-Z``...); None detects it.
+        shape: (S,) the body's; its bones' lengths and directions are then those of the result.
 
     Raises:
         MotionError: when the skeleton is not understood.
@@ -117,11 +108,13 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     count = len(clip.names)
     clip = clip.with_sites()  # in some files a limb ends in one
     whole = map_skeleton(clip)
-    rest = body.smpl_joints(body.joints_rest()).astype(float)
+    rest = body.smpl_joints(body.joints_rest(shape)).astype(float)
     # Fingers and faces of long clips need not be followed.
     keep = whole.lines(clip.parents)
     skeleton = whole.among(keep)
     turns, places = clip.part(keep).world()
+    # Of the file's own turns nothing more is needed, and long clips hold much.
+    clip = replace(clip, rotations=clip.rotations[:1].copy(), translations=clip.translations[:1].copy())
     joints = skeleton.joints
     hips = [joints["left_hip"], joints["right_hip"]]
     ankles = [joints["left_ankle"], joints["right_ankle"]]
@@ -136,8 +129,9 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     stands = is_person(skeleton, zero) and trunk_bend(skeleton, axes) < TRUNK
     aligned = np.broadcast_to(np.eye(3), (24, 3, 3))
     posed: dict[str, np.ndarray] = {}
+    perhaps: dict[str, np.ndarray] = {}
     if stands:
-        posed = posed_parts(skeleton, turns, places, zero, rest)
+        posed, perhaps = posed_parts(skeleton, turns, places, zero, rest)
         aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
         axes = np.broadcast_to(np.eye(3), axes.shape)
     else:
@@ -150,10 +144,11 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     scale = _rest_leg(rest) / legs
     middle = place(goal, rest, np.zeros(3))[:, [1, 2]].mean(axis=1)
     trans = scale * places[:, hips].mean(axis=1) - middle
+    for side in SIDES:
+        goal[:, JOINT[f"{side}_hand"]] = goal[:, JOINT[f"{side}_wrist"]]
+    reached = place(goal, rest, trans)
     local = to_local(goal)
-    local[:, [JOINT["left_hand"], JOINT["right_hand"]]] = np.eye(3)
-
-    reached = place(to_global(local), rest, trans)
+    poses = np.stack([matrix_to_axis_angle(local[:, j]) for j in range(24)], axis=1)
     unit_name = _unit_name(legs)
     notes = (
         f"skeleton: {skeleton.label}, {count} joints",
@@ -161,7 +156,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
         f"legs are {legs:.4g} units long ({unit_name}); translation scaled by {scale:.4g} to the body's legs",
         *(() if stands else ("the file's zero pose is no person; the joints' axes were found from the frames",)),
     )
-    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, posed)
+    errors = line_errors(skeleton, places, reached, zero if stands else None, rest, {**posed, **perhaps})
     known = {**joints, "neck": skeleton.neck_base}
     source = {name: scale * places[:, index] for name, index in known.items()}
     parts = [
@@ -170,7 +165,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None) -> Retarg
     ]
     limbs = {JOINT[a]: (keep[joints[a]], keep[joints[b]]) for a, b in LIMBS}
     link = Link(tuple(parts), limbs, (keep[hips[0]], keep[hips[1]]), scale)
-    return Retarget(matrix_to_axis_angle(local), trans, notes, source, errors, link)
+    return Retarget(poses, trans, notes, source, errors, link)
 
 
 def line_errors(

@@ -56,10 +56,11 @@ class CharacterMesh:
 
 def character_meshes(shot: Shot, device: torch.device | str = "cpu") -> list[CharacterMesh]:
     """Every character of a shot as a mesh, in their order."""
-    return [_character_mesh(shot, index, torch.device(device)) for index in range(len(shot.characters))]
+    return [character_mesh(shot, index, torch.device(device)) for index in range(len(shot.characters))]
 
 
-def _character_mesh(shot: Shot, index: int, device: torch.device) -> CharacterMesh:
+def character_mesh(shot: Shot, index: int, device: torch.device) -> CharacterMesh:
+    """One character of a shot as a mesh."""
     character, frames = shot.characters[index], shot.clip.frames
     points, rest_points = _tensor(character.points, device), _tensor(character.rest_points, device)
     meshes = [mesh for mesh in shot.meshes if mesh.character == index]

@@ -45,11 +45,20 @@ def read_clay(shot: Shot, width: int, height: int, device: torch.device) -> Tens
     for i, media in enumerate(shot.clay.media):
         pixels = torch.as_tensor(decode_rgba(media, f"clay.media[{i}]").copy(), device=device)
         pixels = pixels.permute(2, 0, 1)[None].float()
+        pixels = _middle(pixels, shot.clip.width / shot.clip.height)
         if pixels.shape[2:] != (height, width):
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True, align_corners=False)
         pictures.append(pixels[0].permute(1, 2, 0))
     clay = torch.stack(pictures)
     return clay.expand(shot.clip.frames, -1, -1, -1)
+
+
+def _middle(pixels: Tensor, aspect: float) -> Tensor:
+    """The middle of pictures (B,C,H,W) at another width over height, as much of it as that allows."""
+    height, width = pixels.shape[2:]
+    across, down = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - across) // 2, (height - down) // 2
+    return pixels[:, :, top : top + down, left : left + across]
 
 
 def under_bodies(plate: Tensor, clay: Tensor, cover: Tensor) -> Tensor:

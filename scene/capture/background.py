@@ -11,6 +11,7 @@ from ...backend.shot import Background, Media, ShotError
 from ..stage import Keeper, open_stage
 from . import render
 from .media import is_mp4, picture_from_file, probe_film, read_bytes, resolve
+from .stills import pictures
 
 FIELD = "background"
 
@@ -61,12 +62,11 @@ def scene_background(
     if engine == "WORKBENCH":
         render.show_base_colours(stage.scene.objects, keeper.changes)
         render.show_world_colour(stage)
-    pictures: list[Media] = []
-    for frame in frames:
-        stage.at(frame)
-        pictures.append(Media(render.render(stage, folder, FIELD), "image/png"))
+    made: list[Media] = []
+    for picture in pictures(stage, frames, engine, folder, FIELD):
+        made.append(picture)
         yield None
-    if all(picture.data == pictures[0].data for picture in pictures):
-        yield Background("still", (pictures[0],))
+    if all(picture.data == made[0].data for picture in made):
+        yield Background("still", (made[0],))
     else:
-        yield Background("video", tuple(pictures))
+        yield Background("video", tuple(made))

@@ -1,7 +1,7 @@
 """Bodies in clay, mid grey and dull, in the place of the characters: what a picture shows of them is the light alone.
 
 Nothing of the animator's is repainted. On a stage the characters and what they wear are kept from rendering, and
-copies of their evaluated meshes stand in for them at one frame at a time. What has no mesh (hair curves, volumes) has
+copies of their evaluated meshes stand in for them, each at one frame alone. What has no mesh (hair curves, volumes) has
 no clay either.
 """
 
@@ -18,12 +18,15 @@ from ...backend.shot import Clay, Media
 from ..rig.characters import GEOMETRY
 from ..stage import Changes, Keeper, Stage, open_stage
 from . import render
+from .stills import pictures
 from .surfaces import Shown, shown
 
 FIELD = "clay"
 GREY = 0.2140
 """Linear albedo; 0.5 in sRGB."""
 
+_AT_ONCE = 8
+"""Frames whose clay stands at once: each has its own copy of the bodies."""
 _RAYS = ("visible_diffuse", "visible_glossy", "visible_transmission", "visible_volume_scatter", "visible_shadow")
 
 
@@ -51,19 +54,26 @@ class ClayBodies:
             obj.hide_set(False, view_layer=stage.view_layer)
 
     @contextmanager
-    def standing(self) -> Iterator[None]:
-        """Let the clay stand, while the block runs, where the bodies are at the stage's frame."""
+    def standing(self, frames: Sequence[int]) -> Iterator[None]:
+        """While the block runs, let the clay stand at some frames, at each where the bodies are then.
+
+        All of it is made at once: whatever is made or removed has Blender draw its windows again.
+        """
         made = Changes()
         try:
+            for frame in frames:
+                depsgraph = self._stage.at(frame)
+                for item in shown(depsgraph, lambda obj: obj not in self._bodies):
+                    self._stand_in(item, depsgraph, made, frame if len(frames) > 1 else None)
+            for obj in [datablock for datablock in made.new if isinstance(datablock, bpy.types.Object)]:
+                self._stage.scene.collection.objects.link(obj)
             self._stage.update()
-            depsgraph = self._stage.depsgraph
-            for item in shown(depsgraph, lambda obj: obj not in self._bodies):
-                self._stand_in(item, depsgraph, made)
             yield
         finally:
             made.undo()
 
-    def _stand_in(self, item: Shown, depsgraph: bpy.types.Depsgraph, made: Changes) -> None:
+    def _stand_in(self, item: Shown, depsgraph: bpy.types.Depsgraph, made: Changes, frame: int | None) -> None:
+        """Make the clay of one body; it shows at ``frame`` alone, at every frame when None."""
         try:
             mesh = bpy.data.meshes.new_from_object(item.object, depsgraph=depsgraph)
         except RuntimeError:  # Nothing to see, such as an empty text.
@@ -82,7 +92,8 @@ class ClayBodies:
         obj.color = (GREY, GREY, GREY, 1.0)
         for ray in _RAYS:
             setattr(obj, ray, getattr(item.object, ray))
-        self._stage.scene.collection.objects.link(obj)
+        if frame is not None:
+            obj.driver_add("hide_render").driver.expression = f"frame != {frame}"
 
 
 def scene_clay(
@@ -117,15 +128,16 @@ def scene_clay(
         render.show_base_colours(stage.scene.objects, keeper.changes)
         render.show_world_colour(stage)
     clay = ClayBodies(stage, bodies)
-    pictures: list[Media] = []
-    for frame in frames:
-        stage.at(frame)
-        with clay.standing():
-            pictures.append(Media(render.render(stage, folder, FIELD), "image/png"))
-        yield None
-    if all(picture.data == pictures[0].data for picture in pictures):
-        pictures = pictures[:1]
-    yield Clay(tuple(pictures), surroundings)
+    made: list[Media] = []
+    for first in range(0, len(frames), _AT_ONCE):
+        some = frames[first : first + _AT_ONCE]
+        with clay.standing(some):
+            for picture in pictures(stage, some, engine, folder, FIELD):
+                made.append(picture)
+                yield None
+    if all(picture.data == made[0].data for picture in made):
+        made = made[:1]
+    yield Clay(tuple(made), surroundings)
 
 
 def _clay_material(changes: Changes) -> bpy.types.Material:

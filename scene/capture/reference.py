@@ -142,7 +142,7 @@ def render_reference(studio: Studio, performer: Performer, index: int, asked: As
     made = _reference(picture, moment, moment.view.K, vertices)
     if not studio.clay:
         return made
-    with ClayBodies(stage, [performer.object, *performer.worn]).standing():
+    with ClayBodies(stage, [performer.object, *performer.worn]).standing([asked.frame]):
         return replace(made, clay=Media(render.render(stage, studio.folder, asked.field), "image/png"))
 
 

@@ -189,11 +189,12 @@ def render(stage: Stage, folder: Path, field: str) -> bytes:
     Raises:
         ShotError: on ``field`` when Blender cannot render.
     """
-    target = folder / f"{stage.scene.frame_current:06d}.png"
-    stage.scene.render.filepath = str(target)
+    target = folder / "picture.png"
+    if stage.scene.render.filepath != str(target):  # Blender draws the window again for it.
+        stage.scene.render.filepath = str(target)
     try:
-        with bpy.context.temp_override(scene=stage.scene, view_layer=stage.view_layer):
-            bpy.ops.render.render(write_still=True)
+        with stage.from_lobby():
+            bpy.ops.render.render(write_still=True, scene=stage.scene.name)
         return target.read_bytes()
     except RuntimeError as error:
         raise ShotError(

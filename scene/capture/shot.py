@@ -6,9 +6,10 @@ Shape letters: C characters, T frames, N points, R = C N points of all character
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import bpy
 import numpy as np
@@ -27,11 +28,13 @@ from .clay import scene_clay
 from .keypoints import as_keypoints
 from .looks import asked_of
 from .mesh import TopologyError
+from .pace import PICTURE, READ, Pace
 from .performance import PerformanceReader, leave_out_modifiers
 from .rendered import as_rendered
 from .tracks import find_spots
 from .wants import Wants, preset_wants
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 _LONG = 600
@@ -73,6 +76,7 @@ def capture_steps(
     notices: list[str] | None = None,
     wants: Wants | None = None,
     part: range | None = None,
+    pace: Pace | None = None,
 ) -> Generator[tuple[int, int], None, Shot]:
     """Read a scene into a Shot, step by step, and leave it as found.
 
@@ -85,6 +89,7 @@ def capture_steps(
         notices: sentences for the animator are appended: nothing is wrong, but they may want to know.
         wants: which parts the model uses; None goes by the preset of the scene's model.
         part: frames to take instead of the scene's range; a character that they do not show is no error.
+        pace: says after which steps a window gets its turn; None lets it have one after each.
 
     Yields:
         Steps done and their number.
@@ -100,6 +105,7 @@ def capture_steps(
     wants = preset_wants(options.model) if wants is None else wants
     layer = shown_layer(scene)
     frames = shot_frames(scene) if part is None else part
+    pace = Pace(windowed=not bpy.app.background) if pace is None else pace
     width, height = render_size(scene.render)
     if min(width, height) < 8:
         raise ShotError("resolution", f"the output is {width}x{height}; at least 8x8 pixels are needed")
@@ -108,25 +114,38 @@ def capture_steps(
         raise ShotError("characters", f"the scene has {len(characters)}; at most {MAX_CHARACTERS} are possible")
     if scene.render.use_border:
         notes.append("The render border is ignored: a shot is the whole picture")
-    behind = _file_background(scene, frames, notes) if options.background in ("PICTURE", "VIDEO") else Background()
+    filed = wants.pictures and options.background in ("PICTURE", "VIDEO")
+    behind = _file_background(scene, frames, notes) if filed else Background()
     fps = clip_fps(scene)
     spots = find_spots(scene) if wants.tracks else []
 
     engine = options.render_engine
-    renders = len(frames) if options.background == "SCENE" else 0
+    renders = len(frames) if wants.pictures and options.background == "SCENE" else 0
     clays = len(frames) if wants.clay else 0
-    asked = [asked_of(obj) for obj in characters]
-    total = len(frames) + sum(map(len, asked)) + renders + clays
-    done = 0
+    asked = [asked_of(obj) if wants.pictures else [] for obj in characters]
+    pictures = sum(map(len, asked)) + renders + clays
+    total, done = len(frames) + pictures, 0
     clay: Clay | None = None
     with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
 
-        def step() -> tuple[int, int]:
+        def steps(made: Iterator[T]) -> Generator[tuple[int, int], None, T | None]:
+            """Take the steps of a part of the capture; returns what the last brings."""
             nonlocal done
-            done += 1
-            if not bpy.app.background:
-                keeper.settle()
-            return done, total
+            last = None
+            for last in made:
+                if last is not None:
+                    break
+                done += 1
+                kind = READ if done <= len(frames) else PICTURE
+                reads = max(len(frames) - done, 0)
+                pace.step(kind, engine, {READ: reads, PICTURE: total - done - reads})
+                paused = pace.pausing
+                if paused:
+                    keeper.settle()
+                yield done, total
+                if paused:
+                    keeper.resume()
+            return last
 
         seen = _seen_objects(scene, layer, characters)
         for obj in seen:
@@ -147,9 +166,7 @@ def capture_steps(
                 keeper, stage, characters, asked, frames, wants, never, spots, Path(folder), part is None
             )
             try:
-                for _ in reader.read():
-                    yield step()
-                    keeper.resume()
+                yield from steps(reader.read())
                 break
             except TopologyError as change:
                 left_out = [] if wants.meshes_required else leave_out_modifiers(keeper.changes, change.object)
@@ -169,19 +186,10 @@ def capture_steps(
             hidden = set(bodies)
             surroundings = [o for o in seen if o not in hidden]
             _check_background(surroundings, len(frames), notes)
-            for made in scene_background(keeper, surroundings, frames, engine, Path(folder)):
-                if made is not None:
-                    behind = made
-                    break
-                yield step()
-                keeper.resume()
+            made = scene_background(keeper, surroundings, frames, engine, Path(folder))
+            behind = (yield from steps(made)) or behind
         if clays:
-            for made in scene_clay(keeper, bodies, surroundings, frames, engine, Path(folder)):
-                if made is not None:
-                    clay = made
-                    break
-                yield step()
-                keeper.resume()
+            clay = yield from steps(scene_clay(keeper, bodies, surroundings, frames, engine, Path(folder)))
 
     shot = Shot(
         clip=Clip(
@@ -196,6 +204,20 @@ def capture_steps(
             for index, (performer, looks) in enumerate(zip(reader.performers, reader.looks, strict=True))
         ),
         background=behind,
+        meshes=reader.meshes,
+        tracks=tuple(spot.track() for spot in spots),
+        clay=clay,
+    )
+    shot = with_settings(shot, scene, wants)
+    validate(shot)
+    return shot
+
+
+def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:
+    """A shot with what the scene says of the model and its work."""
+    options = scene.maquette
+    return replace(
+        shot,
         prompt=options.prompt,
         settings=Settings(
             model=options.model,
@@ -206,12 +228,7 @@ def capture_steps(
             quality=options.quality,
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
-        meshes=reader.meshes,
-        tracks=tuple(spot.track() for spot in spots),
-        clay=clay,
     )
-    validate(shot)
-    return shot
 
 
 def _seen_objects(

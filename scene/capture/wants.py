@@ -19,6 +19,7 @@ class Wants:
         clay: characters in mid grey under the scene's light, in the shot and in their references.
         meshes_required: whether the shot is refused where surfaces are too heavy or change their vertices; else it goes
             without them.
+        pictures: the background and the looks, which may have to be rendered.
         options: the model's own options that the animator has set, by name; they go into the Shot as they are.
     """
 
@@ -27,6 +28,7 @@ class Wants:
     tracks: bool = True
     clay: bool = True
     meshes_required: bool = True
+    pictures: bool = True
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 

@@ -7,13 +7,11 @@ own, and the result is put into the scene when it is here.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,19 +23,19 @@ from ...backend.client.owed import owe
 from ...backend.client.process import is_alive, read_json, write_json
 from ...backend.wire import RECONNECT_SECONDS
 from .. import folders
-from ..capture import shot as capture
+from ..capture.pace import Pace
 from . import backends, library, readiness
 from . import shots as job_shots
 from . import view as job_view
+from .capturing import Capturing, Steps, captured
 from .reports import events_of, reason
-
-CAPTURE_SLICE = (0.03, 0.3)
-"""Seconds of capture in one poll of a window, at least and at most: as many as the window took since the last."""
 
 _RECORD = "record.json"
 _LEFT = "Blender was closed while this job was under way"
 _LOOK_SECONDS = 0.25
-_SHOW_SECONDS = 0.1
+_SHOW_SECONDS = 0.2
+_SHOW_SHARE = 5.0
+"""While a capture goes on, seconds between two drawings of it for each that the last took."""
 
 
 class EffectRunner:
@@ -50,11 +48,10 @@ class EffectRunner:
         self._dispatching = False
         self._folders: dict[int, Path] = {}
         self._record: library.Record | None = None
-        self._capture: Iterator[tuple[int, int]] | None = None
+        self._capture: Capturing | None = None
         self._to_start: s.StartWorker | None = None
         self._follower: Follower | None = None
-        self._polled = self._ended = time.monotonic()
-        self._slice_seconds = CAPTURE_SLICE[0]
+        self._polled = time.monotonic()
 
     def dispatch(self, event: s.Event) -> None:
         """Let the state machine have an event, and carry out what follows from it."""
@@ -78,7 +75,6 @@ class EffectRunner:
         """Take in whatever has happened since the last call."""
         now = time.monotonic()
         elapsed, self._polled = now - self._polled, now
-        self._slice_seconds = min(max(now - self._ended, CAPTURE_SLICE[0]), CAPTURE_SLICE[1])
         state = self.state
         try:
             self._look()
@@ -89,7 +85,6 @@ class EffectRunner:
         if state.phase is s.Phase.CANCELLING:
             # A window that stood still, for a render say, is no proof that the backend did.
             self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
-        self._ended = time.monotonic()
 
     def _look(self) -> None:
         phase = self.state.phase
@@ -156,18 +151,20 @@ class EffectRunner:
                 self._record = replace(self._record, comparison=uuid.uuid4().hex)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            self._capture = self._captured(run, scene, recipients, self._folders[run] / f"{folders.stem(scene)}.shot")
+            path = self._folders[run] / f"{folders.stem(scene)}.shot"
+            self._capture = Capturing(lambda pace: self._captured(run, scene, recipients, path, pace))
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
         except Exception as error:
             self.dispatch(s.CaptureFailed(run, reason(error)))
 
     def _captured(
-        self, run: int, scene: bpy.types.Scene, recipients: job_shots.Recipients, path: Path
-    ) -> Iterator[tuple[int, int]]:
+        self, run: int, scene: bpy.types.Scene, recipients: job_shots.Recipients, path: Path, pace: Pace
+    ) -> Steps:
         """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
-        shot = yield from capture.capture_steps(scene, notices=notes, wants=job_shots.wants(scene, recipients.able))
+        wants = job_shots.wants(scene, recipients.able)
+        shot = yield from captured(scene, wants, notes, pace)
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
@@ -184,27 +181,27 @@ class EffectRunner:
         if self._capture is None:
             # It was stopped for the file to be saved or an undo to be made: it begins again.
             self._start_capture(self.state.run, self.state.scene)
-        run, steps = self.state.run, self._capture
-        if steps is None:
+        run, going = self.state.run, self._capture
+        if going is None:
             return
-        began = time.monotonic()
         try:
-            for done, total in steps:
+            for done, total in going.turn():
                 self.dispatch(s.CaptureAdvanced(run, done, total))
-                if not bpy.app.background and time.monotonic() - began > self._slice_seconds:
-                    return
-            self._capture = None
+            if going.over:
+                self._capture = None
         except Exception as error:
             self._capture = None
             self.dispatch(s.CaptureFailed(run, reason(error)))
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the end of the capture that is under way."""
+        return None if self._capture is None else self._capture.seconds_left
+
     def stop_capture(self) -> None:
-        steps, self._capture = self._capture, None
-        if steps is not None:
-            try:
-                steps.close()  # type: ignore[attr-defined]
-            except Exception as error:
-                print(f"Maquette: the scene could not be put back after the capture: {error}")
+        going, self._capture = self._capture, None
+        if going is not None:
+            going.close()
 
     def _start_worker(self, first: bool = False) -> None:
         start = self._to_start
@@ -336,8 +333,7 @@ class EffectRunner:
     def leave_all(self) -> None:
         """End the processes without touching Blender's data, which may be gone."""
         if self._capture is not None:
-            # Left to be collected, a half-done capture would try to put a scene back that exists no more.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._capture))
+            self._capture.abandon()
         if self._follower is not None:
             self._follower.leave()
             self._follower = None
@@ -345,24 +341,27 @@ class EffectRunner:
 
 
 runner = EffectRunner()
-_shown_at = 0.0
+_shown_at = _show_took = 0.0
+_shown = False
 
 
 def poll() -> float:
     """Everything that is to be done now and then; returns the seconds until it wants to be called again."""
-    global _shown_at
+    global _shown_at, _show_took, _shown
+    if _shown:
+        _show_took, _shown = time.monotonic() - _shown_at, False
     runner.poll()
     capturing = runner.state.phase is s.Phase.CAPTURING
-    if capturing and time.monotonic() - _shown_at < _SHOW_SECONDS:
+    if capturing and time.monotonic() - _shown_at < max(_SHOW_SECONDS, _SHOW_SHARE * _show_took):
         # Drawing would take longer than the frames that are captured.
         return 0.0
-    _shown_at = time.monotonic()
     redraw = backends.poll()
     if redraw:
         readiness.touch()
     redraw |= _publish()
     if redraw:
         job_view.redraw()
+    _shown_at, _shown = time.monotonic(), capturing
     if capturing:
         return 0.0
     return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
@@ -370,7 +369,7 @@ def poll() -> float:
 
 def _publish() -> bool:
     told, runner.notices = runner.notices, []
-    return job_view.publish(runner.state, told)
+    return job_view.publish(runner.state, told, runner.seconds_left)
 
 
 def generate(scene: bpy.types.Scene) -> None:

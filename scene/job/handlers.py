@@ -9,10 +9,11 @@ import bpy
 from bpy.app.handlers import persistent
 
 from .. import folders
+from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
-from ..stage import remove_stages
-from . import backends, effects, library, preview, readiness, shelf
+from ..stage import STAGE, remove_stages
+from . import backends, control, effects, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -22,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return min(preview.runner.poll(), effects.poll())
+        return min(control.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -38,6 +39,7 @@ def _before_load(*_: object) -> None:
 
 @persistent
 def _after_load(*_: object) -> None:
+    memory.forget()
     remove_stages()
     overlay.forget()
     for scene in bpy.data.scenes:
@@ -74,6 +76,7 @@ def _after_save(path: object = "", *_: object) -> None:
 
 @persistent
 def _after_undo(*_: object) -> None:
+    memory.forget()
     # What was done while a capture was under way has its stage in the undo history.
     remove_stages()
     overlay.forget()
@@ -84,11 +87,20 @@ def _after_undo(*_: object) -> None:
 
 
 @persistent
-def _scene_changed(_scene: object = None, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None = None) -> None:
+    if STAGE in scene:
+        return  # A copy that is worked in.
     overlay.changed()
     if depsgraph is not None:
+        memory.changed(scene, depsgraph)
         preview.runner.edited([update.id for update in depsgraph.updates])
     readiness.touch()
+
+
+@persistent
+def _frame_changed(scene: bpy.types.Scene, *_: object) -> None:
+    if STAGE not in scene:
+        memory.moved(scene)
 
 
 _HANDLERS = (
@@ -101,6 +113,7 @@ _HANDLERS = (
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("depsgraph_update_post", _scene_changed),
+    ("frame_change_post", _frame_changed),
 )
 
 
@@ -141,6 +154,7 @@ def _at_exit() -> None:
     _stop_timers()
     preview.runner.leave()
     effects.runner.leave_all()
+    control.close()
     backends.close()
 
 
@@ -148,6 +162,7 @@ def _stop() -> None:
     _stop_timers()
     preview.close()
     effects.close()
+    control.close()
     thumbnails.drop()
     drop_previews()
     backends.close()

@@ -14,21 +14,20 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
-from ...backend.catalogue.quality import STANDARD, list_quality
 from ...backend.client import Follower, FollowSpec
 from ...backend.client.owed import owe
 from .. import folders
 from ..capture.looks import asked_of
 from ..capture.shot import capture_steps
 from ..fingerprint import FramePrints, Print, Printer
-from ..rig.characters import find_characters, worn_by
+from ..rig.characters import find_characters
 from ..screen import strip
 from ..screen.carry import take_looks
 from ..screen.draft import drawer
@@ -37,15 +36,11 @@ from ..screen.previews import Clip, Draft, Reel, finished, reels
 from ..stage import shown_layer
 from . import backends, effects, models
 from . import shots as job_shots
-from .readiness import movers
+from .preview_windows import Window, depicted, model_windows, preview_frames, quality
 from .reports import reason
 
 QUIET = 1.0
 """Seconds without an edit after which a live preview is made anew."""
-WINDOW = 9
-"""Frames sent at once where the model does not want more."""
-AROUND = 24
-"""Frames around the playhead that are previewed where no preview range is set."""
 SLICE = (0.02, 0.3)
 """Seconds of steps in one poll, at least and at most: as many as the window takes by itself between two of them."""
 
@@ -57,18 +52,7 @@ _MODAL = ("TRANSFORM_", "POSE_", "GRAPH_", "ACTION_", "ANIM_", "SCULPT_", "PAINT
 
 BUSY = "The backend is busy with a film: the preview waits until that is here"
 
-
-@dataclass(frozen=True)
-class Window:
-    """Frames to be made.
-
-    Attributes:
-        frames: empty for the looks of the draft.
-        quality: that the model makes them in.
-    """
-
-    frames: range
-    quality: str = ""
+_NO_LOOKS = "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
 
 
 class PreviewRunner:
@@ -340,9 +324,10 @@ class PreviewRunner:
         if self._again(scene):
             return
         if not dressed:
-            raise backends.BackendProblem(
+            nothing = (
                 "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
             )
+            raise backends.BackendProblem(". ".join(notices) or nothing)
         self._reel().draft = Draft(dressed, self._prints)
         drawer.forget()
         self._ended(". ".join(notices))
@@ -490,63 +475,6 @@ class PreviewRunner:
 
     def _note(self, what: str, seconds: float) -> None:
         self.longest[what] = max(self.longest.get(what, 0.0), seconds)
-
-
-def preview_frames(scene: bpy.types.Scene) -> range:
-    """The preview range where one is set, else frames around the playhead, within the scene's."""
-    first, last, step = scene.frame_start, scene.frame_end, scene.frame_step
-    if scene.use_preview_range:
-        first, last = scene.frame_preview_start, scene.frame_preview_end
-    else:
-        half = AROUND // 2 * step
-        middle = min(max(scene.frame_current, first), last)
-        middle = first + (middle - first) // step * step
-        first, last = max(first, middle - half), min(last, middle + half)
-    return range(first, max(first, last) + 1, step)
-
-
-def model_windows(scene: bpy.types.Scene, wanted: Callable[[int], bool] = lambda _: True) -> list[Window]:
-    """Windows of the preview's frames in which some are wanted, those nearest to the playhead first."""
-    frames, model = preview_frames(scene), models.find(scene.maquette.model)
-    size = max(WINDOW, model.limit("min_frames"))
-    size = min(size, model.limit("max_frames") or size)
-    place = int(np.clip((scene.frame_current - frames.start) // frames.step, 0, len(frames) - 1))
-    # The playhead's own window has it in its middle.
-    offset = (place - size // 2) % size
-    starts = sorted({0, *range(offset, len(frames), size)})
-    parts = [frames[a:b] for a, b in zip(starts, [*starts[1:], len(frames)], strict=True)]
-    if len(frames) >= size:
-        least = model.limit("min_frames")
-        parts = [part if len(part) >= least else _grown(part, frames, least) for part in parts]
-    now = scene.frame_current
-    parts.sort(key=lambda part: 0 if part[0] <= now <= part[-1] else min(abs(part[0] - now), abs(part[-1] - now)))
-    return [Window(part, quality(scene)) for part in parts if any(map(wanted, part))]
-
-
-def _grown(part: range, frames: range, size: int) -> range:
-    """A part of at least ``size`` frames around one that is shorter."""
-    start = min(frames.index(part[0]), len(frames) - size)
-    return frames[start : start + size]
-
-
-def depicted(scene: bpy.types.Scene, characters: Iterable[bpy.types.Object]) -> set[bpy.types.ID]:
-    """What pictures of the characters alone depend on: they, what they wear, what moves them, and the cameras."""
-    found: set[bpy.types.ID] = set()
-    todo = [obj for obj in scene.objects if obj.type == "CAMERA"]
-    todo += [each for obj in characters for each in (obj, *worn_by(obj, scene))]
-    for obj in todo:
-        for mover in movers(obj):
-            found.add(mover)
-            for slot in getattr(mover, "material_slots", ()):
-                if slot.material is not None:
-                    found |= {slot.material, slot.material.node_tree} - {None}
-    return found
-
-
-def quality(scene: bpy.types.Scene) -> str:
-    """The quality in which the model makes previews: the scene's, where that asks the model at all."""
-    chosen = scene.maquette.quality
-    return STANDARD if list_quality()[chosen].carried else chosen
 
 
 runner = PreviewRunner()

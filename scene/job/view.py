@@ -19,35 +19,46 @@ _NOTHING = JobView(id="", status=Status.QUEUED)
 told = _NOTHING
 """What the backend has last said of the job under way, for panels that show more than the window manager holds."""
 
+numbers: dict[str, float] = {"step": 0, "steps": 0, "progress": 0.0, "eta_seconds": -1.0}
+"""How far the job is; the window manager shows them under these names."""
+
 _previews: Any = None
 _revision = 0
 _names = itertools.count()
 
 
-def publish(state: s.JobState, notices: Iterable[s.Notify] = ()) -> bool:
-    """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed."""
+def publish(state: s.JobState, notices: Iterable[s.Notify] = (), capture_left: float | None = None) -> bool:
+    """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed.
+
+    Args:
+        capture_left: seconds until the end of the capture.
+    """
     global told
     view, scene = bpy.context.window_manager.maquette, folders.scene_of(state.scene)
-    before, told = told, state.told or _NOTHING
-    changed = told != before
+    earlier, told = told, state.told or _NOTHING
+    changed = told != earlier
+    left = capture_left if state.phase is s.Phase.CAPTURING else told.eta_seconds
     shown = {
         "state": state.phase.value,
         "message": state.message,
         "scene_name": scene.name if scene else "",
         "queue_position": -1 if told.queue_position is None else told.queue_position,
         "stage": told.stage or "",
-        "step": state.step,
-        "steps": state.steps,
-        "progress": state.progress,
-        "eta_seconds": -1.0 if told.eta_seconds is None else round(told.eta_seconds),
         "notes": "\n".join(state.notes),
         "can_resume": state.resumable,
     }
     for name, value in shown.items():
-        shows = getattr(view, name)
-        if abs(shows - value) > 1e-4 if isinstance(value, float) else shows != value:
+        if getattr(view, name) != value:
             setattr(view, name, value)
             changed = True
+    before = dict(numbers)
+    numbers.update(
+        step=state.step,
+        steps=state.steps,
+        progress=state.progress,
+        eta_seconds=-1.0 if left is None else round(left),
+    )
+    changed |= any(abs(numbers[name] - value) > 1e-4 for name, value in before.items())
     changed |= _publish_parts(state, view)
     if not state.busy and view.preview_path:
         drop_previews()

@@ -5,7 +5,8 @@ Between both stands a hidden armature, the link, with a bone for each joint that
 axes of the joint within it and B the rest axes of the body's bone:
 
     Child Of k, turns only, with the inverse       R^T C B  ->  the bone turns as the joint must
-    Copy Location of k, Damped Track to the next joint   ->  a limb's bone lies along the source's
+    Copy Location of k, Damped Track to the next joint   ->  a limb's bone, and with it the one aimed by it, lies along
+                                                             the source's
     Copy Location of both hips, in the link's own space  ->  their middle, scaled and moved by the link's object
 
 Keys that the body has stay, and move it again once it is unlinked.
@@ -20,8 +21,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ...backend.bodies import BodyModel
-from ...backend.motions.kinematics import JOINT
+from ...backend.motions.kinematics import JOINT, swing
 from ...backend.motions.retarget import Link
 from .bodies import Rig, RigError
 
@@ -29,6 +29,7 @@ NAME = "Maquette Live"
 """Name of the constraints on the body's bones."""
 _SOURCE = "maquette_live_source"
 _HIPS, _ROOT = "hips", "root"
+_AIMED = " aimed"
 _STILL = (JOINT["left_hand"], JOINT["right_hand"])
 """Joints that keep the pose that they have."""
 
@@ -51,13 +52,13 @@ def followed(mesh: bpy.types.Object) -> bpy.types.Object | None:
 
 
 def follow(
-    context: bpy.types.Context, rig: Rig, body: BodyModel, source: bpy.types.Object, link: Link, shift: np.ndarray
+    context: bpy.types.Context, rig: Rig, rest: np.ndarray, source: bpy.types.Object, link: Link, shift: np.ndarray
 ) -> bpy.types.Object:
     """Let a body follow an armature from now on, instead of what it followed before.
 
     Args:
         rig: the body's.
-        body: its model.
+        rest: (J,3) the joints of its shape at rest, canonical.
         source: the armature, whose bones in order are the link's joints.
         link: how they move the body.
         shift: (3,) metres by which the body stands off the scaled place of the source.
@@ -68,7 +69,7 @@ def follow(
     if source == rig.armature:
         raise RigError(source.name, "is the body's own armature; choose another one")
     release(rig)
-    rest = np.asarray(body.joints_rest(), dtype=np.float64)
+    rest = np.asarray(rest, dtype=np.float64)
     made = _build(context, f"{rig.mesh.name} Follows {source.name}", rig, rest, link)
     made[_SOURCE] = source
     own = Matrix.Translation(shift.tolist()) @ Matrix.Scale(link.scale, 4)
@@ -78,7 +79,8 @@ def follow(
         for order, (index, axes, share) in enumerate(parts):
             bone = bones[index]
             helper = made.pose.bones[_name(rig, joint, order)]
-            turned = np.array(bone.matrix_local.to_3x3().normalized()).T @ axes @ rig.rests[joint]
+            aim = _aim(rig, joint, rest, link)
+            turned = np.array(bone.matrix_local.to_3x3().normalized()).T @ axes @ aim
             _child_of(helper, source, bone.name, Matrix(turned.tolist()).to_4x4() @ own.inverted())
             if joint in link.limbs:
                 _copy_location(helper, source, bone.name)
@@ -86,7 +88,8 @@ def follow(
                 track.target, track.subtarget = source, bones[link.limbs[joint][1]].name
                 track.track_axis = "TRACK_Y"
             copy = rig.armature.pose.bones[rig.bones[joint]].constraints.new("COPY_ROTATION")
-            copy.name, copy.target, copy.subtarget, copy.influence = NAME, made, helper.name, share
+            copy.name, copy.target, copy.influence = NAME, made, share
+            copy.subtarget = helper.name + _AIMED if joint in link.limbs else helper.name
     index, axes, _ = link.parts[0][0]
     hips = made.pose.bones[_HIPS]
     turned = np.array(bones[index].matrix_local.to_3x3().normalized()).T @ axes @ rig.rests[0]
@@ -119,6 +122,14 @@ def _moved(rig: Rig, link: Link) -> Iterator[tuple[int, tuple[tuple[int, np.ndar
             yield joint, parts
 
 
+def _aim(rig: Rig, joint: int, rest: np.ndarray, link: Link) -> np.ndarray:
+    """(3,3) the rest axes of a joint's bone, turned for limbs so that y points to the next joint of the shaped body."""
+    if joint not in link.limbs:
+        return rig.rests[joint]
+    end = int(np.flatnonzero(rig.parents == joint)[0])
+    return swing(rig.rests[joint][:, 1], rest[end] - rest[joint]) @ rig.rests[joint]
+
+
 def _name(rig: Rig, joint: int, order: int) -> str:
     return rig.bones[joint] + ("", " second")[order]
 
@@ -145,7 +156,7 @@ def _build(context: bpy.types.Context, name: str, rig: Rig, rest: np.ndarray, li
     made = bpy.data.objects.new(name, data)
     collection = rig.armature.users_collection[0] if rig.armature.users_collection else context.scene.collection
     collection.objects.link(made)
-    with _editing(context, made):
+    with editing(context, made):
 
         def add(bone_name: str, head: np.ndarray) -> bpy.types.EditBone:
             bone = data.edit_bones.new(bone_name)
@@ -154,7 +165,11 @@ def _build(context: bpy.types.Context, name: str, rig: Rig, rest: np.ndarray, li
 
         for joint, parts in _moved(rig, link):
             for order in range(len(parts)):
-                add(_name(rig, joint, order), np.zeros(3))
+                bone = add(_name(rig, joint, order), np.zeros(3))
+                if joint in link.limbs:
+                    aimed = add(bone.name + _AIMED, np.zeros(3))
+                    aimed.matrix = Matrix((_aim(rig, joint, rest, link).T @ rig.rests[joint]).tolist()).to_4x4()
+                    aimed.parent = bone
         parent = add(_HIPS, np.zeros(3))
         between = rest[0] - rest[[JOINT["left_hip"], JOINT["right_hip"]]].mean(axis=0)
         # The bone above is of the world's scale, whatever the link's.
@@ -164,7 +179,7 @@ def _build(context: bpy.types.Context, name: str, rig: Rig, rest: np.ndarray, li
 
 
 @contextmanager
-def _editing(context: bpy.types.Context, armature: bpy.types.Object) -> Iterator[None]:
+def editing(context: bpy.types.Context, armature: bpy.types.Object) -> Iterator[None]:
     """An armature in Edit Mode; mode and active object are the animator's again afterwards."""
     layer = context.view_layer
     active = layer.objects.active

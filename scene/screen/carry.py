@@ -47,7 +47,7 @@ class Picture:
     """A picture of a character.
 
     Attributes:
-        pixels: (H,W,4) float32 sRGB, from the bottom up.
+        pixels: (H,W,4) float32 sRGB, times its alpha, from the bottom up.
         places: (V,2) float32, where each vertex lies, in shares of the picture from its lower left.
         share: (V,) float32, how much it counts over the pictures before it.
     """
@@ -88,13 +88,11 @@ def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, No
         for obj in find_characters(scene, layer):
             taken: list[_Taken] = []
             for asked in asked_of(obj):
-                for done in _take(keeper, obj, asked, Path(folder)):
+                for done in _take(keeper, obj, asked, Path(folder), notices):
                     taken += [done] if done is not None else []
                     pause()
                     yield
                     keeper.resume()
-                if not taken[-1].weight.any():
-                    notices.append(f"'{obj.name}' is not in the picture at {asked.moment}: nothing of it is carried")
             known, pictures = _mixed(taken)
             plain = np.full((len(known), 4), _PLASTER, dtype=np.float32)
             if taken and known.any():
@@ -121,8 +119,10 @@ class _Taken:
     colours: np.ndarray
 
 
-def _take(keeper: Keeper, obj: bpy.types.Object, asked: Asked, folder: Path) -> Generator[_Taken | None, None, None]:
-    """Take one picture; yields None after each step, and what was taken at the end."""
+def _take(
+    keeper: Keeper, obj: bpy.types.Object, asked: Asked, folder: Path, notices: list[str]
+) -> Generator[_Taken | None, None, None]:
+    """Take one picture; yields None after each step, and what was taken, if anything is seen, at the end."""
     engine = keeper.scene.maquette.render_engine
     shown = {obj, *worn_by(obj, keeper.scene)}
     lit = asked.rendered and engine == "SCENE"
@@ -134,14 +134,27 @@ def _take(keeper: Keeper, obj: bpy.types.Object, asked: Asked, folder: Path) -> 
         render.set_up(stage, engine, transparent=True, side=render.REFERENCE_SIDE)
         if engine == "WORKBENCH":
             render.show_base_colours(stage.scene.objects, keeper.changes)
-    depsgraph = stage.at(asked.frame)
-    view = read_camera(stage.scene, depsgraph)
-    reading = MeshReader(obj).read(depsgraph)
-    world = move(reading.vertices.astype(np.float64), reading.matrix)
-    K = view.K
     yield None
-    seen = _seen(world, reading.topology.triangles, view) * _ramp(_facing(world, reading, view), *_FACING)
-    yield None
+    reader = MeshReader(obj)
+    for frame in _frames(keeper.scene, asked):
+        depsgraph = stage.at(frame)
+        view = read_camera(stage.scene, depsgraph)
+        reading = reader.read(depsgraph)
+        world = move(reading.vertices.astype(np.float64), reading.matrix)
+        K = view.K
+        yield None
+        places = _places(world, view, K, (view.width, view.height))
+        seen = _seen(world, reading.topology.triangles, view) & _inside(places)
+        yield None
+        seen = seen * _ramp(_facing(world, reading, view), *_FACING)
+        yield None
+        if seen.any():
+            break
+    if not seen.any():
+        notices.append(f"'{obj.name}' is not in the picture at {asked.moment}: nothing of it is carried")
+        return
+    if frame != asked.frame:
+        notices.append(f"'{obj.name}' is not in the picture at {asked.moment}; frame {frame} is taken")
     if asked.rendered:
         file.write_bytes(render.render(stage, folder, asked.field))
     elif asked.image is None:
@@ -154,13 +167,24 @@ def _take(keeper: Keeper, obj: bpy.types.Object, asked: Asked, folder: Path) -> 
         K, _ = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     yield None
     pixels, size = _pixels(file)
-    places = _places(world, view, K, size if not asked.rendered else (view.width, view.height))
-    weight = seen * ((places > 0) & (places < 1)).all(axis=1)
+    if not asked.rendered:
+        places = _places(world, view, K, size)
+    weight = seen * _inside(places)
     rows, columns = pixels.shape[:2]
-    at = np.clip((places * (columns, rows)).astype(int), 0, (columns - 1, rows - 1))
+    at = np.clip((places * np.array((columns, rows))).astype(int), 0, (columns - 1, rows - 1))
     colours = pixels[at[:, 1], at[:, 0]]
-    weight *= colours[:, 3] > 0.5
-    yield _Taken(pixels, places.astype(np.float32), weight.astype(np.float32), colours[:, :3])
+    # What is half transparent lies on the outline.
+    weight *= colours[:, 3] > 0.95
+    pixels[..., :3] *= pixels[..., 3:]
+    yield _Taken(pixels, np.asarray(places, dtype=np.float32), weight.astype(np.float32), colours[:, :3])
+
+
+def _frames(scene: bpy.types.Scene, asked: Asked) -> list[int]:
+    """The frame of a picture, and others to be tried where a character's first one does not show it there."""
+    if not asked.rendered or asked.name:
+        return [asked.frame]
+    spread = np.linspace(scene.frame_start, scene.frame_end, 5).round().astype(int).tolist()
+    return list(dict.fromkeys([asked.frame, scene.frame_current, *spread]))
 
 
 def _pixels(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
@@ -201,7 +225,9 @@ def _seen(world: np.ndarray, triangles: np.ndarray, view: CameraView) -> np.ndar
     area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
     count = np.clip(np.ceil(2 * area).astype(int) + 1, 1, _CELLS)
     which = np.repeat(triangles, count, axis=0)
-    share = np.random.default_rng(0).dirichlet((1, 1, 1), len(which))
+    root, other = np.random.default_rng(0).random((2, len(which)))
+    root = np.sqrt(root)
+    share = np.column_stack([1 - root, root * (1 - other), root * other])  # Even over each triangle.
     spots = np.concatenate([place, (place[which] * share[..., None]).sum(axis=1)]).astype(int)
     depths = np.concatenate([depth, (depth[which] * share).sum(axis=1)])
     nearest = np.full((_CELLS + 1, _CELLS + 1), np.inf)
@@ -209,6 +235,12 @@ def _seen(world: np.ndarray, triangles: np.ndarray, view: CameraView) -> np.ndar
     margin = _THICK * float(np.ptp(world, axis=0).max())
     found = nearest[spots[: len(world), 0], spots[: len(world), 1]]
     return (camera[:, 2] > view.clip_start) & (depth < found + margin)
+
+
+def _inside(places: np.ndarray) -> np.ndarray:
+    """(V,) bool, the places (V,2) that lie within the picture."""
+    within = (places > 0) & (places < 1)
+    return within[:, 0] & within[:, 1]
 
 
 def _facing(world: np.ndarray, reading: MeshReading, view: CameraView) -> np.ndarray:

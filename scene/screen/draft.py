@@ -54,7 +54,7 @@ class DraftDrawer:
         self._shader: Any = None
         self._textures: dict[int, tuple[Any, Any]] = {}
         self._shapes: dict[str, tuple[object, Any, Any]] = {}
-        self._triangles: dict[str, tuple[tuple[int, int], np.ndarray]] = {}
+        self._still: dict[str, _Still] = {}
 
     def start(self) -> None:
         """Draw from now on, where there is a window."""
@@ -72,7 +72,7 @@ class DraftDrawer:
         """Other looks, another file or an undo: all is made again."""
         self._textures.clear()
         self._shapes.clear()
-        self._triangles.clear()
+        self._still.clear()
 
     def _draw(self) -> None:
         context = bpy.context
@@ -124,36 +124,26 @@ class DraftDrawer:
 
     def _shape(self, obj: bpy.types.Object, dress: Dress, depsgraph: Any) -> tuple[Any, list[Any]] | None:
         """The world matrix and a batch for each pass; None for a mesh with other vertices than the looks have."""
-        from gpu_extras.batch import batch_for_shader
+        import gpu
 
         evaluated = obj.evaluated_get(depsgraph)
         mesh = evaluated.to_mesh()
         try:
             if mesh is None or len(mesh.vertices) != len(dress.plain):
                 return None
+            still = self._still.get(dress.character)
+            if still is None or still.dress is not dress or still.corners != len(mesh.loops):
+                still = self._still[dress.character] = _Still(dress, mesh)
             flat = np.empty(3 * len(mesh.vertices), dtype=np.float32)
             mesh.attributes["position"].data.foreach_get("vector", flat)
-            size = (len(mesh.vertices), len(mesh.loops))
-            if self._triangles.get(dress.character, ((), None))[0] != size:
-                mesh.calc_loop_triangles()
-                corners = np.empty(3 * len(mesh.loop_triangles), dtype=np.int32)
-                mesh.loop_triangles.foreach_get("vertices", corners)
-                self._triangles[dress.character] = (size, corners.reshape(-1, 3))
         finally:
             evaluated.to_mesh_clear()
-        places, triangles = flat.reshape(-1, 3), self._triangles[dress.character][1]
-        count = len(places)
-        passes = [(np.zeros((count, 2), dtype=np.float32), np.ones(count, dtype=np.float32))]
-        passes += [(picture.places, picture.share) for picture in dress.pictures]
-        batches = [
-            batch_for_shader(
-                self._program(),
-                "TRIS",
-                {"pos": places, "place": place, "share": share.reshape(-1, 1), "plain": dress.plain},
-                indices=triangles,
-            )
-            for place, share in passes
-        ]
+        places = _buffer({"pos": flat.reshape(-1, 3)})
+        batches = []
+        for each in still.passes:
+            batch = gpu.types.GPUBatch(type="TRIS", buf=places, elem=still.triangles)
+            batch.vertbuf_add(each)
+            batches.append(batch)
         return evaluated.matrix_world.copy(), batches
 
     def _texture(self, dress: Dress, number: int) -> Any:
@@ -195,6 +185,38 @@ class DraftDrawer:
             info.fragment_source(_FRAGMENT)
             self._shader = gpu.shader.create_from_info(info)
         return self._shader
+
+
+class _Still:
+    """What stays on the GPU while a character moves: its triangles, and the looks of every pass."""
+
+    def __init__(self, dress: Dress, mesh: bpy.types.Mesh) -> None:
+        import gpu
+
+        self.dress, self.corners = dress, len(mesh.loops)
+        mesh.calc_loop_triangles()
+        corners = np.empty(3 * len(mesh.loop_triangles), dtype=np.int32)
+        mesh.loop_triangles.foreach_get("vertices", corners)
+        self.triangles = gpu.types.GPUIndexBuf(type="TRIS", seq=corners.reshape(-1, 3))
+        count = len(dress.plain)
+        passes = [(np.zeros((count, 2), dtype=np.float32), np.ones(count, dtype=np.float32))]
+        passes += [(picture.places, picture.share) for picture in dress.pictures]
+        self.passes = [
+            _buffer({"place": place, "share": share.reshape(-1, 1), "plain": dress.plain}) for place, share in passes
+        ]
+
+
+def _buffer(values: dict[str, np.ndarray]) -> Any:
+    """Some of a shader's attributes on the GPU, each (V,K) float32."""
+    import gpu
+
+    form = gpu.types.GPUVertFormat()
+    for name, value in values.items():
+        form.attr_add(id=name, comp_type="F32", len=value.shape[1], fetch_mode="FLOAT")
+    made = gpu.types.GPUVertBuf(form, len(next(iter(values.values()))))
+    for name, value in values.items():
+        made.attr_fill(id=name, data=np.ascontiguousarray(value))
+    return made
 
 
 drawer = DraftDrawer()

@@ -1,7 +1,9 @@
 """Map Bones in a window: a file that nothing explains, the dialog with its guesses, and what importing then finds.
 
 Pictured, as the word after ``--`` says: the dialog (``dialog``, the default), the panel after the failure (``panel``),
-or the body that the choice has moved (``done``). Further words: a file of your own instead of the made one.
+or the body that the choice has moved (``done``). With ``return`` the dialog is confirmed while a part is missing, which
+must not lose the choice, and then again when it is there (``--enable-event-simulate``). Further words: a file of your
+own instead of the made one.
 """
 
 import importlib
@@ -13,7 +15,7 @@ from pathlib import Path
 import bpy
 
 WORDS = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-STATE = next((word for word in ("panel", "done") if word in WORDS), "dialog")
+STATE = next((word for word in ("panel", "done", "return") if word in WORDS), "dialog")
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
 deadline = time.monotonic() + 150
 ticks = 0
@@ -87,6 +89,18 @@ def ready():
     global ticks
     assert time.monotonic() < deadline
     ticks += 1
+    if STATE == "return":
+        view, window = bpy.context.window_manager.maquette.bones, bpy.context.window_manager.windows[0]
+        if ticks == 4:
+            view.parts["head"].joint = ""
+        if ticks in (8, 24):
+            for value in ("PRESS", "RELEASE"):
+                window.event_simulate(type="RET", value=value)
+        if ticks == 20:
+            print("after a return too early", view.label, [row.name for row in view.parts if not row.joint])
+            assert not any(obj.maquette.body for obj in bpy.data.objects)
+            view.parts["head"].joint = "ctrl_Head"
+        return ticks > 36
     return ticks > 8
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.motions import BodyMotion, contacts, floor, generate_walk, lock_feet
-from maquette.backend.motions.feet import bend_leg
+from maquette.backend.motions.feet import _correction, bend_leg
 from maquette.backend.motions.ground import sole_positions
 from maquette.backend.motions.types import WARNING
 
@@ -49,6 +49,17 @@ def test_holding_a_foot_makes_no_new_slide(body) -> None:
     sliding = floor(replace(walk, trans=walk.trans * np.float32([0.7, 0.7, 1])), body)
     held = lock_feet(sliding, body)
     assert slides(held, body, contacts(held, body)) < 0.01
+
+
+def test_a_gap_of_a_frame_between_contacts_is_no_jump() -> None:
+    places = np.zeros((60, 1, 3))
+    places[:, 0, 0] = 0.005 * np.arange(60)
+    stands = np.ones(60, bool)
+    stands[30] = False
+    shift = _correction(places, stands, 30.0)[:, 0]
+    assert min(shift[29], shift[31]) <= shift[30] <= max(shift[29], shift[31])
+    apart = _correction(places, (np.arange(60) < 10) | (np.arange(60) > 45), 30.0)[:, 0]
+    assert abs(apart[28]) < 1e-6 and np.abs(np.diff(apart)).max() < 0.02
 
 
 def test_a_leg_that_is_too_short_is_named_with_its_frames(walk: BodyMotion, body) -> None:

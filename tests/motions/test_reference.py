@@ -13,10 +13,10 @@ from maquette.backend.bodies import embedded
 from maquette.backend.bodies.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from maquette.backend.motions import generate_walk
 from maquette.backend.motions.kinematics import JOINT, nearest_rotation, place, swing, to_global
-from maquette.backend.motions.reference import is_person
 from maquette.backend.motions.retarget import Retarget, retarget
 from maquette.backend.motions.skeletons import map_skeleton
 from maquette.backend.motions.upright import AXES, turn_to_z
+from maquette.backend.motions.zero_pose import is_person
 from maquette.backend.shot.types import SMPL_JOINT_NAMES, SMPL_PARENTS
 
 from .writers import SIDES, WORDS, framed_clip, named, with_joint, without_joints

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from maquette.backend.control.pose_drawing import MIMICMOTION, draw_pose
 from maquette.backend.models.mimicmotion.fusion import fused_sampling, repeat_noise
-from maquette.backend.models.mimicmotion.pose_drawing import draw_pose
 from maquette.backend.models.mimicmotion.pose_net import PoseNet, PoseUNet
 from maquette.backend.models.mimicmotion.tiles import sequence_tiles
 from maquette.backend.models.windows import fusion_weights
@@ -45,7 +45,7 @@ def pose_drawing(fixture: Fixture) -> Iterator[Measured]:
         if kind.startswith("png"):
             picture = np.asarray(Image.open(io.BytesIO(picture.tobytes())).convert("RGB"))
         height, width = picture.shape[:2]
-        drawn = draw_pose(points, confidence, width, height).astype(int)
+        drawn = draw_pose(points, confidence, width, height, MIMICMOTION).astype(int)
         yield Measured(name, "every byte equal", float(np.abs(drawn - picture).max()), 0.0)
 
 

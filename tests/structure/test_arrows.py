@@ -15,7 +15,8 @@ from .reading import imports_in
 _NUMPY = {"backend/shot", "backend/bodies", "backend/motions"}
 _SHARED = _NUMPY | {"backend/catalogue", "backend/wire", "backend/client"}
 _PICTURES = _NUMPY | {"backend/media", "backend/raster"}
-_NETWORKS = _PICTURES | {"backend/catalogue", "backend/models"}
+_DRAWN = _PICTURES | {"backend/control"}
+_NETWORKS = _DRAWN | {"backend/catalogue", "backend/models"}
 _BLENDER = _SHARED | {"scene", "scene/rig", "scene/camera", "scene/capture", "scene/screen", "scene/job"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -27,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "backend/client": {"backend/wire"},
     "backend/media": {"backend/shot"},
     "backend/raster": {"backend/shot", "backend/bodies", "backend/media"},
-    "backend/models": _PICTURES - {"backend/motions"} | {"backend/catalogue"},
+    "backend/control": _PICTURES - {"backend/motions"} | {"backend/catalogue"},
+    "backend/models": _DRAWN - {"backend/motions"} | {"backend/catalogue"},
     "backend/server": {"backend/shot", "backend/media", "backend/models", "backend/catalogue", "backend/wire"},
     "backend/worlds": _PICTURES,
     "backend/training": _NETWORKS | {"backend/worlds"},

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
+from ...control.pose_drawing import MIMICMOTION, draw_pose
 from ...media import resize_frames
 from ...shot import Shot
 from ..device import choose_svd_dtype
@@ -21,7 +22,6 @@ from .build import NETWORKS, load_network
 from .inputs import Poses, crop_picture, read_poses
 from .pipeline import MimicMotionPipeline, PictureCondition
 from .plan import make_plan, tiles_of
-from .pose_drawing import draw_pose
 
 if TYPE_CHECKING:
     from ..engine import Generation
@@ -125,5 +125,5 @@ def draw_maps(poses: Poses, size: tuple[int, int], report: Callable[[int, int], 
     maps = np.empty((len(points), size[1], size[0], 3), np.uint8)
     for i in range(len(points)):
         report(i, len(points))
-        maps[i] = draw_pose(points[i], confidence[i], *size)
+        maps[i] = draw_pose(points[i], confidence[i], *size, MIMICMOTION)
     return maps

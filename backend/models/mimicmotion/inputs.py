@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ...control.keypoints import Pose2D, project_pose
 from ...media import decode_image
 from ...shot import BODY_KEYPOINTS, Keypoints, Shot
 from ...shot.cameras import project, to_camera
 from ..family import EngineError, media_errors
-from .keypoints import Pose2D, character_keypoints, project_pose, reference_keypoints
+from .keypoints import character_keypoints, reference_keypoints
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels."""

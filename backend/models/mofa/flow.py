@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...raster.occlusion import BEHIND, hidden, inside
 from ...raster.rasterise import draw_depth, project_torch, rasterise
 from ...raster.surfaces import SET_LABEL, Cloud, SurfaceSet
 from ...shot import Shot
@@ -25,8 +26,6 @@ from .splat import PixelMotion
 _NEAR = 0.01
 """Metres from the camera's plane that still count as in front of it."""
 
-_BEHIND = 0.003
-"""A point counts as hidden when it lies this share of its distance behind what is drawn in its place."""
 
 _REACH = 1.5
 """A pixel shows a cloud when one of its points is nearer than this many of their spacings."""
@@ -136,7 +135,7 @@ def exact_motion(
             # The backdrop is behind everything, wherever its plane was assumed.
             camera = views[frame, None], intrinsics[frame, None]
             front_HW = draw_depth(vertices[None], scene.faces, *camera, **picture)[0]
-            hidden_P = _hidden(front_HW, uv_P2, torch.where(known_P, z_P, torch.inf))
+            hidden_P = hidden(front_HW, uv_P2, torch.where(known_P, z_P, torch.inf))
             hidden_P[shown_Q] |= _facing(vertices, corners_Q3, views[frame]) != facing_Q
             gone_P |= hidden_P
         moved_P2[gone_P] = torch.nan
@@ -147,13 +146,13 @@ def exact_motion(
             if occlusion:
                 # A cloud's points count as not visible outside the picture too, where the flow stays known.
                 visible = cloud.visibility[min(frame, len(cloud.visibility) - 1)]
-                gone |= ~_tensor(visible, device) & _inside(target[:, :2], height, width)
+                gone |= ~_tensor(visible, device) & inside(target[:, :2], height, width)
             moved[gone] = torch.nan
             moved_P2[attached.pixels], z_P[attached.pixels] = moved[attached.points], target[attached.points, 2]
         far = z_P[known_P].amax() if known_P.any() else z_P.new_tensor(backdrop)
         z_P[~known_P] = 2 * far.clamp(min=backdrop)
         flow_N2P[frame - 1], depth_NP[frame - 1] = moved_P2.T, z_P.clamp(min=_NEAR)
-        inside_P = _inside(start_P3[:, :2] + moved_P2, height, width)
+        inside_P = inside(start_P3[:, :2] + moved_P2, height, width)
         for label, mask_P in bodies.items():
             seen[label][frame - 1] = float((inside_P & mask_P).sum() / mask_P.sum())
     on_frame(frames - 1, frames - 1)
@@ -186,27 +185,6 @@ def _plane(viewmat: Tensor, K: Tensor, height: int, width: int, depth: float) ->
     pixels = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).flatten(0, 1)
     camera = pixels @ torch.linalg.inv(K).T * depth
     return (camera - viewmat[:3, 3]) @ viewmat[:3, :3]
-
-
-def _hidden(depth_HW: Tensor, uv_P2: Tensor, z_P: Tensor) -> Tensor:
-    """(P,) bool: points in the picture that lie behind all four pixels around them.
-
-    Four, as the drawn depths are those of pixel centres: on a slanted surface they bracket the point's own.
-    """
-    height, width = depth_HW.shape
-    inside = _inside(uv_P2, height, width) & (z_P > _NEAR)
-    corner = torch.floor(torch.where(inside[:, None], uv_P2, torch.zeros_like(uv_P2)) - 0.5).long()
-    farthest = torch.zeros_like(z_P)
-    for down in (0, 1):
-        for right in (0, 1):
-            column, row = (corner[:, 0] + right).clamp(0, width - 1), (corner[:, 1] + down).clamp(0, height - 1)
-            farthest = torch.maximum(farthest, depth_HW[row, column])
-    return inside & (farthest < z_P * (1 - _BEHIND))
-
-
-def _inside(uv_P2: Tensor, height: int, width: int) -> Tensor:
-    """(P,) bool: in the picture; False where not finite."""
-    return (uv_P2 >= 0).all(dim=1) & (uv_P2[:, 0] < width) & (uv_P2[:, 1] < height)
 
 
 def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
@@ -249,7 +227,7 @@ def _attach(cloud: Cloud, depth_HW: Tensor, viewmat: Tensor, K: Tensor) -> _Atta
     for top in range(0, height, band):
         grid = torch.cartesian_prod(rows[top : top + band], columns)[:, [1, 0]]
         distance, nearest = torch.cdist(grid, uv).min(dim=1)
-        behind = screen[index[nearest], 2] * (1 - _BEHIND) > depth_HW[top : top + band].flatten()
+        behind = screen[index[nearest], 2] * (1 - BEHIND) > depth_HW[top : top + band].flatten()
         chosen = torch.nonzero((distance <= reach) & ~behind).squeeze(1)
         pixels.append(chosen + top * width)
         owners.append(index[nearest[chosen]])

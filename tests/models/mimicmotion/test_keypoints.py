@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from maquette.backend.control.keypoints import SELF_OCCLUDED_CONFIDENCE, project_pose
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mimicmotion.inputs import crop_box, crop_picture, read_poses
-from maquette.backend.models.mimicmotion.keypoints import (
-    SELF_OCCLUDED_CONFIDENCE,
-    character_keypoints,
-    project_pose,
-    reference_keypoints,
-)
+from maquette.backend.models.mimicmotion.keypoints import character_keypoints, reference_keypoints
 from maquette.backend.shot import FACE_KEYPOINTS, KEYPOINT_NAMES, Keypoints, KeypointState, Shot
 from maquette.backend.shot.cameras import project
 

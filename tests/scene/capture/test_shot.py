@@ -369,7 +369,7 @@ def test_steps_can_be_left_at_any_time(capture, dancer):
     steps = capture.capture_steps(bpy.context.scene)
     try:
         assert next(steps) == (1, 16)
-        assert len(bpy.data.scenes) == 2
+        assert len(bpy.data.scenes) > 1
     finally:
         steps.close()
     assert differences(before, snapshot()) == {}

@@ -128,8 +128,8 @@ def test_cancel_while_capturing(bench: Bench, backend: FakeBackend) -> None:
     scene = bench.build(frames=30)
     scene.frame_set(4)
     bench.jobs.generate(scene)
-    next(bench.jobs.runner._capture)
-    next(bench.jobs.runner._capture)
+    next(bench.jobs.runner._capture.turn())
+    next(bench.jobs.runner._capture.turn())
     bench.jobs.runner.dispatch(bench.events.Cancel())
     assert bench.state.phase.value == "cancelled"
     assert scene.frame_current == 4 and list(bpy.data.scenes) == [scene]
@@ -141,7 +141,7 @@ def test_the_capture_steps_aside(bench: Bench, backend: FakeBackend, tmp_path: P
     """A file saved, or an undo made, in the middle of a capture knows nothing of it."""
     scene = bench.build(frames=30)
     bench.jobs.generate(scene)
-    next(bench.jobs.runner._capture)
+    next(bench.jobs.runner._capture.turn())
     assert len(bpy.data.scenes) > 1
     if event == "save":
         bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"), copy=True)
@@ -155,7 +155,7 @@ def test_the_capture_steps_aside(bench: Bench, backend: FakeBackend, tmp_path: P
 
 def test_another_file_while_capturing(bench: Bench, backend: FakeBackend) -> None:
     bench.jobs.generate(bench.build(frames=30))
-    next(bench.jobs.runner._capture)
+    next(bench.jobs.runner._capture.turn())
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
     assert bench.state.phase.value == "failed" and "Another file" in bench.state.message
     assert not any("Stage" in scene.name for scene in bpy.data.scenes)
@@ -368,7 +368,7 @@ if {phase!r} == "running":
     bench.until_phase("running")
     print("worker", bench.jobs.runner._follower._process.pid, flush=True)
 else:
-    next(bench.jobs.runner._capture)
+    next(bench.jobs.runner._capture.turn())
 print("leaving", flush=True)
 """
 

@@ -85,7 +85,7 @@ def key(frame: int, z: float) -> None:
 
 
 def test_windows_come_one_after_the_other_and_refine_puts_one_film_in_their_place(bench, backend, scene, monkeypatch):
-    monkeypatch.setattr(bench.preview, "WINDOW", 3)
+    monkeypatch.setattr(bench.module("scene.job.preview_windows"), "WINDOW", 3)
     scene.frame_set(4)
     assert bpy.ops.maquette.preview() == {"FINISHED"}
     bench.turn(bench.standing)

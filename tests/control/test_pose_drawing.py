@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from maquette.backend.models.mimicmotion.pose_drawing import LIMBS, draw_pose
+from maquette.backend.control.pose_drawing import LIMBS, MIMICMOTION, draw_pose
 from maquette.backend.shot import KEYPOINT_NAMES
 
 SIDE = 540  # a quarter of the canvas, so that limbs are two pixels wide
@@ -40,7 +40,7 @@ def pair(a: str, b: str, confidence_a: float = 1.0, confidence_b: float = 1.0) -
     for name, x, c in ((a, 0.25, confidence_a), (b, 0.75, confidence_b)):
         points[KEYPOINT_NAMES.index(name)] = x, 0.5
         confidence[KEYPOINT_NAMES.index(name)] = c
-    return draw_pose(points, confidence, SIDE, SIDE)
+    return draw_pose(points, confidence, SIDE, SIDE, MIMICMOTION)
 
 
 def limb_colour(picture: np.ndarray) -> tuple[int, ...]:
@@ -90,13 +90,13 @@ def test_hands_have_no_threshold_and_red_joints():
     points, confidence = np.full((128, 2), -1.0), np.zeros(128)
     wrist = KEYPOINT_NAMES.index("left_hand_wrist")
     points[wrist], confidence[wrist] = (0.5, 0.5), 0.2
-    assert tuple(draw_pose(points, confidence, SIDE, SIDE)[SIDE // 2, SIDE // 2]) == (51, 0, 0)
+    assert tuple(draw_pose(points, confidence, SIDE, SIDE, MIMICMOTION)[SIDE // 2, SIDE // 2]) == (51, 0, 0)
 
 
 def test_face_points_are_grey():
     points, confidence = np.full((128, 2), -1.0), np.zeros(128)
     points[100], confidence[100] = (0.5, 0.5), 0.5
-    assert tuple(draw_pose(points, confidence, SIDE, SIDE)[SIDE // 2, SIDE // 2]) == (127, 127, 127)
+    assert tuple(draw_pose(points, confidence, SIDE, SIDE, MIMICMOTION)[SIDE // 2, SIDE // 2]) == (127, 127, 127)
 
 
 @settings(max_examples=12)
@@ -107,6 +107,6 @@ def test_face_points_are_grey():
 )
 def test_any_pose_can_be_drawn(points, confidence, size):
     width, height = size
-    picture = draw_pose(points, confidence, width, height)
+    picture = draw_pose(points, confidence, width, height, MIMICMOTION)
     assert picture.shape == (height, width, 3) and picture.dtype == np.uint8
     assert not draw_pose(points, np.zeros(128), width, height).any()

@@ -1,0 +1,223 @@
+"""Export control films: depth, pose, masks and more of the shot, for any tool that video models are led by."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.types import Context, Event, Operator
+from bpy_extras.io_utils import ExportHelper
+
+from ..backend.catalogue.control import FORMATS, KINDS
+from ..backend.shot import ShotError
+from ..scene.capture.shot import capture_shot
+from ..scene.job import control
+from ..scene.job.reports import reason
+
+_LABELS = {"mp4": "MP4 Film", "png": "PNG Sequence", "exr": "EXR Sequence, 32-Bit"}
+_KINDS = tuple((name, kind.label, kind.description) for name, kind in KINDS.items())
+_FORMATS = tuple((name, _LABELS[name], f"{text[0].upper()}{text[1:]}") for name, text in FORMATS.items())
+
+
+class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
+    """Write films of the shot that video models are led by, in ComfyUI for instance: exact, with no estimate"""
+
+    bl_idname = "maquette.export_control_film"
+    bl_label = "Export Control Film"
+    bl_options = {"REGISTER"}
+
+    filename_ext = ""
+    check_extension = None
+    filter_glob: StringProperty(default="*.mp4", options={"HIDDEN"})
+
+    kinds: EnumProperty(
+        name="Films",
+        description="What to draw; several go into a folder",
+        items=_KINDS,
+        options={"ENUM_FLAG"},
+        default={"depth"},
+    )
+    format: EnumProperty(
+        name="Format",
+        description="How the films are written",
+        items=_FORMATS,
+        default="mp4",
+    )
+    width: IntProperty(name="Width", description="Pixels; 0 goes by the scene", default=0, min=0, max=8192)
+    height: IntProperty(name="Height", description="Pixels; 0 goes by the scene", default=0, min=0, max=8192)
+    multiple: IntProperty(
+        name="Multiple Of",
+        description="Both sides become multiples of it: 16 for Wan, 32 for LTX",
+        default=2,
+        min=2,
+        max=128,
+    )
+    fps: FloatProperty(
+        name="Frame Rate",
+        description="Resampled over the same time, 16 for Wan; 0 is the scene's",
+        default=0.0,
+        min=0.0,
+        max=240.0,
+    )
+    depth: EnumProperty(
+        name="Depth By",
+        description="What the grey of the depth film is linear in",
+        items=(
+            ("disparity", "Disparity", "1 / distance, as Depth-Anything and MiDaS give it"),
+            ("metres", "Metres", "Distance, from the shot's nearest to its farthest spot"),
+        ),
+    )
+    normals: EnumProperty(
+        name="Normals",
+        description="Which colour is which direction",
+        items=(
+            ("bae", "Normal BAE", "Red is left, green up, blue to the front: what ControlNet's model knows"),
+            ("opengl", "OpenGL", "Red is right, green up, blue to the front"),
+        ),
+    )
+    invert: BoolProperty(
+        name="Invert Masks",
+        description="White is what is to be made: silhouettes and the known mask with black and white exchanged",
+        default=False,
+    )
+    wait: BoolProperty(
+        name="Wait",
+        description="Return only when the films are written, for scripts",
+        default=False,
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only one export at a time."""
+        if control.busy():
+            cls.poll_message_set("Control films are being written already")
+            return False
+        return context.scene is not None
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Offer a name beside the file."""
+        if not self.filepath:
+            self.filepath = f"{Path(bpy.data.filepath).stem or 'shot'}_control"
+        return super().invoke(context, event)
+
+    def draw(self, context: Context) -> None:
+        """The films first, then their form, then what concerns one of them."""
+        layout = self.layout
+        layout.column(align=True).prop(self, "kinds")
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.prop(self, "format")
+        column = layout.column(align=True)
+        column.prop(self, "width")
+        column.prop(self, "height")
+        column.prop(self, "multiple")
+        layout.prop(self, "fps")
+        if "depth" in self.kinds and self.format != "exr":
+            layout.prop(self, "depth")
+        if "normals" in self.kinds and self.format != "exr":
+            layout.prop(self, "normals")
+        if self.kinds & {"silhouettes", "known"}:
+            layout.prop(self, "invert")
+
+    def execute(self, context: Context) -> set[str]:
+        """Capture the shot, then have the films drawn in the background."""
+        kinds = [name for name in KINDS if name in self.kinds]
+        why = self._problem(kinds)
+        if why:
+            self.report({"ERROR"}, why)
+            return {"CANCELLED"}
+        target = self._target(kinds)
+        notices: list[str] = []
+        manager = context.window_manager
+        manager.progress_begin(0, 100)
+        try:
+            shot = capture_shot(
+                context,
+                on_progress=lambda done, total: manager.progress_update(100 * done // total),
+                notices=notices,
+                wants=control.wants(kinds),
+            )
+            control.start(shot, str(target), self._arguments(kinds, target))
+        except (ShotError, OSError) as error:
+            self.report({"ERROR"}, reason(error))
+            return {"CANCELLED"}
+        finally:
+            manager.progress_end()
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        if not self.wait:
+            return {"FINISHED"}
+        while control.busy():
+            control.poll()
+            time.sleep(0.05)
+        level, words = control.outcome()
+        self.report({level}, words)
+        return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
+
+    def _problem(self, kinds: list[str]) -> str:
+        """Why this cannot be exported, or an empty string."""
+        if not kinds:
+            return "No film is chosen: choose at least one"
+        pictures = [KINDS[kind].label for kind in kinds if self.format == "exr" and not KINDS[kind].data]
+        if pictures:
+            return f"{', '.join(pictures)}: pictures, not quantities; as EXR choose Depth, Normals or Optical Flow"
+        if not Path(bpy.path.abspath(self.filepath)).parent.is_dir():
+            return f"'{self.filepath}' cannot be written: there is no such folder; choose another place"
+        return control.problem()
+
+    def _target(self, kinds: list[str]) -> Path:
+        """A film is a file, everything else a folder."""
+        path = Path(bpy.path.abspath(self.filepath))
+        if self.format == "mp4" and len(kinds) == 1:
+            return path.with_name(f"{path.name}.mp4") if path.suffix.lower() != ".mp4" else path
+        return path.with_suffix("") if path.suffix.lower() in (".mp4", ".png", ".exr") else path
+
+    def _arguments(self, kinds: list[str], target: Path) -> list[str]:
+        """Of ``maquette control``, after the shot."""
+        render = bpy.context.scene.render
+        aspect = render.resolution_x / render.resolution_y
+        size = self.width or round(self.height * aspect), self.height or round(self.width / aspect)
+        arguments = [word for kind in kinds for word in ("--kind", kind)]
+        arguments += ["--output", str(target), "--format", self.format, "--multiple", str(self.multiple)]
+        arguments += ["--size", f"{size[0]}x{size[1]}"] if self.width or self.height else []
+        arguments += ["--fps", f"{self.fps:g}"] if self.fps else []
+        arguments += ["--depth", self.depth, "--normals", self.normals]
+        return arguments + (["--invert"] if self.invert else [])
+
+
+class MAQUETTE_OT_cancel_control_film(Operator):
+    """Stop writing control films; those that are finished stay"""
+
+    bl_idname = "maquette.cancel_control_film"
+    bl_label = "Cancel Control Films"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only while there are any."""
+        return control.busy()
+
+    def execute(self, context: Context) -> set[str]:
+        """Stop; the next look at the process tells."""
+        control.cancel()
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_cancel_control_film)
+
+
+def _menu(self, _context: Context) -> None:
+    self.layout.operator(MAQUETTE_OT_export_control_film.bl_idname, text="Maquette Control Film (.mp4, .png, .exr)")
+
+
+def register() -> None:
+    """Add File > Export > Maquette Control Film."""
+    bpy.types.TOPBAR_MT_file_export.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entry away."""
+    bpy.types.TOPBAR_MT_file_export.remove(_menu)
