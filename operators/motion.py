@@ -189,10 +189,11 @@ def retarget_sampled(
     model: bodies.BodyModel,
     heights: bool,
     shape: np.ndarray | None,
+    mended: bool = True,
 ) -> motions.BodyMotion:
     """An armature's frames on a body. Raises MotionError."""
     rate = keys.scene_fps(context.scene)
-    return motions.retarget_clip(clip, model, name, rate, up="Z", heights=heights, shape=shape)
+    return motions.retarget_clip(clip, model, name, rate, up="Z", heights=heights, shape=shape, mended=mended)
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):

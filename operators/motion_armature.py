@@ -65,7 +65,9 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             model = model_of(mesh, self.body)
             clip = sample_armature(context.scene, context.view_layer, armature, *frames_of(armature, context.scene))
             shape = shape_of(mesh, model)
-            motion = retarget_sampled(context, clip, armature.name, model, self.heights or self.live, shape)
+            motion = retarget_sampled(
+                context, clip, armature.name, model, self.heights or self.live, shape, mended=not self.live
+            )
             if self.live:
                 found = retarget(clip, model, up="Z", shape=shape)
                 self._follow(context, armature, found, motion, model, mesh)

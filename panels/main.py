@@ -51,8 +51,8 @@ def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO"
 
 def draw_look_through(layout: UILayout, context: Context) -> None:
     """A button for a view that shows no film and no preview because it does not look through the camera."""
-    view = getattr(context, "region_data", None)
-    if context.scene.camera is not None and view is not None and view.view_perspective != "CAMERA":
+    space = getattr(context, "space_data", None)  # a sidebar has no ``region_data``
+    if context.scene.camera is not None and space is not None and space.region_3d.view_perspective != "CAMERA":
         layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
 
 

@@ -31,5 +31,11 @@ def draw_preview(layout: UILayout, context: Context) -> None:
     reel = reel_of(shot.uid)
     if reel is not None:
         draw_look_through(column, context)
+        space = getattr(context, "space_data", None)
+        if reel.draft is not None and space is not None and not space.overlay.show_overlays:
+            # Blender tells of the depth, which the draft needs, among overlays alone.
+            row = column.row(align=True)
+            row.use_property_split = False
+            row.prop(space.overlay, "show_overlays", text="Show Overlays", icon="OVERLAY", toggle=True)
     if runner.message and (reel is not None or runner.problem or runner.busy):
         draw_hint(column, context, runner.message, "ERROR" if runner.problem else "INFO")

@@ -154,11 +154,13 @@ def retarget_clip(
     up: str | None = None,
     heights: bool = False,
     shape: np.ndarray | None = None,
+    mended: bool = True,
 ) -> BodyMotion:
     """Any skeleton's frames on a body, its soles on z = 0; see ``load_motion``.
 
     Args:
         shape: (S,) what the body has; it is the motion's too.
+        mended: take a tracker's glitches out.
 
     Raises:
         MotionError: when the skeleton is not understood.
@@ -176,7 +178,7 @@ def retarget_clip(
         body=body.id,
         source_error=error,
     )
-    return floor(mend(motion), body, lift=not heights)
+    return floor(mend(motion) if mended else motion, body, lift=not heights)
 
 
 def _fidelity(errors: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:

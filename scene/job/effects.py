@@ -186,7 +186,8 @@ class EffectRunner:
         try:
             for done, total in going.turn():
                 self.dispatch(s.CaptureAdvanced(run, done, total))
-            self._capture = None if going.over else self._capture
+            if going.over:
+                self._capture = None
         except Exception as error:
             self._capture = None
             self.dispatch(s.CaptureFailed(run, reason(error)))

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from bpy.types import Context
 
-_WIDTH = 2.5
+_WIDTH = 4.0
 """Of the lines, in pixels at the interface's scale 1."""
 
 

@@ -129,6 +129,22 @@ def test_a_body_follows_an_armature_live_as_if_baked(maquette, dancer, shape: fl
     np.testing.assert_allclose(_at(maquette, mesh, frames)[:, :22], live[:, :22], atol=1e-4)
 
 
+def test_a_body_that_follows_is_not_said_to_be_mended(addon, maquette, walker) -> None:
+    armature, _ = walker
+    bone = armature.pose.bones["LeftArm"]
+    for frame, turn in ((11, 0.0), (12, 2.5), (13, 0.0)):
+        bone.rotation_quaternion = (np.cos(turn / 2), np.sin(turn / 2), 0, 0)
+        bone.keyframe_insert("rotation_quaternion", frame=frame)
+    told = []
+    operators = importlib.import_module(addon.__name__ + ".operators.motion_target")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators.MotionTarget, "tell", lambda _self, notes: told.append(" ".join(notes)))
+        for live in (False, True):
+            _make_active(armature, armature)
+            assert bpy.ops.maquette.use_armature_motion(live=live, target="NEW") == {"FINISHED"}
+    assert "turned away and back" in told[0] and "turned away" not in told[1]
+
+
 def test_unlinked_a_body_has_its_own_keys_again(maquette, walker, tmp_path) -> None:
     armature, _ = walker
     bpy.ops.object.select_all(action="DESELECT")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import bpy
 import pytest
@@ -87,13 +87,19 @@ def test_a_view_beside_the_camera_is_led_to_the_preview(bench: Bench) -> None:
     scene = bench.build()
     scene.maquette.uid = "a scene"
     context = a_context()
-    context.region_data = SimpleNamespace(view_perspective="PERSP")
+    spaces = (area.spaces.active for screen in bpy.data.screens for area in screen.areas)
+    context.space_data = next(space for space in spaces if space.type == "VIEW_3D")
+    context.space_data.region_3d.view_perspective = "PERSP"
     assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
     previews = bench.module("scene.screen.previews")
     previews.reels[scene.maquette.uid] = previews.Reel()
     assert "view3d.view_camera" in draw("MAQUETTE_PT_shot", context).operators
-    context.region_data.view_perspective = "CAMERA"
+    context.space_data.region_3d.view_perspective = "CAMERA"
     assert "view3d.view_camera" not in draw("MAQUETTE_PT_shot", context).operators
+    previews.reels[scene.maquette.uid].draft = previews.Draft([], [])
+    for shown in (True, False):
+        context.space_data.overlay.show_overlays = shown
+        assert ("show_overlays" in draw("MAQUETTE_PT_shot", context).properties) is not shown
     previews.reels.clear()
 
 
