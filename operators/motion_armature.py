@@ -40,6 +40,12 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
         default=False,
     )
 
+    mend: BoolProperty(
+        name="Mend Glitches",
+        description="Take out frames that a tracker lost. Off for poses that are keyed by hand, however sudden",
+        default=True,
+    )
+
     @classmethod
     def description(cls, _context, properties):
         if properties.live:
@@ -66,7 +72,13 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             clip = sample_armature(context.scene, context.view_layer, armature, *frames_of(armature, context.scene))
             shape = shape_of(mesh, model)
             motion = retarget_sampled(
-                context, clip, armature.name, model, self.heights or self.live, shape, mended=not self.live
+                context,
+                clip,
+                armature.name,
+                model,
+                self.heights or self.live,
+                shape,
+                mended=self.mend and not self.live,
             )
             if self.live:
                 found = retarget(clip, model, up="Z", shape=shape)
@@ -105,6 +117,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             return
         draw_target(self.layout, self)
         self.layout.prop(self, "heights")
+        self.layout.prop(self, "mend")
 
 
 def _follows(cls, context: bpy.types.Context, known: Callable[[bpy.types.Object], bpy.types.Object | None]) -> bool:

@@ -154,6 +154,8 @@ class PreviewRunner:
         """An undo may have changed anything."""
         self._printer.forget()
         drawer.forget()
+        if self.problem:
+            self._tell("")
         self._dirty = True
         self._edited = time.monotonic()
 

@@ -129,7 +129,7 @@ def test_a_body_follows_an_armature_live_as_if_baked(maquette, dancer, shape: fl
     np.testing.assert_allclose(_at(maquette, mesh, frames)[:, :22], live[:, :22], atol=1e-4)
 
 
-def test_a_body_that_follows_is_not_said_to_be_mended(addon, maquette, walker) -> None:
+def test_what_is_mended_is_for_the_animator_to_say(addon, maquette, walker) -> None:
     armature, _ = walker
     bone = armature.pose.bones["LeftArm"]
     for frame, turn in ((11, 0.0), (12, 2.5), (13, 0.0)):
@@ -139,10 +139,10 @@ def test_a_body_that_follows_is_not_said_to_be_mended(addon, maquette, walker) -
     operators = importlib.import_module(addon.__name__ + ".operators.motion_target")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operators.MotionTarget, "tell", lambda _self, notes: told.append(" ".join(notes)))
-        for live in (False, True):
+        for given in ({}, {"mend": False}, {"live": True}):
             _make_active(armature, armature)
-            assert bpy.ops.maquette.use_armature_motion(live=live, target="NEW") == {"FINISHED"}
-    assert "turned away and back" in told[0] and "turned away" not in told[1]
+            assert bpy.ops.maquette.use_armature_motion(target="NEW", **given) == {"FINISHED"}
+    assert ["turned away and back" in notes for notes in told] == [True, False, False]
 
 
 def test_unlinked_a_body_has_its_own_keys_again(maquette, walker, tmp_path) -> None:
