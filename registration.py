@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import bpy
 
-from . import preferences, properties
+from . import preferences, properties, session_properties
 from .operators import (
     backend,
     body,
@@ -38,6 +38,7 @@ from .scene.job import handlers
 
 MODULES = (
     properties,
+    session_properties,
     preferences,
     body,
     looks,
