@@ -6,6 +6,7 @@ python bench/backend_load.py [--clients 50] [--jobs 1000] [--streams 50] [--seco
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import threading
@@ -94,9 +95,13 @@ def _send(server: Server, who: str, shot: bytes, count: int) -> None:
 
 def _follow(server: Server, who: str, over: threading.Event) -> None:
     job = _timed(server, "/v1/videos?limit=1", who)[1]["data"][0]["id"]
-    with requests.get(
-        f"{server.address}/v1/videos/{job}/events", headers=server.headers(who), stream=True, timeout=60
-    ) as answer:
+    # The server's end may come before the next event.
+    with (
+        contextlib.suppress(requests.RequestException),
+        requests.get(
+            f"{server.address}/v1/videos/{job}/events", headers=server.headers(who), stream=True, timeout=60
+        ) as answer,
+    ):
         for _ in answer.iter_lines():
             if over.is_set():
                 return
