@@ -41,6 +41,14 @@ def _targets(context: bpy.types.Context, which: str) -> list[bpy.types.Object]:
     return [chosen] if chosen in everyone else []
 
 
+def has_camera(operator: type[Operator], context: bpy.types.Context) -> bool:
+    """The ``poll`` of operators that need the shot's camera."""
+    if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
+        return True
+    operator.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
+    return False
+
+
 class MAQUETTE_OT_add_camera_move(Operator):
     """Key the camera along a preset move that frames the characters over the scene's frames"""
 
@@ -147,10 +155,7 @@ class MAQUETTE_OT_frame_55(Operator):
 
     @classmethod
     def poll(cls, context):
-        if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
-            return True
-        cls.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
-        return False
+        return has_camera(cls, context)
 
     def execute(self, context):
         try:

@@ -11,6 +11,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shot import ShotError
 from ..scene.camera.export import export_camera
+from .camera import has_camera
 
 _ENDINGS = {"JSON": ".json", "COLMAP": "", "ALEMBIC": ".abc", "FBX": ".fbx"}
 
@@ -38,10 +39,7 @@ class MAQUETTE_OT_export_camera(Operator, ExportHelper):
 
     @classmethod
     def poll(cls, context):
-        if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
-            return True
-        cls.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
-        return False
+        return has_camera(cls, context)
 
     def check(self, _context):
         old = self.filepath

@@ -12,9 +12,9 @@ from bpy_extras.io_utils import ExportHelper
 
 from ..backend.catalogue.control import FORMATS, KINDS
 from ..backend.shot import ShotError
-from ..scene.capture.shot import capture_shot
 from ..scene.job import control
 from ..scene.job.reports import reason
+from .shot import capture_at_once
 
 _LABELS = {"mp4": "MP4 Film", "png": "PNG Sequence", "exr": "EXR Sequence, 32-Bit"}
 _KINDS = tuple((name, kind.label, kind.description) for name, kind in KINDS.items())
@@ -131,21 +131,12 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
             return {"CANCELLED"}
         target = self._target(kinds)
         notices: list[str] = []
-        manager = context.window_manager
-        manager.progress_begin(0, 100)
         try:
-            shot = capture_shot(
-                context,
-                on_progress=lambda done, total: manager.progress_update(100 * done // total),
-                notices=notices,
-                wants=control.wants(kinds),
-            )
+            shot = capture_at_once(context, notices, control.wants(kinds))
             control.start(shot, str(target), self._arguments(kinds, target))
         except (ShotError, OSError) as error:
             self.report({"ERROR"}, reason(error))
             return {"CANCELLED"}
-        finally:
-            manager.progress_end()
         for notice in notices:
             self.report({"WARNING"}, notice)
         if not self.wait:

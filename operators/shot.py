@@ -9,9 +9,25 @@ from bpy.props import StringProperty
 from bpy.types import Operator
 from bpy_extras.io_utils import ExportHelper
 
-from ..backend.shot import ShotError, save_shot
+from ..backend.shot import Shot, ShotError, save_shot
 from ..scene.capture.shot import capture_shot
+from ..scene.capture.wants import Wants
 from ..scene.job import models, shots
+
+
+def capture_at_once(context: bpy.types.Context, notices: list[str], wants: Wants) -> Shot:
+    """Capture the scene while the window waits and the cursor tells how far it is; see ``capture_shot``."""
+    manager = context.window_manager
+    manager.progress_begin(0, 100)
+    try:
+        return capture_shot(
+            context,
+            on_progress=lambda done, total: manager.progress_update(100 * done // total),
+            notices=notices,
+            wants=wants,
+        )
+    finally:
+        manager.progress_end()
 
 
 class MAQUETTE_OT_export_shot(Operator, ExportHelper):
@@ -30,15 +46,9 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
 
     def execute(self, context):
         notices: list[str] = []
-        manager = context.window_manager
-        manager.progress_begin(0, 100)
         try:
-            shot = capture_shot(
-                context,
-                on_progress=lambda done, total: manager.progress_update(100 * done // total),
-                notices=notices,
-                wants=shots.wants(context.scene, [models.find(context.scene.maquette.model)]),
-            )
+            wants = shots.wants(context.scene, [models.find(context.scene.maquette.model)])
+            shot = capture_at_once(context, notices, wants)
             save_shot(shot, self.filepath)
         except ShotError as error:
             self.report({"ERROR"}, str(error))
@@ -48,8 +58,6 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
                 {"ERROR"}, f"'{self.filepath}' cannot be written ({error.strerror or error}); choose another place"
             )
             return {"CANCELLED"}
-        finally:
-            manager.progress_end()
         for notice in notices:
             self.report({"WARNING"}, notice)
         self.report(
