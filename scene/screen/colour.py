@@ -14,6 +14,14 @@ _SPACES = {
 """The colour space that each view transform turns into what is in the file."""
 _EXACT = ("Standard", "Filmic", "Raw")
 
+LINEAR = """
+vec3 linear(vec3 c)
+{
+  return mix(pow((c + 0.055) / 1.055, vec3(2.4)), c / 12.92, vec3(lessThanEqual(c, vec3(0.04045))));
+}
+"""
+"""For shaders: sRGB to linear light, in which Blender lays its overlays over the view."""
+
 
 def undo_transform(settings: bpy.types.ColorManagedInputColorspaceSettings, scene: bpy.types.Scene) -> None:
     """Let the film be read such that the scene's view transform gives its own colours back, as far as it can."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .bones import draw_bones
 from .carry import Dress
+from .colour import LINEAR
 from .overlay import overlay
 from .previews import reel_of
 
@@ -23,12 +24,9 @@ void main()
   gl_Position.z -= 2e-4 * gl_Position.w;
 }
 """
-_FRAGMENT = """
-vec3 linear(vec3 c)
-{
-  return mix(pow((c + 0.055) / 1.055, vec3(2.4)), c / 12.92, vec3(lessThanEqual(c, vec3(0.04045))));
-}
-
+_FRAGMENT = (
+    LINEAR
+    + """
 void main()
 {
   if (plainly > 0.5) {
@@ -42,6 +40,7 @@ void main()
   }
 }
 """
+)
 _MARK = (0.15, 0.35, 0.9)
 """Colour of the stripes over what no picture shows."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..camera.timeline import camera_spans
 from .bones import draw_bones
+from .colour import LINEAR
 from .frame import Rectangle, film_frame, frame_corners, frame_rectangle, is_drawn
 from .outline import Silhouettes
 from .playback import film_rate
@@ -25,12 +26,9 @@ void main()
   gl_Position = vec4(pos, 0.0, 1.0);
 }
 """
-_FRAGMENT = """
-vec3 linear(vec3 c)
-{
-  return mix(pow((c + 0.055) / 1.055, vec3(2.4)), c / 12.92, vec3(lessThanEqual(c, vec3(0.04045))));
-}
-
+_FRAGMENT = (
+    LINEAR
+    + """
 float edge(vec2 seat)
 {
   float own = texture(bodies, seat).r;
@@ -56,6 +54,7 @@ void main()
   color = vec4(mixed, covered);
 }
 """
+)
 _OUTLINE = (1.0, 0.65, 0.1, 0.9)
 _LINE = 0.75
 """Half the wipe's edge, in pixels."""
