@@ -4,8 +4,8 @@ Levenberg and Marquardt's damped least squares with exact derivatives: what the 
 without a picture (how far joints bend and how they mostly stand), so that few pins give a plausible pose. A flat
 picture does not tell near from far: several beginnings are solved together, and the best solution is kept.
 
-Everything is in the camera's frame, OpenCV's (x right, y down, z forward); poses are as in ``model``, the root's turning
-the body's canonical frame into the camera's.
+Everything is in the camera's frame, OpenCV's (x right, y down, z forward); poses are as in ``model``, the root's
+turning the body's canonical frame into the camera's.
 
 Shape letters: B beginnings, J joints, A joints that turn, S shape components, P spots, U unknowns.
 """
