@@ -10,7 +10,7 @@ from bpy.props import IntProperty
 from bpy.types import Context, Event, Operator
 
 from ..backend.bodies import BodyError, BodyModel, load_body
-from ..backend.bodies.matching import POOR, Figure, Match, first_guess, match_pins
+from ..backend.bodies.matching import Figure, Match, first_guess, match_pins
 from ..backend.shot import ShotError
 from ..scene.capture import match as kept_matches
 from ..scene.capture.media import picture_from_image, pixels
@@ -311,11 +311,10 @@ class MAQUETTE_OT_match_picture(_OfBody, Operator):
 
     def _keep(self, subject: _Subject, pins: dict[str, tuple[float, float]], found: Match) -> set[str]:
         kept_matches.keep(subject.kept, subject.image, pins, found)
-        poor = found.share > POOR
         self.report(
-            {"WARNING"} if poor else {"INFO"},
+            {"WARNING"} if found.poor else {"INFO"},
             f"Matched with {len(pins)} pins, {found.error:.1f} pixels off ({found.share:.1%} of the figure's height)"
-            + (": a poor fit, look at it again" if poor else ""),
+            + (": a poor fit, look at it again" if found.poor else ""),
         )
         return {"FINISHED"}
 

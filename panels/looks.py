@@ -5,7 +5,6 @@ from __future__ import annotations
 import bpy
 from bpy.types import PropertyGroup, UILayout
 
-from ..backend.bodies.matching import POOR
 from ..scene.capture.match import entry_of, match_of
 from ..scene.rig.bodies import is_body
 
@@ -73,13 +72,12 @@ def _draw_match(layout: UILayout, kept: PropertyGroup, image: bpy.types.Image, i
     row = layout.row(align=True)
     row.operator("maquette.match_picture", text="Edit Match", icon="PINNED").index = index
     row.operator("maquette.clear_match", text="", icon="X").index = index
-    poor = match.share > POOR
     _hint(
         layout,
         f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})",
-        "ERROR" if poor else "CHECKMARK",
+        "ERROR" if match.poor else "CHECKMARK",
     )
-    if poor:
+    if match.poor:
         _hint(layout, "A poor fit: looks will slip", "BLANK1")
     layout.prop(kept, "cut_out")
     if kept.cut_out:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..shot.types import SMPL_JOINT_NAMES
 from .model import BodyModel
-from .types import BodyError
 
 SPOTS: Mapping[str, str] = {
     "head": "head",
@@ -22,6 +22,7 @@ SPOTS: Mapping[str, str] = {
             ("shoulder", "shoulder"),
             ("elbow", "elbow"),
             ("wrist", "wrist"),
+            ("hand", "hand"),
             ("hip", "hip"),
             ("knee", "knee"),
             ("ankle", "ankle"),
@@ -30,11 +31,11 @@ SPOTS: Mapping[str, str] = {
         for side in ("left", "right")
     },
 }
-"""What can be pinned, and the joint that it moves with."""
+"""What can be pinned, and the joint of SMPL that it moves with."""
 
-GOOD, POOR = 0.02, 0.04
+GOOD, POOR, ASTRAY = 0.02, 0.04, 0.06
 """Root mean square distance between pins and body, in heights of the body as the picture shows it, up to which a fit is
-good, and from which on it is poor."""
+good, and from which on it is poor; and the distance of a single pin from which on it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,8 @@ class Figure:
         parents: (J,) int, parents before children, -1 for the root.
         heads: (J,3) joints of the mean shape at rest, canonical frame.
         directions: (J,3,S) their displacement per unit of each shape component.
-        offsets: (P,3) where each of ``SPOTS`` lies from its joint at rest.
+        joints: (P,) the joint that each of ``SPOTS`` moves with.
+        offsets: (P,3) where it lies from its joint at rest.
         height: metres at rest.
     """
 
@@ -54,19 +56,15 @@ class Figure:
     parents: np.ndarray
     heads: np.ndarray
     directions: np.ndarray
+    joints: np.ndarray
     offsets: np.ndarray
     height: float
 
     @classmethod
     def of(cls, body: BodyModel, shapes: int) -> Figure:
-        """The figure of a body with its first shape components.
-
-        Raises:
-            BodyError: it lacks a joint.
-        """
-        missing = sorted(set(SPOTS.values()) - set(body.joint_names))
-        if missing:
-            raise BodyError("joint_names", f"the body {body.id} has no {missing[0]}, so that no picture can be matched")
+        """The figure of a body with its first shape components."""
+        whole = body.smpl_joints(np.arange(len(body.joint_names))[:, None])[:, 0]
+        joints = np.array([whole[SMPL_JOINT_NAMES.index(joint)] for joint in SPOTS.values()])
         regressor = np.asarray(body.J_regressor, np.float64)
         heads = regressor @ body.v_template
         offsets = np.zeros((len(SPOTS), 3))
@@ -81,6 +79,7 @@ class Figure:
             parents=body.parents,
             heads=heads,
             directions=np.tensordot(regressor, body.shapedirs[:, :, :shapes], 1),
+            joints=joints,
             offsets=offsets,
             height=float(np.ptp(body.v_template[:, 1])),
         )
@@ -115,6 +114,16 @@ class Match:
     def share(self) -> float:
         """``error`` in heights of the body."""
         return self.error / max(self.tall, 1e-6)
+
+    @property
+    def poor(self) -> bool:
+        """Whether the body stands where its pins do not."""
+        return self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
+
+    @property
+    def worst(self) -> str:
+        """The pin that is farthest off; there is one."""
+        return max(self.errors, key=lambda name: self.errors[name])
 
     def K(self, width: int, height: int) -> np.ndarray:
         """Intrinsics (3,3) of a picture of that many pixels."""

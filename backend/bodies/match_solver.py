@@ -25,6 +25,8 @@ _ROBUST = 4.0
 _FOCAL_SPREAD, _DISTANCE_SPREAD, _SIDE_SPREAD = 0.15, 1.0, 1.0
 _TILT_SPREAD = np.radians((15.0, 25.0))
 """Of the body's up: to the side, and towards or from the camera."""
+_TURN_SPREAD = 0.4
+"""Of turning about from where a beginning stands, as a sine."""
 _LIMIT = 0.05
 """Radians beyond a joint's limit that count as one standard deviation."""
 TURNS = np.radians((0.0, 50.0, -50.0, 180.0, 130.0, -130.0))
@@ -74,12 +76,14 @@ class State:
         place: (B,3) of the root: x and y over its distance, and the logarithm of that.
         focal: (B,) logarithm.
         betas: (B,S).
+        across: (B,3) level and across the way that the body faced to begin with; unit length.
     """
 
     turns: np.ndarray
     place: np.ndarray
     focal: np.ndarray
     betas: np.ndarray
+    across: np.ndarray
 
     def joined(self, other: State) -> State:
         return State(*(np.concatenate([own, more]) for own, more in zip(self._all(), other._all(), strict=True)))
@@ -88,7 +92,7 @@ class State:
         return State(*(own[which] for own in self._all()))
 
     def _all(self) -> tuple[np.ndarray, ...]:
-        return self.turns, self.place, self.focal, self.betas
+        return self.turns, self.place, self.focal, self.betas, self.across
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +127,7 @@ class Solver:
         rows = np.stack([table[figure.names[j]] for j in self._turning[1:]])
         self._mean, self._spread, self._least, self._most = rows.transpose(1, 0, 2)
         names = list(SPOTS)
-        self._joints = np.array([figure.names.index(joint) for joint in SPOTS.values()])
+        self._joints = figure.joints
         self._chosen = np.array([names.index(name) for name in pins], dtype=int)
         self._places = np.array(list(pins.values()), dtype=np.float64).reshape(-1, 2)
         above = np.zeros((len(figure.names),) * 2, dtype=bool)
@@ -142,7 +146,7 @@ class Solver:
         at = self.figure.heads[0] + self.figure.directions[0] @ betas + match.trans
         depth = max(float(at[2]), 1e-3)
         place = np.array([[at[0] / depth, at[1] / depth, np.log(depth)]])
-        return State(turns, place, np.array([np.log(match.focal)]), betas[None])
+        return State(turns, place, np.array([np.log(match.focal)]), betas[None], _across(turns))
 
     def standing(self, turns: np.ndarray, focal: float) -> State:
         """Upright bodies, turned (B,) radians from the camera."""
@@ -152,12 +156,14 @@ class Solver:
             np.tile([0.0, 0.0, np.log(3.0)], (count, 1)),
             np.full(count, np.log(focal)),
             np.tile(self.betas, (count, 1)),
+            np.zeros((count, 3)),
         )
         state.turns[:, self._turning[1:]] = axis_angle_to_matrix(self._mean)
         upright = np.diag([1.0, -1.0, -1.0])
         about = np.zeros((count, 3))
         about[:, 1] = turns
         state.turns[:, 0] = upright @ axis_angle_to_matrix(about)
+        state.across[:] = _across(state.turns)
         return state
 
     def placed(self, state: State, otherwise: np.ndarray) -> State:
@@ -233,14 +239,14 @@ class Solver:
         """Improve all states; returns them and their costs (B,)."""
         noise = _NOISE * self.figure.height * np.exp(state.focal - state.place[:, 2])
         damping = np.full(len(state.place), 1e-2)
-        cost, gradient, curvature = self._linear(state, noise)
+        cost, gradient, curvature = self.linear(state, noise)
         for _ in range(steps):
             diagonal = np.einsum("buu->bu", curvature)
             damped = curvature.copy()
             np.einsum("buu->bu", damped)[:] += damping[:, None] * diagonal + 1e-9
             step = np.linalg.solve(damped, -gradient[..., None])[..., 0]
-            tried = self._moved(state, step)
-            found = self._linear(tried, noise)
+            tried = self.moved(state, step)
+            found = self.linear(tried, noise)
             better = found[0] < cost
             gain = np.where(better, (cost - found[0]) / np.maximum(cost, 1e-9), 0)
             for own, new in zip(state._all(), tried._all(), strict=True):
@@ -269,7 +275,7 @@ class Solver:
             tall=float(self.figure.height * focal[0] / np.exp(state.place[0, 2]) * self.side),
         )
 
-    def _moved(self, state: State, step: np.ndarray) -> State:
+    def moved(self, state: State, step: np.ndarray) -> State:
         turning = self._turning
         count = 3 * len(turning)
         turns = state.turns.copy()
@@ -278,9 +284,9 @@ class Solver:
         place = state.place + step[:, count : count + 3]
         betas = state.betas.copy()
         betas[:, : self._shapes] += step[:, count + 4 :]
-        return State(turns, place, state.focal + step[:, count + 3], betas)
+        return State(turns, place, state.focal + step[:, count + 3], betas, state.across)
 
-    def _linear(self, state: State, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def linear(self, state: State, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cost (B,), its gradient (B,U) and Gauss and Newton's curvature (B,U,U)."""
         posed = self.pose(state)
         cost, residual, slope = self._of_pins(state, posed, noise)
@@ -351,6 +357,11 @@ class Solver:
         for k, sign, column in ((0, 1, 2), (2, -1, 0)):
             slope[:, :, k] = sign * axes[:, (0, 2), column] * spread
         parts.append((axes[:, (0, 2), 1] * spread, slope))
+        # One pin is to move the body rather than to turn it about.
+        slope = np.zeros((count, 1, unknowns))
+        slope[:, 0, 0] = -(state.across * axes[:, :, 1]).sum(axis=1) / _TURN_SPREAD
+        slope[:, 0, 1] = (state.across * axes[:, :, 0]).sum(axis=1) / _TURN_SPREAD
+        parts.append(((state.across * axes[:, :, 2]).sum(axis=1, keepdims=True) / _TURN_SPREAD, slope))
         lens = np.concatenate([state.place, state.focal[:, None]], axis=1) - (0, 0, np.log(4.0), np.log(FOCAL))
         spreads = np.array([_SIDE_SPREAD, _SIDE_SPREAD, _DISTANCE_SPREAD, _FOCAL_SPREAD])
         slope = np.zeros((count, 4, unknowns))
@@ -361,6 +372,13 @@ class Solver:
             slope[:, range(self._shapes), range(joints + 4, unknowns)] = 1
             parts.append((state.betas - self.betas, slope))
         return parts
+
+
+def _across(turns: np.ndarray) -> np.ndarray:
+    """(B,3) of ``State``, by the turns (B,J,3,3) of the joints."""
+    ahead = turns[:, 0, :, 2]
+    across = np.stack([-ahead[:, 2], np.zeros(len(ahead)), ahead[:, 0]], axis=1)
+    return across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-6)
 
 
 def project(spots: np.ndarray, focal: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ...backend.bodies.matching import POOR, Match
+from ...backend.bodies.matching import Match
 from ...backend.shot import Keypoints, Media, Reference, ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..rig.characters import GEOMETRY
@@ -174,8 +174,8 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
         with standing(stage, performer.object, asked.frame, match, (width, height), asked.field):
             made = _shown(studio, performer, index, asked, stage, media, (width, height))
             if asked.margin is not None:
-                media = cut_out(stage, media, image, round(asked.margin * match.tall), studio.folder, asked.field)
-        if match.share > POOR:
+                media = cut_out(stage, media, image, asked.margin * match.tall, studio.folder, asked.field)
+        if match.poor:
             studio.notices.append(
                 f"'{name}': its {asked.words} fits its pins only within {match.error:.0f} pixels; match it again"
             )

@@ -21,6 +21,7 @@ from mathutils.kdtree import KDTree
 from ...backend.shot import ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..capture import render
+from ..capture.cut_out import enlarged, opacity
 from ..capture.looks import asked_of
 from ..capture.match import standing
 from ..capture.media import picture_from_image
@@ -138,7 +139,7 @@ def _take(
             render.show_base_colours(stage.scene.objects, keeper.changes)
     yield None
     reader = MeshReader(obj)
-    media = None
+    media, figure = None, None
     if not asked.rendered:
         if asked.image is None:
             raise ShotError(asked.field, f"'{obj.name}': its {asked.words} has no picture; choose one")
@@ -151,6 +152,8 @@ def _take(
             depsgraph = stage.at(frame)
             view = read_camera(stage.scene, depsgraph)
             reading = reader.read(depsgraph)
+            if asked.match is not None and asked.margin is not None and asked.image is not None:
+                figure = opacity(stage, asked.image, asked.margin * asked.match.tall, folder, asked.field)
         world = move(reading.vertices.astype(np.float64), reading.matrix)
         K = view.K
         yield None
@@ -175,6 +178,8 @@ def _take(
         K, _ = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     yield None
     pixels, size = _pixels(file)
+    if figure is not None:
+        pixels[..., 3] *= enlarged(figure, *pixels.shape[:2])[::-1]
     if not asked.rendered:
         places = _places(world, view, K, size)
     weight = seen * _inside(places)

@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 
 from ...backend.bodies import BodyModel
-from ...backend.bodies.matching import GOOD, POOR, SPOTS, Figure, Match, spots_of
+from ...backend.bodies.matching import GOOD, SPOTS, Figure, Match, spots_of
 from ..capture.media import pixels
 from .frame import Rectangle
 
@@ -35,7 +35,7 @@ _LIMBS = (
     *(
         (f"{side}_{a}", f"{side}_{b}")
         for side in ("left", "right")
-        for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"),
+        for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand"), ("shoulder", "hip"), ("hip", "knee"),
                      ("knee", "ankle"), ("ankle", "toes"))
     ),
 )  # fmt: skip
@@ -275,9 +275,8 @@ def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[floa
         return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE)]
     count = f"{len(pins)} pins" if len(pins) > 1 else "1 pin"
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
-    if match.share > POOR:
-        worst = max(match.errors, key=lambda name: match.errors[name])
-        where = f"{label(worst)} is {match.errors[worst]:.0f} pixels off"
+    if match.poor:
+        where = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off"
         return [(f"{fit}: a poor fit", _RED), (f"{where}. Is it on its spot? Left is the figure's own left", _RED)]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
     if len(pins) < 6:
@@ -349,12 +348,12 @@ def _text(text: str, at: np.ndarray, size: float, colour: tuple[float, ...]) -> 
     import blf
 
     blf.size(0, size)
-    blf.enable(0, blf.SHADOW)
-    blf.shadow(0, 5, 0.0, 0.0, 0.0, 1.0)
+    wide, high = blf.dimensions(0, text)
+    x, y, pad = float(at[0]), float(at[1]), 0.35 * size
+    _fill(Rectangle(x - pad, y - pad, x + wide + pad, y + high + pad), (0.0, 0.0, 0.0, 0.6))
     blf.color(0, *colour)
-    blf.position(0, float(at[0]), float(at[1]), 0)
+    blf.position(0, x, y, 0)
     blf.draw(0, text)
-    blf.disable(0, blf.SHADOW)
 
 
 def _corners(frame: Rectangle) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ import pytest
 from ..builders import add_box, add_camera, module, small_scene, snapshot
 from .test_media import decode
 
-WIDTH, HEIGHT = 90, 120
+WIDTH, HEIGHT = 240, 320
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_matched_picture_shows_the_body_in_its_own_pose(addon, matching, body,
     match, pixels = pose(addon, matching, body)
     add_box("Hat", 0.1, (0, 0, 3)).parent = body.parent
     bpy.context.view_layer.update()
-    kept.keep(body.maquette.reference_match, body.maquette.reference_image, {"head": (45.0, 12.0)}, match)
+    kept.keep(body.maquette.reference_match, body.maquette.reference_image, {"head": (120.0, 32.0)}, match)
     before = snapshot()
     wants = module(addon, "scene.capture.wants").Wants(keypoints=True, meshes_required=False)
     notices: list[str] = []
@@ -77,14 +77,14 @@ def test_a_matched_picture_shows_the_body_in_its_own_pose(addon, matching, body,
     reference = shot.characters[0].reference
     camera = reference.vertices[: len(pixels)] @ reference.viewmat[:3, :3].T + reference.viewmat[:3, 3]
     seen = camera @ reference.K.T
-    np.testing.assert_allclose(seen[:, :2] / seen[:, 2:], pixels, atol=0.02)
+    np.testing.assert_allclose(seen[:, :2] / seen[:, 2:], pixels, atol=0.05)
     assert reference.visibility.sum() > 10
     assert not any("lie centred" in notice for notice in notices)
     # Cut out: the middle of the body is there, the corners are not.
     alpha = decode(reference.image, tmp_path, 4)[..., 3]
     assert alpha[0, 0] == 0 and alpha[-1, -1] == 0
-    inside = np.clip(pixels.round().astype(int), 0, (WIDTH - 1, HEIGHT - 1))
-    assert (alpha[inside[:, 1], inside[:, 0]] == 255).mean() > 0.99
+    inside = pixels[((pixels > 1) & (pixels < (WIDTH - 1, HEIGHT - 1))).all(axis=1)].astype(int)
+    assert (alpha[inside[:, 1], inside[:, 0]] >= 128).mean() > 0.95
     assert 0.15 < (alpha > 0).mean() < 0.7
 
 
@@ -101,8 +101,8 @@ def test_a_draft_takes_the_matched_pose(addon, matching, body) -> None:
         (dress,) = end.value
     assert snapshot() == before
     places = dress.pictures[0].places * (WIDTH, HEIGHT)
-    np.testing.assert_allclose(places[:, 0], pixels[:, 0], atol=0.02)
-    np.testing.assert_allclose(HEIGHT - places[:, 1], pixels[:, 1], atol=0.02)
+    np.testing.assert_allclose(places[:, 0], pixels[:, 0], atol=0.05)
+    np.testing.assert_allclose(HEIGHT - places[:, 1], pixels[:, 1], atol=0.05)
     assert dress.pictures[0].share.max() > 0.9
 
 
@@ -110,12 +110,12 @@ def test_a_match_is_of_one_picture_and_one_body(addon, matching, body) -> None:
     kept = module(addon, "scene.capture.match")
     match, _ = pose(addon, matching, body)
     marks = body.maquette.reference_match
-    kept.keep(marks, body.maquette.reference_image, {"nose": (9.0, 30.0)}, match)
+    kept.keep(marks, body.maquette.reference_image, {"nose": (24.0, 80.0)}, match)
     image = body.maquette.reference_image
     found = kept.match_of(marks, image)
     np.testing.assert_allclose(found.poses, match.poses)
     assert found.errors == match.errors and found.focal == match.focal
-    assert kept.pins_of(marks, image) == {"nose": pytest.approx((9.0, 30.0), abs=1e-3)}
+    assert kept.pins_of(marks, image) == {"nose": pytest.approx((24.0, 80.0), abs=1e-3)}
     assert kept.match_of(marks, bpy.data.images.new("Other", 8, 8)) is None
     marks.solution = marks.solution[:-9]
     assert kept.match_of(marks, image) is None
