@@ -96,6 +96,7 @@ class Match:
         focal: focal length over the picture's longer side.
         errors: pixels between each pin and the spot of the body.
         tall: pixels that the body is tall in the picture.
+        strained: the joint that is bent the most in a pose that hardly anybody takes; else empty.
     """
 
     poses: np.ndarray
@@ -104,6 +105,7 @@ class Match:
     focal: float
     errors: Mapping[str, float]
     tall: float
+    strained: str = ""
 
     @property
     def error(self) -> float:
@@ -117,8 +119,8 @@ class Match:
 
     @property
     def poor(self) -> bool:
-        """Whether the body stands where its pins do not."""
-        return self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
+        """Whether the body stands where its pins do not, or as hardly anybody does."""
+        return bool(self.strained) or self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
 
     @property
     def worst(self) -> str:

@@ -29,6 +29,8 @@ _TURN_SPREAD = 0.4
 """Of turning about from where a beginning stands, as a sine."""
 _LIMIT = 0.05
 """Radians beyond a joint's limit that count as one standard deviation."""
+_STRAINED = 40.0
+"""Variances that all joints together are off how people stand from which on it is told; 15 are many."""
 TURNS = np.radians((0.0, 50.0, -50.0, 180.0, 130.0, -130.0))
 """Turns from the camera to begin with."""
 _TURNED_AWAY = 1.0
@@ -264,6 +266,9 @@ class Solver:
         posed = self.pose(state)
         focal = np.exp(state.focal)
         apart = np.linalg.norm(project(posed.spots[:, self._chosen], focal)[0] - self._places, axis=-1) * self.side
+        angles = matrix_to_axis_angle(state.turns[0, self._turning[1:]])
+        odd = np.square((angles - self._mean) / self._spread).sum(axis=1)
+        strained = self.figure.names[self._turning[1 + int(odd.argmax())]] if odd.sum() > _STRAINED else ""
         betas = state.betas[0]
         rest = self.figure.heads[0] + self.figure.directions[0] @ betas
         return Match(
@@ -273,6 +278,7 @@ class Solver:
             focal=float(focal[0]),
             errors=dict(zip(self.pins, apart.tolist(), strict=True)),
             tall=float(self.figure.height * focal[0] / np.exp(state.place[0, 2]) * self.side),
+            strained=strained,
         )
 
     def moved(self, state: State, step: np.ndarray) -> State:

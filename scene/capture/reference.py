@@ -177,7 +177,7 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
                 media = cut_out(stage, media, image, asked.margin * match.tall, studio.folder, asked.field)
         if match.poor:
             studio.notices.append(
-                f"'{name}': its {asked.words} fits its pins only within {match.error:.0f} pixels; match it again"
+                f"'{name}': its {asked.words} fits its pins poorly, {match.error:.0f} pixels off; match it again"
             )
         return replace(made, image=media)
     return _shown(studio, performer, index, asked, stage, media, (width, height))

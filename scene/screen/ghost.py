@@ -276,8 +276,10 @@ def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[floa
     count = f"{len(pins)} pins" if len(pins) > 1 else "1 pin"
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
     if match.poor:
-        where = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off"
-        return [(f"{fit}: a poor fit", _RED), (f"{where}. Is it on its spot? Left is the figure's own left", _RED)]
+        why = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off: is it on its spot?"
+        if match.strained:
+            why = f"The pose is unlikely, most of all {label(match.strained)}: are left and right mixed up?"
+        return [(f"{fit}: a poor fit", _RED), (why, _RED), ("Left, in red, is the figure's own left", _WHITE)]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
     if len(pins) < 6:
         lines.append(("Few pins: where none is, the pose is a guess", _ORANGE))

@@ -83,6 +83,16 @@ def test_a_pin_out_of_reach_is_a_poor_fit(figure: Figure) -> None:
     assert found.poor and found.worst == "left_ankle"
 
 
+def test_legs_that_are_mixed_up_are_told_though_they_fit(figure: Figure) -> None:
+    truth = first_guess(figure, np.zeros(10), WIDTH, HEIGHT)
+    pins = pins_of(figure, truth, [name for name in NAMES if not name.endswith(("hand", "toes"))])
+    assert not match_pins(figure, pins, WIDTH, HEIGHT, truth).strained
+    for part in ("hip", "knee", "ankle"):
+        pins[f"left_{part}"], pins[f"right_{part}"] = pins[f"right_{part}"], pins[f"left_{part}"]
+    found = match_pins(figure, pins, WIDTH, HEIGHT, truth)
+    assert found.share < 0.04 and found.poor and found.strained.startswith("spine")
+
+
 def test_the_shape_is_looked_for_where_that_is_wanted(figure: Figure) -> None:
     truth = replace(shown(figure, 4), betas=np.array([2.0, -1.0] + [0.0] * 8))
     pins = pins_of(figure, truth, NAMES)
