@@ -16,6 +16,8 @@ DIRECTIONS = "maquette_joint_directions"
 """Custom property of a body's armature: ``Rig.directions``, flat."""
 FILE = "maquette_body_file"
 """Custom property of a body's armature: path of the animator's own body file, or ""."""
+FRAME = "maquette_body_frame"
+"""Custom property of a body's armature: ``Rig.frame``, row by row. Armatures without it lie in the canonical frame."""
 
 
 class RigError(ValueError):
@@ -39,6 +41,7 @@ class Rig:
         armature: the armature object.
         bones: name of each joint's bone, in the body's joint order.
         parents: (J,) int; -1 is the root.
+        frame: (4,4) float64, the canonical frame (Y up, pelvis at the origin) in the armature object's space.
         heads: (J,3) float64, joints of the mean shape in the canonical frame.
         rests: (J,3,3) float64, each bone's rest axes in the canonical frame, as columns.
         directions: (J,3,S) float64, displacement of each joint per unit of each shape component.
@@ -48,6 +51,7 @@ class Rig:
     armature: bpy.types.Object
     bones: tuple[str, ...]
     parents: np.ndarray
+    frame: np.ndarray
     heads: np.ndarray
     rests: np.ndarray
     directions: np.ndarray
@@ -124,12 +128,14 @@ def load_rig(mesh: bpy.types.Object) -> Rig:
         raise RigError(armature.name, "has lost joints of its body; undo their deletion or add the body again")
     numbers = {bone.name: index for index, bone in found}
     bones = [bone for _, bone in found]
-    rest = np.array([bone.matrix_local for bone in bones], dtype=np.float64)
+    frame = np.reshape(armature.data.get(FRAME, np.eye(4).ravel()), (4, 4)).astype(np.float64)
+    rest = np.linalg.inv(frame) @ np.array([bone.matrix_local for bone in bones], dtype=np.float64)
     return Rig(
         mesh=mesh,
         armature=armature,
         bones=tuple(bone.name for bone in bones),
         parents=np.array([numbers.get(bone.parent.name, -1) if bone.parent else -1 for bone in bones]),
+        frame=frame,
         heads=rest[:, :3, 3],
         rests=_orthonormal(rest[:, :3, :3]),
         directions=flat.reshape(joints, 3, -1),
