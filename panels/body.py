@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..operators.looks import active_character
+from ..scene.camera.moves import characters
 from ..scene.rig import paint
 from ..scene.rig.bodies import find_body, shape_keys
 from .main import SidebarPanel, draw_hint
@@ -20,6 +21,10 @@ class MAQUETTE_PT_body(SidebarPanel, Panel):
     def draw(self, context):
         layout = self.layout
         layout.operator_context = "EXEC_DEFAULT"
+        if not characters(context.scene):
+            row = layout.row()
+            row.scale_y = 1.5
+            row.operator("maquette.first_shot", icon="PLAY")
         layout.operator("maquette.add_body", icon="ADD")
         mesh = active_character(context)
         if mesh is None:
