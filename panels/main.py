@@ -49,6 +49,24 @@ def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO"
     draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level], width)
 
 
+def draw_notes(layout: UILayout, context: Context, notes: str, name: str, dismiss: str = "") -> None:
+    """Sentences, one a line, in a part that can be opened.
+
+    Args:
+        name: of the part.
+        dismiss: operator that clears them away.
+    """
+    lines = notes.splitlines()
+    if not lines:
+        return
+    header, body = layout.panel(name, default_closed=True)
+    header.label(text="1 Note" if len(lines) == 1 else f"{len(lines)} Notes")
+    if dismiss:
+        header.operator(dismiss, text="", icon="X", emboss=False)
+    for line in lines if body is not None else ():
+        draw_text(body, context, line, "DOT")
+
+
 def draw_look_through(layout: UILayout, context: Context) -> None:
     """A button for a view that shows no film and no preview because it does not look through the camera."""
     space = getattr(context, "space_data", None)  # a sidebar has no ``region_data``

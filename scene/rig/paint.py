@@ -1,9 +1,9 @@
 """Painted bodies: region colours as a colour attribute, and the simple materials that show it.
 
-The mesh carries the attribute ``region`` (one of REGIONS per vertex) and the colour attribute ``Paint``; Vertex Paint may
-go on from there. Cycles, EEVEE and the captured reference show the attribute. A Solid view as Blender sets it up shows
-one colour a material: so each region has a material of its own, whose viewport colour is the region's. Choosing another
-colour repaints that region only.
+The mesh carries the attribute ``region`` (one of REGIONS per vertex) and the colour attribute ``Paint``; Vertex Paint
+may go on from there. Cycles, EEVEE and the captured reference show the attribute. A Solid view as Blender sets it up
+shows one colour a material: so each region has a material of its own, whose viewport colour is the region's. Choosing
+another colour repaints that region only.
 """
 
 from __future__ import annotations
