@@ -5,7 +5,8 @@ from __future__ import annotations
 import bpy
 from bpy.types import Context, UILayout
 
-from .main import draw_notes, draw_text, duration
+from ..scene.job.estimate import duration
+from .main import draw_notes, draw_text
 
 _STAGES = {
     "loading": "Loading the model",

@@ -72,15 +72,3 @@ def draw_look_through(layout: UILayout, context: Context) -> None:
     space = getattr(context, "space_data", None)  # a sidebar has no ``region_data``
     if context.scene.camera is not None and space is not None and space.region_3d.view_perspective != "CAMERA":
         layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words as short as a panel needs: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
