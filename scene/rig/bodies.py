@@ -6,9 +6,13 @@ Shape letters: J joints, S shape components.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import bpy
 import numpy as np
+
+from ...backend.catalogue.reader import CatalogueError, find_preset
+from ...backend.catalogue.rig import BodyFile, ShapeComponent
 
 JOINT = "maquette_joint"
 """Custom property of a joint's bone: the joint's index."""
@@ -89,6 +93,24 @@ def shape_keys(mesh: bpy.types.Object) -> list[bpy.types.ShapeKey]:
     while (key := keys.key_blocks.get(shape_key_name(len(found)))) is not None:
         found.append(key)
     return found
+
+
+@cache
+def _components(body: str) -> tuple[ShapeComponent, ...]:
+    try:
+        return find_preset(BodyFile, body).shape
+    except CatalogueError:
+        return ()
+
+
+def shape_component(body: str, component: int) -> ShapeComponent:
+    """What the animator reads of a shape component of a body, by its id; a number where it has no name."""
+    known = _components(body)
+    if component < len(known):
+        return known[component]
+    return ShapeComponent(
+        f"Shape {component + 1}", "A shape component of the body's own file, whose components have no names"
+    )
 
 
 def is_body(mesh: bpy.types.Object | None) -> bool:
