@@ -12,6 +12,7 @@ from ..capture import memory
 from ..capture import shot as capture
 from ..capture.pace import Pace
 from ..capture.wants import Wants
+from . import presence
 
 Steps = Generator[tuple[int, int], None, None]
 
@@ -23,11 +24,13 @@ def captured(
     key = memory.key_of(scene, wants)
     shot = memory.find(key, notices)
     if shot is not None:
+        presence.note(scene, shot)
         return capture.with_settings(shot, scene, wants)
     before = memory.changes()
     found: list[str] = []
     shot = yield from capture.capture_steps(scene, notices=found, wants=wants, pace=pace)
     notices += found
+    presence.note(scene, shot)
     if key is not None and memory.changes() == before and memory.key_of(scene, wants) == key:
         memory.keep(key, shot, found)
     return shot
