@@ -19,13 +19,15 @@ from ..stage import Stage
 from . import render
 from .media import encode_png, pixels
 
-_SIDE = 1024
+_SIDE = 768
 """Pixels of the longest side at which the figure is looked for."""
 _WITHIN = 0.4
 """Share of the margin within the body's outline that may still be ground."""
 _CONTRAST = (0.06, 0.2)
 """Distance between the colours of figure and ground, 0..1, at which colours begin to count, and from which on they
 count most."""
+_LIKE = 0.05
+"""Distance between colours, 0..1, that nobody sees as another colour."""
 _SHARP = 1.5
 
 
@@ -82,13 +84,17 @@ def soft_edge(picture: np.ndarray, body: np.ndarray, margin: float) -> np.ndarra
     about = _around(body.astype(np.float64), 4 * reach) > 0.5
     # Of thin parts nothing is sure; there all of the body tells how the figure looks.
     figure = _mean(picture, inner + 0.1 * body, 2 * reach)
-    ground = _mean(picture, (outer & about).astype(np.float64), 2 * reach)
+    surely = (outer & about).astype(np.float64)
+    ground = _mean(picture, surely, 2 * reach)
+    spread = np.sqrt(_mean(np.square(picture - ground).sum(axis=-1, keepdims=True), surely, 2 * reach)[..., 0])
     to_figure, to_ground, apart = (
         np.linalg.norm(a - b, axis=-1) for a, b in ((picture, figure), (picture, ground), (figure, ground))
     )
     low, high = _CONTRAST
-    trust = np.clip((apart - low) / (high - low), 0, 1)
-    by_colour = (to_ground - to_figure) / np.maximum(apart, low)
+    trust = np.clip((np.maximum(apart, to_ground) - low) / (high - low), 0, 1)
+    # A figure may have many colours; what is quite unlike the ground belongs to it as well.
+    unlike = np.clip(to_ground / (3 * spread + _LIKE) - 1, -1, 1)
+    by_colour = np.maximum((to_ground - to_figure) / np.maximum(apart, low), unlike)
     near = max(round(margin / 3), 1)
     by_place = 2 * _around(body.astype(np.float64), near) / (2 * near + 1) ** 2 - 1
     by_place = np.where(body, np.maximum(by_place, 0.5 / _SHARP), by_place)

@@ -20,6 +20,7 @@ channels = importlib.import_module(f"{ADDON}.scene.rig.channels")
 matrices = importlib.import_module(f"{ADDON}.scene.camera.matrices")
 ghosts = importlib.import_module(f"{ADDON}.scene.screen.ghost")
 previews = importlib.import_module(f"{ADDON}.scene.screen.previews")
+makers = importlib.import_module(f"{ADDON}.scene.job.preview")
 kept = importlib.import_module(f"{ADDON}.scene.capture.match")
 bodies = importlib.import_module(f"{ADDON}.backend.bodies")
 ORDER = (
@@ -220,7 +221,7 @@ def begin(index=-1):
 
 
 def preview():
-    """The Draft, once it is there."""
+    """The Draft, once it has been made."""
     window, area, region = view()
     with bpy.context.temp_override(window=window, area=area, region=region):
         bpy.ops.maquette.preview()
@@ -228,7 +229,7 @@ def preview():
     while True:
         yield
         reel = previews.reel_of(bpy.context.scene.maquette.uid)
-        if reel is not None and reel.draft is not None and reel.draft.current:
+        if not makers.runner.busy and reel is not None and reel.draft is not None and reel.draft.current:
             break
         assert time.monotonic() < end, "no draft came"
     yield from waited(4)
