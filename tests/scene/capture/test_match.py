@@ -124,3 +124,24 @@ def test_a_match_is_of_one_picture_and_one_body(addon, matching, body) -> None:
         kept.body_of(add_box("Box", 1, (0, 0, 0)), match, "field")
     kept.forget(marks)
     assert kept.match_of(marks, image) is None and not marks.pins
+
+
+def test_another_match_is_another_shot(addon, matching, body) -> None:
+    """For the memory of what was captured, and for drafts."""
+    kept, fingerprint = module(addon, "scene.capture.match"), module(addon, "scene.fingerprint")
+    imprint, marks = module(addon, "scene.capture.imprint").imprint, body.maquette
+    scene = bpy.context.scene
+
+    def states():
+        return imprint(scene), fingerprint.Printer().read(scene).still
+
+    match, _ = pose(addon, matching, body)
+    found = [states()]
+    for change in (
+        lambda: kept.keep(marks.reference_match, marks.reference_image, {}, match),
+        lambda: setattr(marks.reference_match, "margin", 0.1),
+        lambda: kept.forget(marks.reference_match),
+    ):
+        change()
+        found.append(states())
+        assert found[-1][0] != found[-2][0] and found[-1][1] != found[-2][1]
