@@ -118,9 +118,14 @@ class Match:
         return self.error / max(self.tall, 1e-6)
 
     @property
+    def astray(self) -> bool:
+        """Whether the body does not stand where its pins are."""
+        return self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
+
+    @property
     def poor(self) -> bool:
-        """Whether the body stands where its pins do not, or as hardly anybody does."""
-        return bool(self.strained) or self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
+        """Whether the body does not stand where its pins are, or stands as hardly anybody does."""
+        return self.astray or bool(self.strained)
 
     @property
     def worst(self) -> str:

@@ -277,7 +277,7 @@ def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[floa
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
     if match.poor:
         why = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off: is it on its spot?"
-        if match.strained:
+        if match.strained and not match.astray:
             why = f"The pose is unlikely, most of all {label(match.strained)}: are left and right mixed up?"
         return [(f"{fit}: a poor fit", _RED), (why, _RED), ("Left, in red, is the figure's own left", _WHITE)]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
