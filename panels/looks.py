@@ -72,13 +72,10 @@ def _draw_match(layout: UILayout, kept: PropertyGroup, image: bpy.types.Image, i
     row = layout.row(align=True)
     row.operator("maquette.match_picture", text="Edit Match", icon="PINNED").index = index
     row.operator("maquette.clear_match", text="", icon="X").index = index
-    _hint(
-        layout,
-        f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})",
-        "ERROR" if match.poor else "CHECKMARK",
-    )
-    if match.poor:
-        _hint(layout, "A poor fit: looks will slip", "BLANK1")
+    fit = f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})"
+    _hint(layout, fit, "ERROR" if match.trouble else "CHECKMARK")
+    if match.trouble:
+        _hint(layout, "A poor fit: looks will slip" if match.astray else "Unlikely: left and right mixed up?", "BLANK1")
     layout.prop(kept, "cut_out")
     if kept.cut_out:
         layout.prop(kept, "margin")

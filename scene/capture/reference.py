@@ -175,10 +175,8 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
             made = _shown(studio, performer, index, asked, stage, media, (width, height))
             if asked.margin is not None:
                 media = cut_out(stage, media, image, asked.margin * match.tall, studio.folder, asked.field)
-        if match.poor:
-            studio.notices.append(
-                f"'{name}': its {asked.words} fits its pins poorly, {match.error:.0f} pixels off; match it again"
-            )
+        if match.trouble:
+            studio.notices.append(f"'{name}': the match of its {asked.words} is {match.trouble}")
         return replace(made, image=media)
     return _shown(studio, performer, index, asked, stage, media, (width, height))
 

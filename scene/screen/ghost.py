@@ -15,7 +15,7 @@ import bpy
 import numpy as np
 
 from ...backend.bodies import BodyModel
-from ...backend.bodies.matching import GOOD, SPOTS, Figure, Match, spots_of
+from ...backend.bodies.matching import GOOD, SPOTS, Figure, Match, label, spots_of
 from ..capture.media import pixels
 from .frame import Rectangle
 
@@ -264,22 +264,14 @@ class _Skin:
         return self._spread @ world.transpose(0, 2, 1).reshape(-1, 3)
 
 
-def label(name: str) -> str:
-    """What a spot is called."""
-    return name.replace("_", " ").title()
-
-
 def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[float, float, float, float]]]:
     """How well a match fits its pins, in words, each line with its colour."""
     if not pins:
         return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE)]
     count = f"{len(pins)} pins" if len(pins) > 1 else "1 pin"
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
-    if match.poor:
-        why = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off: is it on its spot?"
-        if match.strained and not match.astray:
-            why = f"The pose is unlikely, most of all {label(match.strained)}: are left and right mixed up?"
-        return [(f"{fit}: a poor fit", _RED), (why, _RED), ("Left, in red, is the figure's own left", _WHITE)]
+    if match.trouble:
+        return [(fit, _RED), (f"It is {match.trouble}", _RED), ("Left, in red, is the figure's own left", _WHITE)]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
     if len(pins) < 6:
         lines.append(("Few pins: where none is, the pose is a guess", _ORANGE))

@@ -270,7 +270,7 @@ def checks(mesh):
             yield from drag("left_ankle", places["left_ankle"] - (0, 350))
             yield from waited()
             picture("render_4_poor")
-            assert ghost().match.poor, ghost().match.share
+            assert ghost().match.astray, ghost().match.share
             for _ in range(2):
                 window, _, region = view()
                 x, y = round(region.x + event.at[0]), round(region.y + event.at[1])
