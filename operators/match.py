@@ -31,8 +31,7 @@ _HINTS = (
     ("EVENT_R", "Start Over"),
     ("EVENT_S", "Fit Shape"),
     ("EVENT_B", "Show Body"),
-    ("MOUSE_MMB_SCROLL", "Zoom"),
-    ("MOUSE_MMB_DRAG", "Pan"),
+    ("MOUSE_MMB", "Zoom, Pan"),
     ("EVENT_RETURN", "Accept"),
     ("EVENT_ESC", "Cancel"),
 )
