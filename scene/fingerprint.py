@@ -269,9 +269,13 @@ def _of_object(obj: bpy.types.Object, keyed: frozenset[tuple[str, int]], whole: 
 
 def _of_character(obj: bpy.types.Object) -> Iterator[Any]:
     marks = obj.maquette
-    yield tuple(_simple(marks, set())), marks.reference_image.name_full if marks.reference_image is not None else ""
+    yield tuple(_simple(marks, set()))
     for entry in marks.references:
-        yield tuple(_simple(entry, set())), entry.image.name_full if entry.image is not None else ""
+        yield tuple(_simple(entry, set()))
+    pictures = [(marks.reference_image, marks.reference_match), *((one.image, one.match) for one in marks.references)]
+    for image, match in pictures:
+        yield tuple(_simple(match, set()))
+        yield [found.name_full if found is not None else "" for found in (image, match.image)]
 
 
 def _of_pose(pose: bpy.types.Pose, keyed: frozenset[tuple[str, int]]) -> Iterator[Any]:
