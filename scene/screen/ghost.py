@@ -29,6 +29,7 @@ _FRAME = (1.0, 1.0, 1.0, 0.5)
 _LEFT, _RIGHT, _MIDDLE = (0.95, 0.35, 0.3), (0.3, 0.6, 1.0), (1.0, 0.85, 0.3)
 _WHITE, _GREEN = (1.0, 1.0, 1.0, 1.0), (0.4, 0.9, 0.4, 1.0)
 _ORANGE, _RED = (1.0, 0.75, 0.2, 1.0), (1.0, 0.35, 0.3, 1.0)
+_SIDES = ("Left, in red, is the figure's own left", _WHITE)
 _LIMBS = (
     ("head", "nose"),
     ("left_shoulder", "right_shoulder"),
@@ -306,11 +307,11 @@ class _Skin:
 def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[float, float, float, float]]]:
     """How well a match fits its pins, in words, each line with its colour."""
     if not pins:
-        return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE)]
+        return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE), _SIDES]
     count = f"{len(pins)} pins" if len(pins) > 1 else "1 pin"
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
     if match.trouble:
-        return [(fit, _RED), (f"It is {match.trouble}", _RED), ("Left, in red, is the figure's own left", _WHITE)]
+        return [(fit, _RED), (f"It is {match.trouble}", _RED), _SIDES]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
     if len(pins) < 6:
         lines.append(("Few pins: where none is, the pose is a guess", _ORANGE))
