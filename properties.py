@@ -242,6 +242,9 @@ class MAQUETTE_PG_shot(PropertyGroup):
     tracks: CollectionProperty(type=MAQUETTE_PG_track)
     active_track: IntProperty(name="Track", default=0)
     seed: IntProperty(name="Seed", description="Same seed, same video", default=0, min=0)
+    seeds: IntProperty(
+        name="Seeds", description="Videos that each model makes, one a seed from Seed on", default=1, min=1, max=8
+    )
     steps: IntProperty(
         name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200
     )

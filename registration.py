@@ -13,6 +13,7 @@ from .operators import (
     camera,
     camera_export,
     control,
+    cure,
     first_shot,
     generate,
     library,
@@ -34,6 +35,7 @@ from .panels import models as models_menu
 from .panels import motion as motion_panel
 from .panels import result as result_panel
 from .panels import shot as shot_panel
+from .panels import status
 from .panels import tracks as tracks_panel
 from .scene.job import handlers
 
@@ -57,6 +59,7 @@ MODULES = (
     result,
     preview,
     first_shot,
+    cure,
     library,
     backend,
     body_panel,
@@ -67,6 +70,7 @@ MODULES = (
     shot_panel,
     tracks_panel,
     result_panel,
+    status,
     handlers,
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""

@@ -155,3 +155,20 @@ CLASSES = (
     MAQUETTE_OT_dismiss,
     MAQUETTE_OT_tell,
 )
+_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+
+
+def register() -> None:
+    """Bind the key."""
+    keys = bpy.context.window_manager.keyconfigs.addon
+    if keys is not None:
+        keymap = keys.keymaps.new(name="Screen", space_type="EMPTY")
+        item = keymap.keymap_items.new(MAQUETTE_OT_generate.bl_idname, "F12", "PRESS", ctrl=True, shift=True)
+        _keys.append((keymap, item))
+
+
+def unregister() -> None:
+    """Unbind it."""
+    while _keys:
+        keymap, item = _keys.pop()
+        keymap.keymap_items.remove(item)
