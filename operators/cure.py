@@ -68,8 +68,8 @@ class MAQUETTE_OT_cure(Operator):
     bl_label = "Put Right"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    cure: StringProperty(name="Cure", options={"SKIP_SAVE"})
-    target: StringProperty(name="Object", options={"SKIP_SAVE"})
+    cure: StringProperty(name="Cure", description="What is done", options={"SKIP_SAVE"})
+    target: StringProperty(name="Object", description="What it is done to", options={"SKIP_SAVE"})
 
     @classmethod
     def description(cls, _context: Context, properties: MAQUETTE_OT_cure) -> str:

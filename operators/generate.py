@@ -113,8 +113,16 @@ class MAQUETTE_OT_tell(Operator):
     bl_label = "Maquette"
     bl_options = {"INTERNAL"}
 
-    level: EnumProperty(items=(("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", "")))
-    message: StringProperty()
+    level: EnumProperty(
+        name="Level",
+        description="How it is shown",
+        items=(
+            ("INFO", "Info", "Something to know"),
+            ("WARNING", "Warning", "Something to look at"),
+            ("ERROR", "Error", "Something that did not work"),
+        ),
+    )
+    message: StringProperty(name="Message", description="What is shown")
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Report from within Blender's own event loop: what a timer reports is not shown."""

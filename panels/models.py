@@ -12,7 +12,7 @@ _ICONS = {"READY": "CHECKMARK", "MISSING": "CANCEL", "UNKNOWN": "BLANK1"}
 
 
 class MAQUETTE_MT_models(Menu):
-    """The models that the backend knows."""
+    """The models that the backend knows"""
 
     bl_idname = "MAQUETTE_MT_models"
     bl_label = "Model"
@@ -38,12 +38,8 @@ def draw_missing(layout: UILayout) -> None:
 
 def draw_model(layout: UILayout, context: Context, model: models.Model) -> None:
     """The model, and why it cannot run."""
-    split = layout.split(factor=0.4)
-    label = split.row()
-    label.alignment = "RIGHT"
-    label.label(text="Model")
-    missing = model.state == "MISSING"
-    split.menu("MAQUETTE_MT_models", text=model.label, icon="ERROR" if missing else "NONE")
+    icon = "ERROR" if model.state == "MISSING" else "SHADERFX"
+    layout.menu("MAQUETTE_MT_models", text=model.label, icon=icon)
 
 
 def draw_about(layout: UILayout, context: Context, model: models.Model) -> None:

@@ -22,7 +22,7 @@ _ICONS = {"OK": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
 
 
 class MAQUETTE_PT_shot(SidebarPanel, Panel):
-    """What is sent to the backend."""
+    """What is sent to the backend"""
 
     bl_label = "Shot"
     bl_order = 3
@@ -131,8 +131,8 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(render, "resolution_percentage", text="%")
     body.prop(scene, "frame_step", text="Frame Step")
     column = body.column(align=True)
-    column.prop(shot, "steps", text="Steps" if shot.steps else "Steps (Auto)")
-    column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
+    column.prop(shot, "steps", text="Steps")
+    column.prop(shot, "guidance", text="Guidance")
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
     row = body.row(align=True)
