@@ -92,8 +92,8 @@ def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None
         return  # A copy that is worked in.
     overlay.changed()
     if depsgraph is not None:
-        memory.changed(scene, depsgraph)
-        preview.runner.edited([update.id for update in depsgraph.updates])
+        moved = memory.changed(scene, depsgraph)
+        preview.runner.edited([update.id for update in depsgraph.updates], moved)
     readiness.touch()
 
 

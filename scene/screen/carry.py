@@ -23,6 +23,7 @@ from ..capture import render
 from ..capture.looks import asked_of
 from ..capture.media import picture_from_image
 from ..capture.mesh import MeshReader, MeshReading
+from ..capture.pace import Pace
 from ..capture.reference import Asked, fit_intrinsics
 from ..capture.surfaces import move
 from ..rig.characters import GEOMETRY, find_characters, worn_by
@@ -71,8 +72,12 @@ class Dress:
     plain: np.ndarray
 
 
-def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, None, tuple[Dress, ...]]:
+def take_looks(
+    scene: bpy.types.Scene, notices: list[str], pace: Pace
+) -> Generator[tuple[int, int], None, tuple[Dress, ...]]:
     """Take the pictures of all characters, step by step, and leave the scene as found; see ``capture_steps``.
+
+    It yields when the pace pauses.
 
     Raises:
         ShotError: no character, no camera, or a picture that is missing or cannot be read.
@@ -81,18 +86,19 @@ def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, No
     dressed: list[Dress] = []
     with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
 
-        def pause() -> None:
-            if not bpy.app.background:
+        def pause() -> Generator[tuple[int, int], None, None]:
+            pace.breathe()
+            if pace.pausing:
                 keeper.settle()
+                yield 0, 0
+                keeper.resume()
 
         for obj in find_characters(scene, layer):
             taken: list[_Taken] = []
             for asked in asked_of(obj):
                 for done in _take(keeper, obj, asked, Path(folder), notices):
                     taken += [done] if done is not None else []
-                    pause()
-                    yield
-                    keeper.resume()
+                    yield from pause()
             known, pictures = _mixed(taken)
             plain = np.full((len(known), 4), _PLASTER, dtype=np.float32)
             if taken and known.any():
@@ -100,9 +106,7 @@ def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, No
                     if done is not None:
                         plain[:, :3] = done
                         break
-                    pause()
-                    yield
-                    keeper.resume()
+                    yield from pause()
             plain[:, 3] = 1 - known
             if taken:
                 dressed.append(Dress(obj.name_full, pictures, plain))
@@ -131,7 +135,7 @@ def _take(
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Reference")
     file = folder / "picture"
     if asked.rendered:
-        render.set_up(stage, engine, transparent=True, side=render.REFERENCE_SIDE)
+        render.set_up(stage, engine, transparent=True, side=render.REFERENCE_SIDE, rough=True)
         if engine == "WORKBENCH":
             render.show_base_colours(stage.scene.objects, keeper.changes)
     yield None

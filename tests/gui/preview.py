@@ -172,7 +172,7 @@ def checks(scene, window, area):
     edit(scene, 30, 0.1)
     yield from until(lambda: preview.runner.busy)
     print(f"Live: begun {time.monotonic() - began:.2f} s after the edit")
-    yield from until(lambda: preview.runner._follower is not None)
+    yield from until(lambda: preview.runner._sending is not None)
     yield from pictured("5_live_making")
     edit(scene, 31, 0.3)
     again = time.monotonic()
