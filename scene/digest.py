@@ -172,8 +172,6 @@ class Reading:
                 self.doubts.append(f"{datablock.mode} mode")
             if any(modifier.type in _MODIFIERS for modifier in datablock.modifiers):
                 self.doubts.append("a simulation")
-        if isinstance(datablock, bpy.types.Mesh):
-            yield from self._mesh(datablock)
         if isinstance(datablock, bpy.types.Scene):
             yield sorted((m.frame, self._id(m.camera)) for m in datablock.timeline_markers if m.camera is not None)
             yield [getattr(datablock.maquette, name) for name in _SHOT]
@@ -182,7 +180,7 @@ class Reading:
             yield from self._struct(self._structs.pop())
         if isinstance(datablock, bpy.types.Mesh):
             self.divided = True
-            yield from self._weights(datablock)
+            yield from self._mesh(datablock)
 
     def _id(self, datablock: bpy.types.ID) -> str | None:
         """What to call a datablock; None for what is not part of the picture."""
@@ -196,7 +194,12 @@ class Reading:
 
     def _animation(self, animation: bpy.types.AnimData) -> Iterator[Any]:
         """Which values are written, and by which drivers; see ``curve_parts`` for the keys."""
-        for driven in animation.drivers:
+        self.divided = True
+        for index in range(len(animation.drivers)):
+            now = self._of.animation_data  # type: ignore[attr-defined]
+            if now is None or index >= len(now.drivers):
+                break
+            driven = now.drivers[index]
             driver = driven.driver
             if driver.type == "SCRIPTED" and not driver.is_simple_expression:
                 self.doubts.append("a scripted driver")
@@ -205,6 +208,10 @@ class Reading:
             ]
             yield driven.data_path, driven.array_index, driver.type, driver.expression, driver.use_self, told
             yield from curve_parts(driven)
+        self.divided = False
+        animation = self._of.animation_data  # type: ignore[attr-defined]
+        if animation is None:
+            return
         curves = [curve for curve in curves_of(animation) if not curve.mute]
         paths: dict[str, tuple[Any, str] | None] = {}
         for curve in (*curves, *animation.drivers):
@@ -284,15 +291,17 @@ class Reading:
                 yield name, value
 
     def _mesh(self, mesh: bpy.types.Mesh) -> Iterator[Any]:
-        for attribute in mesh.attributes:
-            yield attribute.name, attribute.domain, attribute.data_type
-            if attribute.data_type in _ARRAYS:
+        """What is no property of a mesh, divided."""
+        for name in list(mesh.attributes.keys()):
+            attribute = mesh.attributes.get(name)
+            if attribute is None:
+                continue
+            yield name, attribute.domain, attribute.data_type
+            if (attribute := mesh.attributes.get(name)) is not None and attribute.data_type in _ARRAYS:
                 yield _array(attribute.data, *_ARRAYS[attribute.data_type])
-            else:
+            elif attribute is not None:
                 self.doubts.append(f"attributes of type {attribute.data_type}")
         yield _array(mesh.polygons, "loop_total", 1, np.int32)
-
-    def _weights(self, mesh: bpy.types.Mesh) -> Iterator[Any]:
         count = len(mesh.vertices)
         if count > _MOST_WEIGHTED:
             self.doubts.append("too many vertices")

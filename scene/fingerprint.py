@@ -47,8 +47,10 @@ class Print:
         """A digest of all of it and of whatever else must be the same; None in doubt."""
         if self.doubts:
             return None
-        told = repr((sorted(self.still.items()), sorted(self.curves.items()), more))
-        return hashlib.blake2b(told.encode(), digest_size=32).digest()
+        found = hashlib.blake2b(repr(more).encode(), digest_size=32)
+        for key, part in (*sorted(self.still.items()), *sorted(self.curves.items())):
+            found.update(repr(key).encode() + part)
+        return found.digest()
 
     def reach(self, ids: Iterable[bpy.types.ID]) -> frozenset[str]:
         """Names of some datablocks and of all that they depend on."""

@@ -65,7 +65,7 @@ class ClayBodies:
             made.undo()
 
     def stand(self, frames: Sequence[int], made: Changes) -> Iterator[None]:
-        """Let the clay stand at some frames, at each where the bodies are then; yields after each.
+        """Let the clay stand at some frames, at each where the bodies are then; yields on the way.
 
         All of it comes at once: whatever comes or goes has Blender draw its windows again.
         """
@@ -77,6 +77,7 @@ class ClayBodies:
         for obj in [datablock for datablock in made.new if isinstance(datablock, bpy.types.Object)]:
             self._stage.scene.collection.objects.link(obj)
         self._stage.update()
+        yield
 
     def _stand_in(self, item: Shown, depsgraph: bpy.types.Depsgraph, made: Changes, frame: int | None) -> None:
         """Make the clay of one body; it shows at ``frame`` alone, at every frame when None."""

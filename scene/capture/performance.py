@@ -87,9 +87,11 @@ class PerformanceReader:
         for spot in self._spots:
             spot.points_T.clear()
             spot.visibility_T.clear()
+        yield BREATH
         self.performers = prepare(
             self._stage, self._characters, options.points, self._frames[0], wants.keypoints, self.notices
         )
+        yield BREATH
         geometry = None
         if wants.meshes:
             geometry = GeometryReader(self._characters, wardrobe_of(self.performers), self._never)

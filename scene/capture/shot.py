@@ -34,7 +34,7 @@ from .performance import PerformanceReader, leave_out_modifiers
 from .reference import Asked
 from .render import film_side, shot_side
 from .rendered import as_rendered
-from .stills import Pictures
+from .stills import UNSEEN, Pictures
 from .tracks import find_spots
 from .wants import Wants, preset_wants
 
@@ -241,7 +241,7 @@ def _recall(
     eyes = [obj for obj in scene.objects if obj.type == "CAMERA"]
     world = [scene.world] if scene.world is not None else []
     lights = [obj for obj in seen if obj.type not in GEOMETRY]
-    around = [obj for obj in seen if obj not in bodies]
+    around = [obj for obj in seen if obj not in bodies and obj.type not in UNSEEN]
     how = (wants.rough, film_side(scene), shot_side(scene))
     for name, shown in (("background", around), ("clay", seen)):
         recall.begin(name, (how, [obj.name_full for obj in shown]), [*shown, *eyes, *world], frames)

@@ -13,10 +13,10 @@ from ..stage import Stage, curves_of, others_listen
 from . import render
 from .memory import Recall
 
-_UNSEEN = {"ARMATURE", "LATTICE", "SPEAKER"}
+UNSEEN = {"ARMATURE", "LATTICE", "SPEAKER"}
 """Objects that show only in what they move, which is evaluated then, too."""
 _TOLD = ("location", "rotation", "scale", "delta_", "pose.", "constraints", "modifiers")
-_PLAIN = {"MESH", "CURVE", "SURFACE", "FONT", "META", "EMPTY", "CAMERA", "LIGHT", "LIGHT_PROBE", *_UNSEEN}
+_PLAIN = {"MESH", "CURVE", "SURFACE", "FONT", "META", "EMPTY", "CAMERA", "LIGHT", "LIGHT_PROBE", *UNSEEN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _may_show(updated: bpy.types.ID, scene: bpy.types.Scene) -> bool:
     if isinstance(updated, bpy.types.Object):
         if updated.type == "CAMERA":
             return scene.camera is not None and updated.original == scene.camera
-        return updated.type not in _UNSEEN and (updated.type != "EMPTY" or updated.instance_type != "NONE")
+        return updated.type not in UNSEEN and (updated.type != "EMPTY" or updated.instance_type != "NONE")
     return True
 
 

@@ -9,44 +9,33 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import bpy
 import numpy as np
 
 from .. import folders
-from ..capture.looks import asked_of
 from ..capture.pace import Pace
-from ..fingerprint import FramePrints, Print, Printer
-from ..rig.characters import find_characters, worn_by
+from ..fingerprint import FramePrints, Print
 from ..screen import strip
-from ..screen.carry import take_looks
 from ..screen.draft import drawer
 from ..screen.overlay import overlay, redraw
 from ..screen.previews import Clip, Draft, Reel, finished, reels
-from ..stage import shown_layer
-from . import backends, effects, models, preview_sending
-from . import shots as job_shots
-from .capturing import Capturing, Steps, captured
+from . import backends, effects, models, preview_sending, preview_taking
+from .capturing import Capturing, Steps
+from .preview_edits import SLICE, Edits, in_the_middle
 from .preview_sending import Sending
 from .preview_windows import Window, model_windows, preview_frames, quality
 from .reports import reason
 
 QUIET = 1.0
 """Seconds without an edit after which a live preview is made anew."""
-SLICE = 0.01
-"""Seconds of work between two turns of the window, after which no other step is begun."""
+ASKED_SLICE = 0.3
+"""Seconds of work between two turns of the window for what was asked for, where the window takes long itself."""
 
-_CHECK_SECONDS = 0.25
 _PATIENCE = 5.0
 """Seconds until a live preview asks a busy backend again."""
-_MODAL = ("TRANSFORM_", "POSE_", "GRAPH_", "ACTION_", "ANIM_", "SCULPT_", "PAINT_", "MESH_")
-"""Beginnings of the names of operators in the middle of which nothing is read."""
-
 BUSY = "The backend is busy with a film: the preview waits until that is here"
-
-_NO_LOOKS = "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
 
 
 class PreviewRunner:
@@ -67,13 +56,8 @@ class PreviewRunner:
         self._going: Capturing | None = None
         self._prints: list[FramePrints] = []
         self._sending: Sending | None = None
-        self._printer = Printer()
-        self._reading: Generator[None, None, Print] | None = None
-        self._seen: tuple[str, object, object] = ("", None, None)
-        self._dirty = True
-        self._checked = self._edited = self._changed = self._own = 0.0
+        self._edits = Edits()
         self._asked_again = 0.0
-        self._frame = (0, 0.0)
 
     # -- what is asked of it -------------------------------------------------------------------------------------
 
@@ -108,7 +92,7 @@ class PreviewRunner:
         self._reel().shown = range(scene.frame_start, scene.frame_end + 1)
         self._asked_again = 0.0
         self._tell("")
-        self._dirty = True
+        self._edits.unread = True
 
     def cancel(self) -> None:
         """Make nothing more; what is here stays."""
@@ -129,38 +113,32 @@ class PreviewRunner:
 
     def step_aside(self) -> None:
         """Leave the scene as it was found, for a save, an undo or another job; what was being read begins again."""
-        self._reading, self._dirty = None, True
+        self._edits.stop()
         if self._going is not None and self._now is not None:
             self._left.appendleft(self._now)
             self._drop()
 
     def edited(self, ids: Iterable[bpy.types.ID], moved: bool) -> None:
-        """Blender tells of changed datablocks; or of those that another frame has changed, where it was ``moved``."""
-        self._printer.changed(ids, moved)
-        self._dirty = True
-        now = time.monotonic()
-        # Reading the scene changes it too, for a moment.
-        if self._going is None and now - self._own > 0.3:
-            self._edited = now
+        """See ``Edits.told``."""
+        if self._going is not None:
+            self._edits.ours()
+        self._edits.told(ids, moved)
 
     def undone(self) -> None:
         """An undo may have changed anything."""
-        self._reading = None
-        self._printer.forget()
+        self._edits.undone()
         drawer.forget()
         if self.problem:
             self._tell("")
-        self._dirty = True
-        self._edited = time.monotonic()
 
     def forget(self) -> None:
         """Another file is opened, or Blender ends: nothing of this one's previews stays."""
         self.cancel()
         for uid in list(reels):
             self.clear(uid)
-        self._reading = None
-        self._printer.forget()
-        self._uid, self._seen = "", ("", None, None)
+        self._edits.undone()
+        self._edits.forget()
+        self._uid = ""
         finished.clear()
 
     def leave(self) -> None:
@@ -191,7 +169,7 @@ class PreviewRunner:
             self._tell("")
         if _playing() or bpy.app.is_job_running("RENDER"):
             self.step_aside()
-            self._edited = time.monotonic()
+            self._edits.edited = time.monotonic()
         else:
             if self._going is None:
                 self._timed("check", lambda: self._check(scene))
@@ -202,54 +180,32 @@ class PreviewRunner:
                 self._timed("turn", self._turn)
         if self._sending is not None:
             self._timed("send", self._look)
-        soon = self._going is not None or self._reading is not None
+        soon = self._going is not None or self._edits.reading
         return 0.0 if soon else 0.05 if self.busy else 0.25
 
     def _check(self, scene: bpy.types.Scene) -> None:
         """Find out which frames still hold, when something has changed."""
-        now = time.monotonic()
         reel = reels.get(scene.maquette.uid)
         if reel is None and not self.live:
             return
-        other = scene.maquette.uid != self._seen[0]
-        if self._reading is None:
-            due = self._dirty or other or now - self._checked > 4 * _CHECK_SECONDS
-            if not due or (not other and now - self._checked < _CHECK_SECONDS):
-                return
-            self._dirty, self._checked = False, now
-            self._reading = self._printer.steps(scene)
-        found = _within(self._reading, SLICE)
+        before = reel.standing() if reel is not None else None
+        found = self._edits.check(scene, reel)
         if found is None:
             return
-        self._reading = None
-        seen = (scene.maquette.uid, found.still, found.curves)
-        if seen != self._seen:
-            if not other:
-                self._edited = self._changed = now
-            self._seen = seen
-            if reel is not None:
-                reel.shown = range(scene.frame_start, scene.frame_end + 1)
-                before = reel.standing()
-                reel.check(found)
-                if reel.standing() != before:
-                    self._redraw()
-        if self._now is not None and self._sending is not None and self.live and not self._stands(found):
+        if reel is not None and reel.standing() != before:
+            self._redraw()
+        if self._now is not None and self._sending is not None and self.live and not _stand(self._prints, found):
             # What is being made is outdated already.
             self.cancel()
-
-    def _stands(self, found: Print) -> bool:
-        return all(prints.current(found).all() for prints in self._prints)
 
     def _follow_edits(self, scene: bpy.types.Scene) -> None:
         """Make anew what is outdated near the playhead, a while after the last edit."""
         if not self.live or self.busy:
             return
-        now = time.monotonic()
-        if scene.frame_current != self._frame[0]:
-            self._frame = (scene.frame_current, now)
-        if min(now - self._edited, now - self._frame[1]) < QUIET or self._dirty or now < self._asked_again:
+        edits = self._edits
+        if edits.quiet(scene) < QUIET or edits.unread or time.monotonic() < self._asked_again:
             return
-        if _in_the_middle() or self._changed < finished.get(scene.maquette.uid, -1.0):
+        if edits.changed < finished.get(scene.maquette.uid, -1.0):
             return
         reel = reels.get(scene.maquette.uid)
         if scene.maquette.preview_by == "DRAFT":
@@ -265,7 +221,7 @@ class PreviewRunner:
         """Start the next window."""
         window, scene = self._left[0], folders.scene_of(self._uid)
         assert scene is not None
-        if _in_the_middle():
+        if in_the_middle():
             return
         try:
             if window.frames:
@@ -273,7 +229,9 @@ class PreviewRunner:
                     raise backends.BackendProblem(why)
                 backends.prepare()
             make = self._captured if window.frames else self._dressed
-            self._going = Capturing(lambda pace: make(scene, window, pace), SLICE)
+            # Who has asked for it waits for it.
+            longest = SLICE if self.live else ASKED_SLICE
+            self._going = Capturing(lambda pace: make(scene, window, pace), longest)
         except Exception as error:
             self._fail(error)
             return
@@ -293,57 +251,33 @@ class PreviewRunner:
         except Exception as error:
             self._going = None
             self._fail(error)
-        self._own = time.monotonic()
+        self._edits.ours()
 
     def _dressed(self, scene: bpy.types.Scene, _: Window, pace: Pace) -> Steps:
-        found = yield from self._read(scene, pace)
-        performers = find_characters(scene, shown_layer(scene))
-        at = {one.frame for obj in performers for one in asked_of(obj)}
-        only = None
-        if scene.maquette.render_engine != "SCENE":
-            # Pictures of the characters alone depend on nothing else.
-            cameras = [obj for obj in scene.objects if obj.type == "CAMERA"]
-            only = found.reach([*cameras, *(each for obj in performers for each in (obj, *worn_by(obj, scene)))])
-        self._prints = [found.at(range(frame, frame + 1), only) for frame in sorted(at)]
-        notices: list[str] = []
-        dressed = yield from take_looks(scene, notices, pace)
-        if (yield from self._again(scene, pace)):
+        prints, dressed, message = yield from preview_taking.dressed(scene, self._edits, pace)
+        if (yield from self._again(scene, prints, pace)):
             return
-        if not dressed:
-            raise backends.BackendProblem(". ".join(notices) or _NO_LOOKS)
-        self._reel().draft = Draft(dressed, self._prints)
+        self._reel().draft = Draft(dressed, prints)
         drawer.forget()
-        self._ended(". ".join(notices))
+        self._ended(message)
 
     def _captured(self, scene: bpy.types.Scene, window: Window, pace: Pace) -> Steps:
-        found = yield from self._read(scene, pace)
-        self._prints = [found.at(window.frames)]
-        model = models.find(scene.maquette.model)
-        wants = replace(job_shots.wants(scene, [model]), rough=window.rough)
-        shot = yield from captured(scene, wants, [], pace, window.frames)
-        if (yield from self._again(scene, pace)):
-            return
-        shot = replace(shot, settings=replace(shot.settings, quality=window.quality))
-        self._sending = Sending(job_shots.for_model(shot, scene, model))
+        prints, shot = yield from preview_taking.shot(scene, window, self._edits, pace)
+        if not (yield from self._again(scene, prints, pace)):
+            self._prints, self._sending = prints, Sending(shot)
 
-    def _read(self, scene: bpy.types.Scene, pace: Pace) -> Generator[tuple[int, int], None, Print]:
-        """What determines the scene, at one moment."""
-        steps = self._printer.steps(scene)
-        while (found := _within(steps, SLICE)) is None:
-            pace.breathe()
-            yield 0, 0
-        return found
-
-    def _again(self, scene: bpy.types.Scene, pace: Pace) -> Generator[tuple[int, int], None, bool]:
+    def _again(
+        self, scene: bpy.types.Scene, prints: list[FramePrints], pace: Pace
+    ) -> Generator[tuple[int, int], None, bool]:
         """Whether the scene was edited while it was read: then what was read is mixed, and is read again."""
-        found = yield from self._read(scene, pace)
-        if self._stands(found):
+        found = yield from self._edits.read(scene, pace)
+        if _stand(prints, found):
             return False
         assert self._now is not None
         if not self.live:
             self._left.appendleft(self._now)
         self._now = None
-        self._edited = time.monotonic()
+        self._edits.edited = time.monotonic()
         self._mark(range(0))
         return True
 
@@ -382,7 +316,7 @@ class PreviewRunner:
         clip = Clip(film, self._prints[0], label, np.ones(len(self._now.frames), dtype=bool))
         for old in self._reel().add(clip):
             old.path.unlink(missing_ok=True)
-        self._seen, self._dirty = ("", None, None), True
+        self._edits.forget()
         overlay.expect()
         self._ended("")
 
@@ -405,7 +339,7 @@ class PreviewRunner:
         going, self._going, self._now = self._going, None, None
         if going is not None:
             going.close()
-            self._own = time.monotonic()
+            self._edits.ours()
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
@@ -458,25 +392,9 @@ def close() -> None:
     runner = PreviewRunner()
 
 
-def _within(steps: Generator[None, None, Print], seconds: float) -> Print | None:
-    """Go on reading for so long; returns what was read once that is all."""
-    end = time.monotonic() + seconds
-    try:
-        while time.monotonic() < end:
-            next(steps)
-    except StopIteration as over:
-        return over.value
-    return None
+def _stand(prints: list[FramePrints], found: Print) -> bool:
+    return all(each.current(found).all() for each in prints)
 
 
 def _playing() -> bool:
     return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
-
-
-def _in_the_middle() -> bool:
-    """Whether the animator is dragging something just now."""
-    return any(
-        operator.bl_idname.startswith(_MODAL)
-        for window in bpy.context.window_manager.windows
-        for operator in getattr(window, "modal_operators", ())
-    )

@@ -225,9 +225,7 @@ def _build_mesh(body: BodyModel, name: str, shapes: int, made: list[bpy.types.ID
     made.append(data)
     mesh = bpy.data.objects.new(name, data)
     made.append(mesh)
-    data.from_pydata(body.v_template.tolist(), [], body.faces.tolist())
-    data.polygons.foreach_set("use_smooth", np.ones(len(data.polygons), dtype=bool))
-    data.update()
+    data.from_pydata(body.v_template.tolist(), [], body.faces.tolist(), shade_flat=False)
 
     weights = np.asarray(body.weights)
     for joint, joint_name in enumerate(body.joint_names):

@@ -227,7 +227,7 @@ def _seen(world: np.ndarray, triangles: np.ndarray, view: CameraView) -> np.ndar
     place = (place - low) / cell
     a, b, c = (place[triangles[:, k]] for k in range(3))
     area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
-    count = np.clip(np.ceil(2 * area).astype(int) + 1, 1, _CELLS)
+    count = np.clip(np.rint(2 * area).astype(int), 0, _CELLS)  # Its corners stand for a small one.
     which = np.repeat(triangles, count, axis=0)
     root, other = np.random.default_rng(0).random((2, len(which)))
     root = np.sqrt(root)

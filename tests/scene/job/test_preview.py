@@ -60,7 +60,7 @@ def bench(addon: ModuleType, backend: FakeBackend, monkeypatch: pytest.MonkeyPat
     bench = PreviewBench(addon)
     bench.preferences.address = backend.address
     monkeypatch.setattr(bench.preview, "QUIET", 0.0)
-    monkeypatch.setattr(bench.preview, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(bench.module("scene.job.preview_edits"), "CHECK_SECONDS", 0.0)
     yield bench
     bench.view.live = False
     bench.preview.close()
