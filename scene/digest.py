@@ -75,7 +75,12 @@ _LEFT_OUT = {
         "transform_orientation_slots", "compositing_node_group", "is_nla_tweakmode", "simulation_frame_start",
         "simulation_frame_end",
     },
-    "RenderSettings": {"filepath", "engine_type", "is_movie_format", "file_extension", "has_multiple_engines"},
+    "CyclesRenderSettings": {"denoiser", "preview_denoiser"},
+    "RenderSettings": {
+        "filepath", "engine_type", "is_movie_format", "file_extension", "has_multiple_engines", "bake", "ffmpeg",
+        "image_settings",
+    },
+    "View3DShading": {"wireframe_color_type"},
     "ViewLayer": {
         "freestyle_settings", "objects", "depsgraph", "active_layer_collection", "active_aov", "active_lightgroup",
     },

@@ -80,6 +80,17 @@ class Asked:
         """The same of its picture in clay."""
         return f"{self.series} clay"
 
+    def picture(self) -> tuple[Media, int, int]:
+        """The animator's own picture, its width and height.
+
+        Raises:
+            ShotError: there is none, or it cannot be read.
+        """
+        if self.image is None:
+            what = f"'{self.character}': its {self.words} has no picture; choose one, or set it to Render"
+            raise ShotError(self.field, what)
+        return picture_from_image(self.image, self.field)
+
     @property
     def words(self) -> str:
         """What to call it in a sentence about the character."""
@@ -181,10 +192,8 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
     Raises:
         ShotError: no picture, an unreadable one, or one at whose frame the camera does not see the character.
     """
-    name, image = asked.character, asked.image
-    if image is None:
-        raise ShotError(asked.field, f"'{name}': its {asked.words} has no picture; choose one, or set it to Render")
-    media, width, height = picture_from_image(image, asked.field)
+    name = asked.character
+    media, width, height = asked.picture()
     yield BREATH
     stage = alone(studio.keeper, performer, lit=False)
     moment = read_moment(performer, stage, asked.frame)

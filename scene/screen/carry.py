@@ -17,11 +17,9 @@ import bpy
 import numpy as np
 from mathutils.kdtree import KDTree
 
-from ...backend.shot import ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..capture import render
 from ..capture.looks import asked_of
-from ..capture.media import picture_from_image
 from ..capture.mesh import MeshReader, MeshReading
 from ..capture.pace import Pace
 from ..capture.reference import Asked, fit_intrinsics
@@ -161,10 +159,8 @@ def _take(
         notices.append(f"'{obj.name}' is not in the picture at {asked.moment}; frame {frame} is taken")
     if asked.rendered:
         file.write_bytes(render.render(stage, folder, asked.field))
-    elif asked.image is None:
-        raise ShotError(asked.field, f"'{obj.name}': its {asked.words} has no picture; choose one")
     else:
-        media, width, height = picture_from_image(asked.image, asked.field)
+        media, width, height = asked.picture()
         file.write_bytes(media.data)
         output = stage.scene.render
         pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
