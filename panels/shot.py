@@ -142,6 +142,10 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     checks = [check for check in view.checks if check.kind != "CHARACTER" and check.level != "OK"]
     checks = checks if _fresh(context) else []
     missing = any(check.level == "ERROR" for check in view.checks) if _fresh(context) else False
+    if view.expected and _fresh(context):
+        row = layout.row()
+        row.alignment = "CENTER"
+        row.label(text=view.expected, icon="TIME")
     row = layout.row()
     row.scale_y = 1.8
     row.active = not missing

@@ -306,6 +306,14 @@ def show_models(entries: list[dict[str, Any]]) -> None:
         item.state, item.missing = model.state, model.reason
 
 
+def name() -> str:
+    """A short name for the backend in use; empty where the preferences name none."""
+    try:
+        return _key()
+    except BackendProblem:
+        return ""
+
+
 def owed_file() -> Path:
     """The file of the cancels that the backend in use has not heard of.
 

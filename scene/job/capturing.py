@@ -13,6 +13,7 @@ from ..capture import shot as capture
 from ..capture.pace import LONGEST_SLICE, Pace
 from ..capture.wants import Wants
 from ..fingerprint import Print
+from . import presence
 
 Steps = Generator[tuple[int, int], None, None]
 _BEFORE = (0, 0)
@@ -28,11 +29,15 @@ def captured(
     key = memory.key_of(found, scene, wants, part) if memory.changes() == began else None
     shot = memory.find(key, notices)
     if shot is not None:
+        if part is None:
+            presence.note(scene, shot)
         return capture.with_settings(shot, scene, wants)
     told: list[str] = []
     recall = None if key is None else memory.Recall(found)
     shot = yield from capture.capture_steps(scene, notices=told, wants=wants, part=part, pace=pace, recall=recall)
     notices += told
+    if part is None:
+        presence.note(scene, shot)
     if recall is not None and key is not None and memory.changes() == began:
         found = yield from _printed(scene, pace)
         if memory.key_of(found, scene, wants, part) == key and memory.changes() == began:

@@ -28,6 +28,7 @@ from . import backends, library, readiness
 from . import shots as job_shots
 from . import view as job_view
 from .capturing import Capturing, Steps, captured
+from .estimate import Stopwatch
 from .reports import events_of, reason
 
 _RECORD = "record.json"
@@ -52,6 +53,7 @@ class EffectRunner:
         self._to_start: s.StartWorker | None = None
         self._follower: Follower | None = None
         self._polled = time.monotonic()
+        self._watch = Stopwatch()
 
     def dispatch(self, event: s.Event) -> None:
         """Let the state machine have an event, and carry out what follows from it."""
@@ -76,6 +78,7 @@ class EffectRunner:
         now = time.monotonic()
         elapsed, self._polled = now - self._polled, now
         state = self.state
+        self._watch.passed(elapsed, state, self._to_start is not None)
         try:
             self._look()
         except Exception as error:
@@ -146,6 +149,7 @@ class EffectRunner:
                 raise backends.BackendProblem("The scene is gone")
             folders.results_folder()
             recipients = job_shots.recipients(scene)
+            self._watch = Stopwatch.of(scene)
             self._record = library.describe(scene)
             if recipients.several:
                 self._record = replace(self._record, comparison=uuid.uuid4().hex)
@@ -255,6 +259,8 @@ class EffectRunner:
         known = self._record or library.Record(scene=uid)
         whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
         record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now(), **whose)
+        self._watch.keep()
+        self._watch = Stopwatch()
         where, notes = library.put_away(video, record, load)
         return (self.state.message if self.state.stopped else where), notes
 

@@ -12,7 +12,7 @@ from ..camera import framing
 from ..capture.looks import asked_of
 from ..checks import Check
 from ..stage import curves_of
-from . import backends, model_checks, models, options
+from . import backends, estimate, model_checks, models, options, presence
 
 _SECONDS = 0.5
 
@@ -20,6 +20,8 @@ _SECONDS = 0.5
 _dirty = True
 _checked_at = 0.0
 _checked_scene = ""
+_shares: dict[str, int | None] = {}
+"""Percent of the picture that each character took when last looked at; not while the scene plays."""
 
 
 def touch() -> None:
@@ -46,6 +48,8 @@ def publish(now: bool = False) -> bool:
         backends.ask_once()
     found = check(scene)
     view = bpy.context.window_manager.maquette
+    if (words := estimate.expected(scene)) != view.expected:
+        view.expected, fresh = words, True
     shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]
     if found == shown and view.checked_scene == scene.name:
         return fresh
@@ -90,7 +94,23 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
         grey = model.inputs and model.uses("clay")
         what = "it is drawn in clay grey" if grey else "the model invents the looks"
         return Check("CHARACTER", "OK", f"No reference: {what}", obj.name)
-    return Check("CHARACTER", "OK", "Ready", obj.name)
+    return Check("CHARACTER", *_presence(obj, scene), obj.name)
+
+
+def _presence(obj: bpy.types.Object, scene: bpy.types.Scene) -> tuple[str, str]:
+    """Level and words on how a character that lacks nothing shows."""
+    gone, frames = presence.hidden(scene, obj)
+    if gone:
+        return "WARNING", f"Hidden in {gone} of {frames} frames when last captured"
+    if not presence.playing():
+        share = presence.share(scene, obj)
+        _shares[obj.name] = None if share is None else round(100 * share)
+    percent = _shares.get(obj.name)
+    if percent is None:
+        return "OK", "Ready"
+    if percent == 0:
+        return "WARNING", f"Not in the picture at frame {scene.frame_current}"
+    return "OK", f"{percent} % of the frame"
 
 
 def _camera(scene: bpy.types.Scene) -> Check:

@@ -225,7 +225,7 @@ def test_preferences(bench: Bench, mode: str, state: str) -> None:
     ],
 )
 def test_durations(bench: Bench, seconds: float, words: str) -> None:
-    assert bench.module("panels.main").duration(seconds) == words
+    assert bench.module("scene.job.estimate").duration(seconds) == words
 
 
 def test_long_messages_are_broken_into_lines(bench: Bench) -> None:
