@@ -21,7 +21,7 @@ from ..screen import strip
 from ..screen.draft import drawer
 from ..screen.overlay import overlay, redraw
 from ..screen.previews import Clip, Draft, Reel, finished, reels
-from . import backends, effects, models, preview_sending, preview_taking
+from . import backends, effects, models, presence, preview_sending, preview_taking
 from .capturing import Capturing, Steps
 from .preview_edits import SLICE, Edits, in_the_middle
 from .preview_sending import Sending
@@ -167,7 +167,7 @@ class PreviewRunner:
             return 0.5
         if self.message == BUSY:
             self._tell("")
-        if _playing() or bpy.app.is_job_running("RENDER"):
+        if presence.playing() or bpy.app.is_job_running("RENDER"):
             self.step_aside()
             self._edits.edited = time.monotonic()
         else:
@@ -394,7 +394,3 @@ def close() -> None:
 
 def _stand(prints: list[FramePrints], found: Print) -> bool:
     return all(each.current(found).all() for each in prints)
-
-
-def _playing() -> bool:
-    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
