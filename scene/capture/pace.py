@@ -8,8 +8,8 @@ SLICE = 0.03
 """Seconds of work between two turns of a window that is drawn at once; at least one step is made."""
 LONGEST_SLICE = 2.0
 """Seconds of work at most, however slowly the window is drawn."""
-_SHARE = 2.0
-"""Seconds of work for each that the window takes for its turn: then it takes a third of the time, not most of it."""
+_SHARE = 3.0
+"""Seconds of work for each that the window takes for its turn: then it takes a quarter of the time, not most of it."""
 
 READ, PICTURE = "read", "picture"
 BREATH = object()
@@ -38,14 +38,14 @@ class Pace:
         self.pausing = False
         self._windowed, self._longest = windowed, longest
         self._slice = min(SLICE, longest)
-        self._began = self._stepped = time.monotonic()
+        self._began = self._stepped = self._last = time.monotonic()
 
     def begin(self) -> None:
         """A slice of work begins. The longer the window was at it, the longer is the slice."""
         now = time.monotonic()
         if self.pausing:
             self._slice = min(max(SLICE, _SHARE * (now - self._stepped)), self._longest)
-        self._began, self._stepped, self.pausing = now, now, False
+        self._began, self.pausing = now, False
 
     def step(self, kind: str, engine: str, ahead: dict[str, int]) -> None:
         """A step was made.
@@ -55,8 +55,8 @@ class Pace:
             engine: what renders pictures.
             ahead: how many steps of each kind are still to be made.
         """
-        took = time.monotonic() - self._stepped
         self.breathe()
+        took, self._last = self._stepped - self._last, self._stepped
         known = _latest.get((kind, engine))
         # The newest count most: the first picture of a session takes many times as long as the others.
         _latest[kind, engine] = took if known is None else known + 0.3 * (took - known)
