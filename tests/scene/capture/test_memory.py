@@ -246,6 +246,32 @@ def test_another_seed_captures_nothing_and_an_edit_all(addon, memory, scene):
     assert shown(edited) == shown(take(addon, scene)[0])
 
 
+def test_pictures_that_hold_are_not_taken_again(addon, memory, scene, monkeypatch):
+    render = module(addon, "scene.capture.render")
+    taken, plain = [], render.render
+
+    def watched(stage, folder, field):
+        taken.append((field.rpartition(".")[2], stage.scene.frame_current))
+        return plain(stage, folder, field)
+
+    bone = objects("Dancer Rig").pose.bones["high"]
+    for frame in (1, 2, 3):
+        bone.keyframe_insert("rotation_euler", frame=frame)
+    memory.forget()
+    take(addon, scene)
+    monkeypatch.setattr(render, "render", watched)
+    bone.rotation_euler.x = 0.7
+    bone.keyframe_insert("rotation_euler", frame=3)
+    edited, _, _ = take(addon, scene)
+    assert taken == [("clay", 3)], "the set, the looks at frame 1 and the other frames are as they were"
+    memory.forget()
+    assert shown(edited) == shown(take(addon, scene)[0])
+    taken.clear()
+    objects("Box").location.z += 0.2
+    take(addon, scene)
+    assert {field for field, _ in taken} == {"background", "clay"}, "the looks show no box"
+
+
 def test_a_change_in_the_middle_is_not_kept(addon, memory, scene):
     capturing, pace = module(addon, "scene.job.capturing"), module(addon, "scene.capture.pace")
     memory.forget()
