@@ -75,11 +75,12 @@ def until_running():
 def until_there():
     """Wait for the film; nothing is pressed."""
     view, results = bpy.context.window_manager.maquette, bpy.context.scene.maquette.results
+    print("started again:", view.state, view.message, flush=True)
     if len(results) or view.state == "failed" or time.monotonic() > DEADLINE:
         films = [bpy.path.abspath(record.filepath) for record in results]
         tell(state=view.state, message=view.message, films=films, there=[Path(film).is_file() for film in films])
         return None
-    return 0.25
+    return 1.0
 
 
 def setup():
