@@ -13,6 +13,7 @@ import numpy as np
 
 from ...backend.shot import Reference
 from .characters import Performer
+from .match import entry_of, match_of
 from .reference import Asked, Studio, Taking, picture_reference, render_reference
 
 _NEW = 0.01
@@ -25,11 +26,23 @@ def asked_of(obj: bpy.types.Object) -> list[Asked]:
     marks = obj.maquette
     if marks.reference_source == "NONE":
         return []
-    first = Asked(obj.name, marks.reference_source == "RENDER", marks.reference_image, marks.reference_frame)
-    return [first] + [
-        Asked(obj.name, entry.source == "RENDER", entry.image, entry.frame, entry.name or f"{number}")
-        for number, entry in enumerate(marks.references, 2)
-    ]
+    asked = []
+    for number in range(-1, len(marks.references)):
+        entry = marks if number < 0 else marks.references[number]
+        image, kept = entry_of(marks, number)
+        rendered = (marks.reference_source if number < 0 else entry.source) == "RENDER"
+        asked.append(
+            Asked(
+                obj.name,
+                rendered,
+                image,
+                marks.reference_frame if number < 0 else entry.frame,
+                "" if number < 0 else entry.name or f"{number + 2}",
+                None if rendered else match_of(kept, image),
+                kept.margin if kept.cut_out else None,
+            )
+        )
+    return asked
 
 
 def look(studio: Studio, performer: Performer, index: int, asked: list[Asked], frames: range) -> Iterator[object]:

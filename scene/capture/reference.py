@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import bpy
 import numpy as np
 
+from ...backend.bodies.matching import Match
 from ...backend.shot import Keypoints, Media, Reference, ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..rig.characters import GEOMETRY
@@ -18,8 +19,10 @@ from ..stage import Keeper, Stage, open_stage
 from . import render
 from .characters import Performer
 from .clay import ClayBodies
+from .cut_out import cut_out
 from .geometry import GeometryReader
 from .keypoints import as_keypoints
+from .match import standing
 from .media import picture_from_image
 from .mesh import MeshReading
 from .pace import BREATH
@@ -57,6 +60,8 @@ class Asked:
         rendered: whether it is rendered; else ``image`` is the animator's own, None where none is chosen.
         frame: whose pose and camera it shows.
         name: of a further reference, else empty.
+        match: in which pose and by which camera the picture shows it; None where it is as at ``frame``.
+        margin: where the picture is to be cut out, heights of the body that are kept around it; else None.
     """
 
     character: str
@@ -64,6 +69,8 @@ class Asked:
     image: bpy.types.Image | None
     frame: int
     name: str = ""
+    match: Match | None = None
+    margin: float | None = None
 
     @property
     def field(self) -> str:
@@ -99,6 +106,8 @@ class Asked:
     @property
     def moment(self) -> str:
         """What to call its frame."""
+        if self.match is not None:
+            return f"the moment of its {self.words}"
         return f"frame {self.frame} of its {self.words}" if self.name else f"its reference frame {self.frame}"
 
 
@@ -184,10 +193,10 @@ def _one(pictures: Pictures, series: str, stage: Stage, asked: Asked) -> Media:
 
 
 def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Taking:
-    """The animator's own picture, which shows the character as the camera sees it at a frame.
+    """The animator's own picture, which shows the character as it was matched, or as the camera sees it at a frame.
 
-    A picture of another shape than the render is taken to lie within it, centred and whole, as a camera background
-    image set to Fit does. Its light is not known: it comes without clay.
+    Without a match, a picture of another shape than the render is taken to lie within it, centred and whole, as a
+    camera background image set to Fit does. Its light is not known: it comes without clay.
 
     Raises:
         ShotError: no picture, an unreadable one, or one at whose frame the camera does not see the character.
@@ -196,12 +205,33 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
     media, width, height = asked.picture()
     yield BREATH
     stage = alone(studio.keeper, performer, lit=False)
+    match = asked.match
+    if match is not None:
+        with standing(stage, performer.object, asked.frame, match, (width, height), asked.field):
+            made = _shown(studio, performer, index, asked, stage, media, (width, height))
+            if asked.margin is not None and asked.image is not None:
+                folder = studio.pictures.folder
+                media = cut_out(stage, media, asked.image, asked.margin * match.tall, folder, asked.field)
+        if match.poor:
+            studio.notices.append(
+                f"'{name}': its {asked.words} fits its pins poorly, {match.error:.0f} pixels off; match it again"
+            )
+        return replace(made, image=media)
+    return _shown(studio, performer, index, asked, stage, media, (width, height))
+
+
+def _shown(
+    studio: Studio, performer: Performer, index: int, asked: Asked, stage: Stage, media: Media, size: tuple[int, int]
+) -> Reference:
+    """A picture of some pixels that shows the character as the stage's camera sees it at the picture's frame."""
+    name, (width, height) = asked.character, size
     moment = read_moment(performer, stage, asked.frame)
     view = moment.view
     if not moment.visibility.any():
         raise ShotError(
             asked.field,
-            f"the camera does not see '{name}' at {asked.moment}; set the picture's own frame",
+            f"the camera does not see '{name}' at {asked.moment}; "
+            + ("set the picture's own frame" if asked.match is None else "match its picture again"),
         )
     output = stage.scene.render
     pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
@@ -209,7 +239,7 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
     if not same:
         studio.notices.append(
             f"'{name}': its {asked.words} is a picture of {width}x{height} but the render {view.width}x{view.height}; "
-            "the picture is taken to lie centred within the render (Fit)"
+            "the picture is taken to lie centred within the render (Fit). Match to Picture gives it a camera of its own"
         )
     made = _reference(media, moment, K, _vertices(studio, performer, index, asked, stage, moment))
     if not in_picture(made, width, height).any():

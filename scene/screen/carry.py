@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from mathutils.kdtree import KDTree
 
 from ..camera.matrices import CameraView, read_camera
 from ..capture import render
+from ..capture.cut_out import enlarged, opacity
 from ..capture.looks import asked_of
+from ..capture.match import standing
 from ..capture.mesh import MeshReader, MeshReading
 from ..capture.pace import Pace
 from ..capture.reference import Asked, fit_intrinsics
@@ -138,10 +141,19 @@ def _take(
             render.show_base_colours(stage.scene.objects, keeper.changes)
     yield None
     reader = MeshReader(obj)
+    media, figure = None, None
+    if not asked.rendered:
+        media, width, height = asked.picture()
     for frame in _frames(keeper.scene, asked):
-        depsgraph = stage.at(frame)
-        view = read_camera(stage.scene, depsgraph)
-        reading = reader.read(depsgraph)
+        matched = nullcontext()
+        if asked.match is not None and media is not None:
+            matched = standing(stage, obj, frame, asked.match, (width, height), asked.field)
+        with matched:
+            depsgraph = stage.at(frame)
+            view = read_camera(stage.scene, depsgraph)
+            reading = reader.read(depsgraph)
+            if asked.match is not None and asked.margin is not None and asked.image is not None:
+                figure = opacity(stage, asked.image, asked.margin * asked.match.tall, folder, asked.field)
         world = move(reading.vertices.astype(np.float64), reading.matrix)
         K = view.K
         yield None
@@ -157,16 +169,17 @@ def _take(
         return
     if frame != asked.frame:
         notices.append(f"'{obj.name}' is not in the picture at {asked.moment}; frame {frame} is taken")
-    if asked.rendered:
+    if media is None:
         file.write_bytes(render.render(stage, folder, asked.field))
     else:
-        media, width, height = asked.picture()
         file.write_bytes(media.data)
         output = stage.scene.render
         pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
         K, _ = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     yield None
     pixels, size = _pixels(file)
+    if figure is not None:
+        pixels[..., 3] *= enlarged(figure, *pixels.shape[:2])[::-1]
     if not asked.rendered:
         places = _places(world, view, K, size)
     weight = seen * _inside(places)
