@@ -34,6 +34,7 @@ from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
+from .panels import preview as preview_panel
 from .panels import result as result_panel
 from .panels import shot as shot_panel
 from .panels import status
@@ -70,6 +71,7 @@ MODULES = (
     camera_panel,
     models_menu,
     shot_panel,
+    preview_panel,
     tracks_panel,
     result_panel,
     status,
