@@ -14,7 +14,7 @@ import numpy as np
 from ...backend.shot import Reference
 from .characters import Performer
 from .match import entry_of, match_of
-from .reference import Asked, Studio, picture_reference, render_reference
+from .reference import Asked, Studio, Taking, picture_reference, render_reference
 
 _NEW = 0.01
 """Share of the points that a further reference must show for the first time, or larger, to be of use."""
@@ -45,10 +45,8 @@ def asked_of(obj: bpy.types.Object) -> list[Asked]:
     return asked
 
 
-def look(
-    studio: Studio, performer: Performer, index: int, asked: list[Asked], frames: range
-) -> Iterator[Reference | None]:
-    """Take the references of a character, one after another; None for one that is left out.
+def look(studio: Studio, performer: Performer, index: int, asked: list[Asked], frames: range) -> Iterator[object]:
+    """Take the references of a character, one after another; None for one that is left out, ``BREATH`` on the way.
 
     Args:
         index: of the character in the shot.
@@ -65,9 +63,9 @@ def look(
     taken: list[Reference] = []
     for one in asked:
         take = render_reference if one.rendered else picture_reference
-        made = take(studio, performer, index, one)
+        made = yield from take(studio, performer, index, one)
         if not shows(made) and not taken:
-            made = _at_best(studio, performer, index, one, frames)
+            made = yield from _at_best(studio, performer, index, one, frames)
         elif not shows(made):
             studio.notices.append(
                 f"'{name}' is not in the picture at {one.moment}, which is left out; set it to a frame at which the "
@@ -89,14 +87,14 @@ def shows(reference: Reference) -> bool:
     return reference.visibility is None or bool(reference.visibility.any())
 
 
-def _at_best(studio: Studio, performer: Performer, index: int, asked: Asked, frames: range) -> Reference:
+def _at_best(studio: Studio, performer: Performer, index: int, asked: Asked, frames: range) -> Taking:
     """Render the frame of the shot at which most of the character shows."""
     best = frames[int(np.stack(performer.visibility_T).sum(axis=1).argmax())]
     studio.notices.append(
         f"'{performer.object.name}' is not in the picture at {asked.moment}; frame {best} is taken, where most of it "
         "shows"
     )
-    return render_reference(studio, performer, index, replace(asked, frame=best))
+    return (yield from render_reference(studio, performer, index, replace(asked, frame=best)))
 
 
 def _adds(made: Reference, taken: list[Reference]) -> bool:

@@ -5,8 +5,8 @@ Shape letters: N points, H W image.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import bpy
 import numpy as np
@@ -25,6 +25,8 @@ from .keypoints import as_keypoints
 from .match import standing
 from .media import picture_from_image
 from .mesh import MeshReading
+from .pace import BREATH
+from .stills import Pictures
 from .surfaces import move
 from .visibility import SELF_MARGIN, Occluders, Sight, VisibilityQuery
 
@@ -36,16 +38,14 @@ class Studio:
     """What all references of a shot are taken with.
 
     Attributes:
-        engine: ``WORKBENCH`` or ``SCENE``.
-        folder: for pictures on their way.
+        pictures: takes them.
         geometry: the shot's meshes, once they are known; None for a model that uses none.
         clay: whether rendered references come with the body in clay.
         notices: sentences for the animator.
     """
 
     keeper: Keeper
-    engine: str
-    folder: Path
+    pictures: Pictures
     geometry: GeometryReader | None
     clay: bool
     notices: list[str]
@@ -76,6 +76,27 @@ class Asked:
     def field(self) -> str:
         """Its path in the shot."""
         return f"characters.{self.character}.{'further_references' if self.name else 'reference'}"
+
+    @property
+    def series(self) -> str:
+        """What its picture is called among a capture's; see ``Pictures``."""
+        return f"{self.field} {self.name} {self.frame}"
+
+    @property
+    def clay_series(self) -> str:
+        """The same of its picture in clay."""
+        return f"{self.series} clay"
+
+    def picture(self) -> tuple[Media, int, int]:
+        """The animator's own picture, its width and height.
+
+        Raises:
+            ShotError: there is none, or it cannot be read.
+        """
+        if self.image is None:
+            what = f"'{self.character}': its {self.words} has no picture; choose one, or set it to Render"
+            raise ShotError(self.field, what)
+        return picture_from_image(self.image, self.field)
 
     @property
     def words(self) -> str:
@@ -137,25 +158,41 @@ def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
     return Moment(view, points, sight.seen[:count], keypoints, reading)
 
 
-def render_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
+Taking = Generator[object, None, Reference]
+"""Takes a reference; yields ``BREATH`` on the way."""
+
+
+def render_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Taking:
     """Render one character, the shot's ``index``-th, alone through the scene's camera; the backdrop is transparent."""
-    keeper = studio.keeper
-    stage = alone(keeper, performer, lit=studio.engine == "SCENE")
+    keeper, pictures = studio.keeper, studio.pictures
+    stage = alone(keeper, performer, lit=pictures.engine == "SCENE")
     side = max(render.shot_side(keeper.scene), render.REFERENCE_SIDE)
-    render.set_up(stage, studio.engine, transparent=True, side=side)
-    if studio.engine == "WORKBENCH":
+    pictures.set_up(stage, transparent=True, side=side)
+    if pictures.engine == "WORKBENCH":
         render.show_base_colours(stage.scene.objects, keeper.changes)
+    yield BREATH
     moment = read_moment(performer, stage, asked.frame)
     vertices = _vertices(studio, performer, index, asked, stage, moment)
-    picture = Media(render.render(stage, studio.folder, asked.field), "image/png")
-    made = _reference(picture, moment, moment.view.K, vertices)
+    yield BREATH
+    made = _reference(_one(pictures, asked.series, stage, asked), moment, moment.view.K, vertices)
     if not studio.clay:
         return made
-    with ClayBodies(stage, [performer.object, *performer.worn]).standing([asked.frame]):
-        return replace(made, clay=Media(render.render(stage, studio.folder, asked.field), "image/png"))
+    yield BREATH
+    if asked.frame in pictures.known(asked.clay_series):
+        return replace(made, clay=_one(pictures, asked.clay_series, stage, asked))
+    with ClayBodies(stage, [performer.object, *performer.worn]).standing(asked.frame):
+        yield BREATH
+        return replace(made, clay=_one(pictures, asked.clay_series, stage, asked))
 
 
-def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
+def _one(pictures: Pictures, series: str, stage: Stage, asked: Asked) -> Media:
+    """The only picture of a series."""
+    (picture,) = pictures.take(series, stage, [asked.frame], asked.field)
+    pictures.note(series, [picture])
+    return picture
+
+
+def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Taking:
     """The animator's own picture, which shows the character as it was matched, or as the camera sees it at a frame.
 
     Without a match, a picture of another shape than the render is taken to lie within it, centred and whole, as a
@@ -164,17 +201,17 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
     Raises:
         ShotError: no picture, an unreadable one, or one at whose frame the camera does not see the character.
     """
-    name, image = asked.character, asked.image
-    if image is None:
-        raise ShotError(asked.field, f"'{name}': its {asked.words} has no picture; choose one, or set it to Render")
-    media, width, height = picture_from_image(image, asked.field)
+    name = asked.character
+    media, width, height = asked.picture()
+    yield BREATH
     stage = alone(studio.keeper, performer, lit=False)
     match = asked.match
     if match is not None:
         with standing(stage, performer.object, asked.frame, match, (width, height), asked.field):
             made = _shown(studio, performer, index, asked, stage, media, (width, height))
-            if asked.margin is not None:
-                media = cut_out(stage, media, image, asked.margin * match.tall, studio.folder, asked.field)
+            if asked.margin is not None and asked.image is not None:
+                folder = studio.pictures.folder
+                media = cut_out(stage, media, asked.image, asked.margin * match.tall, folder, asked.field)
         if match.trouble:
             studio.notices.append(f"'{name}': the match of its {asked.words} is {match.trouble}")
         return replace(made, image=media)
