@@ -1,6 +1,7 @@
 """Clicks and seconds from an empty scene to a moving draft and to the first video, from enabling the extension on.
 
-Against a backend on 127.0.0.1:8391 (``maquette serve --port 8391``). A click is a press of a button of the panel. Prints
+Against a backend on 127.0.0.1:8391 (``maquette serve --port 8391``). A click is a press of a button of the panel.
+Prints
 one line a mark; pictures of the screen go to /share.
 """
 
@@ -81,7 +82,11 @@ def way():
     mark("the draft moves")
     click(area, region, bpy.ops.maquette.generate)
     runner = module("scene.job.effects").runner
+    phase = None
     while runner.state.busy:
+        if runner.state.phase is not phase:
+            phase = runner.state.phase
+            mark(phase.value)
         yield
     assert runner.state.phase.value == "done", runner.state.message
     for _ in range(3):
