@@ -46,8 +46,40 @@ def _paint_color(region: str):
 
 _SOURCES = (
     ("RENDER", "Render", "Render the character as it stands in the scene at the reference frame"),
-    ("IMAGE", "Picture", "A picture that shows the character as the scene's camera sees it at the reference frame"),
+    (
+        "IMAGE",
+        "Picture",
+        "A picture of the character: matched to it with pins, or as the scene's camera sees it at the reference frame",
+    ),
 )
+
+
+class MAQUETTE_PG_pin(PropertyGroup):
+    """A spot of the body on a picture. The group's name is the spot's, ``left_wrist``."""
+
+    place: FloatVectorProperty(description="Shares of the picture from its upper left corner", size=2)
+
+
+class MAQUETTE_PG_match(PropertyGroup):
+    """The pose and the camera in which a picture shows its character."""
+
+    pins: CollectionProperty(type=MAQUETTE_PG_pin)
+    image: PointerProperty(type=bpy.types.Image, description="The picture that was matched")
+    solution: StringProperty(description="Pose and camera as JSON; empty where none was found")
+    cut_out: BoolProperty(
+        name="Cut Out",
+        description="Make what lies around the matched body transparent; one with transparent parts stays as it is",
+        default=True,
+    )
+    margin: FloatProperty(
+        name="Margin",
+        description="How far around the body the picture is kept, for hair and wide clothes, in shares of the body's "
+        "height",
+        default=0.04,
+        min=0.0,
+        max=0.5,
+        subtype="FACTOR",
+    )
 
 
 class MAQUETTE_PG_reference(PropertyGroup):
@@ -56,6 +88,7 @@ class MAQUETTE_PG_reference(PropertyGroup):
     source: EnumProperty(name="Reference", description="Where the picture comes from", items=_SOURCES, default="RENDER")
     image: PointerProperty(name="Picture", type=bpy.types.Image, description="Picture of the character")
     frame: IntProperty(name="Frame", description="Frame whose pose and camera match the picture", default=1)
+    match: PointerProperty(type=MAQUETTE_PG_match)
 
 
 class MAQUETTE_PG_character(PropertyGroup):
@@ -80,6 +113,7 @@ class MAQUETTE_PG_character(PropertyGroup):
     reference_frame: IntProperty(
         name="Reference Frame", description="Frame whose pose and camera match the reference picture", default=1
     )
+    reference_match: PointerProperty(type=MAQUETTE_PG_match)
     references: CollectionProperty(
         name="Further Pictures", type=MAQUETTE_PG_reference, description="Pictures from other sides"
     )
@@ -334,6 +368,8 @@ class MAQUETTE_PG_shot(PropertyGroup):
 
 
 CLASSES = (
+    MAQUETTE_PG_pin,
+    MAQUETTE_PG_match,
     MAQUETTE_PG_reference,
     MAQUETTE_PG_character,
     MAQUETTE_PG_option,

@@ -18,6 +18,7 @@ from .operators import (
     generate,
     library,
     looks,
+    match,
     models,
     motion,
     motion_armature,
@@ -33,6 +34,7 @@ from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
+from .panels import preview as preview_panel
 from .panels import result as result_panel
 from .panels import shot as shot_panel
 from .panels import status
@@ -45,6 +47,7 @@ MODULES = (
     preferences,
     body,
     looks,
+    match,
     motion,
     motion_armature,
     motion_bones,
@@ -68,6 +71,7 @@ MODULES = (
     camera_panel,
     models_menu,
     shot_panel,
+    preview_panel,
     tracks_panel,
     result_panel,
     status,

@@ -89,18 +89,7 @@ def save(
         for number, (model, seed) in enumerate(product(able, tries or (shot.settings.seed,))):
             if number:
                 path = folders.user_folder("jobs", uuid.uuid4().hex) / first.name
-            settings = replace(shot.settings, model=model.id, seed=seed, options=options.chosen(scene, model.id))
-            if model.id != scene.maquette.model:
-                settings = replace(settings, steps=None, guidance=None)
-            made = replace(
-                shot,
-                settings=settings,
-                characters=tuple(_for_model(character, model) for character in shot.characters),
-                meshes=shot.meshes if model.uses("meshes") else (),
-                tracks=shot.tracks if model.uses("tracks") else (),
-                clay=shot.clay if model.uses("clay") else None,
-            )
-            save_shot(made, path)
+            save_shot(for_model(shot, scene, model, seed), path)
             label = f"{model.label}, Seed {seed}" if len(tries) > 1 else model.label
             parts.append(s.Part(model.id, label, str(path)))
     except BaseException:
@@ -109,6 +98,21 @@ def save(
             Path(part.shot).parent.rmdir()
         raise
     return parts
+
+
+def for_model(shot: Shot, scene: bpy.types.Scene, model: models.Model, seed: int) -> Shot:
+    """A shot with what a model uses of it, and its settings."""
+    settings = replace(shot.settings, model=model.id, seed=seed, options=options.chosen(scene, model.id))
+    if model.id != scene.maquette.model:
+        settings = replace(settings, steps=None, guidance=None)
+    return replace(
+        shot,
+        settings=settings,
+        characters=tuple(_for_model(character, model) for character in shot.characters),
+        meshes=shot.meshes if model.uses("meshes") else (),
+        tracks=shot.tracks if model.uses("tracks") else (),
+        clay=shot.clay if model.uses("clay") else None,
+    )
 
 
 def _for_model(character: Character, model: models.Model) -> Character:

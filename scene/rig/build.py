@@ -234,9 +234,7 @@ def _build_mesh(
     mesh = bpy.data.objects.new(name, data)
     made.append(mesh)
     template = body.v_template @ frame[:3, :3].T + frame[:3, 3]
-    data.from_pydata(template.tolist(), [], body.faces.tolist())
-    data.polygons.foreach_set("use_smooth", np.ones(len(data.polygons), dtype=bool))
-    data.update()
+    data.from_pydata(template.tolist(), [], body.faces.tolist(), shade_flat=False)
 
     weights = np.asarray(body.weights)
     for joint, joint_name in enumerate(body.joint_names):
