@@ -1,8 +1,7 @@
 """Clicks and seconds from an empty scene to a moving draft and to the first video, from enabling the extension on.
 
 Against a backend on 127.0.0.1:8391 (``maquette serve --port 8391``). A click is a press of a button of the panel.
-Prints
-one line a mark; pictures of the screen go to /share.
+Prints one line a mark; pictures of the screen go to /share.
 """
 
 import importlib
@@ -13,7 +12,7 @@ from pathlib import Path
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
-DEADLINE = time.monotonic() + 300
+DEADLINE = time.monotonic() + 900
 steps = iter(())
 drawn = []
 clicks = 0
