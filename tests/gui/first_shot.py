@@ -16,7 +16,7 @@ DEADLINE = time.monotonic() + 900
 steps = iter(())
 drawn = []
 clicks = 0
-began = 0.0
+began = worked_before = 0.0
 
 
 def module(name):
@@ -26,7 +26,8 @@ def module(name):
 
 def mark(words):
     """Say how long it has taken, and keep a picture."""
-    print(f"FIRST SHOT {time.monotonic() - began:6.1f} s, {clicks} clicks: {words}", flush=True)
+    seconds, worked = time.monotonic() - began, time.process_time() - worked_before
+    print(f"FIRST SHOT {seconds:6.1f} s ({worked:.1f} s of Blender's own), {clicks} clicks: {words}", flush=True)
     if Path("/share").is_dir():
         name = words.replace(" ", "_").replace(",", "")
         subprocess.run(["import", "-window", "root", f"/share/{name}.png"], check=False)
@@ -59,12 +60,12 @@ def setup():
 
 def way():
     """What an animator presses, a wait at each yield."""
-    global began
+    global began, worked_before
     window = bpy.context.window_manager.windows[0]
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
     region = next(region for region in area.regions if region.type == "WINDOW")
     yield
-    began = time.monotonic()
+    began, worked_before = time.monotonic(), time.process_time()
     bpy.ops.preferences.addon_enable(module=ADDON)
     preferences = bpy.context.preferences.addons[ADDON].preferences
     preferences.mode, preferences.address = "SERVER", "http://127.0.0.1:8391/"
@@ -91,9 +92,6 @@ def way():
     for _ in range(3):
         yield
     mark("the first video plays")
-    bpy.ops.ed.undo()
-    left = [obj.name for obj in bpy.context.scene.objects]
-    print("FIRST SHOT undone in one step" if not left else f"FIRST SHOT left after an undo: {left}")
 
 
 def ready():
