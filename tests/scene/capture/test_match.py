@@ -93,7 +93,9 @@ def test_a_draft_takes_the_matched_pose(addon, matching, body) -> None:
     match, pixels = pose(addon, matching, body)
     kept.keep(body.maquette.reference_match, body.maquette.reference_image, {}, match)
     before = snapshot()
-    steps = module(addon, "scene.screen.carry").take_looks(bpy.context.scene, [])
+    steps = module(addon, "scene.screen.carry").take_looks(
+        bpy.context.scene, [], module(addon, "scene.capture.pace").Pace()
+    )
     try:
         while True:
             next(steps)
@@ -129,11 +131,12 @@ def test_a_match_is_of_one_picture_and_one_body(addon, matching, body) -> None:
 def test_another_match_is_another_shot(addon, matching, body) -> None:
     """For the memory of what was captured, and for drafts."""
     kept, fingerprint = module(addon, "scene.capture.match"), module(addon, "scene.fingerprint")
-    imprint, marks = module(addon, "scene.capture.imprint").imprint, body.maquette
+    marks = body.maquette
     scene = bpy.context.scene
 
     def states():
-        return imprint(scene), fingerprint.Printer().read(scene).still
+        found = fingerprint.Printer().read(scene)
+        return found.whole(), found.still
 
     match, _ = pose(addon, matching, body)
     found = [states()]
