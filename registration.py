@@ -13,6 +13,7 @@ from .operators import (
     camera,
     camera_export,
     control,
+    cure,
     first_shot,
     generate,
     library,
@@ -36,6 +37,7 @@ from .panels import motion as motion_panel
 from .panels import preview as preview_panel
 from .panels import result as result_panel
 from .panels import shot as shot_panel
+from .panels import status
 from .panels import tracks as tracks_panel
 from .scene.job import handlers
 
@@ -60,6 +62,7 @@ MODULES = (
     result,
     preview,
     first_shot,
+    cure,
     library,
     backend,
     body_panel,
@@ -71,6 +74,7 @@ MODULES = (
     preview_panel,
     tracks_panel,
     result_panel,
+    status,
     handlers,
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""

@@ -33,6 +33,7 @@ class MAQUETTE_PG_check(PropertyGroup):
     level: EnumProperty(items=(("OK", "Ready", ""), ("WARNING", "Warning", ""), ("ERROR", "Missing", "")))
     target: StringProperty(description="Name of the object concerned")
     message: StringProperty()
+    cure: StringProperty(description="What a press does about it")
 
 
 class MAQUETTE_PG_model(PropertyGroup):

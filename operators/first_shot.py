@@ -83,14 +83,10 @@ def _play(uid: str) -> float | None:
 def _startup_cube(context: Context) -> Object | None:
     """The cube of Blender's startup file, where nobody has touched it."""
     cube = context.scene.objects.get("Cube")
-    untouched = (
-        cube is not None
-        and cube.type == "MESH"
-        and cube.matrix_world.is_identity
-        and cube.animation_data is None
-        and not cube.modifiers
-        and [tuple(map(abs, vertex.co)) for vertex in cube.data.vertices] == [(1.0, 1.0, 1.0)] * 8
-    )
+    if cube is None or cube.type != "MESH" or cube.animation_data is not None or cube.modifiers:
+        return None
+    corners = [tuple(map(abs, vertex.co)) for vertex in cube.data.vertices]
+    untouched = corners == [(1.0, 1.0, 1.0)] * 8 and cube.matrix_world.is_identity
     return cube if untouched and cube.visible_get() else None
 
 

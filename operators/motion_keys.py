@@ -74,6 +74,7 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
 
     kind: EnumProperty(
         name="Format",
+        description="Kind of file",
         items=((".bvh", "BVH", "Skeleton and rotations, Y up, in centimetres"),
                (".npz", "AMASS", "SMPL-H pose parameters, Z up, in metres"),
                (".fbx", "FBX", "Skeleton and rotations without the skin, by Blender's exporter")),

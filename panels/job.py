@@ -25,7 +25,7 @@ def draw_job(layout: UILayout, context: Context) -> None:
     if view.scene_name and view.scene_name != context.scene.name:
         column.label(text=f"For {view.scene_name}", icon="SCENE_DATA")
     _draw_parts(column, context)
-    text, detail = _job_words(view)
+    text, detail = job_words(view)
     row = column.row(align=True)
     row.scale_y = 1.3
     row.progress(factor=view.progress if view.state != "queued" else 0.0, text=text)
@@ -38,7 +38,7 @@ def draw_job(layout: UILayout, context: Context) -> None:
         column.template_icon(icon_value=view.preview, scale=8.0)
 
 
-def _job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
+def job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
     """What stands in the bar, and what beneath it."""
     left = f"about {duration(view.eta_seconds)} left" if view.eta_seconds >= 0 else ""
     if view.state == "capturing":

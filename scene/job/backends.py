@@ -17,10 +17,16 @@ import bpy
 
 from ...backend.catalogue.models import DEFAULT_MODEL, ModelEntry, find_specs
 from ...backend.client import AddressError, LocalBackend, LocalStatus, is_loopback, normalise_address
+from ...backend.client.installer import SIZES_GB
 from ...backend.client.probe import Probe
 from .. import folders
 from . import models
 
+INSTALL_WORDS = (
+    "Downloads {:g} GB, takes {:g} GB on disk and 5 to 25 minutes; Blender stays usable, and a stopped "
+    "installation goes on where it was".format(*SIZES_GB)
+)
+"""What installing the local backend costs."""
 _ONLINE = "Preferences > System > Network > Allow Online Access"
 
 

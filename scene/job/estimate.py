@@ -37,7 +37,7 @@ def expected(scene: bpy.types.Scene) -> str:
     same = known.get("clip") == list(clip) and known.get("size")
     size = tuple(known["size"]) if same else size
     words = f"{frames}, {size[0]} x {size[1]}"
-    if compared(scene) or not known.get("make"):
+    if compared(scene) or scene.maquette.seeds > 1 or not known.get("make"):
         return words
     seconds = known.get("capture", 0.0) * count + known["make"] * count * size[0] * size[1]
     return f"{words}, about {duration(seconds)}"
@@ -73,7 +73,7 @@ class Stopwatch:
     @classmethod
     def of(cls, scene: bpy.types.Scene) -> Stopwatch:
         """For the job that begins now."""
-        if compared(scene):
+        if compared(scene) or scene.maquette.seeds > 1:
             return cls()
         return cls(_key(scene.maquette.model, scene), render_size(scene.render))
 

@@ -62,4 +62,4 @@ def shot(
     wants = replace(job_shots.wants(scene, [model]), rough=window.rough)
     made = yield from captured(scene, wants, [], pace, window.frames)
     made = replace(made, settings=replace(made.settings, quality=window.quality))
-    return prints, job_shots.for_model(made, scene, model)
+    return prints, job_shots.for_model(made, scene, model, made.settings.seed)

@@ -138,7 +138,7 @@ def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
     paint.data.foreach_set("color_srgb", colors.ravel())
     for slot, material in enumerate(data.materials):
         region = material.get(REGION_ATTRIBUTE, "") if material is not None else ""
-        if region in regions:
+        if material is not None and region in regions:
             color = (*_linear(getattr(mesh.maquette, f"color_{region}")), 1.0)
             if material.users > 1 and tuple(material.diffuse_color) != color:  # A duplicated body shares it.
                 material = data.materials[slot] = material.copy()
