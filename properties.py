@@ -73,12 +73,13 @@ class MAQUETTE_PG_match(PropertyGroup):
     )
     margin: FloatProperty(
         name="Margin",
-        description="How far around the body the picture is kept, for hair and wide clothes, in shares of the body's "
-        "height",
-        default=0.04,
+        description="How far around the body the picture may be kept, for hair and wide clothes, in percent of the "
+        "body's height",
+        default=4.0,
         min=0.0,
-        max=0.5,
-        subtype="FACTOR",
+        max=50.0,
+        precision=1,
+        subtype="PERCENTAGE",
     )
 
 
