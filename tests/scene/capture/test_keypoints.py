@@ -264,7 +264,7 @@ def test_a_body_file_with_fingers_and_face(addon, names, tmp_path):
     add_camera((0, -5, 1), (0, 0, 0.9))
     bpy.context.view_layer.update()
     keypoints = captured(addon)
-    world = np.array(rig.mesh.matrix_world)
+    world = np.array(rig.armature.matrix_world) @ rig.frame
     expected = spots @ world[:3, :3].T + world[:3, 3]
     for side in ("left", "right"):
         hand = slice(names.at[f"{side}_hand_wrist"] + 1, names.at[f"{side}_hand_wrist"] + 21)

@@ -345,7 +345,7 @@ def test_the_scene_is_left_as_found(capture, dancer):
     assert differences(before, snapshot()) == {}
 
 
-@pytest.mark.parametrize("steps", [0, 2, 6, 8, 13])
+@pytest.mark.parametrize("steps", [0, 4, 9, 16, 24])
 def test_the_scene_is_left_as_found_when_it_stops_midway(capture, dancer, steps):
     _furnish(dancer)
     before = snapshot()
@@ -353,7 +353,7 @@ def test_the_scene_is_left_as_found_when_it_stops_midway(capture, dancer, steps)
 
     def stop(done, total):
         nonlocal count
-        assert 0 < done <= total == 16
+        assert 0 <= done <= total == 16
         count += 1
         if count > steps:
             raise KeyboardInterrupt
@@ -368,7 +368,7 @@ def test_steps_can_be_left_at_any_time(capture, dancer):
     before = snapshot()
     steps = capture.capture_steps(bpy.context.scene)
     try:
-        assert next(steps) == (1, 16)
+        assert next(steps) == (0, 16)
         assert len(bpy.data.scenes) > 1
     finally:
         steps.close()
