@@ -19,6 +19,8 @@ from torch import Tensor
 
 _NEAR = 0.05
 _BOX_SIZES = (2, 3, 4, 6, 8, 12, 16, 32)
+_FEW = 60_000
+"""Tested pixels below which triangles wait for those of the next size: each batch has a price of its own."""
 _TILE = 32
 """Side of the squares that cover a larger triangle; those that it does not touch are left out."""
 _EMPTY = torch.iinfo(torch.int64).max
@@ -138,6 +140,8 @@ def _nearest(
     smallest = 0
     for size in _BOX_SIZES:
         chosen = torch.nonzero(keep & (extent > smallest) & (extent <= size)).squeeze(1)
+        if len(chosen) * size**2 < _FEW and size < _BOX_SIZES[-1]:
+            continue
         smallest = size
         for part in chosen.split(max(_CHUNK // size**2, 1)):
             _draw(buffer, corners, part, start[part], size, n_faces, height, width, near)
