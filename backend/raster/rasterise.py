@@ -101,6 +101,25 @@ def rasterise(
     return Raster(depth.view(frames, height, width), index, face, weights / total[:, None])
 
 
+def draw_faces(
+    vertices: Tensor,
+    faces: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    height: int,
+    width: int,
+    cull: bool = True,
+    near: float = _NEAR,
+) -> tuple[Tensor, Tensor]:
+    """Only the depth (T,H,W) of ``rasterise`` and the face (T,H,W) int64 that shows, -1 where none does: for half its
+    time."""
+    buffer, *_ = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
+    empty = buffer == _EMPTY
+    depth = torch.where(empty, torch.inf, (buffer >> 32).to(torch.int32).view(torch.float32))
+    face = torch.where(empty, -1, buffer & 0xFFFFFFFF)
+    return depth.view(vertices.shape[0], height, width), face.view(vertices.shape[0], height, width)
+
+
 def draw_depth(
     vertices: Tensor,
     faces: Tensor,
@@ -112,9 +131,7 @@ def draw_depth(
     near: float = _NEAR,
 ) -> Tensor:
     """Only the depth (T,H,W) of ``rasterise``, for half its time."""
-    buffer, *_ = _nearest(vertices, faces, viewmats, Ks, height, width, cull, near)
-    depth = (buffer >> 32).to(torch.int32).view(torch.float32)
-    return torch.where(buffer == _EMPTY, torch.inf, depth).view(vertices.shape[0], height, width)
+    return draw_faces(vertices, faces, viewmats, Ks, height, width, cull, near)[0]
 
 
 def _nearest(

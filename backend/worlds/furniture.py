@@ -12,7 +12,7 @@ import numpy as np
 
 from .patterns import random_colour
 from .surroundings import Surroundings
-from .tailor import grid
+from .tailor import grid, outward
 
 _CLEAR, _LENS = 0.22, 0.45
 """Metres that furniture keeps from bodies, and from the camera."""
@@ -24,29 +24,28 @@ class Furniture:
     """What stands in a set.
 
     Attributes:
-        vertices: (S,3) float32 world; normals: (S,3) float32; colours: (S,3) float32 in [0,1].
-        faces: (F,3) int64, counter-clockwise from outside.
+        vertices: (S,3) float32 world; faces: (F,3) int64, counter-clockwise from outside.
+        normals: (F,3) float32 of length one; colours: (F,3) float32 in [0,1].
     """
 
     vertices: np.ndarray
+    faces: np.ndarray
     normals: np.ndarray
     colours: np.ndarray
-    faces: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A part of a piece, standing at the origin: corners (S,3), normals (S,3), faces (F,3), colour (3,)."""
+    """A part of a piece, standing at the origin: corners (S,3), faces (F,3), colour (3,)."""
 
     corners: np.ndarray
-    normals: np.ndarray
     faces: np.ndarray
     colour: np.ndarray
 
 
 def _box(colour: np.ndarray, x: float, y: float, low: float, wide: float, deep: float, tall: float) -> _Part:
     """A box from height ``low``, around (x, y)."""
-    corners, normals, faces = [], [], []
+    corners, faces = [], []
     for axis in range(3):
         for sign in (-1.0, 1.0):
             normal = np.eye(3)[axis] * sign
@@ -54,23 +53,16 @@ def _box(colour: np.ndarray, x: float, y: float, low: float, wide: float, deep: 
             square = [normal - u - v, normal + u - v, normal + u + v, normal - u + v]
             faces += [[len(corners) + k for k in (order if sign > 0 else order[::-1])] for order in ((0, 1, 2), (0, 2, 3))]
             corners += square
-            normals += [normal] * 4
     half = np.array([wide, deep, tall]) / 2
-    return _Part(np.array(corners) * half + [x, y, low + tall / 2], np.array(normals), np.array(faces), colour)
+    return _Part(np.array(corners) * half + [x, y, low + tall / 2], np.array(faces), colour)
 
 
 def _round(colour: np.ndarray, x: float, y: float, radius: Sequence[float], height: Sequence[float]) -> _Part:
     """A turned thing: radii at heights."""
     turns = np.linspace(0, 2 * np.pi, 11, endpoint=False)[:, None]
     r, z = np.asarray(radius, float), np.asarray(height, float)
-    out = np.stack([np.cos(turns) + 0 * r, np.sin(turns) + 0 * r, 0.3 * np.gradient(-r) / (np.gradient(z) + 1e-3) + 0 * turns], -1)
-    out /= np.linalg.norm(out, axis=-1, keepdims=True)
     corners = np.stack([x + r * np.cos(turns), y + r * np.sin(turns), z + 0 * turns], axis=-1).reshape(-1, 3)
-    faces = grid(11, len(r), True)
-    a, b, c = corners[faces[0]]
-    if np.dot(np.cross(b - a, c - a), out.reshape(-1, 3)[faces[0][0]]) < 0:
-        faces = faces[:, ::-1]
-    return _Part(corners, out.reshape(-1, 3), faces, colour)
+    return _Part(corners, outward(corners, grid(11, len(r), True)), colour)
 
 
 def _legs(colour: np.ndarray, wide: float, deep: float, tall: float) -> list[_Part]:
@@ -172,19 +164,20 @@ def random_furniture(
     if not parts:
         return None
     starts = np.cumsum([0, *(len(part.corners) for part in parts)])
-    return Furniture(
-        np.concatenate([part.corners for part in parts]).astype(np.float32),
-        np.concatenate([part.normals for part in parts]).astype(np.float32),
-        np.concatenate([np.tile(part.colour, (len(part.corners), 1)) for part in parts]).clip(0, 1).astype(np.float32),
-        np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)]),
-    )
+    vertices = np.concatenate([part.corners for part in parts])
+    faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)])
+    colours = np.concatenate([np.tile(part.colour, (len(part.faces), 1)) for part in parts]).clip(0, 1)
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    normals = np.cross(b - a, c - a)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-9)
+    return Furniture(vertices.astype(np.float32), faces, normals.astype(np.float32), colours.astype(np.float32))
 
 
 def _placed(piece: list[_Part], at: np.ndarray, turn: float) -> list[_Part]:
     c, s = np.cos(turn), np.sin(turn)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     return [
-        _Part(part.corners @ rotation.T + [*at, 0], part.normals @ rotation.T, part.faces, part.colour) for part in piece
+        _Part(part.corners @ rotation.T + [*at, 0], part.faces, part.colour) for part in piece
     ]
 
 

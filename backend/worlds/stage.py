@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..raster.rasterise import Raster, rasterise
+from ..raster.rasterise import Raster, draw_faces
 from .actors import box_mean
 from .furniture import Furniture
 from .lighting import Lighting, ShadowMap, contact_shadow, wrapped
@@ -196,27 +196,32 @@ class DrawnStage:
     def _furnish(self, furniture: Furniture, viewmats: Tensor, Ks: Tensor, lights: Tensor) -> None:
         """Draw the furniture over what is drawn so far."""
         frames, height, width = self.depth.shape
-        vertices, normals, colours = (
-            torch.as_tensor(part, device=viewmats.device)
-            for part in (furniture.vertices, furniture.normals, furniture.colours)
+        device = viewmats.device
+        vertices, normals, albedo = (
+            torch.as_tensor(part, device=device) for part in (furniture.vertices, furniture.normals, furniture.colours)
         )
-        faces = torch.as_tensor(furniture.faces, device=viewmats.device)
-        raster = rasterise(vertices.expand(frames, -1, -1), faces, viewmats, Ks, height, width)
-        raster = nearer(raster, self.depth)
-        found = raster.interpolate(torch.cat([vertices, normals, colours], dim=1), faces)
-        at, frame = raster.index, raster.index // (height * width)
-        self.depth.view(-1)[at] = raster.depth.flatten()[at]
-        normal = F.normalize(found[:, 3:6], dim=-1)
-        lighting, albedo = self._stage.lighting, found[:, 6:]
-        fill, key = lighting.constant(normal[:, 2:]), albedo
-        for i, colour in enumerate(torch.as_tensor(lighting.colours, dtype=torch.float32, device=albedo.device)):
-            got = wrapped((normal * lights[frame, i]).sum(dim=-1))[:, None] * colour
+        faces = torch.as_tensor(furniture.faces, device=device)
+        depth, face = draw_faces(vertices.expand(frames, -1, -1), faces, viewmats, Ks, height, width)
+        at = torch.nonzero(depth.flatten() < self.depth.flatten()).squeeze(1)
+        near, face, frame = depth.flatten()[at], face.flatten()[at], at // (height * width)
+        self.depth.view(-1)[at] = near
+        # Flat faces: light is worked out for each of them, not for each pixel.
+        lighting = self._stage.lighting
+        fill, key = lighting.constant(normals[:, 2:]).expand(frames, -1, -1), albedo.expand(frames, -1, -1)
+        for i, colour in enumerate(torch.as_tensor(lighting.colours, dtype=torch.float32, device=device)):
+            got = wrapped(lights[:, i] @ normals.T)[..., None] * colour
             fill, key = (fill, albedo * got) if i == 0 else (fill + got, key)
-        self._light.view(-1, 6)[at] = torch.cat([albedo * fill, key], dim=1)
+        light = torch.cat([albedo * fill, key], dim=-1).flatten(0, 1)
+        self._light.view(-1, 6)[at] = light[frame * len(faces) + face]
         row, column = at // width % height, at % width
         coarse = (row % _COARSE == _COARSE // 2) & (column % _COARSE == _COARSE // 2)
-        place = (frame[coarse], row[coarse] // _COARSE, column[coarse] // _COARSE)
-        self._spots[place], self._floor[place] = found[coarse, :3], False
+        frame, row, column = frame[coarse], row[coarse], column[coarse]
+        pixel = torch.stack([column + 0.5, row + 0.5, torch.ones_like(near[coarse])], dim=-1)
+        seen = (torch.linalg.inv(Ks)[frame] @ pixel[..., None])[..., 0] * near[coarse, None]
+        turn, shift = viewmats[frame, :3, :3], viewmats[frame, :3, 3]
+        place = (frame, row // _COARSE, column // _COARSE)
+        self._spots[place] = ((seen - shift)[:, None] @ turn)[:, 0]
+        self._floor[place] = False
 
     def still_casters(self) -> Tensor | None:
         """Spots (S,3) of the furniture that cast shadows."""

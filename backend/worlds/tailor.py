@@ -142,7 +142,7 @@ class Tailor:
         """
         columns, rows = spots.shape[:2]
         flat = spots.reshape(-1, 3)
-        faces = _outward(flat, grid(columns, rows, wrap))
+        faces = outward(flat, grid(columns, rows, wrap))
         own = np.broadcast_to(weights, (columns, rows, weights.shape[-1])).reshape(columns * rows, -1)
         faces = faces + self._count
         back = faces[:, ::-1] if lining else faces[:0]
@@ -228,7 +228,7 @@ def grid(columns: int, rows: int, wrap: bool) -> np.ndarray:
     return np.concatenate([first.reshape(-1, 3), second.reshape(-1, 3)])
 
 
-def _outward(spots: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def outward(spots: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Faces turned so that most of them look away from the middle of ``spots`` (K,3)."""
     corners = spots[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
