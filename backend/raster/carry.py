@@ -237,7 +237,9 @@ def _draw(
         carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
         there = clay[:, top:bottom, left:right]
         if any(one.garb is not None for one in dressed):
-            there = _under_garb(there, torch.cat([one.bare(now) for one in dressed], dim=1), faces, views, lenses, closed)
+            there = _under_garb(
+                there, torch.cat([one.bare(now) for one in dressed], dim=1), faces, views, lenses, closed
+            )
         colours = relight(colours, there[..., :3], carried, own[..., 3], cover)
         if shot.clay is not None and shot.clay.surroundings:
             film = clay[..., :3].clone()
@@ -261,9 +263,7 @@ def _draw(
     )
 
 
-def _under_garb(
-    clay: Tensor, bodies: Tensor, faces: Tensor, views: Tensor, lenses: Tensor, closed: bool
-) -> Tensor:
+def _under_garb(clay: Tensor, bodies: Tensor, faces: Tensor, views: Tensor, lenses: Tensor, closed: bool) -> Tensor:
     """Clay (T,H,W,4) with the light of the bare ``bodies`` (T,V,3) spread over what they wear beyond their outline.
 
     Args:

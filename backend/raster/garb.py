@@ -1,8 +1,8 @@
 """What a person in a reference picture wears beyond the captured body: hair, skirts, coats.
 
-The person's outline in the picture is found by graph cut; the skin is moved outwards along its normals until its outline
-is the person's. What is found where the picture sees the side of the body holds all around it. The body so grown moves as
-the body does, and everything else is carried onto it as onto a body.
+The person's outline in the picture is found by graph cut (Rother, Kolmogorov and Blake, "GrabCut", 2004); the skin is
+moved outwards along its normals until its outline is the person's. What is found where the picture sees the side of the
+body holds all around it. The body so grown moves as the body does, and pictures are carried onto it as onto a body.
 
 Shape letters: V vertices, T frames, F triangles, h w picture, S steps along a normal.
 """
@@ -40,8 +40,17 @@ _NEIGHBOURS = 10
 _LEAST = 0.012
 """Metres off the skin below which nothing is worn."""
 _UNTOLD = 0.7
+"""Share of what its neighbours wear that a spot is taken to wear where no picture tells: too little costs less."""
 _SMOOTH = 4
+"""Rounds of smoothing over the mesh."""
+_SEARCH = 0.4
+"""Metres around the body within which the person's outline is looked for."""
+_ALIKE = 4.0
+"""Levels of 255 within which colours are alike."""
+_BEHIND = 1500
+"""Pixels of the background that others are compared with."""
 _ALPHA = 128
+"""Level of alpha from which a picture that is cut out shows the person."""
 _ROUNDS = 4
 
 
@@ -76,7 +85,6 @@ def find_person(rgba: np.ndarray, clay: np.ndarray | None, body: np.ndarray, rea
     labels[body] = cv2.GC_PR_FGD
     if clay is not None:
         changed = np.abs(rgba[..., :3].astype(int) - clay).max(axis=-1) > _SAME
-        changed = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
         labels[~changed & ~body] = cv2.GC_BGD
         # A shadow darkens all colours alike.
         ratio = (rgba[..., :3].astype(float) + 4) / (clay.astype(float) + 4)
@@ -91,9 +99,22 @@ def find_person(rgba: np.ndarray, clay: np.ndarray | None, body: np.ndarray, rea
     bgr = np.ascontiguousarray(rgba[..., 2::-1])
     cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = body | (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    found[~body] &= ~_as_behind(rgba[..., :3], found & ~body, found)[~body]
+    found |= body
     # What does not touch the body is not worn.
     _, parts = cv2.connectedComponents(found.astype(np.uint8))
-    return found & np.isin(parts, np.unique(parts[body & found]))
+    return found & np.isin(parts, np.unique(parts[body]))
+
+
+def _as_behind(rgb: np.ndarray, doubtful: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Which of the ``doubtful`` pixels (h,w) have colours that the background has too: those may be the background."""
+    behind = rgb[cv2.dilate(person.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0]
+    alike = np.zeros(doubtful.shape, bool)
+    if len(behind) and doubtful.any():
+        some = torch.as_tensor(behind[:: max(1, len(behind) // _BEHIND)]).float()
+        apart = torch.cdist(torch.as_tensor(rgb[doubtful]).float(), some, p=torch.inf)
+        alike[doubtful] = ((apart < _ALIKE).sum(dim=1) >= max(2, len(some) // 500)).numpy()
+    return alike
 
 
 def _seen_from_side(
@@ -120,7 +141,7 @@ def _seen_from_side(
         return None
     middle = float(depth[torch.isfinite(depth)].median())
     pixel = middle / float(torch.sqrt(lens[0, 0] * lens[1, 1]))
-    person = find_person(small, clay, body.cpu().numpy(), max(2, round(_REACH / pixel)))
+    person = find_person(small, clay, body.cpu().numpy(), max(4, round(_SEARCH / pixel)))
     # Along the outline pixels show something of the background.
     wholly = F.max_pool2d((~torch.isfinite(depth)).float()[:, None], 2)[0, 0] == 0
     kept = (cv2.erode(person.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) | wholly.cpu().numpy()

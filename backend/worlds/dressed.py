@@ -85,7 +85,9 @@ def put_on(outfit: Outfit | None, actor: Actor, posed: PosedActor, fps: float) -
         return Worn(body, normals, faces, len(faces), colours, puppet.regions, faces[:0])
     device, count = body.device, body.shape[1]
     # What hangs is worked out on the CPU: many small steps.
-    own = outfit.pose(posed.transforms.cpu(), torch.as_tensor(posed.trans, dtype=torch.float32), body.cpu(), normals.cpu(), fps)
+    own = outfit.pose(
+        posed.transforms.cpu(), torch.as_tensor(posed.trans, dtype=torch.float32), body.cpu(), normals.cpu(), fps
+    )
     own_normals = vertex_normals(own, outfit.faces)
     outside = torch.cat([faces[torch.as_tensor(outfit.kept, device=device)], outfit.faces.to(device) + count])
     lining = outfit.lining.to(device) + count
@@ -105,13 +107,13 @@ def random_stage(
 ) -> Stage:
     """A set around bodies (T,V,3), with furniture and lights; ``before``: some may stand before the bodies."""
     eyes = -(viewmats[:, :3, :3].transpose(0, 2, 1) @ viewmats[:, :3, 3:])[..., 0]
-    furniture = random_furniture(rng, place, bodies, eyes, before) if place.floor is not None and rng.random() < 0.8 else None
+    furniture = (
+        random_furniture(rng, place, bodies, eyes, before) if place.floor is not None and rng.random() < 0.8 else None
+    )
     return Stage(place, random_lighting(rng), random_texture(rng), furniture)
 
 
-def dressed_place(
-    rng: np.random.Generator, place: Surroundings, azimuth: float, bodies: np.ndarray
-) -> Surroundings:
+def dressed_place(rng: np.random.Generator, place: Surroundings, azimuth: float, bodies: np.ndarray) -> Surroundings:
     """A place for a dressed take, mostly with a floor and often with a wall, clear of bodies (T,V,3) and of what they
     wear; shadows are the lights' own."""
     for _ in range(3):
@@ -209,4 +211,3 @@ def render_dressed(
         mask=(box_mean(cover)[..., 0] >= 0.5).cpu().numpy(),
         visibility=points_seen(torch.as_tensor(points, device=device), body, view, lens).cpu().numpy(),
     )
-

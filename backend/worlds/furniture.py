@@ -51,7 +51,9 @@ def _box(colour: np.ndarray, x: float, y: float, low: float, wide: float, deep: 
             normal = np.eye(3)[axis] * sign
             u, v = np.eye(3)[(axis + 1) % 3], np.eye(3)[(axis + 2) % 3]
             square = [normal - u - v, normal + u - v, normal + u + v, normal - u + v]
-            faces += [[len(corners) + k for k in (order if sign > 0 else order[::-1])] for order in ((0, 1, 2), (0, 2, 3))]
+            faces += [
+                [len(corners) + k for k in (order if sign > 0 else order[::-1])] for order in ((0, 1, 2), (0, 2, 3))
+            ]
             corners += square
     half = np.array([wide, deep, tall]) / 2
     return _Part(np.array(corners) * half + [x, y, low + tall / 2], np.array(faces), colour)
@@ -76,8 +78,13 @@ def _piece(rng: np.random.Generator, kind: str) -> list[_Part]:
         wide, deep, tall = rng.uniform(0.7, 1.5), rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.78)
         top = _box(first, 0, 0, tall, wide, deep, 0.04)
         things = [
-            _round(random_colour(rng), rng.uniform(-0.35, 0.35) * wide, rng.uniform(-0.3, 0.3) * deep,
-                   [0.0, 0.06, 0.05, 0.03, 0.035], [tall + 0.04, tall + 0.04, tall + 0.15, tall + 0.2, tall + 0.25])
+            _round(
+                random_colour(rng),
+                rng.uniform(-0.35, 0.35) * wide,
+                rng.uniform(-0.3, 0.3) * deep,
+                [0.0, 0.06, 0.05, 0.03, 0.035],
+                [tall + 0.04, tall + 0.04, tall + 0.15, tall + 0.2, tall + 0.25],
+            )
             for _ in range(rng.integers(0, 3))
         ]
         return [top, *_legs(second, wide, deep, tall), *things]
@@ -94,18 +101,31 @@ def _piece(rng: np.random.Generator, kind: str) -> list[_Part]:
         boards = [_box(first, 0, 0, z, wide, 0.3, 0.03) for z in np.linspace(0.05, tall, 5)]
         sides = [_box(first, sx * wide / 2, 0, 0, 0.03, 0.3, tall + 0.03) for sx in (-1, 1)]
         books = [
-            _box(random_colour(rng), rng.uniform(-0.4, 0.4) * wide, 0, 0.08 + (tall - 0.05) / 4 * rng.integers(0, 4),
-                 rng.uniform(0.05, 0.2), 0.2, rng.uniform(0.12, 0.22))
+            _box(
+                random_colour(rng),
+                rng.uniform(-0.4, 0.4) * wide,
+                0,
+                0.08 + (tall - 0.05) / 4 * rng.integers(0, 4),
+                rng.uniform(0.05, 0.2),
+                0.2,
+                rng.uniform(0.12, 0.22),
+            )
             for _ in range(6)
         ]
         return [*boards, *sides, _box(second, 0, -0.15, 0, wide, 0.02, tall), *books]
     if kind == "post":
         width, tall = rng.uniform(0.05, 0.14), rng.uniform(1.4, 2.6)
-        return [_round(first, 0, 0, [width, width, 0], [0, tall, tall]), _round(second, 0, 0, [2 * width, 2 * width, width], [0, 0.05, 0.07])]
+        return [
+            _round(first, 0, 0, [width, width, 0], [0, tall, tall]),
+            _round(second, 0, 0, [2 * width, 2 * width, width], [0, 0.05, 0.07]),
+        ]
     if kind == "lamp":
         tall = rng.uniform(1.3, 1.8)
         shade = np.clip(first + 0.4, 0, 1)
-        return [_round(second, 0, 0, [0.15, 0.15, 0.015, 0.015], [0, 0.03, 0.04, tall]), _round(shade, 0, 0, [0.2, 0.12, 0], [tall - 0.1, tall + 0.2, tall + 0.2])]
+        return [
+            _round(second, 0, 0, [0.15, 0.15, 0.015, 0.015], [0, 0.03, 0.04, tall]),
+            _round(shade, 0, 0, [0.2, 0.12, 0], [tall - 0.1, tall + 0.2, tall + 0.2]),
+        ]
     if kind == "plant":
         tall = rng.uniform(0.4, 1.1)
         pot = _round(first, 0, 0, [0.1, 0.15, 0.12, 0], [0, 0.25, 0.25, 0.24])
@@ -114,7 +134,15 @@ def _piece(rng: np.random.Generator, kind: str) -> list[_Part]:
         for _ in range(rng.integers(4, 9)):
             x, y, z = rng.normal(0, 0.13), rng.normal(0, 0.13), 0.25 + tall * rng.uniform(0.2, 1)
             size = rng.uniform(0.06, 0.16)
-            leaves.append(_round(green * rng.uniform(0.7, 1.3), x, y, [0, 0.8 * size, size, 0.7 * size, 0], z + size * np.linspace(-1, 1, 5)))
+            leaves.append(
+                _round(
+                    green * rng.uniform(0.7, 1.3),
+                    x,
+                    y,
+                    [0, 0.8 * size, size, 0.7 * size, 0],
+                    (z + size * np.linspace(-1, 1, 5)).tolist(),
+                )
+            )
         return [pot, _round(second * 0.5, 0, 0, [0.02, 0.02], [0.2, 0.25 + tall * 0.7]), *leaves]
     side, tall = rng.uniform(0.3, 0.7), rng.uniform(0.25, 1.0)
     return [_box(first, 0, 0, 0, side, side, tall), _box(second, 0, 0, tall, 1.02 * side, 1.02 * side, 0.05)]
@@ -176,9 +204,7 @@ def random_furniture(
 def _placed(piece: list[_Part], at: np.ndarray, turn: float) -> list[_Part]:
     c, s = np.cos(turn), np.sin(turn)
     rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    return [
-        _Part(part.corners @ rotation.T + [*at, 0], part.faces, part.colour) for part in piece
-    ]
+    return [_Part(part.corners @ rotation.T + [*at, 0], part.faces, part.colour) for part in piece]
 
 
 def _stands(piece: list[_Part], place: Surroundings, spots: np.ndarray, eyes: np.ndarray) -> bool:

@@ -2,8 +2,8 @@
 
 Shape letters: T frames, N columns, R points of a column from its fastening down, S spots of the skin.
 
-Strings keep their length by following their leader (Müller, Kim and Chentanez, "Fast simulation of inextensible hair and
-fur", 2012). A pull towards the shape that the column has when it moves rigidly with the body makes it stiff.
+Strings keep their length by following their leader (Müller, Kim and Chentanez, "Fast simulation of inextensible hair
+and fur", 2012). A pull towards the shape that the column has when it moves rigidly with the body makes it stiff.
 """
 
 from __future__ import annotations

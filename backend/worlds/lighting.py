@@ -97,7 +97,9 @@ class ShadowMap:
     """
 
     def __init__(self, towards: Tensor, casters: Tensor, still: Tensor | None) -> None:
-        helper = torch.where(towards[:, 2:].abs() < 0.95, towards.new_tensor([0.0, 0, 1]), towards.new_tensor([1.0, 0, 0]))
+        helper = torch.where(
+            towards[:, 2:].abs() < 0.95, towards.new_tensor([0.0, 0, 1]), towards.new_tensor([1.0, 0, 0])
+        )
         across = F.normalize(torch.linalg.cross(helper, towards), dim=-1)
         # (T,3,3): columns are across, along and towards the light.
         self._basis = torch.stack([across, torch.linalg.cross(towards, across), towards], dim=-1)

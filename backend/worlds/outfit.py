@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .hanging import Columns, hang
@@ -59,7 +58,9 @@ class Outfit:
         posed = _lagging(rigid, self.loose, fps)
         if self.columns is not None:
             index = self.columns.index
-            posed[:, index] = hang(self.columns, rigid[:, index], body[:, self.skin], normals[:, self.skin], fps, self.wind)
+            posed[:, index] = hang(
+                self.columns, rigid[:, index], body[:, self.skin], normals[:, self.skin], fps, self.wind
+            )
         return posed
 
 

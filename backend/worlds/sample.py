@@ -18,8 +18,8 @@ from ..bodies.rotations import axis_angle_to_matrix
 from ..shot.types import Background, BodyPose, Character, Clay, Clip, Media, Mesh, Reference, Settings, Shot
 from .actors import Actor, PosedActor, RenderedActors, pose_actor, render_actors, surface_samples, the_puppet
 from .camera import random_camera
-from .dressed import Worn, draw_worn, dress, dressed_place, put_on, random_stage, render_dressed
 from .colours import random_colours
+from .dressed import Worn, draw_worn, dress, dressed_place, put_on, random_stage, render_dressed
 from .furniture import Furniture
 from .layout import stand_apart
 from .motions import random_motion

@@ -53,10 +53,17 @@ def random_texture(rng: np.random.Generator) -> Texture:
     """Textures of a set."""
     rug = None
     if rng.random() < 0.35:
-        rug = np.array([*rng.normal(0, 0.6, 2), *rng.uniform(0.5, 1.4, 2), rng.uniform(0, np.pi), rng.uniform(0.05, 0.2)])
+        rug = np.array(
+            [*rng.normal(0, 0.6, 2), *rng.uniform(0.5, 1.4, 2), rng.uniform(0, np.pi), rng.uniform(0.05, 0.2)]
+        )
     count = int(rng.integers(0, 6)) if rng.random() < 0.6 else 0
     pictures = np.stack(
-        [rng.uniform(-3, 3, count), rng.uniform(0.8, 2.2, count), rng.uniform(0.12, 0.5, count), rng.uniform(0.12, 0.45, count)],
+        [
+            rng.uniform(-3, 3, count),
+            rng.uniform(0.8, 2.2, count),
+            rng.uniform(0.12, 0.5, count),
+            rng.uniform(0.12, 0.45, count),
+        ],
         axis=1,
     )
     return Texture(

@@ -74,6 +74,15 @@ class Tailor:
         """The body (V,3) with what it wears so far."""
         return self.rest + self.normals * self.height[:, None]
 
+    def between(self, low: float, high: float, arms: float = 0.22) -> np.ndarray:
+        """The same between two heights, as spots (K,3), without what lies farther than ``arms`` from the middle."""
+        return self.outer()[(self.rest[:, 1] > low) & (self.rest[:, 1] < high) & (abs(self.rest[:, 0]) < arms)]
+
+    def axis(self, low: float, high: float, arms: float = 0.2) -> np.ndarray:
+        """Middle (x, z) of that part."""
+        part = self.between(low, high, arms)[:, [0, 2]]
+        return (part.min(axis=0) + part.max(axis=0)) / 2
+
     def nearest(self, spots: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
         """The vertex (K,) of the body nearest to each of ``spots`` (K,3), among those of a mask (V,) only."""
         chosen = np.arange(len(self.rest)) if among is None else np.flatnonzero(among)
@@ -147,9 +156,7 @@ class Tailor:
         faces = faces + self._count
         back = faces[:, ::-1] if lining else faces[:0]
         regions = np.full(len(flat), region, np.uint8)
-        self._pieces.append(
-            _Piece(flat, own, colours.reshape(-1, 3), regions, faces, back, np.full(len(flat), loose))
-        )
+        self._pieces.append(_Piece(flat, own, colours.reshape(-1, 3), regions, faces, back, np.full(len(flat), loose)))
 
     def sheet(
         self,
@@ -237,14 +244,30 @@ def outward(spots: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def reach(cloud: np.ndarray, centre: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """How far a cloud (K,3) reaches from a vertical axis through ``centre`` (x, z) along each angle (N,); from +z to
+    """How far a cloud (K,3) reaches from a vertical axis through ``centre`` (x, z) along each angle (N,), from +z to
     +x. A convex outline: no less than the true one."""
     flat = cloud[:, [0, 2]] - centre
     return (flat @ np.stack([np.sin(angles), np.cos(angles)])).max(axis=0)
 
 
 def around(centre: np.ndarray, angles: np.ndarray, radius: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Spots (N,R,3) at ``radius`` (N,R) and ``height`` (R,) or (N,R) about a vertical axis through ``centre`` (x, z)."""
+    """Spots (N,R,3) at ``radius`` (N,R) and ``height``, (R,) or (N,R), about a vertical axis through ``centre`` (x, z)."""
     x = centre[0] + np.sin(angles)[:, None] * radius
     z = centre[1] + np.cos(angles)[:, None] * radius
     return np.stack([x, np.broadcast_to(height, x.shape), z], axis=-1)
+
+
+def rounded_box(half: np.ndarray, centre: np.ndarray, sharp: float = 0.45) -> np.ndarray:
+    """A rounded box's spots (N,R,3)."""
+    across = np.linspace(0, 2 * np.pi, 16, endpoint=False)[:, None]
+    up = np.linspace(-np.pi / 2, np.pi / 2, 8)
+
+    def rounded(value: np.ndarray) -> np.ndarray:
+        return np.sign(value) * np.abs(value) ** sharp
+
+    x, y, z = np.broadcast_arrays(
+        rounded(np.cos(up)) * rounded(np.sin(across)),
+        rounded(np.sin(up)),
+        rounded(np.cos(up)) * rounded(np.cos(across)),
+    )
+    return np.stack([x, y, z], axis=-1) * half + centre

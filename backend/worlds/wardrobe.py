@@ -1,4 +1,4 @@
-"""What bodies of the dressed world wear: hair, skirts, coats, wide trousers, hats, bags and shoes, drawn at random.
+"""What bodies of the dressed world wear: skirts, coats, wide trousers, bags and shoes, drawn at random.
 
 Shape letters: V vertices of the body, N columns, R rows. At rest in metres: Y up, facing +Z, left at +X.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..shot.types import SMPL_JOINT_NAMES
+from .headwear import hair_colour, put_on_hair, put_on_hat
 from .outfit import Outfit
-from .patterns import contrasting, pattern, random_colour
-from .tailor import ROWS, Tailor, around, reach
+from .patterns import Cloth, contrasting, random_colour
+from .tailor import ROWS, Tailor, around, reach, rounded_box
 
 _SKIN, _HAIR, _SHIRT, _TROUSERS, _SHOES = range(5)
+"""Regions of the body."""
 _JOINT = {name: i for i, name in enumerate(SMPL_JOINT_NAMES)}
 
 
 def random_outfit(rng: np.random.Generator, tailor: Tailor, hair: np.ndarray) -> Outfit | None:
     """An outfit on the body that ``tailor`` has; ``hair``: (3,) the colour of what is painted on its head."""
-    colour = _tinted(rng, hair) if rng.random() < 0.7 else _tinted(rng, _natural(rng))
+    colour = hair_colour(rng, hair)
     if rng.random() < 0.75:
         _footwear(rng, tailor)
     lower = rng.choice(["none", "trousers", "skirt", "dress"], p=[0.16, 0.3, 0.34, 0.2])
@@ -26,16 +28,16 @@ def random_outfit(rng: np.random.Generator, tailor: Tailor, hair: np.ndarray) ->
         _trousers(rng, tailor)
     upper = rng.choice(["none", "jumper", "coat", "cape"], p=[0.2, 0.2, 0.53, 0.07])
     if lower == "dress":
-        cloth = _Cloth(rng)
+        cloth = Cloth(rng)
         _top(rng, tailor, cloth, rng.uniform(0.006, 0.012))
         _skirt(rng, tailor, cloth, rng.uniform(0.04, 0.1))
         upper = upper if rng.random() < 0.35 else "none"
     elif lower == "skirt":
-        _skirt(rng, tailor, _Cloth(rng), rng.uniform(-0.02, 0.07))
+        _skirt(rng, tailor, Cloth(rng), rng.uniform(-0.02, 0.07))
     if upper == "jumper":
-        _top(rng, tailor, _Cloth(rng), rng.uniform(0.012, 0.03))
+        _top(rng, tailor, Cloth(rng), rng.uniform(0.012, 0.03))
     elif upper == "coat":
-        _coat(rng, tailor)
+        _coat(rng, tailor, lower in ("skirt", "dress"))
     elif upper == "cape":
         _cape(rng, tailor)
     if rng.random() < 0.14:
@@ -48,56 +50,10 @@ def random_outfit(rng: np.random.Generator, tailor: Tailor, hair: np.ndarray) ->
     elif kind == "hand":
         _handbag(rng, tailor)
     hat = rng.random() < 0.27
-    _hair(rng, tailor, colour, hat)
+    put_on_hair(rng, tailor, colour, hat)
     if hat:
-        _hat(rng, tailor)
+        put_on_hat(rng, tailor)
     return tailor.finish(np.append(rng.normal(0, 0.45, 2), 0.0))
-
-
-class _Cloth:
-    """A cloth with its colours: the same wherever it is cut."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._seed = int(rng.integers(2**63))
-        self.base = random_colour(rng) if rng.random() < 0.75 else np.full(3, rng.uniform(0.05, 0.95))
-        self._fold = rng.uniform(0.0, 0.12)
-        self._phase = rng.uniform(0, 2 * np.pi)
-
-    def __call__(self, spots: np.ndarray) -> np.ndarray:
-        """Colours (...,3) at spots (...,3)."""
-        flat = spots.reshape(-1, 3)
-        colours = pattern(np.random.default_rng(self._seed), flat, self.base)
-        folds = np.sin(90 * flat[:, 0] + 25 * flat[:, 1] + self._phase) * np.sin(70 * flat[:, 2] - 40 * flat[:, 1])
-        return (colours * (1 + self._fold * folds)[:, None]).reshape(spots.shape).clip(0, 1)
-
-
-def _natural(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,) of hair."""
-    tones = [[0.07, 0.05, 0.04], [0.22, 0.13, 0.08], [0.42, 0.27, 0.14], [0.75, 0.58, 0.33], [0.5, 0.2, 0.09]]
-    tones.append([0.72, 0.71, 0.7])
-    return np.array(tones[rng.integers(len(tones))])
-
-
-def _tinted(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
-    return np.clip(colour * rng.uniform(0.8, 1.25) + rng.normal(0, 0.02, 3), 0.02, 1)
-
-
-def _strands(rng: np.random.Generator, colour: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    """Colours (N,R,3) of hair: every column a little different, lighter towards the tips."""
-    tone = rng.uniform(0.75, 1.25, (columns, 1, 1)) * np.linspace(0.92, rng.uniform(0.9, 1.3), rows)[:, None]
-    return (colour * tone).clip(0, 1)
-
-
-def _axis(tailor: Tailor, low: float, high: float, arms: float = 0.2) -> np.ndarray:
-    """Middle (x, z) of the body between two heights, arms left out."""
-    part = _slice(tailor, low, high, arms)[:, [0, 2]]
-    return (part.min(axis=0) + part.max(axis=0)) / 2
-
-
-def _slice(tailor: Tailor, low: float, high: float, arms: float = 0.22) -> np.ndarray:
-    """The body with what it wears so far between two heights, as spots (K,3)."""
-    outer = tailor.outer()
-    return outer[(tailor.rest[:, 1] > low) & (tailor.rest[:, 1] < high) & (abs(tailor.rest[:, 0]) < arms)]
 
 
 def _drape(
@@ -109,14 +65,14 @@ def _drape(
         top: height of its first row. length: metres, of each column (N,) or of all.
         flare: radians by which its sides lean outwards. gap: metres off the body.
     """
-    centre = _axis(tailor, top - 0.05, top + 0.05)
+    centre = tailor.axis(top - 0.05, top + 0.05)
     share = np.linspace(0, 1, ROWS)
     lengths = np.broadcast_to(length, angles.shape)
     radius = np.zeros((len(angles), ROWS))
     heights = top - share * float(lengths.mean()) * np.cos(flare)
     first = None
     for r, y in enumerate(heights):
-        body = reach(_slice(tailor, y - 0.06, y + 0.06, 0.24), centre, angles) if y > -0.88 else radius[:, r - 1]
+        body = reach(tailor.between(y - 0.06, y + 0.06, 0.24), centre, angles) if y > -0.88 else radius[:, r - 1]
         body = body + (gap if r else 0.6 * gap)
         first = body if first is None else first
         lean = first + share[r] * lengths * np.sin(flare)
@@ -129,7 +85,9 @@ def _footwear(rng: np.random.Generator, tailor: Tailor) -> None:
     """Shoes that stand off the foot, or boots."""
     y = tailor.rest[:, 1]
     boots = rng.random() < 0.4
-    covers = (tailor.regions == _SHOES) | ((tailor.regions == _TROUSERS) & (y < (rng.uniform(-0.8, -0.45) if boots else -2)))
+    covers = (tailor.regions == _SHOES) | (
+        (tailor.regions == _TROUSERS) & (y < (rng.uniform(-0.8, -0.45) if boots else -2))
+    )
     away = tailor.normals * rng.uniform(0.006, 0.02)
     away[:, 1] = np.maximum(away[:, 1], 0)
     toe = (tailor.rest[:, 2] > 0.12) & (tailor.regions == _SHOES)
@@ -154,16 +112,21 @@ def _trousers(rng: np.random.Generator, tailor: Tailor) -> None:
     hips, knees, ankles = (tailor.joints[_JOINT[f"left_{name}"]] for name in ("hip", "knee", "ankle"))
     # From the leg's own axis, so that the cloth falls straight instead of following the calf.
     level = [ankles[1], knees[1], hips[1]]
-    middle = np.stack([side * np.interp(y, level, [ankles[0], knees[0], hips[0]]),
-                       np.interp(y, level, [ankles[2] + 0.01, knees[2], hips[2]])], axis=1)
+    middle = np.stack(
+        [
+            side * np.interp(y, level, [ankles[0], knees[0], hips[0]]),
+            np.interp(y, level, [ankles[2] + 0.01, knees[2], hips[2]]),
+        ],
+        axis=1,
+    )
     out = np.stack([x, z], axis=1) - middle
     out /= np.linalg.norm(out, axis=1, keepdims=True) + 1e-6
     leg = (y < hips[1] - 0.02)[:, None]
     away = np.where(leg, np.stack([out[:, 0], np.zeros(len(y)), out[:, 1]], axis=1), tailor.normals) * wide[:, None]
-    tailor.shell(covers, away, _Cloth(rng)(tailor.rest), _TROUSERS, loose=0.5)
+    tailor.shell(covers, away, Cloth(rng)(tailor.rest), _TROUSERS, loose=0.5)
 
 
-def _top(rng: np.random.Generator, tailor: Tailor, cloth: _Cloth, thick: float, low: float = 0.0) -> None:
+def _top(rng: np.random.Generator, tailor: Tailor, cloth: Cloth, thick: float, low: float = 0.0) -> None:
     """A jumper, or the upper part of a dress or a coat, ``thick`` metres off the skin, down to a height."""
     x, y, _ = tailor.rest.T
     sleeve = rng.choice([0.19, 0.33, 0.66], p=[0.15, 0.2, 0.65])
@@ -176,7 +139,7 @@ def _top(rng: np.random.Generator, tailor: Tailor, cloth: _Cloth, thick: float, 
     tailor.shell(covers, offset, cloth(tailor.rest), _SHIRT, loose=0.35)
 
 
-def _skirt(rng: np.random.Generator, tailor: Tailor, cloth: _Cloth, top: float) -> None:
+def _skirt(rng: np.random.Generator, tailor: Tailor, cloth: Cloth, top: float) -> None:
     count = 30
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
     length = rng.choice([rng.uniform(0.32, 0.5), rng.uniform(0.5, 0.75), rng.uniform(0.75, 0.97)], p=[0.4, 0.4, 0.2])
@@ -196,9 +159,9 @@ def _skirt(rng: np.random.Generator, tailor: Tailor, cloth: _Cloth, top: float) 
     )
 
 
-def _coat(rng: np.random.Generator, tailor: Tailor) -> None:
+def _coat(rng: np.random.Generator, tailor: Tailor, over_skirt: bool) -> None:
     """A jacket or a coat, with tails that are open in front."""
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     thick = rng.uniform(0.014, 0.034)
     tails = rng.random() < 0.7
     waist = rng.uniform(0.03, 0.1) if tails else rng.uniform(-0.12, 0.0)
@@ -206,17 +169,24 @@ def _coat(rng: np.random.Generator, tailor: Tailor) -> None:
     if tails:
         count, gap = 28, rng.uniform(0.06, 0.3)
         angles = np.linspace(gap, 2 * np.pi - gap, count)
-        spots, _ = _drape(tailor, angles, waist + 0.02, rng.uniform(0.2, 0.85), np.radians(rng.uniform(4, 18)), 0.012)
+        room = 0.05 if over_skirt else 0.0
+        lean = np.radians(rng.uniform(22, 38) if over_skirt else rng.uniform(4, 18))
+        spots, _ = _drape(tailor, angles, waist + 0.02, rng.uniform(0.2, 0.85), lean, 0.012 + room)
         tailor.sheet(
-            spots, cloth(spots), _SHIRT, stiffness=rng.uniform(1.0, 6), margin=0.02 + thick / 2, hoop=rng.uniform(0.2, 0.4)
+            spots,
+            cloth(spots),
+            _SHIRT,
+            stiffness=rng.uniform(1.0, 6),
+            margin=0.02 + thick / 2 + room,
+            hoop=rng.uniform(0.2, 0.4),
         )
 
 
 def _cape(rng: np.random.Generator, tailor: Tailor) -> None:
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     count, gap = 30, rng.uniform(0.5, 1.3)
     angles = np.linspace(gap, 2 * np.pi - gap, count)
-    centre = _axis(tailor, 0.42, 0.46, 0.1)
+    centre = tailor.axis(0.42, 0.46, 0.1)
     share = np.linspace(0, 1, ROWS)
     length = rng.uniform(0.45, 1.1)
     # Over the shoulders first, then down.
@@ -224,16 +194,20 @@ def _cape(rng: np.random.Generator, tailor: Tailor) -> None:
     wide = 0.075 + (0.13 + 0.11 * np.abs(np.sin(angles))[:, None]) * out + 0.16 * share * length
     down = 0.485 - share * length + 0.11 * out - 0.02
     tailor.sheet(
-        around(centre, angles, wide, down), cloth(around(centre, angles, wide, down)), _SHIRT,
-        stiffness=rng.uniform(0.3, 2), margin=0.03, hoop=0.3,
+        around(centre, angles, wide, down),
+        cloth(around(centre, angles, wide, down)),
+        _SHIRT,
+        stiffness=rng.uniform(0.3, 2),
+        margin=0.03,
+        hoop=0.3,
     )
 
 
 def _scarf(rng: np.random.Generator, tailor: Tailor) -> None:
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    centre = _axis(tailor, 0.44, 0.5, 0.08)
-    neck = reach(_slice(tailor, 0.46, 0.5, 0.08), centre, angles)
+    centre = tailor.axis(0.44, 0.5, 0.08)
+    neck = reach(tailor.between(0.46, 0.5, 0.08), centre, angles)
     bulge = np.array([0.0, 0.03, 0.042, 0.03, 0.0])
     spots = around(centre, angles, neck[:, None] + bulge, np.array([0.43, 0.435, 0.46, 0.49, 0.5]))
     weights = tailor.weights[tailor.nearest(spots, abs(tailor.rest[:, 0]) < 0.12)].reshape(16, 5, -1)
@@ -248,20 +222,6 @@ def _scarf(rng: np.random.Generator, tailor: Tailor) -> None:
     tailor.sheet(tail, cloth(tail), _SHIRT, stiffness=0.6, margin=0.03, hoop=0.1)
 
 
-def _box(half: np.ndarray, centre: np.ndarray, sharp: float = 0.45) -> np.ndarray:
-    """A rounded box's spots (N,R,3)."""
-    across = np.linspace(0, 2 * np.pi, 16, endpoint=False)[:, None]
-    up = np.linspace(-np.pi / 2, np.pi / 2, 8)
-
-    def rounded(value: np.ndarray) -> np.ndarray:
-        return np.sign(value) * np.abs(value) ** sharp
-
-    x, y, z = np.broadcast_arrays(
-        rounded(np.cos(up)) * rounded(np.sin(across)), rounded(np.sin(up)), rounded(np.cos(up)) * rounded(np.cos(across))
-    )
-    return np.stack([x, y, z], axis=-1) * half + centre
-
-
 def _straps(tailor: Tailor, covers: np.ndarray, colour: np.ndarray) -> None:
     worn = covers & np.isin(tailor.regions, (_SKIN, _SHIRT, _TROUSERS))
     tailor.shell(worn, np.full(len(worn), 0.012), np.tile(colour, (len(worn), 1)), _SHIRT)
@@ -269,22 +229,26 @@ def _straps(tailor: Tailor, covers: np.ndarray, colour: np.ndarray) -> None:
 
 def _rucksack(rng: np.random.Generator, tailor: Tailor) -> None:
     x, y, z = tailor.rest.T
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     half = np.array([rng.uniform(0.11, 0.17), rng.uniform(0.14, 0.25), rng.uniform(0.05, 0.1)])
-    back = _slice(tailor, 0.05, 0.42, 0.14)[:, 2].min()
-    spots = _box(half, np.array([0.0, rng.uniform(0.2, 0.26), back - 0.8 * half[2]]))
+    back = tailor.between(0.05, 0.42, 0.14)[:, 2].min()
+    spots = rounded_box(half, np.array([0.0, rng.uniform(0.2, 0.26), back - 0.8 * half[2]]))
     tailor.solid(spots, cloth(spots), _SHIRT, np.eye(len(tailor.joints))[_JOINT["spine3"]], loose=0.01)
     inner = rng.uniform(0.065, 0.085)
-    _straps(tailor, (abs(x) > inner) & (abs(x) < inner + 0.045) & (y > 0.1) & ((z > 0.06) | (y > 0.36)) & (y < 0.5), cloth.base * 0.6)
+    _straps(
+        tailor,
+        (abs(x) > inner) & (abs(x) < inner + 0.045) & (y > 0.1) & ((z > 0.06) | (y > 0.36)) & (y < 0.5),
+        cloth.base * 0.6,
+    )
 
 
 def _shoulder_bag(rng: np.random.Generator, tailor: Tailor) -> None:
     x, y, _ = tailor.rest.T
     side = rng.choice([-1, 1])
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     half = np.array([rng.uniform(0.04, 0.07), rng.uniform(0.09, 0.15), rng.uniform(0.1, 0.17)])
-    hip = abs(_slice(tailor, -0.15, 0.0, 0.24)[:, 0]).max()
-    spots = _box(half, np.array([side * (hip + half[0] * 0.9), -0.06, 0.04]))
+    hip = abs(tailor.between(-0.15, 0.0, 0.24)[:, 0]).max()
+    spots = rounded_box(half, np.array([side * (hip + half[0] * 0.9), -0.06, 0.04]))
     tailor.solid(spots, cloth(spots), _SHIRT, np.eye(len(tailor.joints))[_JOINT["pelvis"]], loose=0.035)
     # From the bag over the chest to the other shoulder.
     line = (y - 0.02) - (side * hip - x * 1.0) * (0.42 / (hip + 0.08)) * side
@@ -294,12 +258,14 @@ def _shoulder_bag(rng: np.random.Generator, tailor: Tailor) -> None:
 def _handbag(rng: np.random.Generator, tailor: Tailor) -> None:
     """A bag that swings from a hand."""
     side = rng.choice(["left", "right"])
-    cloth = _Cloth(rng)
+    cloth = Cloth(rng)
     hand = tailor.joints[_JOINT[f"{side}_hand"]]
     width, depth = rng.uniform(0.09, 0.17), rng.uniform(0.03, 0.06)
     tall, handle = rng.uniform(0.16, 0.3), rng.uniform(0.08, 0.16)
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    outline = np.stack([np.sign(np.sin(angles)) * abs(np.sin(angles)) ** 0.4, np.sign(np.cos(angles)) * abs(np.cos(angles)) ** 0.4])
+    outline = np.stack(
+        [np.sign(np.sin(angles)) * abs(np.sin(angles)) ** 0.4, np.sign(np.cos(angles)) * abs(np.cos(angles)) ** 0.4]
+    )
     down = np.concatenate([[0.0, 0.5 * handle, handle], handle + np.linspace(0.01, tall, ROWS - 4), [handle + tall]])
     wide = np.array([0.08, 0.1, 0.12, *[1.0] * (ROWS - 4), 0.05])
     x = hand[0] + outline[0][:, None] * wide * width
@@ -308,126 +274,3 @@ def _handbag(rng: np.random.Generator, tailor: Tailor) -> None:
     spots = np.stack([x, np.broadcast_to(hand[1] - down, x.shape), z], axis=-1)
     weights = np.eye(len(tailor.joints))[_JOINT[f"{side}_hand"]]
     tailor.sheet(spots, cloth(spots), _SHIRT, weights, wrap=True, stiffness=14.0, margin=0.01, hoop=0.0, upright=True)
-
-
-def _head(tailor: Tailor) -> np.ndarray:
-    return (tailor.rest[:, 1] > 0.56) & (abs(tailor.rest[:, 0]) < 0.12)
-
-
-def _hair(rng: np.random.Generator, tailor: Tailor, colour: np.ndarray, hat: bool) -> None:
-    kinds = ("none", "short", "bob", "long", "tail", "pigtails", "bun", "curls")
-    kind = rng.choice(kinds, p=[0.05, 0.24, 0.17, 0.24, 0.1, 0.06, 0.07, 0.07])
-    if kind == "none" or (hat and kind in ("bun", "curls")):
-        return
-    covers = tailor.regions == _HAIR
-    if not covers.any():
-        return
-    rest, normals = tailor.rest, tailor.normals
-    edge = tailor.from_edge(covers, _head(tailor) & (tailor.regions != _HAIR))
-    thick = rng.uniform(0.05, 0.1) if kind == "curls" else rng.uniform(0.012, 0.034)
-    thick = min(thick, 0.012) if hat else thick
-    top = rest[covers][:, 1].max()
-    volume = thick * np.clip(edge / 0.03, 0.25, 1) ** 0.6
-    if kind == "short" and not hat:
-        volume *= 1 + rng.uniform(0, 1.0) * np.clip((rest[:, 1] - top + 0.06) / 0.06, 0, 1)
-    if kind in ("curls", "short"):
-        lumps = rng.normal(0, 1, (3, 3)) * (40 if kind == "curls" else 60)
-        volume = volume * (1 + 0.2 * np.sin(rest @ lumps + rng.uniform(0, 6, 3)).sum(axis=1) / 3)
-    tone = 1 + 0.16 * np.sin(rest @ (rng.normal(0, 1, 3) * 120))
-    tailor.shell(covers, volume, colour * tone[:, None], _HAIR)
-    weights = np.eye(len(tailor.joints))[_JOINT["head"]]
-    centre = _axis(tailor, 0.62, 0.68, 0.12)
-    if kind in ("bob", "long"):
-        count = 26
-        front = rng.uniform(0.75, 1.25)
-        angles = np.linspace(front, 2 * np.pi - front, count)
-        length = rng.uniform(0.12, 0.24) if kind == "bob" else rng.uniform(0.26, 0.62)
-        lengths = length * rng.uniform(0.88, 1.08, count)
-        high = top - rng.uniform(0.045, 0.07)
-        share = np.linspace(0, 1, ROWS)
-        body = reach(_slice(tailor, high - 0.05, high + 0.01, 0.12), centre, angles)[:, None]
-        skull = reach(_slice(tailor, 0.57, 0.68, 0.12), centre, angles)[:, None]
-        bell = rng.uniform(0.0, 0.07)
-        wide = body - 0.004 + (np.maximum(skull - body, 0) + 0.012) * np.minimum(share * length / 0.07, 1) + bell * share * min(length, 0.3)
-        curl = rng.uniform(0, 0.012) * (rng.random() < 0.5)
-        wide = wide + curl * np.sin(rng.uniform(0, 6, (count, 1)) + share * length * rng.uniform(40, 80))
-        spots = around(centre, angles, wide, high - share * lengths[:, None])
-        tailor.sheet(
-            spots, _strands(rng, colour, count, ROWS), _HAIR, weights, stiffness=rng.uniform(0.5, 3),
-            margin=0.02, hoop=rng.uniform(0.05, 0.25),
-        )
-    elif kind in ("tail", "pigtails"):
-        for side in (0.0,) if kind == "tail" else (-1.0, 1.0):
-            _tail(rng, tailor, colour, weights, centre, side, top)
-    elif kind == "bun":
-        size = rng.uniform(0.03, 0.055)
-        back = reach(_slice(tailor, 0.6, 0.68, 0.12), centre, np.array([np.pi]))[0]
-        lift = rng.uniform(0.0, 0.12)
-        spots = _box(np.full(3, size), np.array([0.0, top - 0.07 + lift, centre[1] - back * (1 - 6 * lift / 1.0) - 0.3 * size]), 1.0)
-        tailor.solid(spots, _strands(rng, colour, *spots.shape[:2]), _HAIR, weights)
-
-
-def _tail(
-    rng: np.random.Generator, tailor: Tailor, colour: np.ndarray, weights: np.ndarray, centre: np.ndarray, side: float, top: float
-) -> None:
-    """A tail of hair, from the back of the head or from one ``side`` of it."""
-    angle = np.pi if side == 0 else side * 1.9
-    high = top - rng.uniform(0.03, 0.11)
-    out = reach(_slice(tailor, high - 0.03, high + 0.03, 0.12), centre, np.array([angle]))[0]
-    direction = np.array([np.sin(angle), np.cos(angle)])
-    length, thick = rng.uniform(0.16, 0.48), rng.uniform(0.018, 0.034)
-    share = np.linspace(0, 1, ROWS)
-    away = out + 0.01 + 0.05 * np.sin(np.minimum(share * length / 0.12, 1) * np.pi / 2)
-    down = high - np.maximum(share * length - 0.03, 0)
-    girth = thick * np.sin(np.pi * (0.12 + 0.86 * share)) ** 0.6
-    if rng.random() < 0.3:
-        girth = girth * (1 + 0.3 * np.sin(share * length * 90))
-    turns = np.linspace(0, 2 * np.pi, 7, endpoint=False)[:, None]
-    x = centre[0] + direction[0] * away + girth * np.cos(turns)
-    z = centre[1] + direction[1] * away + girth * np.sin(turns)
-    spots = np.stack([x, np.broadcast_to(down, x.shape), z], axis=-1)
-    tailor.sheet(
-        spots, _strands(rng, colour, 7, ROWS), _HAIR, weights, wrap=True, stiffness=rng.uniform(0.5, 3), margin=0.01, hoop=0.0
-    )
-
-
-def _hat(rng: np.random.Generator, tailor: Tailor) -> None:
-    kind = rng.choice(["cap", "brim", "beanie", "tall", "cone"], p=[0.3, 0.28, 0.26, 0.08, 0.08])
-    head = _head(tailor)
-    top = tailor.rest[head][:, 1].max()
-    centre = _axis(tailor, top - 0.1, top - 0.03, 0.12)
-    angles = np.linspace(0, 2 * np.pi, 22, endpoint=False)
-    skull = reach(_slice(tailor, top - 0.1, top + 0.1, 0.12), centre, angles) + 0.006
-    wide = rng.uniform(0.05, 0.13)
-    droop = rng.uniform(-0.02, 0.035)
-    # Share of the skull's outline, metres more, height above the skull's top.
-    profiles = {
-        "cap": [(1, 0, -0.07), (1, 0.006, -0.03), (0.86, 0, 0.01), (0.5, 0, 0.035), (0, 0, 0.042)],
-        "brim": [(1, wide, -0.06 - droop), (1, 0.5 * wide, -0.06), (1, 0, -0.055), (1, 0, 0.0), (0.86, 0, 0.045), (0, 0, 0.05)],
-        "beanie": [(1, 0.004, -0.085), (1, 0.012, -0.07), (1, 0.006, -0.02), (0.75, 0, 0.035), (0.35, 0, 0.06), (0, 0, 0.065)],
-        "tall": [(1, 0.05, -0.055), (1, 0, -0.05), (1.02, 0, 0.09), (0, 0, 0.095)],
-        "cone": [(1, 0.0, -0.05), (0.5, 0, 0.11), (0, 0, 0.26)],
-    }  # fmt: skip
-    share, more, height = np.array(profiles[str(kind)]).T
-    radius = skull[:, None] * share + more
-    spots = around(centre, angles, radius, top + height)
-    if kind != "tall":
-        # Lower behind than in front.
-        spots[..., 1] += 0.022 * np.cos(angles)[:, None] * (share > 0.9)
-    cloth = _Cloth(rng)
-    weights = np.eye(len(tailor.joints))[_JOINT["head"]]
-    colours = cloth(spots)
-    if kind in ("brim", "tall", "beanie") and rng.random() < 0.6:
-        colours[:, 2 if kind == "brim" else 1] = contrasting(rng, cloth.base)
-    tailor.solid(spots, colours, _HAIR, weights, lining=True)
-    if kind == "cap":
-        turned = np.pi if rng.random() < 0.15 else 0.0
-        fan = np.linspace(-0.95, 0.95, 11) + turned
-        edge = reach(_slice(tailor, top - 0.1, top + 0.1, 0.12), centre, fan) + 0.006
-        out = np.linspace(0, 1, 4) * (0.075 * np.cos((fan - turned) * 0.9)[:, None] ** 0.5)
-        low = top - 0.066 + 0.02 * np.cos(fan)[:, None] - 0.25 * out
-        visor = around(centre, fan, edge[:, None] - 0.004 + out, low)
-        tailor.solid(visor, cloth(visor) * 0.85, _HAIR, weights, wrap=False, lining=True)
-    elif kind == "beanie" and rng.random() < 0.4:
-        ball = _box(np.full(3, 0.025), np.array([centre[0], top + 0.08, centre[1]]), 1.0)
-        tailor.solid(ball, np.full((*ball.shape[:2], 3), 1.0) * contrasting(rng, cloth.base), _HAIR, weights)
