@@ -97,7 +97,7 @@ def find_person(rgba: np.ndarray, clay: np.ndarray | None, body: np.ndarray, rea
         return body
     cv2.setRNGSeed(0)
     bgr = np.ascontiguousarray(rgba[..., 2::-1])
-    cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(bgr, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     found = body | (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     found[~body] &= ~_as_behind(rgba[..., :3], found & ~body, found)[~body]
     found |= body

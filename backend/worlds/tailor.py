@@ -94,8 +94,8 @@ class Tailor:
         inside, outside = np.flatnonzero(covers), np.flatnonzero(~covers if among is None else among & ~covers)
         found = np.zeros(len(self.rest))
         if len(inside) and len(outside):
-            pair = (torch.as_tensor(self.rest[part]).float() for part in (inside, outside))
-            found[inside] = torch.cdist(*pair).amin(dim=1).numpy()
+            here, there = (torch.as_tensor(self.rest[part]).float() for part in (inside, outside))
+            found[inside] = torch.cdist(here, there).amin(dim=1).numpy()
         return found
 
     def shell(
@@ -251,7 +251,7 @@ def reach(cloud: np.ndarray, centre: np.ndarray, angles: np.ndarray) -> np.ndarr
 
 
 def around(centre: np.ndarray, angles: np.ndarray, radius: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Spots (N,R,3) at ``radius`` (N,R) and ``height``, (R,) or (N,R), about a vertical axis through ``centre`` (x, z)."""
+    """Spots (N,R,3) at ``radius`` (N,R) and ``height``, (R,) or (N,R), about the vertical axis at ``centre``: x, z."""
     x = centre[0] + np.sin(angles)[:, None] * radius
     z = centre[1] + np.cos(angles)[:, None] * radius
     return np.stack([x, np.broadcast_to(height, x.shape), z], axis=-1)

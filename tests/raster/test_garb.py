@@ -67,6 +67,7 @@ def test_a_background_in_the_bodys_colours_is_no_clothing():
 def test_a_bare_body_stays_as_it_is(lit):
     one = shot()
     character = one.characters[0]
+    assert character.reference is not None
     if not lit:
         character = replace(character, reference=replace(character.reference, clay=None))
     mesh = character_meshes(one)[0]
@@ -86,6 +87,7 @@ def test_hair_and_clothes_are_carried(monkeypatch):
 def test_a_grown_body_fills_the_outline_of_its_picture():
     one = shot()
     mesh, character = character_meshes(one)[0], one.characters[0]
+    assert character.reference is not None
     reference = replace(character.reference, clay=None)
     size = (128, 128)
     lens = torch.tensor(reference.K).clone()

@@ -54,7 +54,7 @@ def test_the_truth_includes_the_clothes(one):
 
 def test_furniture_that_hides_is_part_of_the_shot():
     shot = next(s for s in (made(seed) for seed in range(8)) if s.furniture is not None)
-    assert [mesh.character for mesh in to_shot(shot).meshes][-1] == -1
+    assert shot.furniture is not None and [mesh.character for mesh in to_shot(shot).meshes][-1] == -1
     bodies = shot.vertices.reshape(-1, 3)
     low, high = shot.furniture.vertices.min(axis=0), shot.furniture.vertices.max(axis=0)
     assert np.isfinite(low).all() and low[2] > -1e-6 and high[2] < 4
