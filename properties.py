@@ -46,8 +46,40 @@ def _paint_color(region: str):
 
 _SOURCES = (
     ("RENDER", "Render", "Render the character as it stands in the scene at the reference frame"),
-    ("IMAGE", "Picture", "A picture that shows the character as the scene's camera sees it at the reference frame"),
+    (
+        "IMAGE",
+        "Picture",
+        "A picture of the character: matched to it with pins, or as the scene's camera sees it at the reference frame",
+    ),
 )
+
+
+class MAQUETTE_PG_pin(PropertyGroup):
+    """A spot of the body on a picture. The group's name is the spot's, ``left_wrist``."""
+
+    place: FloatVectorProperty(description="Shares of the picture from its upper left corner", size=2)
+
+
+class MAQUETTE_PG_match(PropertyGroup):
+    """The pose and the camera in which a picture shows its character."""
+
+    pins: CollectionProperty(type=MAQUETTE_PG_pin)
+    image: PointerProperty(type=bpy.types.Image, description="The picture that was matched")
+    solution: StringProperty(description="Pose and camera as JSON; empty where none was found")
+    cut_out: BoolProperty(
+        name="Cut Out",
+        description="Make what lies around the matched body transparent; one with transparent parts stays as it is",
+        default=True,
+    )
+    margin: FloatProperty(
+        name="Margin",
+        description="How far around the body the picture is kept, for hair and wide clothes, in shares of the body's "
+        "height",
+        default=0.04,
+        min=0.0,
+        max=0.5,
+        subtype="FACTOR",
+    )
 
 
 class MAQUETTE_PG_reference(PropertyGroup):
@@ -56,6 +88,7 @@ class MAQUETTE_PG_reference(PropertyGroup):
     source: EnumProperty(name="Reference", description="Where the picture comes from", items=_SOURCES, default="RENDER")
     image: PointerProperty(name="Picture", type=bpy.types.Image, description="Picture of the character")
     frame: IntProperty(name="Frame", description="Frame whose pose and camera match the picture", default=1)
+    match: PointerProperty(type=MAQUETTE_PG_match)
 
 
 class MAQUETTE_PG_character(PropertyGroup):
@@ -80,7 +113,10 @@ class MAQUETTE_PG_character(PropertyGroup):
     reference_frame: IntProperty(
         name="Reference Frame", description="Frame whose pose and camera match the reference picture", default=1
     )
-    references: CollectionProperty(type=MAQUETTE_PG_reference)
+    reference_match: PointerProperty(type=MAQUETTE_PG_match)
+    references: CollectionProperty(
+        name="Further Pictures", type=MAQUETTE_PG_reference, description="Pictures from other sides"
+    )
     color_skin: _paint_color("skin")
     color_hair: _paint_color("hair")
     color_shirt: _paint_color("shirt")
@@ -134,8 +170,8 @@ class MAQUETTE_PG_option(PropertyGroup):
     The value is kept as text: which kind it is, and its bounds, only the backend's description of the model says.
     """
 
-    model: StringProperty(name="Model")
-    option: StringProperty(name="Option")
+    model: StringProperty(name="Model", description="Id of the model")
+    option: StringProperty(name="Option", description="Name of the option")
     stored: StringProperty(description="The value as JSON; empty for the model's own")
     as_bool: BoolProperty(name="Value", description="An option of this model alone", **_stored("bool", False))
     as_int: IntProperty(name="Value", description="An option of this model alone", **_stored("int", 0))
@@ -182,21 +218,21 @@ class MAQUETTE_PG_compared(PropertyGroup):
 class MAQUETTE_PG_result(PropertyGroup):
     """One finished video of the scene."""
 
-    job: StringProperty(name="Job")
+    job: StringProperty(name="Job", description="The backend's id of the job that made it")
     created: StringProperty(name="Made", description="When the video arrived")
-    filepath: StringProperty(name="Video", subtype="FILE_PATH", options=_RELATIVE)
-    frame_start: IntProperty(name="First Frame", default=1)
-    frame_count: IntProperty(name="Frames", default=0)
-    frame_step: IntProperty(name="Frame Step", default=1)
-    fps: FloatProperty(name="Rate", default=24.0)
-    model: StringProperty(name="Model")
+    filepath: StringProperty(name="Video", description="The video's file", subtype="FILE_PATH", options=_RELATIVE)
+    frame_start: IntProperty(name="First Frame", description="Frame of its first picture", default=1)
+    frame_count: IntProperty(name="Frames", description="Number of its pictures", default=0)
+    frame_step: IntProperty(name="Frame Step", description="Frames of the scene from picture to picture", default=1)
+    fps: FloatProperty(name="Rate", description="Pictures a second", default=24.0)
+    model: StringProperty(name="Model", description="Id of the model that made it")
     model_label: StringProperty(name="Model", description="The model's name as people know it")
-    seed: IntProperty(name="Seed")
+    seed: IntProperty(name="Seed", description="The seed that it was made with")
     comparison: StringProperty(description="Shared by videos that several models made from one captured shot")
     take: IntProperty(name="Take", description="Counts the scene's presses of Generate; 0 when it is not known")
     starred: BoolProperty(name="Star", description="Mark this video as one to keep", default=False, update=_starred)
     picked: BoolProperty(name="Side by Side", description="Show this video beside the others that are ticked")
-    camera: PointerProperty(name="Camera", type=bpy.types.Object)
+    camera: PointerProperty(name="Camera", description="The camera that it was seen through", type=bpy.types.Object)
 
 
 class MAQUETTE_PG_shot(PropertyGroup):
@@ -240,8 +276,11 @@ class MAQUETTE_PG_shot(PropertyGroup):
     options: CollectionProperty(type=MAQUETTE_PG_option)
     compare: CollectionProperty(type=MAQUETTE_PG_compared)
     tracks: CollectionProperty(type=MAQUETTE_PG_track)
-    active_track: IntProperty(name="Track", default=0)
+    active_track: IntProperty(name="Track", description="The chosen track", default=0)
     seed: IntProperty(name="Seed", description="Same seed, same video", default=0, min=0)
+    seeds: IntProperty(
+        name="Seeds", description="Videos that each model makes, one a seed from Seed on", default=1, min=1, max=8
+    )
     steps: IntProperty(
         name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200
     )
@@ -325,10 +364,12 @@ class MAQUETTE_PG_shot(PropertyGroup):
         default="DRAFT",
     )
     results: CollectionProperty(type=MAQUETTE_PG_result)
-    active_result: IntProperty(name="Result", default=0, update=_shown_otherwise)
+    active_result: IntProperty(name="Result", description="The chosen video", default=0, update=_shown_otherwise)
 
 
 CLASSES = (
+    MAQUETTE_PG_pin,
+    MAQUETTE_PG_match,
     MAQUETTE_PG_reference,
     MAQUETTE_PG_character,
     MAQUETTE_PG_option,

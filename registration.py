@@ -13,9 +13,12 @@ from .operators import (
     camera,
     camera_export,
     control,
+    cure,
+    first_shot,
     generate,
     library,
     looks,
+    match,
     models,
     motion,
     motion_armature,
@@ -31,8 +34,10 @@ from .panels import bones as bones_list
 from .panels import camera as camera_panel
 from .panels import models as models_menu
 from .panels import motion as motion_panel
+from .panels import preview as preview_panel
 from .panels import result as result_panel
 from .panels import shot as shot_panel
+from .panels import status
 from .panels import tracks as tracks_panel
 from .scene.job import handlers
 
@@ -42,6 +47,7 @@ MODULES = (
     preferences,
     body,
     looks,
+    match,
     motion,
     motion_armature,
     motion_bones,
@@ -55,6 +61,8 @@ MODULES = (
     generate,
     result,
     preview,
+    first_shot,
+    cure,
     library,
     backend,
     body_panel,
@@ -63,8 +71,10 @@ MODULES = (
     camera_panel,
     models_menu,
     shot_panel,
+    preview_panel,
     tracks_panel,
     result_panel,
+    status,
     handlers,
 )
 """Modules with ``CLASSES`` and, where needed, ``register()`` and ``unregister()`` of their own."""

@@ -33,6 +33,7 @@ class MAQUETTE_PG_check(PropertyGroup):
     level: EnumProperty(items=(("OK", "Ready", ""), ("WARNING", "Warning", ""), ("ERROR", "Missing", "")))
     target: StringProperty(description="Name of the object concerned")
     message: StringProperty()
+    cure: StringProperty(description="What a press does about it")
 
 
 class MAQUETTE_PG_model(PropertyGroup):
@@ -171,6 +172,8 @@ class MAQUETTE_PG_window(PropertyGroup):
         default=False,
         options={"SKIP_SAVE"},
     )
+    expected: StringProperty(description="Frames, size and time of the scene's next video", options={"SKIP_SAVE"})
+    motion_notes: StringProperty(description="What the last import told, one note a line", options={"SKIP_SAVE"})
     framed_scene: StringProperty(description="Name of the scene whose framing was looked at", options={"SKIP_SAVE"})
     framing_old: BoolProperty(description="The scene has changed since then", options={"SKIP_SAVE"})
     backend: PointerProperty(type=MAQUETTE_PG_backend, options={"SKIP_SAVE"})

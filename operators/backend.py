@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import bpy
 from bpy.types import Context, Event, Operator
 
 from ..scene import folders
-from ..scene.job import backends
+from ..scene.job import backends, models
 
 
 class _Backend:
@@ -37,14 +38,25 @@ class MAQUETTE_OT_test_connection(_Backend, Operator):
 
 
 class MAQUETTE_OT_install_backend(_Backend, Operator):
-    """Install the backend on this computer, in an environment of its own: about 8 GB on disk"""
+    """Install the backend on this computer, in an environment of its own that Blender's Python never sees"""
 
     bl_idname = "maquette.install_backend"
     bl_label = "Install Backend"
 
     def invoke(self, context: Context, event: Event) -> set[str]:
-        """Ask first: it takes time and space."""
-        return context.window_manager.invoke_confirm(self, event)
+        """Ask first: it takes time and space, and Blender must be allowed to go online."""
+        if not bpy.app.online_access:
+            return context.window_manager.invoke_props_dialog(self, title="Install Backend", confirm_text="Install")
+        return context.window_manager.invoke_confirm(
+            self, event, title="Install Backend", message=backends.INSTALL_WORDS, confirm_text="Install"
+        )
+
+    def draw(self, context: Context) -> None:
+        """Where Blender is offline: its own switch."""
+        self.layout.label(text="Blender is offline, and the backend has to be downloaded")
+        self.layout.prop(context.preferences.system, "use_online_access", text="Allow Online Access", icon="INTERNET")
+        for line in textwrap.wrap(backends.INSTALL_WORDS, 60):
+            self.layout.label(text=line)
 
     def execute(self, context: Context) -> set[str]:
         """Begin; progress is shown in the preferences and in the Shot panel."""
@@ -129,6 +141,24 @@ class MAQUETTE_OT_open_preferences(_Backend, Operator):
         return bpy.ops.preferences.addon_show(module=folders.ADDON)
 
 
+class MAQUETTE_OT_get_models(_Backend, Operator):
+    """Show in the preferences which models the backend cannot run, and what each lacks"""
+
+    bl_idname = "maquette.get_models"
+    bl_label = "Get Models"
+
+    @classmethod
+    def description(cls, context: Context, properties: MAQUETTE_OT_get_models) -> str:
+        """Which these are."""
+        names = [model.label for model in models.everyone() if model.state == "MISSING"]
+        how = "Their files are fetched once and added on the backend's computer by: maquette models add"
+        return f"{', '.join(names)}\n\n{how}. The preferences say what each lacks" if names else str(cls.__doc__)
+
+    def execute(self, context: Context) -> set[str]:
+        """Show the add-on's preferences, with the models."""
+        return bpy.ops.preferences.addon_show(module=folders.ADDON)
+
+
 class MAQUETTE_OT_open_results_folder(_Backend, Operator):
     """Show the folder where this file's finished videos go"""
 
@@ -153,5 +183,6 @@ CLASSES = (
     MAQUETTE_OT_stop_backend,
     MAQUETTE_OT_open_log,
     MAQUETTE_OT_open_preferences,
+    MAQUETTE_OT_get_models,
     MAQUETTE_OT_open_results_folder,
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import EnumProperty, FloatVectorProperty, StringProperty
+from bpy.props import EnumProperty, FloatVectorProperty, IntProperty, StringProperty
 from bpy.types import Operator
 
 from ..backend import bodies
 from ..backend.catalogue.reader import CatalogueError, find_preset, menu
 from ..backend.catalogue.rig import Pose
 from ..scene.rig import poses
-from ..scene.rig.bodies import RigError, find_body, load_rig
+from ..scene.rig.bodies import RigError, find_body, load_rig, shape_component, shape_keys
 from ..scene.rig.build import SHAPE_COMPONENTS, SHAPE_LIMIT, build_body
 
 _items: dict[str, list[tuple[str, str, str]]] = {}
@@ -53,7 +53,7 @@ class MAQUETTE_OT_add_body(Operator):
     name: StringProperty(name="Name", description="Name of the new body", default="Body")
     betas: FloatVectorProperty(
         name="Shape",
-        description="Shape components of the body, in standard deviations",
+        description="A shape component of the body, in standard deviations; 0 is the mean",
         size=SHAPE_COMPONENTS,
         soft_min=-3.0,
         soft_max=3.0,
@@ -101,7 +101,10 @@ class MAQUETTE_OT_add_body(Operator):
         layout.prop(self, "filepath")
         layout.prop(self, "name")
         layout.prop(self, "location")
-        layout.prop(self, "betas")
+        body = "" if self.filepath else self.body
+        column = layout.column(align=True)
+        for component in range(SHAPE_COMPONENTS):
+            column.prop(self, "betas", index=component, text=shape_component(body, component).label)
 
 
 class MAQUETTE_OT_apply_pose(Operator):
@@ -130,11 +133,42 @@ class MAQUETTE_OT_apply_pose(Operator):
         return {"FINISHED"}
 
 
+class MAQUETTE_OT_reset_shape(Operator):
+    """Set a shape component of the active body back to the mean"""
+
+    bl_idname = "maquette.reset_shape"
+    bl_label = "Reset Shape"
+    bl_options = {"REGISTER", "UNDO"}
+
+    component: IntProperty(name="Component", description="Which one, from 0; all when negative", default=-1)
+
+    @classmethod
+    def description(cls, context, properties):
+        mesh = find_body(context.active_object)
+        if mesh is None or properties.component < 0:
+            return "Give the active body its mean shape again"
+        said = shape_component(mesh.maquette.body, properties.component)
+        return f"{said.label}, in standard deviations. {said.description}. Press to set it to 0"
+
+    @classmethod
+    def poll(cls, context):
+        if find_body(context.active_object) is None:
+            cls.poll_message_set("Select a body first")
+            return False
+        return True
+
+    def execute(self, context):
+        for component, key in enumerate(shape_keys(find_body(context.active_object))):
+            if self.component in (component, -1):
+                key.value = 0.0
+        return {"FINISHED"}
+
+
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_add_body.bl_idname, text="Body", icon="ARMATURE_DATA")
 
 
-CLASSES = (MAQUETTE_OT_add_body, MAQUETTE_OT_apply_pose)
+CLASSES = (MAQUETTE_OT_add_body, MAQUETTE_OT_apply_pose, MAQUETTE_OT_reset_shape)
 
 
 def register() -> None:

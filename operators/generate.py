@@ -113,8 +113,16 @@ class MAQUETTE_OT_tell(Operator):
     bl_label = "Maquette"
     bl_options = {"INTERNAL"}
 
-    level: EnumProperty(items=(("INFO", "Info", ""), ("WARNING", "Warning", ""), ("ERROR", "Error", "")))
-    message: StringProperty()
+    level: EnumProperty(
+        name="Level",
+        description="How it is shown",
+        items=(
+            ("INFO", "Info", "Something to know"),
+            ("WARNING", "Warning", "Something to look at"),
+            ("ERROR", "Error", "Something that did not work"),
+        ),
+    )
+    message: StringProperty(name="Message", description="What is shown")
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Report from within Blender's own event loop: what a timer reports is not shown."""
@@ -155,3 +163,20 @@ CLASSES = (
     MAQUETTE_OT_dismiss,
     MAQUETTE_OT_tell,
 )
+_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+
+
+def register() -> None:
+    """Bind the key."""
+    keys = bpy.context.window_manager.keyconfigs.addon
+    if keys is not None:
+        keymap = keys.keymaps.new(name="Screen", space_type="EMPTY")
+        item = keymap.keymap_items.new(MAQUETTE_OT_generate.bl_idname, "F12", "PRESS", ctrl=True, shift=True)
+        _keys.append((keymap, item))
+
+
+def unregister() -> None:
+    """Unbind it."""
+    while _keys:
+        keymap, item = _keys.pop()
+        keymap.keymap_items.remove(item)

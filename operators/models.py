@@ -27,7 +27,7 @@ class MAQUETTE_OT_choose_model(Operator):
     bl_label = "Choose Model"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    model: StringProperty(name="Model", options={"SKIP_SAVE"})
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
 
     @classmethod
     def description(cls, context: Context, properties: MAQUETTE_OT_choose_model) -> str:
@@ -55,7 +55,7 @@ class MAQUETTE_OT_compare_model(Operator):
     bl_label = "Compare With"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    model: StringProperty(name="Model", options={"SKIP_SAVE"})
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
 
     @classmethod
     def description(cls, context: Context, properties: MAQUETTE_OT_compare_model) -> str:
@@ -89,8 +89,8 @@ class MAQUETTE_OT_reset_option(Operator):
     bl_label = "Reset Option"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    model: StringProperty(name="Model", options={"SKIP_SAVE"})
-    option: StringProperty(name="Option", options={"SKIP_SAVE"})
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
+    option: StringProperty(name="Option", description="Name of the option", options={"SKIP_SAVE"})
 
     @classmethod
     def description(cls, context: Context, properties: MAQUETTE_OT_reset_option) -> str:

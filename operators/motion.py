@@ -79,8 +79,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
         return mode_allows(cls, context)
 
     def invoke(self, context, event):
-        if not self.properties.is_property_set("frame_start"):
-            self.frame_start = context.scene.frame_start
+        self.fill_in(context)
         # Dropped onto a window the files are known already; their settings are asked for in a small dialog.
         if self.directory and self.files:
             return context.window_manager.invoke_props_dialog(self)
@@ -145,6 +144,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             if loaded is None:
                 self.report({"INFO"}, "The import was cancelled; nothing has changed")
                 return {"CANCELLED"}
+            self.stays = len(loaded) == 1  # Several keep together.
             for motion, model, target in loaded:
                 self.apply(context, motion, model, target)
             if len(loaded) == 1:

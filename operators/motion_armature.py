@@ -27,6 +27,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
     bl_idname = "maquette.use_armature_motion"
     bl_label = "Use Motion of Armature"
     bl_options = {"REGISTER", "UNDO"}
+    stays = False  # The armature shows where.
 
     live: BoolProperty(
         name="Live",

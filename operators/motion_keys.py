@@ -74,6 +74,7 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
 
     kind: EnumProperty(
         name="Format",
+        description="Kind of file",
         items=((".bvh", "BVH", "Skeleton and rotations, Y up, in centimetres"),
                (".npz", "AMASS", "SMPL-H pose parameters, Z up, in metres"),
                (".fbx", "FBX", "Skeleton and rotations without the skin, by Blender's exporter")),
@@ -112,4 +113,16 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_lock_feet, MAQUETTE_OT_export_motion)
+class MAQUETTE_OT_dismiss_notes(Operator):
+    """Clear away what the last motion told"""
+
+    bl_idname = "maquette.dismiss_notes"
+    bl_label = "Dismiss Notes"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context):
+        context.window_manager.maquette.motion_notes = ""
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_lock_feet, MAQUETTE_OT_export_motion, MAQUETTE_OT_dismiss_notes)

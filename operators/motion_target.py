@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
+from mathutils import Vector
 
 from ..backend import bodies, motions
+from ..scene import keys
 from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, fit_shape, key_motion
@@ -23,13 +25,20 @@ _TARGETS = (
     ("NEW", "New Body", "Add a body for the motion"),
 )
 _PLACES = (
+    ("AUTO", "Automatic", "A body without keys begins where it stands; any other moves where the file says"),
     ("FILE", "As in the File", "The motion takes place where the file says, so that several files keep together"),
     ("BODY", "From the Body", "The motion begins where the body stands now"),
 )
 
 
 class MotionTarget:
-    """Where a motion goes: properties and the work that all motion operators share."""
+    """Where a motion goes: properties and the work that all motion operators share.
+
+    Attributes:
+        stays: whether a body without keys begins where it stands, unless Place says otherwise.
+    """
+
+    stays = True
 
     if TYPE_CHECKING:
         properties: Any
@@ -38,7 +47,7 @@ class MotionTarget:
 
     target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
     body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)
-    place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="FILE")
+    place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="AUTO")
     frame_start: IntProperty(
         name="Start Frame", description="Frame of the motion's first key; the scene's first frame by default", default=1
     )
@@ -52,7 +61,8 @@ class MotionTarget:
     )
     fit_range: BoolProperty(
         name="Fit Scene Range",
-        description="Set the scene's first and last frame to the motion's. Otherwise the scene's range stays",
+        description="Set the scene's first and last frame to the motion's; on for a scene's first motion. Otherwise "
+        "the scene's range stays",
         default=False,
     )
 
@@ -61,10 +71,18 @@ class MotionTarget:
         return self.as_keywords(ignore=("filepath", "directory", "files", "filter_glob", "check_existing"))
 
     def begin(self, context: bpy.types.Context) -> bpy.types.Object | None:
-        """The body to move, or None for a new one; fills in the start frame."""
-        if not self.properties.is_property_set("frame_start"):
-            self.frame_start = context.scene.frame_start
+        """The body to move, or None for a new one; fills in what nobody has set."""
+        self.fill_in(context)
         return find_body(context.active_object) if self.target == "ACTIVE" else None
+
+    def fill_in(self, context: bpy.types.Context) -> None:
+        """Set the start frame and whether the range is fitted, where nobody has."""
+        scene = context.scene
+        if not self.properties.is_property_set("frame_start"):
+            self.frame_start = scene.frame_start
+        if not self.properties.is_property_set("fit_range"):
+            rigs = (mesh.parent for obj in scene.objects if (mesh := find_body(obj)) is not None)
+            self.fit_range = not any(rig is not None and keys.has_keys(rig) for rig in rigs)
 
     def apply(
         self,
@@ -88,7 +106,9 @@ class MotionTarget:
             depsgraph = context.evaluated_depsgraph_get()
             fitted = motions.lock_feet(fit_shape(motion, model, made.betas()), model, self.lock_feet)
             notes += fitted.notes[len(motion.notes) :]
-            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=self.place == "BODY")
+            stands = self.stays and not new and not keys.has_keys(made.armature)
+            here = self.place == "BODY" or (self.place == "AUTO" and stands)
+            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=here)
         except Exception:
             if new:
                 remove_body(made)
@@ -96,6 +116,7 @@ class MotionTarget:
         notes += done.notes
         self._range(context.scene, done, notes)
         self.tell(notes)
+        _keep_in_view(context, made.mesh)
         self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
         return made.mesh
 
@@ -124,9 +145,11 @@ class MotionTarget:
         return made
 
     def tell(self, notes: Iterable[str]) -> None:
-        """Report sentences for the animator."""
-        for note in notes:
-            self.report({"WARNING" if note.startswith(motions.WARNING) else "INFO"}, note[:1].upper() + note[1:])
+        """Report sentences for the animator, and keep them in the panel."""
+        said = [note[:1].upper() + note[1:] for note in notes]
+        bpy.context.window_manager.maquette.motion_notes = "\n".join(said)
+        for note in said:
+            self.report({"WARNING" if note.lower().startswith(motions.WARNING.lower()) else "INFO"}, note)
 
     def _range(self, scene: bpy.types.Scene, done: Imported, notes: list[str]) -> None:
         if self.fit_range:
@@ -137,6 +160,24 @@ class MotionTarget:
                 f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
                 f"tick Fit Scene Range to see all of {done.first} to {done.last}"
             )
+
+
+def _keep_in_view(context: bpy.types.Context, mesh: bpy.types.Object) -> None:
+    """Turn to a body in 3D views that do not show it any more; a camera's view stays as it is."""
+    if context.window is None:
+        return
+    context.view_layer.update()
+    corners = [
+        mesh.matrix_world @ Vector(corner) for corner in mesh.evaluated_get(context.evaluated_depsgraph_get()).bound_box
+    ]
+    middle = sum(corners, Vector()) / 8
+    for area in context.window.screen.areas if context.window.screen is not None else ():
+        view = area.spaces.active.region_3d if area.type == "VIEW_3D" else None
+        if view is None or view.view_perspective == "CAMERA":
+            continue
+        seen = view.perspective_matrix @ middle.to_4d()
+        if seen.w <= 0 or max(abs(seen.x), abs(seen.y)) > 0.9 * seen.w:
+            view.view_location = middle
 
 
 def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bpy.types import Panel
 
 from ..operators.looks import active_character
+from ..scene.camera.moves import characters
 from ..scene.rig import paint
-from ..scene.rig.bodies import find_body, shape_keys
+from ..scene.rig.bodies import find_body, shape_component, shape_keys
 from .main import SidebarPanel, draw_hint
 
 
@@ -20,6 +21,10 @@ class MAQUETTE_PT_body(SidebarPanel, Panel):
     def draw(self, context):
         layout = self.layout
         layout.operator_context = "EXEC_DEFAULT"
+        if not characters(context.scene):
+            row = layout.row()
+            row.scale_y = 1.5
+            row.operator("maquette.first_shot", icon="PLAY")
         layout.operator("maquette.add_body", icon="ADD")
         mesh = active_character(context)
         if mesh is None:
@@ -47,8 +52,11 @@ class MAQUETTE_PT_body_shape(SidebarPanel, Panel):
         if mesh is None:
             return
         column = self.layout.column(align=True)
-        for number, key in enumerate(shape_keys(mesh), start=1):
-            column.prop(key, "value", text=f"Shape {number}", slider=True)
+        for component, key in enumerate(shape_keys(mesh)):
+            row = column.row(align=True)
+            row.prop(key, "value", text=shape_component(mesh.maquette.body, component).label, slider=True)
+            row.operator("maquette.reset_shape", text="", icon="LOOP_BACK").component = component
+        self.layout.operator("maquette.reset_shape", text="Reset All", icon="LOOP_BACK").component = -1
 
 
 class MAQUETTE_PT_body_colors(SidebarPanel, Panel):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bpy
 from bpy.types import Context, UILayout
 
-from .main import draw_text, duration
+from ..scene.job.estimate import duration
+from .main import draw_notes, draw_text
 
 _STAGES = {
     "loading": "Loading the model",
@@ -24,7 +25,7 @@ def draw_job(layout: UILayout, context: Context) -> None:
     if view.scene_name and view.scene_name != context.scene.name:
         column.label(text=f"For {view.scene_name}", icon="SCENE_DATA")
     _draw_parts(column, context)
-    text, detail = _job_words(view)
+    text, detail = job_words(view)
     row = column.row(align=True)
     row.scale_y = 1.3
     row.progress(factor=view.progress if view.state != "queued" else 0.0, text=text)
@@ -37,7 +38,7 @@ def draw_job(layout: UILayout, context: Context) -> None:
         column.template_icon(icon_value=view.preview, scale=8.0)
 
 
-def _job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
+def job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
     """What stands in the bar, and what beneath it."""
     left = f"about {duration(view.eta_seconds)} left" if view.eta_seconds >= 0 else ""
     if view.state == "capturing":
@@ -74,12 +75,7 @@ def draw_ended(layout: UILayout, context: Context) -> None:
     draw_text(text, context, said, icon, width=context.region.width - 52)
     row.operator("maquette.dismiss", text="", icon="X", emboss=False)
     _draw_parts(box, context)
-    notes = view.notes.splitlines()
-    if notes:
-        header, body = box.panel("maquette_notes", default_closed=True)
-        header.label(text="1 Note" if len(notes) == 1 else f"{len(notes)} Notes")
-        for note in notes if body is not None else ():
-            draw_text(body, context, note, "DOT")
+    draw_notes(box, context, view.notes, "maquette_notes")
     if view.can_resume:
         text = "Try the Failed Again" if any(part.state == "DONE" for part in view.parts) else "Try Again"
         box.operator("maquette.resume_job", text=text, icon="FILE_REFRESH")

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import bpy
-from bpy.types import UILayout
+from bpy.types import PropertyGroup, UILayout
+
+from ..scene.capture.match import entry_of, match_of
+from ..scene.rig.bodies import is_body
+
+_THUMBNAIL = 5.0
+"""Side of a picture in the panel, in heights of a button."""
 
 
 def draw_looks(layout: UILayout, mesh: bpy.types.Object) -> None:
@@ -22,7 +28,7 @@ def draw_looks(layout: UILayout, mesh: bpy.types.Object) -> None:
         return
     if marks.reference_source == "IMAGE":
         column.template_ID(marks, "reference_image", open="image.open", text="Picture")
-    column.prop(marks, "reference_frame", text="At Frame")
+    _draw_moment(column, mesh, -1)
     for index, entry in enumerate(marks.references):
         box = body.box()
         row = box.row(align=True)
@@ -33,6 +39,52 @@ def draw_looks(layout: UILayout, mesh: bpy.types.Object) -> None:
         column.prop(entry, "source")
         if entry.source == "IMAGE":
             column.template_ID(entry, "image", open="image.open", text="Picture")
-        column.prop(entry, "frame", text="At Frame")
+        _draw_moment(column, mesh, index)
     body.operator("maquette.add_reference", icon="ADD")
     body.separator(factor=0.5)
+
+
+def _draw_moment(layout: UILayout, mesh: bpy.types.Object, index: int) -> None:
+    """When a reference shows its character: at a frame, or as its picture was matched."""
+    marks = mesh.maquette
+    owner, source, frame = (
+        (marks, marks.reference_source, "reference_frame")
+        if index < 0
+        else (marks.references[index], marks.references[index].source, "frame")
+    )
+    image, kept = entry_of(marks, index)
+    if source == "IMAGE" and image is not None:
+        layout.template_icon(icon_value=image.preview_ensure().icon_id, scale=_THUMBNAIL)
+        if is_body(mesh):
+            if match_of(kept, image) is not None:
+                _draw_match(layout, kept, image, index)
+                return
+            if kept.solution:
+                _hint(layout, "Another picture was matched", "ERROR")
+            layout.operator("maquette.match_picture", icon="PINNED").index = index
+    layout.prop(owner, frame, text="At Frame")
+
+
+def _draw_match(layout: UILayout, kept: PropertyGroup, image: bpy.types.Image, index: int) -> None:
+    """How well a picture is matched, and what is made of it."""
+    match = match_of(kept, image)
+    assert match is not None
+    row = layout.row(align=True)
+    row.operator("maquette.match_picture", text="Edit Match", icon="PINNED").index = index
+    row.operator("maquette.clear_match", text="", icon="X").index = index
+    _hint(
+        layout,
+        f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})",
+        "ERROR" if match.poor else "CHECKMARK",
+    )
+    if match.poor:
+        _hint(layout, "A poor fit: looks will slip", "BLANK1")
+    layout.prop(kept, "cut_out")
+    if kept.cut_out:
+        layout.prop(kept, "margin")
+
+
+def _hint(layout: UILayout, text: str, icon: str) -> None:
+    row = layout.row()
+    row.alert = icon in ("ERROR", "BLANK1")
+    row.label(text=text, icon=icon)

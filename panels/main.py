@@ -49,20 +49,26 @@ def draw_hint(layout: UILayout, context: Context, text: str, level: str = "INFO"
     draw_text(box, context, text, {"INFO": "INFO", "WARNING": "ERROR", "ERROR": "CANCEL"}[level], width)
 
 
+def draw_notes(layout: UILayout, context: Context, notes: str, name: str, dismiss: str = "") -> None:
+    """Sentences, one a line, in a part that can be opened.
+
+    Args:
+        name: of the part.
+        dismiss: operator that clears them away.
+    """
+    lines = notes.splitlines()
+    if not lines:
+        return
+    header, body = layout.panel(name, default_closed=True)
+    header.label(text="1 Note" if len(lines) == 1 else f"{len(lines)} Notes")
+    if dismiss:
+        header.operator(dismiss, text="", icon="X", emboss=False)
+    for line in lines if body is not None else ():
+        draw_text(body, context, line, "DOT")
+
+
 def draw_look_through(layout: UILayout, context: Context) -> None:
     """A button for a view that shows no film and no preview because it does not look through the camera."""
     space = getattr(context, "space_data", None)  # a sidebar has no ``region_data``
     if context.scene.camera is not None and space is not None and space.region_3d.view_perspective != "CAMERA":
         layout.operator("view3d.view_camera", text="Look Through the Camera", icon="VIEW_CAMERA")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words as short as a panel needs: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

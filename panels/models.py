@@ -12,7 +12,7 @@ _ICONS = {"READY": "CHECKMARK", "MISSING": "CANCEL", "UNKNOWN": "BLANK1"}
 
 
 class MAQUETTE_MT_models(Menu):
-    """The models that the backend knows."""
+    """The models that the backend knows"""
 
     bl_idname = "MAQUETTE_MT_models"
     bl_label = "Model"
@@ -20,22 +20,26 @@ class MAQUETTE_MT_models(Menu):
     def draw(self, context: Context) -> None:
         """One entry a model, with whether the backend can run it; the tooltip says the rest."""
         for model in models.everyone():
-            row = self.layout.row()
-            row.enabled = model.state != "MISSING"
-            text = f"{model.label} (cannot run)" if model.state == "MISSING" else model.label
-            row.operator("maquette.choose_model", text=text, icon=_ICONS[model.state]).model = model.id
+            if model.state != "MISSING":
+                self.layout.operator(
+                    "maquette.choose_model", text=model.label, icon=_ICONS[model.state]
+                ).model = model.id
+        draw_missing(self.layout)
         self.layout.separator()
         self.layout.operator("maquette.test_connection", text="Ask the Backend Again", icon="FILE_REFRESH")
 
 
+def draw_missing(layout: UILayout) -> None:
+    """One line for all models that the backend cannot run, with the way to get them."""
+    missing = sum(model.state == "MISSING" for model in models.everyone())
+    if missing:
+        layout.operator("maquette.get_models", text=f"{missing} More to Install", icon="IMPORT")
+
+
 def draw_model(layout: UILayout, context: Context, model: models.Model) -> None:
     """The model, and why it cannot run."""
-    split = layout.split(factor=0.4)
-    label = split.row()
-    label.alignment = "RIGHT"
-    label.label(text="Model")
-    missing = model.state == "MISSING"
-    split.menu("MAQUETTE_MT_models", text=model.label, icon="ERROR" if missing else "NONE")
+    icon = "ERROR" if model.state == "MISSING" else "SHADERFX"
+    layout.menu("MAQUETTE_MT_models", text=model.label, icon=icon)
 
 
 def draw_about(layout: UILayout, context: Context, model: models.Model) -> None:
@@ -87,22 +91,27 @@ def draw_compare(layout: UILayout, context: Context, model: models.Model) -> Non
     # One that this backend does not name can be unticked all the same.
     others = [other for other in models.everyone() if other.id != model.id]
     others += [other for other in ticked if not models.known(other.id)]
-    if not others:
-        return
     compare = context.scene.maquette.compare
     header, body = layout.panel("maquette_compare", default_closed=True)
-    header.label(text=f"Compare With ({len(ticked)})" if ticked else "Compare With")
+    seeds = context.scene.maquette.seeds
+    more = len(ticked) + (seeds > 1)
+    header.label(text=f"Compare ({more})" if more else "Compare")
     if body is None:
         return
+    row = body.row()
+    row.use_property_split = True
+    row.use_property_decorate = False
+    row.prop(context.scene.maquette, "seeds")
     column = body.column(align=True)
-    for other in sorted(others, key=lambda each: each.state == "MISSING"):
+    for other in others:
+        on = other.id in compare
+        if not on and other.state == "MISSING":
+            continue
         row = column.row(align=True)
         row.alignment = "LEFT"
-        on = other.id in compare
-        row.enabled = on or other.state != "MISSING"
-        text = f"{other.label} (cannot run)" if other.state == "MISSING" else other.label
         icon = "CHECKBOX_HLT" if on else "CHECKBOX_DEHLT"
-        row.operator("maquette.compare_model", text=text, icon=icon, emboss=False).model = other.id
+        row.operator("maquette.compare_model", text=other.label, icon=icon, emboss=False).model = other.id
+    draw_missing(column)
     for other in ticked:
         draw_options(body, context, other, beside=True)
 

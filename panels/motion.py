@@ -8,7 +8,7 @@ from ..scene import keys
 from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import find_body
 from ..scene.rig.follow import followed, link_of
-from .main import SidebarPanel, draw_hint
+from .main import SidebarPanel, draw_hint, draw_notes
 
 
 class MAQUETTE_PT_motion(SidebarPanel, Panel):
@@ -36,6 +36,8 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         walk = layout.column()
         walk.operator_context = "EXEC_DEFAULT"
         walk.operator("maquette.add_walk", icon="FORCE_WIND")
+        notes = context.window_manager.maquette.motion_notes
+        draw_notes(layout, context, notes, "maquette_motion_notes", "maquette.dismiss_notes")
         mesh = find_body(context.active_object)
         if mesh is None:
             draw_hint(layout, context, "No body is active: the motion brings a new one")

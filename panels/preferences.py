@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bpy
 import rna_keymap_ui
 from bpy.types import AddonPreferences, Context, UILayout
 
+from ..scene.job.backends import INSTALL_WORDS
 from .main import draw_text
-from .shot import draw_install
+from .shot import draw_install, draw_online
 
 _TEST = {"BUSY": "SORTTIME", "OK": "CHECKMARK", "ERROR": "CANCEL"}
 _LOCAL = {
@@ -66,6 +68,9 @@ def _draw_local(layout: UILayout, context: Context) -> None:
     buttons = row.row(align=True)
     if state in ("ABSENT", "FAILED"):
         buttons.operator("maquette.install_backend", icon="IMPORT")
+        draw_text(layout, context, INSTALL_WORDS, width=context.region.width - 42)
+        if not bpy.app.online_access:
+            draw_online(layout, context)
     elif state in ("STOPPED", "DEAD"):
         buttons.operator("maquette.start_backend", icon="PLAY")
     elif state in ("STARTING", "RUNNING"):

@@ -1,7 +1,8 @@
-"""The Preview row of the Shot panel, beneath Generate."""
+"""The Preview row of the Shot panel, beneath Generate, and in the header of a view that looks through the camera."""
 
 from __future__ import annotations
 
+import bpy
 from bpy.types import Context, UILayout
 
 from ..scene.job import preview
@@ -30,6 +31,8 @@ def draw_preview(layout: UILayout, context: Context) -> None:
         row.operator("maquette.stop_preview", text="", icon="CANCEL")
     reel = reel_of(shot.uid)
     if reel is not None:
+        column.prop(shot, "overlay_opacity", slider=True)
+        column.prop(shot, "overlay_wipe", slider=True)
         draw_look_through(column, context)
         space = getattr(context, "space_data", None)
         if reel.draft is not None and space is not None and not space.overlay.show_overlays:
@@ -39,3 +42,31 @@ def draw_preview(layout: UILayout, context: Context) -> None:
             row.prop(space.overlay, "show_overlays", text="Show Overlays", icon="OVERLAY", toggle=True)
     if runner.message and (reel is not None or runner.problem or runner.busy):
         draw_hint(column, context, runner.message, "ERROR" if runner.problem else "INFO")
+
+
+def _draw_header(self: bpy.types.Header, context: Context) -> None:
+    """Where no panel need be scrolled to."""
+    space = context.space_data
+    region = getattr(space, "region_3d", None)
+    if region is None or region.view_perspective != "CAMERA":
+        return
+    if not any(obj.type == "MESH" and obj.maquette.is_character for obj in context.scene.objects):
+        return
+    row = self.layout.row(align=True)
+    if preview.runner.busy:
+        row.operator("maquette.stop_preview", text="", icon="CANCEL")
+    row.operator("maquette.preview", icon="PLAY")
+    row.prop(context.window_manager.maquette, "live", text="", icon="FILE_REFRESH", toggle=True)
+
+
+CLASSES = ()
+
+
+def register() -> None:
+    """Add the buttons to the header of 3D views."""
+    bpy.types.VIEW3D_HT_header.append(_draw_header)
+
+
+def unregister() -> None:
+    """Take them away again."""
+    bpy.types.VIEW3D_HT_header.remove(_draw_header)

@@ -42,7 +42,7 @@ class MAQUETTE_UL_results(UIList):
 
 
 class MAQUETTE_PT_result(SidebarPanel, Panel):
-    """What came back."""
+    """What came back"""
 
     bl_label = "Result"
     bl_order = 4

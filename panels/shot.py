@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bpy.types import Context, Panel, UILayout
+import bpy
+from bpy.types import Context, Panel, PropertyGroup, UILayout
 
+from ..operators.cure import cure_label
 from ..operators.looks import active_character
 from ..scene.capture.looks import asked_of
 from ..scene.job import control, models
-from ..scene.job.backends import is_local
+from ..scene.job.backends import INSTALL_WORDS, is_local
 from ..scene.job.model_checks import late_references, makers, used
 from .job import draw_ended, draw_job
 from .looks import draw_looks
@@ -20,13 +22,13 @@ _ICONS = {"OK": "CHECKMARK", "WARNING": "ERROR", "ERROR": "CANCEL"}
 
 
 class MAQUETTE_PT_shot(SidebarPanel, Panel):
-    """What is sent to the backend."""
+    """What is sent to the backend"""
 
     bl_label = "Shot"
     bl_order = 3
 
     def draw(self, context: Context) -> None:
-        """Characters, camera, model, background; then the job or the button."""
+        """Characters, frames, model, background; then the job or the button; last what is rarely set."""
         layout = self.layout
         scene, view = context.scene, context.window_manager.maquette
         model = models.find(scene.maquette.model)
@@ -34,9 +36,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
 
         layout.use_property_split = True
         layout.use_property_decorate = False
-        column = layout.column()
-        column.prop(scene, "camera", text="Camera")
-        row = column.row(align=True)
+        row = layout.row(align=True)
         row.prop(scene, "frame_start", text="Frames")
         row.prop(scene, "frame_end", text="")
         draw_model(layout, context, model)
@@ -48,9 +48,6 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
         draw_options(layout, context, model)
         if used(scene, "tracks"):
             draw_tracks(layout, context)
-        draw_about(layout, context, model)
-        draw_compare(layout, context, model)
-        _draw_advanced(layout, context)
 
         layout.separator()
         if control.busy():
@@ -61,6 +58,11 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
             draw_ended(layout, context)
             _draw_generate(layout, context)
         draw_preview(layout, context)
+
+        layout.separator()
+        draw_about(layout, context, model)
+        draw_compare(layout, context, model)
+        _draw_advanced(layout, context)
 
 
 def _draw_characters(layout: UILayout, context: Context) -> None:
@@ -87,6 +89,8 @@ def _draw_characters(layout: UILayout, context: Context) -> None:
             else:
                 draw_text(column, context, check.message, "BLANK1")
         row.prop(obj.maquette, "is_character", text="", icon="X", emboss=False, toggle=True, invert_checkbox=True)
+        if check.cure:
+            _draw_cure(column, check)
     if mesh is not None and mesh.maquette.is_character and used(scene, "reference"):
         draw_looks(box, mesh)
 
@@ -127,8 +131,8 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(render, "resolution_percentage", text="%")
     body.prop(scene, "frame_step", text="Frame Step")
     column = body.column(align=True)
-    column.prop(shot, "steps", text="Steps" if shot.steps else "Steps (Auto)")
-    column.prop(shot, "guidance", text="Guidance" if shot.guidance else "Guidance (Auto)")
+    column.prop(shot, "steps", text="Steps")
+    column.prop(shot, "guidance", text="Guidance")
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
     row = body.row(align=True)
@@ -142,21 +146,33 @@ def _draw_generate(layout: UILayout, context: Context) -> None:
     checks = [check for check in view.checks if check.kind != "CHARACTER" and check.level != "OK"]
     checks = checks if _fresh(context) else []
     missing = any(check.level == "ERROR" for check in view.checks) if _fresh(context) else False
+    if view.expected and _fresh(context):
+        row = layout.row()
+        row.alignment = "CENTER"
+        row.label(text=view.expected, icon="TIME")
     row = layout.row()
     row.scale_y = 1.8
     row.active = not missing
-    count = len(makers(context.scene))
-    text = "Generate" if count == 1 else f"Generate with {count} Models"
+    count = len(makers(context.scene)) * context.scene.maquette.seeds
+    text = "Generate" if count == 1 else f"Generate {count} Videos"
     row.operator("maquette.generate", text=text, icon="RENDER_ANIMATION")
     for check in checks:
         if view.state != "failed" or check.message != view.message:  # else it stands above the button
             draw_hint(layout, context, check.message, check.level)
+        if check.cure:
+            _draw_cure(layout, check)
         if check.kind == "BACKEND":
             _draw_backend(layout, context)
     if late_references(context.scene):
         layout.operator("maquette.use_first_frame", icon="FRAME_PREV")
     if not any(check.kind == "BACKEND" for check in checks):
         _draw_local_state(layout, context)
+
+
+def _draw_cure(layout: UILayout, check: PropertyGroup) -> None:
+    """The button that puts right what a check tells."""
+    button = layout.operator("maquette.cure", text=cure_label(check.cure, check.target), icon="TOOL_SETTINGS")
+    button.cure, button.target = check.cure, check.target
 
 
 def _draw_control(layout: UILayout) -> None:
@@ -170,15 +186,26 @@ def _draw_control(layout: UILayout) -> None:
 def _draw_backend(layout: UILayout, context: Context) -> None:
     """What cures a missing backend."""
     backend = context.window_manager.maquette.backend
-    row = layout.row(align=True)
     if backend.local_state == "INSTALLING":
         draw_install(layout, context)
         return
-    if is_local() and backend.local_state in ("ABSENT", "FAILED"):
+    absent = is_local() and backend.local_state in ("ABSENT", "FAILED")
+    if not bpy.app.online_access and (absent or not is_local()):
+        draw_online(layout, context)
+    row = layout.row(align=True)
+    if absent:
+        draw_text(layout, context, INSTALL_WORDS)
         row.operator("maquette.install_backend", icon="IMPORT")
     if not is_local():
         row.operator("maquette.test_connection", text="Ask Again", icon="FILE_REFRESH")
     row.operator("maquette.open_preferences", text="Settings", icon="PREFERENCES")
+
+
+def draw_online(layout: UILayout, context: Context) -> None:
+    """Blender's own switch for going online."""
+    row = layout.row()
+    row.use_property_split = False
+    row.prop(context.preferences.system, "use_online_access", text="Allow Online Access", icon="INTERNET")
 
 
 def _draw_local_state(layout: UILayout, context: Context) -> None:

@@ -14,9 +14,11 @@ class Check:
         level: OK, WARNING (the shot can be made, but perhaps not as meant) or ERROR (it cannot).
         message: what is missing and what to do; for OK what is there.
         target: name of the object concerned, or id of the model.
+        cure: what ``maquette.cure`` does about it at a press; empty where the animator has to choose.
     """
 
     kind: str
     level: str
     message: str
     target: str = ""
+    cure: str = ""

@@ -24,7 +24,7 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 BLENDER_TESTS = ("scene", "operators", "panels")
 BACKEND_TESTS = (
-    "server", "models", "raster", "control", "worlds", "training", "evaluation", "ablation", "media", "parity",
+    "batch", "server", "models", "raster", "control", "worlds", "training", "evaluation", "ablation", "media", "parity",
     "test_inspect.py", "catalogue/test_models.py",
 )  # fmt: skip
 

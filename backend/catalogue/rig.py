@@ -99,6 +99,19 @@ def _quoted(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class ShapeComponent:
+    """What the animator reads of one of a body's shape components; an entry ``[[shape]]``.
+
+    Attributes:
+        label: of the slider.
+        description: what grows with it.
+    """
+
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class BodyFile(Preset):
     """One file of ``presets/bodies``.
 
@@ -107,6 +120,7 @@ class BodyFile(Preset):
         file: the body's .npz beside it.
         license: SPDX expression, or empty when unknown.
         source: what it was made from.
+        shape: its shape components, in order, as far as they have names.
     """
 
     FOLDER: ClassVar[Path] = PRESETS / "bodies"
@@ -115,3 +129,4 @@ class BodyFile(Preset):
     description: str = ""
     license: str = ""
     source: str = ""
+    shape: tuple[ShapeComponent, ...] = ()

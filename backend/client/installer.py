@@ -22,8 +22,9 @@ from .process import Mailbox, kill_group, parent_is, watching, write_json
 OLDEST, TOO_NEW = (3, 11), (3, 15)
 """Pythons for which the pinned torch has wheels."""
 
-_EXPECTED_MB = 3200.0 if sys.platform == "linux" else 700.0
-"""About what pip downloads; only the bar's speed depends on it."""
+SIZES_GB = (3.2, 8.0) if sys.platform == "linux" else (0.7, 3.0)
+"""About what pip downloads, and what it takes on disk: torch for Linux comes with CUDA."""
+_EXPECTED_MB = 1000 * SIZES_GB[0]
 
 _SKIPPED = shutil.ignore_patterns(
     ".*", "__pycache__", "*.pyc", "tests", "bench", "demo", "docs", "runs", "dist", "build", "tools", "wheels",

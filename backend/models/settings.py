@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 from ..catalogue.models import ModelSpec
+from ..catalogue.sizes import picture_size
 from ..shot import Shot
 from .family import EngineError
 
@@ -53,16 +52,8 @@ def option(spec: ModelSpec, shot: Shot, name: str) -> bool | int | float | str:
     return {"int": int, "float": float}.get(found.type, lambda x: x)(value)
 
 
-def even(x: float) -> int:
-    """The even number nearest to ``x``, at least 2: films have even sides."""
-    return max(2, 2 * round(x / 2))
-
-
 def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """Fit the picture to ``min_size``, ``max_size`` and ``size_multiple`` of a model's limits, at the clip's aspect.
-
-    By default the picture has as many pixels as the model's default size; with ``max_short_side`` among the limits its
-    short side is that of the default size, and the result is at the clip's aspect to the pixel.
 
     Returns:
         (width, height) of the result, (width, height) that the model works at, and notes for the animator.
@@ -71,29 +62,15 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
         EngineError: a size that no model takes.
     """
     settings, clip = shot.settings, shot.clip
-    aspect = clip.width / clip.height
-    short = int(spec.limits.get("max_short_side", 0))
     for name in ("width", "height"):
         asked = getattr(settings, name)
         if asked is not None and asked < 1:
             raise EngineError(f"settings.{name}", f"{asked} pixels; set at least 1, or leave it to the model")
-    if settings.width and settings.height:
-        width = min(settings.width, settings.height * aspect)
-    elif settings.width or settings.height:
-        width = settings.width or (settings.height or 0) * aspect
-    elif short:
-        width = min(spec.defaults.width, spec.defaults.height) * max(1.0, aspect)
-    else:
-        width = sqrt(spec.defaults.width * spec.defaults.height * aspect)
     asked = (settings.width, settings.height)
+    default = (spec.defaults.width, spec.defaults.height)
+    result, model = picture_size(spec.limits, default, (clip.width, clip.height), *asked)
+    short = int(spec.limits.get("max_short_side", 0))
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
-    width = max(width, least * max(1.0, aspect))
-    width = min(width, most * min(1.0, aspect), short * max(1.0, aspect) if short else width)
-    snapped = [max(multiple, multiple * round(side / multiple)) for side in (width, width / aspect)]
-    model = (snapped[0], snapped[1])
-    # Of the sizes at the clip's aspect, the one asked for, or the one with as many pixels as the model makes.
-    scale = width / aspect if short else sqrt(model[0] * model[1] / aspect)
-    result = model if model[0] * clip.height == model[1] * clip.width else (even(scale * aspect), even(scale))
     notes = []
     if any(want is not None and want != got for want, got in zip(asked, result, strict=True)):
         wanted = " x ".join("auto" if side is None else str(side) for side in asked)

@@ -337,17 +337,17 @@ def start_from_components(model: AutoencoderKLISA, films: Films, samples: int = 
     Component c is scaled by ``std_c**-0.5``, so that fine detail is neither drowned nor as loud as the coarse parts.
     """
     generator = torch.Generator().manual_seed(0)
-    parts, found = [], 0
+    found, total, moment = 0, torch.zeros(()), torch.zeros(())
     while found < samples:
-        frames = films.video[0].shape[1]
-        x = films.batch(16, frames, generator)
-        block = to_blocks(x, model.temporal_factor, model.spatial_factor, True).flatten(0, 3)
-        parts.append(block)
-        found += len(block)
-    blocks = torch.cat(parts)
-    mean = blocks.mean(dim=0)
-    centred = blocks - mean
-    values, vectors = np.linalg.eigh((centred.T @ centred / len(blocks)).double().numpy())
+        x = films.batch(16, films.video[0].shape[1], generator)
+        blocks = to_blocks(x, model.temporal_factor, model.spatial_factor, True).flatten(0, 3)
+        # More would only repeat what there is.
+        samples = min(samples, len(blocks) * sum(map(len, films.video)) // 16)
+        total, moment = total + blocks.sum(dim=0).double(), moment + (blocks.T @ blocks).double()
+        found += len(blocks)
+    mean = total / found
+    values, vectors = np.linalg.eigh((moment / found - mean[:, None] * mean).numpy())
+    mean = mean.float()
     count = model.config["latent_channels"]
     components = torch.from_numpy(vectors[:, ::-1][:, :count].T.copy()).float()
     deviation = torch.from_numpy(values[::-1][:count].copy()).float().sqrt()

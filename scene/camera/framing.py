@@ -66,8 +66,10 @@ def observe(scene: bpy.types.Scene) -> ObservedShot:
     middles: dict[str, list[np.ndarray]] = {obj.name: [] for obj in characters}
     armatures = [reader.armature for reader in readers.values()]
     cameras = [obj for obj in scene.objects if obj.type == "CAMERA"]
+    # Where joints are read, no mesh need be deformed.
+    meshes = [obj for obj in characters if obj.name not in readers]
     with scene_kept(scene, layer) as keeper:
-        stage = open_stage(scene, layer, keeper.changes, [*characters, *armatures, *cameras])
+        stage = open_stage(scene, layer, keeper.changes, [*meshes, *armatures, *cameras])
         for frame in frames:
             depsgraph = stage.at(frame)
             views.append(read_camera(stage.scene, depsgraph))

@@ -14,13 +14,13 @@ from mathutils import Matrix
 from ...backend.catalogue.cameras import Move
 from ...backend.shot.cameras import intrinsics
 from .. import keys
-from ..rig.bodies import is_body, load_rig
+from ..rig.bodies import Rig, is_body, load_rig
 from ..rig.channels import continuous
 from ..stage import open_stage, scene_kept
 from .matrices import render_size
 from .paths import CameraPath, MoveError, make_path
 
-_SAMPLES = 48
+_SAMPLES = 24
 _DIRECTIONS = 64
 _BLENDER_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -71,12 +71,13 @@ def extents_over_time(context: bpy.types.Context, targets: list[bpy.types.Object
     points: list[np.ndarray] = []
     fronts = []
     scene, layer = context.scene, context.view_layer
+    rigs = {obj: load_rig(obj) for obj in targets if is_body(obj)}
     with scene_kept(scene, layer) as keeper:
         stage = open_stage(scene, layer, keeper.changes, targets)
         for frame in frames:
             depsgraph = stage.at(int(frame))
             points.append(np.concatenate([_outermost(obj, depsgraph, directions) for obj in targets]))
-            fronts += [_front(obj, depsgraph) for obj in targets]
+            fronts += [_front(obj, rigs.get(obj), depsgraph) for obj in targets]
     facing = np.sum(fronts, axis=0)
     front = float(np.arctan2(facing[1], facing[0])) if np.linalg.norm(facing) > 1e-3 else -np.pi / 2
     return Extents(frames.astype(np.float64), points, front)
@@ -111,10 +112,9 @@ def _outermost(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph, directions
     return local[chosen].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _front(obj: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> np.ndarray:
+def _front(obj: bpy.types.Object, rig: Rig | None, depsgraph: bpy.types.Depsgraph) -> np.ndarray:
     """(2,) unit direction on the ground in which a character faces: a body's pelvis, else the object's -Y."""
-    if is_body(obj):
-        rig = load_rig(obj)
+    if rig is not None:
         armature = rig.armature.evaluated_get(depsgraph)
         matrix = np.array(armature.matrix_world @ armature.pose.bones[rig.bones[0]].matrix)
         facing = matrix[:3, :3] @ rig.rests[0].T @ np.array([0.0, 0.0, 1.0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import bpy
 
@@ -11,7 +10,7 @@ from ...backend.shot import Background, Media, ShotError
 from ..stage import Keeper, open_stage
 from . import render
 from .media import is_mp4, picture_from_file, probe_film, read_bytes, resolve
-from .stills import pictures
+from .stills import Pictures
 
 FIELD = "background"
 
@@ -43,29 +42,28 @@ def film_background(path: str, frames: int, fps: float, notices: list[str]) -> B
 
 
 def scene_background(
-    keeper: Keeper, objects: Iterable[bpy.types.Object], frames: Sequence[int], engine: str, folder: Path
+    keeper: Keeper, objects: Iterable[bpy.types.Object], frames: Sequence[int], pictures: Pictures
 ) -> Iterator[Background | None]:
     """Render the scene without its characters, one PNG a frame; a single still when nothing in it moves.
 
     Args:
         objects: what is to be seen, and what lights it.
         frames: the shot's frames.
-        engine: ``WORKBENCH`` or ``SCENE``.
-        folder: for the pictures on their way.
 
     Yields:
         None after each frame, and the background at the end.
     """
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Background")
     side = render.film_side(keeper.scene)
-    render.set_up(stage, engine, transparent=False, side=side)
-    if engine == "WORKBENCH":
+    pictures.set_up(stage, transparent=False, side=side)
+    if pictures.engine == "WORKBENCH":
         render.show_base_colours(stage.scene.objects, keeper.changes)
         render.show_world_colour(stage)
     made: list[Media] = []
-    for picture in pictures(stage, frames, engine, folder, FIELD):
+    for picture in pictures.take(FIELD, stage, frames, FIELD):
         made.append(picture)
         yield None
+    pictures.note(FIELD, made)
     if all(picture.data == made[0].data for picture in made):
         yield Background("still", (made[0],))
     else:

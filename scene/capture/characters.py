@@ -7,6 +7,7 @@ The canonical frame is SMPL's: Y up, facing +Z, left side at +X, pelvis at the o
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...backend.bodies.sampling import SurfaceSamples, sample_surface
 from ...backend.shot import SMPL_JOINT_NAMES, BodyPose, ShotError
+from ...backend.shot.validate import MAX_CHARACTERS
 from ..rig.bodies import is_body
 from ..rig.channels import BodyReader
 from ..rig.characters import armatures_of, worn_by
@@ -152,7 +154,7 @@ def _prepare(
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
     if not area > 1e-9:
         raise ShotError(f"characters.{obj.name}", f"'{obj.name}' has a surface without area; check its scale")
-    samples = sample_surface(placed, triangles, count, seed=0)
+    samples = _sampled(placed, triangles, count)
 
     joints = next((r for r in map(joint_reader, armatures) if r is not None), None)
     owner = joints.armature if joints is not None else (armatures[0] if armatures else obj)
@@ -183,6 +185,19 @@ def _prepare(
         body=BodyReader(obj) if is_body(obj) else None,
         keypoints=spots,
     )
+
+
+def _sampled(placed: np.ndarray, triangles: np.ndarray, count: int) -> SurfaceSamples:
+    """N spots on a surface, chosen once for each of the newest surfaces."""
+    key = (hashlib.blake2b(placed.tobytes() + triangles.tobytes()).digest(), count)
+    if key not in _samples:
+        _samples[key] = sample_surface(placed, triangles, count, seed=0)
+        if len(_samples) > MAX_CHARACTERS:
+            del _samples[next(iter(_samples))]
+    return _samples[key]
+
+
+_samples: dict[tuple[bytes, int], SurfaceSamples] = {}
 
 
 def canonical_axes(turn: np.ndarray, joints: np.ndarray | None) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import bpy
 from mathutils import Matrix
@@ -18,7 +17,8 @@ from ...backend.shot import Clay, Media
 from ..rig.characters import GEOMETRY
 from ..stage import Changes, Keeper, Stage, open_stage
 from . import render
-from .stills import pictures
+from .pace import BREATH
+from .stills import Pictures
 from .surfaces import Shown, shown
 
 FIELD = "clay"
@@ -54,23 +54,30 @@ class ClayBodies:
             obj.hide_set(False, view_layer=stage.view_layer)
 
     @contextmanager
-    def standing(self, frames: Sequence[int]) -> Iterator[None]:
-        """While the block runs, let the clay stand at some frames, at each where the bodies are then.
-
-        All of it is made at once: whatever is made or removed has Blender draw its windows again.
-        """
+    def standing(self, frame: int) -> Iterator[None]:
+        """While the block runs, let the clay stand where the bodies are at a frame."""
         made = Changes()
         try:
-            for frame in frames:
-                depsgraph = self._stage.at(frame)
-                for item in shown(depsgraph, lambda obj: obj not in self._bodies):
-                    self._stand_in(item, depsgraph, made, frame if len(frames) > 1 else None)
-            for obj in [datablock for datablock in made.new if isinstance(datablock, bpy.types.Object)]:
-                self._stage.scene.collection.objects.link(obj)
-            self._stage.update()
+            for _ in self.stand([frame], made):
+                pass
             yield
         finally:
             made.undo()
+
+    def stand(self, frames: Sequence[int], made: Changes) -> Iterator[None]:
+        """Let the clay stand at some frames, at each where the bodies are then; yields on the way.
+
+        All of it comes at once: whatever comes or goes has Blender draw its windows again.
+        """
+        for frame in frames:
+            depsgraph = self._stage.at(frame)
+            for item in shown(depsgraph, lambda obj: obj not in self._bodies):
+                self._stand_in(item, depsgraph, made, frame if len(frames) > 1 else None)
+            yield
+        for obj in [datablock for datablock in made.new if isinstance(datablock, bpy.types.Object)]:
+            self._stage.scene.collection.objects.link(obj)
+        self._stage.update()
+        yield
 
     def _stand_in(self, item: Shown, depsgraph: bpy.types.Depsgraph, made: Changes, frame: int | None) -> None:
         """Make the clay of one body; it shows at ``frame`` alone, at every frame when None."""
@@ -101,9 +108,8 @@ def scene_clay(
     bodies: Sequence[bpy.types.Object],
     objects: Iterable[bpy.types.Object] | None,
     frames: Sequence[int],
-    engine: str,
-    folder: Path,
-) -> Iterator[Clay | None]:
+    pictures: Pictures,
+) -> Iterator[object]:
     """Render the bodies in clay, one PNG a frame; a single picture when nothing changes.
 
     Args:
@@ -111,30 +117,36 @@ def scene_clay(
         objects: the background's objects and lights, which surround the clay too; None for the bodies alone, under
             the scene's lights on transparent ground.
         frames: the shot's frames.
-        engine: ``WORKBENCH`` or ``SCENE``.
-        folder: for the pictures on their way.
 
     Yields:
-        None after each frame, and the clay at the end.
+        None after each frame, ``BREATH`` between, and the clay at the end.
     """
+    engine = pictures.engine
     surroundings = objects is not None
     if objects is None:
         objects = [o for o in keeper.scene.objects if engine == "SCENE" and o.type not in GEOMETRY]
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Clay")
     side = render.film_side(keeper.scene)
     # Before the bodies come in: their looks must not change how Workbench colours the set.
-    render.set_up(stage, engine, transparent=not surroundings, side=side)
+    pictures.set_up(stage, transparent=not surroundings, side=side)
     if engine == "WORKBENCH" and surroundings:
         render.show_base_colours(stage.scene.objects, keeper.changes)
         render.show_world_colour(stage)
     clay = ClayBodies(stage, bodies)
     made: list[Media] = []
+    known = pictures.known(FIELD)
     for first in range(0, len(frames), _AT_ONCE):
         some = frames[first : first + _AT_ONCE]
-        with clay.standing(some):
-            for picture in pictures(stage, some, engine, folder, FIELD):
+        standing = Changes()
+        try:
+            for _ in clay.stand([frame for frame in some if frame not in known], standing):
+                yield BREATH
+            for picture in pictures.take(FIELD, stage, some, FIELD):
                 made.append(picture)
                 yield None
+        finally:
+            standing.undo()
+    pictures.note(FIELD, made)
     if all(picture.data == made[0].data for picture in made):
         made = made[:1]
     yield Clay(tuple(made), surroundings)

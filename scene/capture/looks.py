@@ -13,7 +13,8 @@ import numpy as np
 
 from ...backend.shot import Reference
 from .characters import Performer
-from .reference import Asked, Studio, picture_reference, render_reference
+from .match import entry_of, match_of
+from .reference import Asked, Studio, Taking, picture_reference, render_reference
 
 _NEW = 0.01
 """Share of the points that a further reference must show for the first time, or larger, to be of use."""
@@ -25,17 +26,27 @@ def asked_of(obj: bpy.types.Object) -> list[Asked]:
     marks = obj.maquette
     if marks.reference_source == "NONE":
         return []
-    first = Asked(obj.name, marks.reference_source == "RENDER", marks.reference_image, marks.reference_frame)
-    return [first] + [
-        Asked(obj.name, entry.source == "RENDER", entry.image, entry.frame, entry.name or f"{number}")
-        for number, entry in enumerate(marks.references, 2)
-    ]
+    asked = []
+    for number in range(-1, len(marks.references)):
+        entry = marks if number < 0 else marks.references[number]
+        image, kept = entry_of(marks, number)
+        rendered = (marks.reference_source if number < 0 else entry.source) == "RENDER"
+        asked.append(
+            Asked(
+                obj.name,
+                rendered,
+                image,
+                marks.reference_frame if number < 0 else entry.frame,
+                "" if number < 0 else entry.name or f"{number + 2}",
+                None if rendered else match_of(kept, image),
+                kept.margin if kept.cut_out else None,
+            )
+        )
+    return asked
 
 
-def look(
-    studio: Studio, performer: Performer, index: int, asked: list[Asked], frames: range
-) -> Iterator[Reference | None]:
-    """Take the references of a character, one after another; None for one that is left out.
+def look(studio: Studio, performer: Performer, index: int, asked: list[Asked], frames: range) -> Iterator[object]:
+    """Take the references of a character, one after another; None for one that is left out, ``BREATH`` on the way.
 
     Args:
         index: of the character in the shot.
@@ -52,9 +63,9 @@ def look(
     taken: list[Reference] = []
     for one in asked:
         take = render_reference if one.rendered else picture_reference
-        made = take(studio, performer, index, one)
+        made = yield from take(studio, performer, index, one)
         if not shows(made) and not taken:
-            made = _at_best(studio, performer, index, one, frames)
+            made = yield from _at_best(studio, performer, index, one, frames)
         elif not shows(made):
             studio.notices.append(
                 f"'{name}' is not in the picture at {one.moment}, which is left out; set it to a frame at which the "
@@ -76,14 +87,14 @@ def shows(reference: Reference) -> bool:
     return reference.visibility is None or bool(reference.visibility.any())
 
 
-def _at_best(studio: Studio, performer: Performer, index: int, asked: Asked, frames: range) -> Reference:
+def _at_best(studio: Studio, performer: Performer, index: int, asked: Asked, frames: range) -> Taking:
     """Render the frame of the shot at which most of the character shows."""
     best = frames[int(np.stack(performer.visibility_T).sum(axis=1).argmax())]
     studio.notices.append(
         f"'{performer.object.name}' is not in the picture at {asked.moment}; frame {best} is taken, where most of it "
         "shows"
     )
-    return render_reference(studio, performer, index, replace(asked, frame=best))
+    return (yield from render_reference(studio, performer, index, replace(asked, frame=best)))
 
 
 def _adds(made: Reference, taken: list[Reference]) -> bool:

@@ -8,10 +8,12 @@ SLICE = 0.03
 """Seconds of work between two turns of a window that is drawn at once; at least one step is made."""
 LONGEST_SLICE = 2.0
 """Seconds of work at most, however slowly the window is drawn."""
-_SHARE = 2.0
-"""Seconds of work for each that the window takes for its turn: then it takes a third of the time, not most of it."""
+_SHARE = 3.0
+"""Seconds of work for each that the window takes for its turn: then it takes a quarter of the time, not most of it."""
 
 READ, PICTURE = "read", "picture"
+BREATH = object()
+"""What a capture's parts yield where the window may have its turn though no step is done."""
 _USUAL = {READ: 0.03, PICTURE: 0.2}
 """Seconds a step, by its kind, until one has been made."""
 _latest: dict[tuple[str, str], float] = {}
@@ -26,22 +28,23 @@ class Pace:
         pausing: whether it is the window's turn now.
     """
 
-    def __init__(self, windowed: bool = False) -> None:
+    def __init__(self, windowed: bool = False, longest: float = LONGEST_SLICE) -> None:
         """
         Args:
             windowed: whether a window waits for its turn.
+            longest: seconds of work between two turns after which no other step is begun.
         """
         self.left: float | None = None
         self.pausing = False
-        self._windowed = windowed
-        self._slice = SLICE
-        self._began = self._stepped = time.monotonic()
+        self._windowed, self._longest = windowed, longest
+        self._slice = min(SLICE, longest)
+        self._began = self._stepped = self._last = time.monotonic()
 
     def begin(self) -> None:
         """A slice of work begins. The longer the window was at it, the longer is the slice."""
         now = time.monotonic()
         if self.pausing:
-            self._slice = min(max(SLICE, _SHARE * (now - self._stepped)), LONGEST_SLICE)
+            self._slice = min(max(SLICE, _SHARE * (now - self._stepped)), self._longest)
         self._began, self.pausing = now, False
 
     def step(self, kind: str, engine: str, ahead: dict[str, int]) -> None:
@@ -52,10 +55,14 @@ class Pace:
             engine: what renders pictures.
             ahead: how many steps of each kind are still to be made.
         """
-        now = time.monotonic()
-        took, self._stepped = now - self._stepped, now
+        self.breathe()
+        took, self._last = self._stepped - self._last, self._stepped
         known = _latest.get((kind, engine))
         # The newest count most: the first picture of a session takes many times as long as the others.
         _latest[kind, engine] = took if known is None else known + 0.3 * (took - known)
         self.left = sum(count * _latest.get((each, engine), _USUAL[each]) for each, count in ahead.items())
-        self.pausing = self._windowed and now - self._began >= self._slice
+
+    def breathe(self) -> None:
+        """Something was done that counts as no step."""
+        self._stepped = time.monotonic()
+        self.pausing = self._windowed and self._stepped - self._began >= self._slice

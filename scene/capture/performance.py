@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import bpy
 import numpy as np
@@ -15,7 +14,9 @@ from .characters import Performer, prepare
 from .frames import perform, wardrobe_of
 from .geometry import GeometryReader
 from .looks import look
+from .pace import BREATH
 from .reference import Asked, Studio
+from .stills import Pictures
 from .tracks import Spot
 from .wants import Wants
 
@@ -52,7 +53,7 @@ class PerformanceReader:
         wants: Wants,
         never: Callable[[bpy.types.Object], bool],
         spots: list[Spot],
-        folder: Path,
+        pictures: Pictures,
         whole: bool = True,
     ) -> None:
         """
@@ -61,21 +62,21 @@ class PerformanceReader:
             asked: the references of each.
             never: tells of an object that it hides nothing.
             spots: to be followed.
-            folder: for pictures on their way.
+            pictures: takes those of the references.
             whole: whether the frames are all of the shot, so that every character must show in one of them.
         """
         self._whole = whole
         self._keeper, self._stage, self._frames = keeper, stage, frames
         self._characters, self._asked = characters, asked
-        self._wants, self._never, self._spots, self._folder = wants, never, spots, folder
+        self._wants, self._never, self._spots, self._pictures = wants, never, spots, pictures
         self.performers: list[Performer] = []
         self.views: list[CameraView] = []
         self.meshes: tuple[Mesh, ...] = ()
         self.looks: list[list[Reference]] = []
         self.notices: list[str] = []
 
-    def read(self) -> Iterator[None]:
-        """Read everything; yields after each frame and each reference.
+    def read(self) -> Iterator[object]:
+        """Read everything; yields None after each frame and each reference, and ``BREATH`` between.
 
         Raises:
             TopologyError: a character's vertices do not stay the same.
@@ -86,9 +87,11 @@ class PerformanceReader:
         for spot in self._spots:
             spot.points_T.clear()
             spot.visibility_T.clear()
+        yield BREATH
         self.performers = prepare(
             self._stage, self._characters, options.points, self._frames[0], wants.keypoints, self.notices
         )
+        yield BREATH
         geometry = None
         if wants.meshes:
             geometry = GeometryReader(self._characters, wardrobe_of(self.performers), self._never)
@@ -99,12 +102,12 @@ class PerformanceReader:
             check_seen(self.performers, self.views, self._frames, self.notices)
         if geometry is not None:
             self.meshes = geometry.meshes(self.notices, wants.meshes_required)
-        studio = Studio(self._keeper, options.render_engine, self._folder, geometry, wants.clay, self.notices)
+        studio = Studio(self._keeper, self._pictures, geometry, wants.clay, self.notices)
         for index, (performer, asked) in enumerate(zip(self.performers, self._asked, strict=True)):
             self.looks.append([])
             for made in look(studio, performer, index, asked, self._frames):
-                self.looks[-1] += [made] if made is not None else []
-                yield
+                self.looks[-1] += [made] if isinstance(made, Reference) else []
+                yield BREATH if made is BREATH else None
 
 
 def leave_out_modifiers(changes: Changes, obj: bpy.types.Object) -> list[str]:

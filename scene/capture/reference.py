@@ -5,12 +5,13 @@ Shape letters: N points, H W image.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import bpy
 import numpy as np
 
+from ...backend.bodies.matching import Match
 from ...backend.shot import Keypoints, Media, Reference, ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..rig.characters import GEOMETRY
@@ -18,10 +19,14 @@ from ..stage import Keeper, Stage, open_stage
 from . import render
 from .characters import Performer
 from .clay import ClayBodies
+from .cut_out import cut_out
 from .geometry import GeometryReader
 from .keypoints import as_keypoints
+from .match import standing
 from .media import picture_from_image
 from .mesh import MeshReading
+from .pace import BREATH
+from .stills import Pictures
 from .surfaces import move
 from .visibility import SELF_MARGIN, Occluders, Sight, VisibilityQuery
 
@@ -33,16 +38,14 @@ class Studio:
     """What all references of a shot are taken with.
 
     Attributes:
-        engine: ``WORKBENCH`` or ``SCENE``.
-        folder: for pictures on their way.
+        pictures: takes them.
         geometry: the shot's meshes, once they are known; None for a model that uses none.
         clay: whether rendered references come with the body in clay.
         notices: sentences for the animator.
     """
 
     keeper: Keeper
-    engine: str
-    folder: Path
+    pictures: Pictures
     geometry: GeometryReader | None
     clay: bool
     notices: list[str]
@@ -57,6 +60,8 @@ class Asked:
         rendered: whether it is rendered; else ``image`` is the animator's own, None where none is chosen.
         frame: whose pose and camera it shows.
         name: of a further reference, else empty.
+        match: in which pose and by which camera the picture shows it; None where it is as at ``frame``.
+        margin: where the picture is to be cut out, heights of the body that are kept around it; else None.
     """
 
     character: str
@@ -64,11 +69,34 @@ class Asked:
     image: bpy.types.Image | None
     frame: int
     name: str = ""
+    match: Match | None = None
+    margin: float | None = None
 
     @property
     def field(self) -> str:
         """Its path in the shot."""
         return f"characters.{self.character}.{'further_references' if self.name else 'reference'}"
+
+    @property
+    def series(self) -> str:
+        """What its picture is called among a capture's; see ``Pictures``."""
+        return f"{self.field} {self.name} {self.frame}"
+
+    @property
+    def clay_series(self) -> str:
+        """The same of its picture in clay."""
+        return f"{self.series} clay"
+
+    def picture(self) -> tuple[Media, int, int]:
+        """The animator's own picture, its width and height.
+
+        Raises:
+            ShotError: there is none, or it cannot be read.
+        """
+        if self.image is None:
+            what = f"'{self.character}': its {self.words} has no picture; choose one, or set it to Render"
+            raise ShotError(self.field, what)
+        return picture_from_image(self.image, self.field)
 
     @property
     def words(self) -> str:
@@ -78,6 +106,8 @@ class Asked:
     @property
     def moment(self) -> str:
         """What to call its frame."""
+        if self.match is not None:
+            return f"the moment of its {self.words}"
         return f"frame {self.frame} of its {self.words}" if self.name else f"its reference frame {self.frame}"
 
 
@@ -128,44 +158,80 @@ def read_moment(performer: Performer, stage: Stage, frame: int) -> Moment:
     return Moment(view, points, sight.seen[:count], keypoints, reading)
 
 
-def render_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
+Taking = Generator[object, None, Reference]
+"""Takes a reference; yields ``BREATH`` on the way."""
+
+
+def render_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Taking:
     """Render one character, the shot's ``index``-th, alone through the scene's camera; the backdrop is transparent."""
-    keeper = studio.keeper
-    stage = alone(keeper, performer, lit=studio.engine == "SCENE")
+    keeper, pictures = studio.keeper, studio.pictures
+    stage = alone(keeper, performer, lit=pictures.engine == "SCENE")
     side = max(render.shot_side(keeper.scene), render.REFERENCE_SIDE)
-    render.set_up(stage, studio.engine, transparent=True, side=side)
-    if studio.engine == "WORKBENCH":
+    pictures.set_up(stage, transparent=True, side=side)
+    if pictures.engine == "WORKBENCH":
         render.show_base_colours(stage.scene.objects, keeper.changes)
+    yield BREATH
     moment = read_moment(performer, stage, asked.frame)
     vertices = _vertices(studio, performer, index, asked, stage, moment)
-    picture = Media(render.render(stage, studio.folder, asked.field), "image/png")
-    made = _reference(picture, moment, moment.view.K, vertices)
+    yield BREATH
+    made = _reference(_one(pictures, asked.series, stage, asked), moment, moment.view.K, vertices)
     if not studio.clay:
         return made
-    with ClayBodies(stage, [performer.object, *performer.worn]).standing([asked.frame]):
-        return replace(made, clay=Media(render.render(stage, studio.folder, asked.field), "image/png"))
+    yield BREATH
+    if asked.frame in pictures.known(asked.clay_series):
+        return replace(made, clay=_one(pictures, asked.clay_series, stage, asked))
+    with ClayBodies(stage, [performer.object, *performer.worn]).standing(asked.frame):
+        yield BREATH
+        return replace(made, clay=_one(pictures, asked.clay_series, stage, asked))
 
 
-def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Reference:
-    """The animator's own picture, which shows the character as the camera sees it at a frame.
+def _one(pictures: Pictures, series: str, stage: Stage, asked: Asked) -> Media:
+    """The only picture of a series."""
+    (picture,) = pictures.take(series, stage, [asked.frame], asked.field)
+    pictures.note(series, [picture])
+    return picture
 
-    A picture of another shape than the render is taken to lie within it, centred and whole, as a camera background
-    image set to Fit does. Its light is not known: it comes without clay.
+
+def picture_reference(studio: Studio, performer: Performer, index: int, asked: Asked) -> Taking:
+    """The animator's own picture, which shows the character as it was matched, or as the camera sees it at a frame.
+
+    Without a match, a picture of another shape than the render is taken to lie within it, centred and whole, as a
+    camera background image set to Fit does. Its light is not known: it comes without clay.
 
     Raises:
         ShotError: no picture, an unreadable one, or one at whose frame the camera does not see the character.
     """
-    name, image = asked.character, asked.image
-    if image is None:
-        raise ShotError(asked.field, f"'{name}': its {asked.words} has no picture; choose one, or set it to Render")
-    media, width, height = picture_from_image(image, asked.field)
+    name = asked.character
+    media, width, height = asked.picture()
+    yield BREATH
     stage = alone(studio.keeper, performer, lit=False)
+    match = asked.match
+    if match is not None:
+        with standing(stage, performer.object, asked.frame, match, (width, height), asked.field):
+            made = _shown(studio, performer, index, asked, stage, media, (width, height))
+            if asked.margin is not None and asked.image is not None:
+                folder = studio.pictures.folder
+                media = cut_out(stage, media, asked.image, asked.margin * match.tall, folder, asked.field)
+        if match.poor:
+            studio.notices.append(
+                f"'{name}': its {asked.words} fits its pins poorly, {match.error:.0f} pixels off; match it again"
+            )
+        return replace(made, image=media)
+    return _shown(studio, performer, index, asked, stage, media, (width, height))
+
+
+def _shown(
+    studio: Studio, performer: Performer, index: int, asked: Asked, stage: Stage, media: Media, size: tuple[int, int]
+) -> Reference:
+    """A picture of some pixels that shows the character as the stage's camera sees it at the picture's frame."""
+    name, (width, height) = asked.character, size
     moment = read_moment(performer, stage, asked.frame)
     view = moment.view
     if not moment.visibility.any():
         raise ShotError(
             asked.field,
-            f"the camera does not see '{name}' at {asked.moment}; set the picture's own frame",
+            f"the camera does not see '{name}' at {asked.moment}; "
+            + ("set the picture's own frame" if asked.match is None else "match its picture again"),
         )
     output = stage.scene.render
     pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
@@ -173,7 +239,7 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
     if not same:
         studio.notices.append(
             f"'{name}': its {asked.words} is a picture of {width}x{height} but the render {view.width}x{view.height}; "
-            "the picture is taken to lie centred within the render (Fit)"
+            "the picture is taken to lie centred within the render (Fit). Match to Picture gives it a camera of its own"
         )
     made = _reference(media, moment, K, _vertices(studio, performer, index, asked, stage, moment))
     if not in_picture(made, width, height).any():

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import bpy
 import numpy as np
@@ -20,21 +20,24 @@ from ...backend.shot.validate import MAX_CHARACTERS
 from ..camera.matrices import clip_fps, render_size
 from ..camera.timeline import shot_frames
 from ..marks import is_screen
-from ..rig.characters import GEOMETRY, find_characters
+from ..rig.characters import GEOMETRY, find_characters, worn_by
 from ..stage import open_stage, scene_kept, shown_layer
 from .background import film_background, picture_background, scene_background
 from .characters import Performer
 from .clay import scene_clay
 from .keypoints import as_keypoints
 from .looks import asked_of
+from .memory import Recall
 from .mesh import TopologyError
-from .pace import PICTURE, READ, Pace
+from .pace import BREATH, PICTURE, READ, Pace
 from .performance import PerformanceReader, leave_out_modifiers
+from .reference import Asked
+from .render import film_side, shot_side
 from .rendered import as_rendered
+from .stills import UNSEEN, Pictures
 from .tracks import find_spots
 from .wants import Wants, preset_wants
 
-T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 _LONG = 600
@@ -77,6 +80,7 @@ def capture_steps(
     wants: Wants | None = None,
     part: range | None = None,
     pace: Pace | None = None,
+    recall: Recall | None = None,
 ) -> Generator[tuple[int, int], None, Shot]:
     """Read a scene into a Shot, step by step, and leave it as found.
 
@@ -90,6 +94,7 @@ def capture_steps(
         wants: which parts the model uses; None goes by the preset of the scene's model.
         part: frames to take instead of the scene's range; a character that they do not show is no error.
         pace: says after which steps a window gets its turn; None lets it have one after each.
+        recall: pictures that need not be taken again; takes in those that are made.
 
     Yields:
         Steps done and their number.
@@ -128,17 +133,20 @@ def capture_steps(
     clay: Clay | None = None
     with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
 
-        def steps(made: Iterator[T]) -> Generator[tuple[int, int], None, T | None]:
+        def steps(made: Iterator[object]) -> Generator[tuple[int, int], None, Any]:
             """Take the steps of a part of the capture; returns what the last brings."""
             nonlocal done
             last = None
             for last in made:
-                if last is not None:
+                if last is BREATH:
+                    pace.breathe()
+                elif last is not None:
                     break
-                done += 1
-                kind = READ if done <= len(frames) else PICTURE
-                reads = max(len(frames) - done, 0)
-                pace.step(kind, engine, {READ: reads, PICTURE: total - done - reads})
+                else:
+                    done += 1
+                    kind = READ if done <= len(frames) else PICTURE
+                    reads = max(len(frames) - done, 0)
+                    pace.step(kind, engine, {READ: reads, PICTURE: total - done - reads})
                 paused = pace.pausing
                 if paused:
                     keeper.settle()
@@ -153,6 +161,9 @@ def capture_steps(
                 obj.update_from_editmode()
             if obj.hide_viewport and (obj in characters or not obj.hide_render):
                 keeper.changes.set(obj, "hide_viewport", False)
+        pictures = Pictures(engine, Path(folder), wants.rough, recall)
+        if recall is not None:
+            _recall(recall, scene, seen, characters, asked, frames, wants)
         as_rendered(keeper.changes, seen, characters, notes)
         # What only carries a track is evaluated too, but is no more part of the picture than before.
         unseen = list(dict.fromkeys(spot.object for spot in spots if spot.object not in seen))
@@ -163,7 +174,7 @@ def capture_steps(
 
         while True:
             reader = PerformanceReader(
-                keeper, stage, characters, asked, frames, wants, never, spots, Path(folder), part is None
+                keeper, stage, characters, asked, frames, wants, never, spots, pictures, part is None
             )
             try:
                 yield from steps(reader.read())
@@ -186,10 +197,10 @@ def capture_steps(
             hidden = set(bodies)
             surroundings = [o for o in seen if o not in hidden]
             _check_background(surroundings, len(frames), notes)
-            made = scene_background(keeper, surroundings, frames, engine, Path(folder))
+            made = scene_background(keeper, surroundings, frames, pictures)
             behind = (yield from steps(made)) or behind
         if clays:
-            clay = yield from steps(scene_clay(keeper, bodies, surroundings, frames, engine, Path(folder)))
+            clay = yield from steps(scene_clay(keeper, bodies, surroundings, frames, pictures))
 
     shot = Shot(
         clip=Clip(
@@ -211,6 +222,33 @@ def capture_steps(
     shot = with_settings(shot, scene, wants)
     validate(shot)
     return shot
+
+
+def _recall(
+    recall: Recall,
+    scene: bpy.types.Scene,
+    seen: list[bpy.types.Object],
+    characters: list[bpy.types.Object],
+    asked: list[list[Asked]],
+    frames: range,
+    wants: Wants,
+) -> None:
+    """Look which pictures are known, before anything is changed."""
+    if scene.render.use_motion_blur:
+        return  # A picture shows more than its own frame.
+    worn = {obj: worn_by(obj, scene) for obj in characters}
+    bodies = {*characters, *(each for some in worn.values() for each in some)}
+    eyes = [obj for obj in scene.objects if obj.type == "CAMERA"]
+    world = [scene.world] if scene.world is not None else []
+    lights = [obj for obj in seen if obj.type not in GEOMETRY]
+    around = [obj for obj in seen if obj not in bodies and obj.type not in UNSEEN]
+    how = (wants.rough, film_side(scene), shot_side(scene))
+    for name, shown in (("background", around), ("clay", seen)):
+        recall.begin(name, (how, [obj.name_full for obj in shown]), [*shown, *eyes, *world], frames)
+    for obj, each in zip(characters, asked, strict=True):
+        for one in each if all(one.rendered for one in each) else ():
+            for name in (one.series, one.clay_series):
+                recall.begin(name, how, [obj, *worn[obj], *lights, *eyes, *world], range(one.frame, one.frame + 1))
 
 
 def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:

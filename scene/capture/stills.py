@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -10,28 +11,60 @@ import bpy
 from ...backend.shot import Media
 from ..stage import Stage, curves_of, others_listen
 from . import render
+from .memory import Recall
 
-_UNSEEN = {"ARMATURE", "LATTICE", "SPEAKER"}
+UNSEEN = {"ARMATURE", "LATTICE", "SPEAKER"}
 """Objects that show only in what they move, which is evaluated then, too."""
 _TOLD = ("location", "rotation", "scale", "delta_", "pose.", "constraints", "modifiers")
-_PLAIN = {"MESH", "CURVE", "SURFACE", "FONT", "META", "EMPTY", "CAMERA", "LIGHT", "LIGHT_PROBE", *_UNSEEN}
+_PLAIN = {"MESH", "CURVE", "SURFACE", "FONT", "META", "EMPTY", "CAMERA", "LIGHT", "LIGHT_PROBE", *UNSEEN}
 
 
-def pictures(stage: Stage, frames: Sequence[int], engine: str, folder: Path, field: str) -> Iterator[Media]:
-    """Render frames of a stage that was set up.
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """How a capture takes its pictures.
 
-    Args:
+    Attributes:
         engine: ``WORKBENCH`` or ``SCENE``.
         folder: for the pictures on their way.
-        field: what to name in errors.
+        rough: whether they are to be quick, for a preview.
+        recall: those that need not be taken again.
     """
-    told = _all_is_told(stage, engine)
-    last: Media | None = None
-    for frame in frames:
-        moved = _go(stage, frame)
-        if last is None or moved or not told:
-            last = Media(render.render(stage, folder, field), "image/png")
-        yield last
+
+    engine: str
+    folder: Path
+    rough: bool = False
+    recall: Recall | None = None
+
+    def set_up(self, stage: Stage, transparent: bool, side: int) -> None:
+        """See ``render.set_up``."""
+        render.set_up(stage, self.engine, transparent, side, self.rough)
+
+    def known(self, name: str) -> dict[int, Media]:
+        """The pictures of a series that need not be taken, by their frames."""
+        return self.recall.known(name) if self.recall is not None else {}
+
+    def take(self, name: str, stage: Stage, frames: Sequence[int], field: str) -> Iterator[Media]:
+        """Take a series, or a part of one, on a stage that was set up.
+
+        Args:
+            field: what to name in errors.
+        """
+        told, known = _all_is_told(stage, self.engine), self.known(name)
+        last: Media | None = None
+        for frame in frames:
+            if frame in known:
+                last = None
+                yield known[frame]
+                continue
+            moved = _go(stage, frame)
+            if last is None or moved or not told:
+                last = Media(render.render(stage, self.folder, field), "image/png")
+            yield last
+
+    def note(self, name: str, made: Sequence[Media]) -> None:
+        """A series is complete."""
+        if self.recall is not None:
+            self.recall.note(name, made)
 
 
 def _go(stage: Stage, frame: int) -> bool:
@@ -64,7 +97,7 @@ def _may_show(updated: bpy.types.ID, scene: bpy.types.Scene) -> bool:
     if isinstance(updated, bpy.types.Object):
         if updated.type == "CAMERA":
             return scene.camera is not None and updated.original == scene.camera
-        return updated.type not in _UNSEEN and (updated.type != "EMPTY" or updated.instance_type != "NONE")
+        return updated.type not in UNSEEN and (updated.type != "EMPTY" or updated.instance_type != "NONE")
     return True
 
 

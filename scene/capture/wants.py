@@ -20,6 +20,7 @@ class Wants:
         meshes_required: whether the shot is refused where surfaces are too heavy or change their vertices; else it goes
             without them.
         pictures: the background and the looks, which may have to be rendered.
+        rough: whether pictures are to be quick, for a preview.
         options: the model's own options that the animator has set, by name; they go into the Shot as they are.
     """
 
@@ -29,6 +30,7 @@ class Wants:
     clay: bool = True
     meshes_required: bool = True
     pictures: bool = True
+    rough: bool = False
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 

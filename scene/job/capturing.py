@@ -10,27 +10,52 @@ import bpy
 from ...backend.shot import Shot
 from ..capture import memory
 from ..capture import shot as capture
-from ..capture.pace import Pace
+from ..capture.pace import LONGEST_SLICE, Pace
 from ..capture.wants import Wants
+from ..fingerprint import Print
+from . import presence
 
 Steps = Generator[tuple[int, int], None, None]
+_BEFORE = (0, 0)
+"""What is yielded while it is not yet known whether there are steps."""
 
 
 def captured(
-    scene: bpy.types.Scene, wants: Wants, notices: list[str], pace: Pace
+    scene: bpy.types.Scene, wants: Wants, notices: list[str], pace: Pace, part: range | None = None
 ) -> Generator[tuple[int, int], None, Shot]:
     """A scene's shot as ``capture_steps`` makes it; without a step where it is known from before."""
-    key = memory.key_of(scene, wants)
+    began = memory.changes()
+    found = yield from _printed(scene, pace)
+    key = memory.key_of(found, scene, wants, part) if memory.changes() == began else None
     shot = memory.find(key, notices)
     if shot is not None:
+        if part is None:
+            presence.note(scene, shot)
         return capture.with_settings(shot, scene, wants)
-    before = memory.changes()
-    found: list[str] = []
-    shot = yield from capture.capture_steps(scene, notices=found, wants=wants, pace=pace)
-    notices += found
-    if key is not None and memory.changes() == before and memory.key_of(scene, wants) == key:
-        memory.keep(key, shot, found)
+    told: list[str] = []
+    recall = None if key is None else memory.Recall(found)
+    shot = yield from capture.capture_steps(scene, notices=told, wants=wants, part=part, pace=pace, recall=recall)
+    notices += told
+    if part is None:
+        presence.note(scene, shot)
+    if recall is not None and key is not None and memory.changes() == began:
+        found = yield from _printed(scene, pace)
+        if memory.key_of(found, scene, wants, part) == key and memory.changes() == began:
+            memory.keep(key, shot, told)
+            memory.keep_pictures(recall.made)
     return shot
+
+
+def _printed(scene: bpy.types.Scene, pace: Pace) -> Generator[tuple[int, int], None, Print]:
+    steps = memory.printed(scene)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        pace.breathe()
+        if pace.pausing:
+            yield _BEFORE
 
 
 class Capturing:
@@ -40,13 +65,14 @@ class Capturing:
         over: whether its last step is behind it.
     """
 
-    def __init__(self, steps: Callable[[Pace], Steps]) -> None:
+    def __init__(self, steps: Callable[[Pace], Steps], longest: float = LONGEST_SLICE) -> None:
         """
         Args:
             steps: makes the capture's steps, at the pace that it is given.
+            longest: see ``Pace``.
         """
         self.over = False
-        self._pace = Pace(windowed=not bpy.app.background)
+        self._pace = Pace(not bpy.app.background, longest)
         self._steps = steps(self._pace)
 
     def turn(self) -> Iterator[tuple[int, int]]:

@@ -28,6 +28,7 @@ from . import backends, library, readiness
 from . import shots as job_shots
 from . import view as job_view
 from .capturing import Capturing, Steps, captured
+from .estimate import Stopwatch
 from .reports import events_of, reason
 
 _RECORD = "record.json"
@@ -52,6 +53,8 @@ class EffectRunner:
         self._to_start: s.StartWorker | None = None
         self._follower: Follower | None = None
         self._polled = time.monotonic()
+        self._watch = Stopwatch()
+        self._seeds: dict[str, int] = {}
 
     def dispatch(self, event: s.Event) -> None:
         """Let the state machine have an event, and carry out what follows from it."""
@@ -76,6 +79,7 @@ class EffectRunner:
         now = time.monotonic()
         elapsed, self._polled = now - self._polled, now
         state = self.state
+        self._watch.passed(elapsed, state, self._to_start is not None)
         try:
             self._look()
         except Exception as error:
@@ -146,8 +150,9 @@ class EffectRunner:
                 raise backends.BackendProblem("The scene is gone")
             folders.results_folder()
             recipients = job_shots.recipients(scene)
+            self._watch = Stopwatch.of(scene)
             self._record = library.describe(scene)
-            if recipients.several:
+            if recipients.several or scene.maquette.seeds > 1:
                 self._record = replace(self._record, comparison=uuid.uuid4().hex)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
@@ -168,13 +173,15 @@ class EffectRunner:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
             notes.append(f"The preview range was left out: the shot is frames {scene.frame_start} to {scene.frame_end}")
-        first, *others = job_shots.save(shot, scene, recipients.able, path)
-        if others and (scene.maquette.steps or scene.maquette.guidance):
+        tries = job_shots.seeds(scene)
+        first, *others = parts = job_shots.save(shot, scene, recipients.able, path, tries)
+        self._seeds = {part.shot: tries[number % len(tries)] for number, part in enumerate(parts)}
+        if len(recipients.able) > 1 and (scene.maquette.steps or scene.maquette.guidance):
             notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
         for part in others:
             self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
-        parts = (*others, *recipients.refused)
-        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, parts))
+        rest = (*others, *recipients.refused)
+        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, rest))
 
     def _capture_slice(self) -> None:
         if self._capture is None:
@@ -254,7 +261,12 @@ class EffectRunner:
         """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
         known = self._record or library.Record(scene=uid)
         whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
-        record = replace(known, scene=uid, job=self.state.job, notes=self.state.notes, created=library.now(), **whose)
+        seed = self._seeds.get(self.state.shot, known.seed)
+        record = replace(
+            known, scene=uid, seed=seed, job=self.state.job, notes=self.state.notes, created=library.now(), **whose
+        )
+        self._watch.keep()
+        self._watch = Stopwatch()
         where, notes = library.put_away(video, record, load)
         return (self.state.message if self.state.stopped else where), notes
 
@@ -272,7 +284,8 @@ class EffectRunner:
     def _write_record(self, folder: Path, part: s.Part, scene: str, notes: tuple[str, ...]) -> None:
         record = self._record
         if record is not None and part.model:
-            record = replace(record, model=part.model, model_label=part.label)
+            seed = self._seeds.get(part.shot, record.seed)
+            record = replace(record, model=part.model, model_label=part.label, seed=seed)
         data = {
             "pid": os.getpid(),
             "scene": scene,

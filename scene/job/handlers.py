@@ -92,8 +92,8 @@ def _scene_changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph | None
         return  # A copy that is worked in.
     overlay.changed()
     if depsgraph is not None:
-        memory.changed(scene, depsgraph)
-        preview.runner.edited([update.id for update in depsgraph.updates])
+        moved = memory.changed(scene, depsgraph)
+        preview.runner.edited([update.id for update in depsgraph.updates], moved)
     readiness.touch()
 
 
@@ -126,7 +126,8 @@ def register() -> None:
         _first_look()
     else:
         # While an add-on is being enabled, bpy.data is not to be touched.
-        bpy.app.timers.register(_first_look, first_interval=_FIRST_LOOK)
+        # A file that Blender is started with, loaded by then, ends timers that do not persist.
+        bpy.app.timers.register(_first_look, first_interval=_FIRST_LOOK, persistent=True)
         bpy.app.timers.register(_tick, first_interval=2 * _FIRST_LOOK, persistent=True)
 
 

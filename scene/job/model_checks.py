@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import bpy
 
+from ..capture.looks import asked_of
 from ..checks import Check
 from ..rig.characters import armatures_of
 from ..rig.joints import joint_reader
@@ -44,7 +45,7 @@ def used(scene: bpy.types.Scene, name: str) -> bool:
 def late_references(scene: bpy.types.Scene) -> bool:
     """Whether a reference shows another frame than the shot's first, where a model needs that one."""
     return any(
-        obj.maquette.reference_frame != scene.frame_start
+        obj.maquette.reference_frame != scene.frame_start and not _matched(obj)
         for obj in scene.objects
         if obj.type == "MESH" and obj.maquette.is_character and obj.maquette.reference_source != "NONE"
     ) and any(model.uses("reference") and model.limit("first_frame_reference") for model in makers(scene))
@@ -109,15 +110,23 @@ def _reference(scene: bpy.types.Scene, model: models.Model, characters: list[bpy
         if marks.reference_source == "NONE":
             if model.needs("reference"):
                 yield f"{model.label} needs a reference of {obj.name}: set Looks > Reference to Render or Picture"
-        elif (
-            model.uses("reference")
-            and model.limit("first_frame_reference")
-            and marks.reference_frame != scene.frame_start
-        ):
+        elif not (model.uses("reference") and model.limit("first_frame_reference")):
+            continue
+        elif _matched(obj):
+            yield (
+                f"{model.label} moves the shot's first picture, and the one of {obj.name} was matched to a pose of its "
+                "own: set Looks > Reference to Render, or press Clear Match where it shows the first frame"
+            )
+        elif marks.reference_frame != scene.frame_start:
             yield (
                 f"{model.label} moves the shot's first picture, so the reference of {obj.name} must show frame "
                 f"{scene.frame_start}, not {marks.reference_frame}: set Looks > At Frame to {scene.frame_start}"
             )
+
+
+def _matched(obj: bpy.types.Object) -> bool:
+    """Whether a character's first reference is a picture with a pose and a camera of its own."""
+    return any(one.match is not None for one in asked_of(obj)[:1])
 
 
 def _frames(scene: bpy.types.Scene, model: models.Model) -> Iterator[str]:

@@ -6,53 +6,36 @@ gives way to a film that is being made. ``poll()`` does a slice of it and never 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import shutil
-import tempfile
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 
-from ...backend.client import Follower, FollowSpec
-from ...backend.client.owed import owe
 from .. import folders
-from ..capture.looks import asked_of
-from ..capture.shot import capture_steps
-from ..fingerprint import FramePrints, Print, Printer
-from ..rig.characters import find_characters
+from ..capture.pace import Pace
+from ..fingerprint import FramePrints, Print
 from ..screen import strip
-from ..screen.carry import take_looks
 from ..screen.draft import drawer
 from ..screen.overlay import overlay, redraw
 from ..screen.previews import Clip, Draft, Reel, finished, reels
-from ..stage import shown_layer
-from . import backends, effects, models
-from . import shots as job_shots
-from .preview_windows import Window, depicted, model_windows, preview_frames, quality
+from . import backends, effects, models, presence, preview_sending, preview_taking
+from .capturing import Capturing, Steps
+from .preview_edits import SLICE, Edits, in_the_middle
+from .preview_sending import Sending
+from .preview_windows import Window, model_windows, preview_frames, quality
 from .reports import reason
 
 QUIET = 1.0
 """Seconds without an edit after which a live preview is made anew."""
-SLICE = (0.02, 0.3)
-"""Seconds of steps in one poll, at least and at most: as many as the window takes by itself between two of them."""
+ASKED_SLICE = 0.3
+"""Seconds of work between two turns of the window for what was asked for, where the window takes long itself."""
 
-_CHECK_SECONDS = 0.25
 _PATIENCE = 5.0
 """Seconds until a live preview asks a busy backend again."""
-_MODAL = ("TRANSFORM_", "POSE_", "GRAPH_", "ACTION_", "ANIM_", "SCULPT_", "PAINT_", "MESH_")
-"""Beginnings of the names of operators in the middle of which nothing is read."""
-
 BUSY = "The backend is busy with a film: the preview waits until that is here"
-
-_NO_LOOKS = "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
 
 
 class PreviewRunner:
@@ -70,18 +53,11 @@ class PreviewRunner:
         self._left: deque[Window] = deque()
         self._total = 0
         self._now: Window | None = None
-        self._steps: Generator[Any, None, Any] | None = None
+        self._going: Capturing | None = None
         self._prints: list[FramePrints] = []
-        self._follower: Follower | None = None
-        self._scratch: Path | None = None
-        self._printer = Printer()
-        self._seen: tuple[str, object, object] = ("", None, None)
-        self._dirty = True
-        self._checked = self._edited = self._changed = self._own = 0.0
-        self._asked_again = self._polled = 0.0
-        self._slice_seconds = SLICE[0]
-        self._frame = (0, 0.0)
-        self._root: Path | None = None
+        self._sending: Sending | None = None
+        self._edits = Edits()
+        self._asked_again = 0.0
 
     # -- what is asked of it -------------------------------------------------------------------------------------
 
@@ -116,7 +92,7 @@ class PreviewRunner:
         self._reel().shown = range(scene.frame_start, scene.frame_end + 1)
         self._asked_again = 0.0
         self._tell("")
-        self._dirty = True
+        self._edits.unread = True
 
     def cancel(self) -> None:
         """Make nothing more; what is here stays."""
@@ -137,63 +113,48 @@ class PreviewRunner:
 
     def step_aside(self) -> None:
         """Leave the scene as it was found, for a save, an undo or another job; what was being read begins again."""
-        if self._steps is not None and self._now is not None:
+        self._edits.stop()
+        if self._going is not None and self._now is not None:
             self._left.appendleft(self._now)
             self._drop()
 
-    def edited(self, ids: Iterable[bpy.types.ID]) -> None:
-        """Blender tells of changed datablocks."""
-        self._printer.changed(ids)
-        self._dirty = True
-        now = time.monotonic()
-        # Reading the scene changes it too, for a moment.
-        if self._steps is None and now - self._own > 0.3:
-            self._edited = now
+    def edited(self, ids: Iterable[bpy.types.ID], moved: bool) -> None:
+        """See ``Edits.told``."""
+        if self._going is not None:
+            self._edits.ours()
+        self._edits.told(ids, moved)
 
     def undone(self) -> None:
         """An undo may have changed anything."""
-        self._printer.forget()
+        self._edits.undone()
         drawer.forget()
         if self.problem:
             self._tell("")
-        self._dirty = True
-        self._edited = time.monotonic()
 
     def forget(self) -> None:
         """Another file is opened, or Blender ends: nothing of this one's previews stays."""
         self.cancel()
         for uid in list(reels):
             self.clear(uid)
-        self._printer.forget()
-        self._uid, self._seen = "", ("", None, None)
+        self._edits.undone()
+        self._edits.forget()
+        self._uid = ""
         finished.clear()
 
     def leave(self) -> None:
         """End the process without touching Blender's data, which may be gone."""
-        if self._steps is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._steps))
-            self._steps = None
-        if self._follower is not None:
-            with contextlib.suppress(OSError, backends.BackendProblem):
-                if job := self._follower.report().job:
-                    owe(backends.owed_file(), job)
-            self._follower.leave()
-            self._follower = None
-        if self._root is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
-            self._root = None
+        if self._going is not None:
+            self._going.abandon()
+            self._going = None
+        if self._sending is not None:
+            self._sending.leave()
+            self._sending = None
+        preview_sending.remove()
 
     # -- a turn --------------------------------------------------------------------------------------------------
 
     def poll(self) -> float:
         """Do what is to be done now; returns the seconds until it wants to be called again."""
-        self._slice_seconds = min(max(time.monotonic() - self._polled, SLICE[0]), SLICE[1])
-        try:
-            return self._poll()
-        finally:
-            self._polled = time.monotonic()
-
-    def _poll(self) -> float:
         scene = bpy.context.scene
         if scene is None or not (self.busy or self.live or reels):
             return 0.5
@@ -206,64 +167,45 @@ class PreviewRunner:
             return 0.5
         if self.message == BUSY:
             self._tell("")
-        if _playing() or bpy.app.is_job_running("RENDER"):
+        if presence.playing() or bpy.app.is_job_running("RENDER"):
             self.step_aside()
-            self._edited = time.monotonic()
+            self._edits.edited = time.monotonic()
         else:
-            if self._steps is None:
+            if self._going is None:
                 self._timed("check", lambda: self._check(scene))
             self._timed("live", lambda: self._follow_edits(scene))
             if self._now is None and self._left:
                 self._timed("begin", self._begin)
-            if self._steps is not None:
-                self._slice()
-        if self._scratch is not None and self._steps is None and self._follower is None:
-            self._timed("send", self._send)
-        if self._follower is not None:
-            self._timed("arrive", self._look)
-        return 0.0 if self._steps is not None else 0.05 if self.busy else 0.25
+            if self._going is not None:
+                self._timed("turn", self._turn)
+        if self._sending is not None:
+            self._timed("send", self._look)
+        soon = self._going is not None or self._edits.reading
+        return 0.0 if soon else 0.05 if self.busy else 0.25
 
     def _check(self, scene: bpy.types.Scene) -> None:
         """Find out which frames still hold, when something has changed."""
-        now = time.monotonic()
-        other = scene.maquette.uid != self._seen[0]
-        if not (self._dirty or other or now - self._checked > 4 * _CHECK_SECONDS):
-            return
-        if not other and now - self._checked < _CHECK_SECONDS:
-            return
         reel = reels.get(scene.maquette.uid)
         if reel is None and not self.live:
             return
-        self._dirty, self._checked = False, now
-        found = self._printer.read(scene)
-        seen = (scene.maquette.uid, found.still, found.curves)
-        if seen != self._seen:
-            if not other:
-                self._edited = self._changed = now
-            self._seen = seen
-            if reel is not None:
-                reel.shown = range(scene.frame_start, scene.frame_end + 1)
-                before = reel.standing()
-                reel.check(found)
-                if reel.standing() != before:
-                    self._redraw()
-        if self._now is not None and self._follower is not None and self.live and not self._stands(found):
+        before = reel.standing() if reel is not None else None
+        found = self._edits.check(scene, reel)
+        if found is None:
+            return
+        if reel is not None and reel.standing() != before:
+            self._redraw()
+        if self._now is not None and self._sending is not None and self.live and not _stand(self._prints, found):
             # What is being made is outdated already.
             self.cancel()
-
-    def _stands(self, found: Print) -> bool:
-        return all(prints.current(found).all() for prints in self._prints)
 
     def _follow_edits(self, scene: bpy.types.Scene) -> None:
         """Make anew what is outdated near the playhead, a while after the last edit."""
         if not self.live or self.busy:
             return
-        now = time.monotonic()
-        if scene.frame_current != self._frame[0]:
-            self._frame = (scene.frame_current, now)
-        if min(now - self._edited, now - self._frame[1]) < QUIET or self._dirty or now < self._asked_again:
+        edits = self._edits
+        if edits.quiet(scene) < QUIET or edits.unread or time.monotonic() < self._asked_again:
             return
-        if _in_the_middle() or self._changed < finished.get(scene.maquette.uid, -1.0):
+        if edits.changed < finished.get(scene.maquette.uid, -1.0):
             return
         reel = reels.get(scene.maquette.uid)
         if scene.maquette.preview_by == "DRAFT":
@@ -279,22 +221,17 @@ class PreviewRunner:
         """Start the next window."""
         window, scene = self._left[0], folders.scene_of(self._uid)
         assert scene is not None
-        if _in_the_middle():
+        if in_the_middle():
             return
         try:
-            found = self._printer.read(scene)
             if window.frames:
                 if why := backends.problem():
                     raise backends.BackendProblem(why)
                 backends.prepare()
-                self._prints = [self._printer.at(found, window.frames)]
-                self._steps = self._captured(scene, window)
-            else:
-                performers = find_characters(scene, shown_layer(scene))
-                at = {one.frame for obj in performers for one in asked_of(obj)}
-                only = None if scene.maquette.render_engine == "SCENE" else depicted(scene, performers)
-                self._prints = [self._printer.at(found, range(frame, frame + 1), only) for frame in sorted(at)]
-                self._steps = self._dressed(scene)
+            make = self._captured if window.frames else self._dressed
+            # Who has asked for it waits for it.
+            longest = SLICE if self.live else ASKED_SLICE
+            self._going = Capturing(lambda pace: make(scene, window, pace), longest)
         except Exception as error:
             self._fail(error)
             return
@@ -302,91 +239,62 @@ class PreviewRunner:
         self._now = window
         self._mark(window.frames or self._reel().shown)
 
-    def _slice(self) -> None:
+    def _turn(self) -> None:
         """Some steps of what is being read."""
-        began = time.monotonic()
+        going = self._going
+        assert going is not None
         try:
-            while self._steps is not None:
-                step = time.monotonic()
-                ended = next(self._steps, self) is self
-                self._note("step", time.monotonic() - step)
-                if ended:
-                    self._steps = None
-                    break
-                if time.monotonic() - began > self._slice_seconds:
-                    break
+            for _ in going.turn():
+                pass
+            if going.over:
+                self._going = None
         except Exception as error:
-            self._steps = None
+            self._going = None
             self._fail(error)
-        self._own = time.monotonic()
+        self._edits.ours()
 
-    def _dressed(self, scene: bpy.types.Scene) -> Generator[None, None, None]:
-        notices: list[str] = []
-        dressed = yield from take_looks(scene, notices)
-        if self._again(scene):
+    def _dressed(self, scene: bpy.types.Scene, _: Window, pace: Pace) -> Steps:
+        prints, dressed, message = yield from preview_taking.dressed(scene, self._edits, pace)
+        if (yield from self._again(scene, prints, pace)):
             return
-        if not dressed:
-            nothing = (
-                "No character has a reference, so that a draft has nothing to carry; set Looks to Render or Picture"
-            )
-            raise backends.BackendProblem(". ".join(notices) or nothing)
-        self._reel().draft = Draft(dressed, self._prints)
+        self._reel().draft = Draft(dressed, prints)
         drawer.forget()
-        self._ended(". ".join(notices))
+        self._ended(message)
 
-    def _captured(self, scene: bpy.types.Scene, window: Window) -> Generator[None, None, None]:
-        model = models.find(scene.maquette.model)
-        wants = job_shots.wants(scene, [model])
-        shot = yield from capture_steps(scene, wants=wants, part=window.frames)  # type: ignore[misc]
-        if self._again(scene):
-            return
-        shot = replace(shot, settings=replace(shot.settings, quality=window.quality))
-        self._scratch = self._folder() / uuid.uuid4().hex
-        self._scratch.mkdir()
-        job_shots.save(shot, scene, [model], self._scratch / "preview.shot")
-        yield
-        self._send()
+    def _captured(self, scene: bpy.types.Scene, window: Window, pace: Pace) -> Steps:
+        prints, shot = yield from preview_taking.shot(scene, window, self._edits, pace)
+        if not (yield from self._again(scene, prints, pace)):
+            self._prints, self._sending = prints, Sending(shot)
 
-    def _again(self, scene: bpy.types.Scene) -> bool:
+    def _again(
+        self, scene: bpy.types.Scene, prints: list[FramePrints], pace: Pace
+    ) -> Generator[tuple[int, int], None, bool]:
         """Whether the scene was edited while it was read: then what was read is mixed, and is read again."""
-        if self._stands(self._printer.read(scene)):
+        found = yield from self._edits.read(scene, pace)
+        if _stand(prints, found):
             return False
         assert self._now is not None
         if not self.live:
             self._left.appendleft(self._now)
         self._now = None
-        self._edited = time.monotonic()
+        self._edits.edited = time.monotonic()
         self._mark(range(0))
         return True
 
-    def _send(self) -> None:
-        if self._scratch is None:
-            return
-        target = backends.target()
-        if target is None:
-            self._tell(backends.waiting_line())
-            return
-        spec = FollowSpec(
-            address=target.address,
-            token=target.token,
-            client_id=folders.client_id(),
-            results=str(self._folder()),
-            shot=str(self._scratch / "preview.shot"),
-            name="preview",
-            owed=str(backends.owed_file()),
-            forget=True,
-        )
-        self._follower = Follower.start(spec, self._scratch)
-
     def _look(self) -> None:
         """Hear what the backend says of the window."""
-        assert self._follower is not None
-        report = self._follower.report()
-        if report.state == "completed":
+        assert self._sending is not None
+        try:
+            report = self._sending.report()
+        except Exception as error:
+            self._fail(error)
+            return
+        if isinstance(report, str):
+            self._tell(report)
+        elif report.state == "completed":
             self._arrived(Path(report.result_path))
         elif report.state in ("failed", "cancelled"):
             error = report.error.message if report.error is not None else report.message
-            self._follower = None
             self._fail(backends.BackendProblem(error))
         elif report.state == "queued" and report.view is not None and (report.view.queue_position or 0) > 0:
             if self.live:
@@ -400,15 +308,15 @@ class PreviewRunner:
             self._tell(report.message)
 
     def _arrived(self, film: Path) -> None:
-        assert self._now is not None and self._prints
+        assert self._now is not None and self._sending is not None and self._prints
         scene = folders.scene_of(self._uid)
-        self._follower = None
-        self._clean()
+        self._sending.clean()
+        self._sending = None
         label = models.find(scene.maquette.model).label if scene is not None else ""
         clip = Clip(film, self._prints[0], label, np.ones(len(self._now.frames), dtype=bool))
         for old in self._reel().add(clip):
             old.path.unlink(missing_ok=True)
-        self._seen, self._dirty = ("", None, None), True
+        self._edits.forget()
         overlay.expect()
         self._ended("")
 
@@ -428,29 +336,13 @@ class PreviewRunner:
 
     def _drop(self) -> None:
         """Stop what is under way, here and at the backend."""
-        steps, self._steps, self._now = self._steps, None, None
-        if steps is not None:
-            try:
-                steps.close()
-            except Exception as error:
-                print(f"Maquette: the scene could not be put back after a preview was stopped: {error}")
-            self._own = time.monotonic()
-        if self._follower is not None:
-            # It stops the job, and ends by itself.
-            self._follower.cancel()
-            self._follower = None
-            self._scratch = None
-        self._clean()
-
-    def _clean(self) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
-
-    def _folder(self) -> Path:
-        if self._root is None or not self._root.is_dir():
-            self._root = Path(tempfile.mkdtemp(prefix="maquette-preview-"))
-        return self._root
+        going, self._going, self._now = self._going, None, None
+        if going is not None:
+            going.close()
+            self._edits.ours()
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _reel(self) -> Reel:
         return reels.setdefault(self._uid, Reel())
@@ -473,10 +365,7 @@ class PreviewRunner:
     def _timed(self, what: str, do: Callable[[], None]) -> None:
         began = time.monotonic()
         do()
-        self._note(what, time.monotonic() - began)
-
-    def _note(self, what: str, seconds: float) -> None:
-        self.longest[what] = max(self.longest.get(what, 0.0), seconds)
+        self.longest[what] = max(self.longest.get(what, 0.0), time.monotonic() - began)
 
 
 runner = PreviewRunner()
@@ -492,7 +381,7 @@ def preview(scene: bpy.types.Scene) -> None:
 
 def refine(scene: bpy.types.Scene) -> None:
     """Have the chosen model make the previewed range in one piece, with the scene's seed."""
-    runner.start(scene, [Window(preview_frames(scene), quality(scene))])
+    runner.start(scene, [Window(preview_frames(scene), quality(scene), rough=False)])
 
 
 def close() -> None:
@@ -503,14 +392,5 @@ def close() -> None:
     runner = PreviewRunner()
 
 
-def _playing() -> bool:
-    return any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows)
-
-
-def _in_the_middle() -> bool:
-    """Whether the animator is dragging something just now."""
-    return any(
-        operator.bl_idname.startswith(_MODAL)
-        for window in bpy.context.window_manager.windows
-        for operator in getattr(window, "modal_operators", ())
-    )
+def _stand(prints: list[FramePrints], found: Print) -> bool:
+    return all(each.current(found).all() for each in prints)

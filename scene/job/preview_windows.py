@@ -1,17 +1,15 @@
-"""Which frames a preview is made of, in which windows, and what its pictures depend on."""
+"""Which frames a preview is made of, and in which windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import bpy
 import numpy as np
 
 from ...backend.catalogue.quality import STANDARD, list_quality
-from ..rig.characters import worn_by
 from . import models
-from .readiness import movers
 
 WINDOW = 9
 """Frames sent at once where the model does not want more."""
@@ -26,10 +24,12 @@ class Window:
     Attributes:
         frames: empty for the looks of the draft.
         quality: that the model makes them in.
+        rough: whether what is sent may be rough, so that it is there sooner.
     """
 
     frames: range
     quality: str = ""
+    rough: bool = True
 
 
 def preview_frames(scene: bpy.types.Scene) -> range:
@@ -67,20 +67,6 @@ def _grown(part: range, frames: range, size: int) -> range:
     """A part of at least ``size`` frames around one that is shorter."""
     start = min(frames.index(part[0]), len(frames) - size)
     return frames[start : start + size]
-
-
-def depicted(scene: bpy.types.Scene, characters: Iterable[bpy.types.Object]) -> set[bpy.types.ID]:
-    """What pictures of the characters alone depend on: they, what they wear, what moves them, and the cameras."""
-    found: set[bpy.types.ID] = set()
-    todo = [obj for obj in scene.objects if obj.type == "CAMERA"]
-    todo += [each for obj in characters for each in (obj, *worn_by(obj, scene))]
-    for obj in todo:
-        for mover in movers(obj):
-            found.add(mover)
-            for slot in getattr(mover, "material_slots", ()):
-                if slot.material is not None:
-                    found |= {slot.material, slot.material.node_tree} - {None}
-    return found
 
 
 def quality(scene: bpy.types.Scene) -> str:

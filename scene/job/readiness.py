@@ -12,7 +12,7 @@ from ..camera import framing
 from ..capture.looks import asked_of
 from ..checks import Check
 from ..stage import curves_of
-from . import backends, model_checks, models, options
+from . import backends, estimate, model_checks, models, options, presence
 
 _SECONDS = 0.5
 
@@ -20,6 +20,8 @@ _SECONDS = 0.5
 _dirty = True
 _checked_at = 0.0
 _checked_scene = ""
+_shares: dict[str, int | None] = {}
+"""Percent of the picture that each character took when last looked at; not while the scene plays."""
 
 
 def touch() -> None:
@@ -46,13 +48,16 @@ def publish(now: bool = False) -> bool:
         backends.ask_once()
     found = check(scene)
     view = bpy.context.window_manager.maquette
-    shown = [Check(item.kind, item.level, item.message, item.target) for item in view.checks]
+    if (words := estimate.expected(scene)) != view.expected:
+        view.expected, fresh = words, True
+    shown = [Check(item.kind, item.level, item.message, item.target, item.cure) for item in view.checks]
     if found == shown and view.checked_scene == scene.name:
         return fresh
     view.checks.clear()
     for line in found:
         item = view.checks.add()
-        item.kind, item.level, item.message, item.target = line.kind, line.level, line.message, line.target
+        item.kind, item.level, item.message = line.kind, line.level, line.message
+        item.target, item.cure = line.target, line.cure
     view.checked_scene = scene.name
     return True
 
@@ -77,12 +82,18 @@ def check(scene: bpy.types.Scene) -> list[Check]:
 def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
     marks = obj.maquette
     if obj.hide_viewport and obj.hide_render:
-        return Check("CHARACTER", "ERROR", "Switched off in viewport and renders: switch it on", obj.name)
+        return Check("CHARACTER", "ERROR", "Switched off in viewport and renders", obj.name, "SHOW")
     looks = model_checks.used(scene, "reference")
     for one in asked_of(obj) if looks else ():
         if not one.rendered and one.image is None:
             which = f"picture in '{one.name}'" if one.name else "picture"
-            return Check("CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name)
+            return Check(
+                "CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name, "RENDER_LOOKS"
+            )
+        if one.match is not None and one.match.poor:
+            off = f"{one.match.error:.0f} pixels off, {one.match.share:.1%} of the figure's height"
+            message = f"Its {one.words} fits its pins poorly ({off}): look at Edit Match"
+            return Check("CHARACTER", "WARNING", message, obj.name)
     if not any(_is_keyed(owner) for owner in movers(obj)):
         return Check("CHARACTER", "WARNING", "Does not move", obj.name)
     if looks and marks.reference_source == "NONE":
@@ -90,16 +101,33 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
         grey = model.inputs and model.uses("clay")
         what = "it is drawn in clay grey" if grey else "the model invents the looks"
         return Check("CHARACTER", "OK", f"No reference: {what}", obj.name)
-    return Check("CHARACTER", "OK", "Ready", obj.name)
+    return Check("CHARACTER", *_presence(obj, scene), obj.name)
+
+
+def _presence(obj: bpy.types.Object, scene: bpy.types.Scene) -> tuple[str, str]:
+    """Level and words on how a character that lacks nothing shows."""
+    gone, frames = presence.hidden(scene, obj)
+    if gone:
+        return "WARNING", f"Hidden in {gone} of {frames} frames when last captured"
+    if not presence.playing():
+        share = presence.share(scene, obj)
+        _shares[obj.name] = None if share is None else round(100 * share)
+    percent = _shares.get(obj.name)
+    if percent is None:
+        return "OK", "Ready"
+    if percent == 0:
+        return "WARNING", f"Not in the picture at frame {scene.frame_current}"
+    return "OK", f"{percent} % of the frame"
 
 
 def _camera(scene: bpy.types.Scene) -> Check:
     bound = any(marker.camera for marker in scene.timeline_markers)
     if scene.camera is None and not bound:
-        return Check("CAMERA", "ERROR", "No camera: add a camera move, or choose the scene's camera")
+        return Check("CAMERA", "ERROR", "No camera: add a camera move, or choose the scene's camera", "", "ORBIT")
     if scene.camera is not None and scene.camera.data.type != "PERSP":
         kind = {"ORTHO": "orthographic", "PANO": "panoramic"}.get(scene.camera.data.type, scene.camera.data.type)
-        return Check("CAMERA", "ERROR", f"The camera is {kind}: set its lens to Perspective", scene.camera.name)
+        words = f"The camera is {kind}: set its lens to Perspective"
+        return Check("CAMERA", "ERROR", words, scene.camera.name, "PERSPECTIVE")
     return Check("CAMERA", "OK", "Ready", scene.camera.name if scene.camera else "")
 
 
@@ -109,21 +137,28 @@ def _motion(scene: bpy.types.Scene, characters: list[bpy.types.Object]) -> Itera
             "MOTION",
             "WARNING",
             f"The preview range is left out: the shot is frames {scene.frame_start} to {scene.frame_end}",
+            cure="PREVIEW_RANGE",
         )
     if scene.frame_end <= scene.frame_start:
         yield Check("MOTION", "WARNING", "The frame range has a single frame: set Start and End")
     if characters and scene.camera is not None:
         owners = [owner for obj in (*characters, scene.camera) for owner in movers(obj)]
         if not any(_is_keyed(owner) for owner in owners):
-            yield Check("MOTION", "WARNING", "Nothing is keyed: import a motion, key the body, or add a camera move")
+            yield Check(
+                "MOTION",
+                "WARNING",
+                "Nothing is keyed: import a motion, key the body, or add a camera move",
+                "",
+                "ORBIT",
+            )
     for obj in characters:
         last = _last_key(obj)
         if last is not None and scene.frame_start <= last < scene.frame_end - scene.render.fps:
             yield Check(
                 "MOTION",
                 "WARNING",
-                f"The motion of {obj.name} ends at frame {last} and the shot at {scene.frame_end}: set its end to "
-                f"{last}, unless {obj.name} is to stand still",
+                f"The motion of {obj.name} ends at frame {last}, the shot at {scene.frame_end}: it stands still then",
+                cure=f"END {last}",
             )
 
 
@@ -133,10 +168,10 @@ def _background(scene: bpy.types.Scene) -> Iterator[Check]:
         return
     kind = "picture" if shot.background == "PICTURE" else "film"
     if not shot.background_path:
-        yield Check("BACKGROUND", "ERROR", f"No background {kind}: choose a file, or another background")
+        yield Check("BACKGROUND", "ERROR", f"No background {kind}: choose a file, or another background", "", "SCENE")
     elif not Path(bpy.path.abspath(shot.background_path)).is_file():
         name = Path(shot.background_path).name
-        yield Check("BACKGROUND", "ERROR", f"The background {kind} {name} is not there: choose it again")
+        yield Check("BACKGROUND", "ERROR", f"The background {kind} {name} is not there: choose it again", "", "SCENE")
 
 
 def movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 
 import bpy
@@ -62,11 +63,22 @@ def wants(scene: bpy.types.Scene, able: Sequence[models.Model]) -> Wants:
     return Wants(**shared, options=options.chosen(scene, able[0].id))
 
 
-def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first: Path) -> list[s.Part]:
-    """Write the shot once for each model; the first to ``first``, each other to a folder of its own.
+def seeds(scene: bpy.types.Scene) -> range:
+    """The seeds with which the scene's shot is made."""
+    shot = scene.maquette
+    return range(shot.seed, shot.seed + shot.seeds)
+
+
+def save(
+    shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first: Path, tries: Sequence[int] = ()
+) -> list[s.Part]:
+    """Write the shot once for each model and seed; the first to ``first``, each other to a folder of its own.
 
     Steps and guidance are the scene's model's: the others take their own, since the same number means something else
     to each.
+
+    Args:
+        tries: seeds; without any the shot's own.
 
     Raises:
         OSError: a file cannot be written; none is left then.
@@ -74,28 +86,33 @@ def save(shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first
     parts: list[s.Part] = []
     path = first
     try:
-        for number, model in enumerate(able):
+        for number, (model, seed) in enumerate(product(able, tries or (shot.settings.seed,))):
             if number:
                 path = folders.user_folder("jobs", uuid.uuid4().hex) / first.name
-            settings = replace(shot.settings, model=model.id, options=options.chosen(scene, model.id))
-            if model.id != scene.maquette.model:
-                settings = replace(settings, steps=None, guidance=None)
-            made = replace(
-                shot,
-                settings=settings,
-                characters=tuple(_for_model(character, model) for character in shot.characters),
-                meshes=shot.meshes if model.uses("meshes") else (),
-                tracks=shot.tracks if model.uses("tracks") else (),
-                clay=shot.clay if model.uses("clay") else None,
-            )
-            save_shot(made, path)
-            parts.append(s.Part(model.id, model.label, str(path)))
+            save_shot(for_model(shot, scene, model, seed), path)
+            label = f"{model.label}, Seed {seed}" if len(tries) > 1 else model.label
+            parts.append(s.Part(model.id, label, str(path)))
     except BaseException:
         for part in parts[1:]:
             Path(part.shot).unlink(missing_ok=True)
             Path(part.shot).parent.rmdir()
         raise
     return parts
+
+
+def for_model(shot: Shot, scene: bpy.types.Scene, model: models.Model, seed: int) -> Shot:
+    """A shot with what a model uses of it, and its settings."""
+    settings = replace(shot.settings, model=model.id, seed=seed, options=options.chosen(scene, model.id))
+    if model.id != scene.maquette.model:
+        settings = replace(settings, steps=None, guidance=None)
+    return replace(
+        shot,
+        settings=settings,
+        characters=tuple(_for_model(character, model) for character in shot.characters),
+        meshes=shot.meshes if model.uses("meshes") else (),
+        tracks=shot.tracks if model.uses("tracks") else (),
+        clay=shot.clay if model.uses("clay") else None,
+    )
 
 
 def _for_model(character: Character, model: models.Model) -> Character:

@@ -136,3 +136,6 @@ def redraw() -> None:
             for region in area.regions:
                 if region.type in ("UI", "WINDOW") and (area.type, region.type) != ("VIEW_3D", "WINDOW"):
                     region.tag_redraw()
+        # The status bar is no area of the screen: asking for the text that it has anyway draws it.
+        if not window.modal_operators:
+            window.workspace.status_text_set_internal(None)

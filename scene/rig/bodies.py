@@ -6,9 +6,13 @@ Shape letters: J joints, S shape components.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import bpy
 import numpy as np
+
+from ...backend.catalogue.reader import CatalogueError, find_preset
+from ...backend.catalogue.rig import BodyFile, ShapeComponent
 
 JOINT = "maquette_joint"
 """Custom property of a joint's bone: the joint's index."""
@@ -16,6 +20,8 @@ DIRECTIONS = "maquette_joint_directions"
 """Custom property of a body's armature: ``Rig.directions``, flat."""
 FILE = "maquette_body_file"
 """Custom property of a body's armature: path of the animator's own body file, or ""."""
+FRAME = "maquette_body_frame"
+"""Custom property of a body's armature: ``Rig.frame``, row by row. Armatures without it lie in the canonical frame."""
 
 
 class RigError(ValueError):
@@ -39,6 +45,7 @@ class Rig:
         armature: the armature object.
         bones: name of each joint's bone, in the body's joint order.
         parents: (J,) int; -1 is the root.
+        frame: (4,4) float64, the canonical frame (Y up, pelvis at the origin) in the armature object's space.
         heads: (J,3) float64, joints of the mean shape in the canonical frame.
         rests: (J,3,3) float64, each bone's rest axes in the canonical frame, as columns.
         directions: (J,3,S) float64, displacement of each joint per unit of each shape component.
@@ -48,6 +55,7 @@ class Rig:
     armature: bpy.types.Object
     bones: tuple[str, ...]
     parents: np.ndarray
+    frame: np.ndarray
     heads: np.ndarray
     rests: np.ndarray
     directions: np.ndarray
@@ -87,6 +95,24 @@ def shape_keys(mesh: bpy.types.Object) -> list[bpy.types.ShapeKey]:
     return found
 
 
+@cache
+def _components(body: str) -> tuple[ShapeComponent, ...]:
+    try:
+        return find_preset(BodyFile, body).shape
+    except CatalogueError:
+        return ()
+
+
+def shape_component(body: str, component: int) -> ShapeComponent:
+    """What the animator reads of a shape component of a body, by its id; a number where it has no name."""
+    known = _components(body)
+    if component < len(known):
+        return known[component]
+    return ShapeComponent(
+        f"Shape {component + 1}", "A shape component of the body's own file, whose components have no names"
+    )
+
+
 def is_body(mesh: bpy.types.Object | None) -> bool:
     """Whether an object is the mesh of a parametric body that still hangs on its armature."""
     return mesh is not None and mesh.type == "MESH" and bool(mesh.maquette.body) and _armature_of(mesh) is not None
@@ -124,12 +150,14 @@ def load_rig(mesh: bpy.types.Object) -> Rig:
         raise RigError(armature.name, "has lost joints of its body; undo their deletion or add the body again")
     numbers = {bone.name: index for index, bone in found}
     bones = [bone for _, bone in found]
-    rest = np.array([bone.matrix_local for bone in bones], dtype=np.float64)
+    frame = np.reshape(armature.data.get(FRAME, np.eye(4).ravel()), (4, 4)).astype(np.float64)
+    rest = np.linalg.inv(frame) @ np.array([bone.matrix_local for bone in bones], dtype=np.float64)
     return Rig(
         mesh=mesh,
         armature=armature,
         bones=tuple(bone.name for bone in bones),
         parents=np.array([numbers.get(bone.parent.name, -1) if bone.parent else -1 for bone in bones]),
+        frame=frame,
         heads=rest[:, :3, 3],
         rests=_orthonormal(rest[:, :3, :3]),
         directions=flat.reshape(joints, 3, -1),

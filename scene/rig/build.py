@@ -1,7 +1,8 @@
 """How a body becomes a Blender rig.
 
-A body is an armature and a skinned mesh. Both live in the body's canonical frame (Y up, facing +Z, in metres);
-the armature object turns it upright. For each SMPL joint there are two bones:
+A body is an armature and a skinned mesh, both in the armature object's space: Z up, facing -Y, in metres, the floor
+between the feet at the origin, so that an object at rest is a body that stands. ``Rig.frame`` leads there from the
+body's canonical frame (Y up, facing +Z). For each SMPL joint there are two bones:
 
 - the joint itself (``left_knee``), which the animator turns and which keys are written to;
 - ``DEF-left_knee``, hidden, its child, which the vertices hang on.
@@ -29,7 +30,7 @@ from mathutils import Matrix, Vector
 
 from ...backend.bodies import BodyModel
 from . import drivers, paint
-from .bodies import DIRECTIONS, FILE, JOINT, Rig, load_rig, shape_key_name
+from .bodies import DIRECTIONS, FILE, FRAME, JOINT, Rig, load_rig, shape_key_name
 
 SHAPE_COMPONENTS = 10
 """Shape components that become shape keys."""
@@ -97,8 +98,12 @@ def _build(
     heads = np.asarray(body.J_regressor, dtype=np.float64) @ body.v_template
     directions = np.einsum("jv,vcs->jcs", np.asarray(body.J_regressor, np.float64), body.shapedirs[:, :, :count])
 
-    armature = _build_armature(context, body, f"{name} Rig", heads, directions, made)
-    mesh = _build_mesh(body, name, count, made)
+    floor = float(body.shaped(shape.astype(np.float32))[:, 1].min())
+    frame = Matrix.Translation((0.0, 0.0, -floor)) @ UPRIGHT
+
+    armature = _build_armature(context, body, f"{name} Rig", heads, directions, frame, made)
+    armature.matrix_world = Matrix.Translation(location)
+    mesh = _build_mesh(body, name, count, np.array(frame), made)
     _link(context, mesh)
     mesh.parent = armature
     modifier = mesh.modifiers.new("Armature", "ARMATURE")
@@ -115,9 +120,6 @@ def _build(
     for key, value in zip(rig.shape_keys, shape, strict=True):
         key.value = value
     paint.paint_body(mesh, body, paint.next_palette(context.scene), made)
-
-    floor = float(body.shaped(np.asarray(shape, dtype=np.float32))[:, 1].min())
-    armature.matrix_world = Matrix.Translation(location - Vector((0.0, 0.0, floor))) @ UPRIGHT
     return rig
 
 
@@ -138,6 +140,7 @@ def _build_armature(
     name: str,
     heads: np.ndarray,
     directions: np.ndarray,
+    frame: Matrix,
     made: list[bpy.types.ID],
 ) -> bpy.types.Object:
     data = bpy.data.armatures.new(name)
@@ -148,13 +151,14 @@ def _build_armature(
     context.view_layer.objects.active = armature
     bpy.ops.object.mode_set(mode="EDIT")
     try:
-        _build_bones(data, body, heads)
+        _build_bones(data, body, heads, frame)
     finally:
         bpy.ops.object.mode_set(mode="OBJECT")
 
     data.display_type = "STICK"
     armature.show_in_front = True
     data[DIRECTIONS] = directions.ravel().tolist()
+    data[FRAME] = np.array(frame).ravel().tolist()
     joints = data.collections.new("Joints")
     mechanism = data.collections.new("Mechanism")
     mechanism.is_visible = False
@@ -179,7 +183,7 @@ def _build_armature(
     return armature
 
 
-def _build_bones(data: bpy.types.Armature, body: BodyModel, heads: np.ndarray) -> None:
+def _build_bones(data: bpy.types.Armature, body: BodyModel, heads: np.ndarray, frame: Matrix) -> None:
     tails = _bone_tails(body.joint_names, body.parents, heads)
     joints: list[bpy.types.EditBone] = []
 
@@ -198,6 +202,8 @@ def _build_bones(data: bpy.types.Armature, body: BodyModel, heads: np.ndarray) -
         joints.append(add(name, index, root if parent < 0 else joints[parent]))
     for index, name in enumerate(body.joint_names):
         add(_deform_name(name), index, joints[index])
+    for bone in data.edit_bones:
+        bone.transform(frame)
 
 
 def _bone_tails(names: tuple[str, ...], parents: np.ndarray, heads: np.ndarray) -> np.ndarray:
@@ -220,14 +226,15 @@ def _bone_tails(names: tuple[str, ...], parents: np.ndarray, heads: np.ndarray) 
     return tails
 
 
-def _build_mesh(body: BodyModel, name: str, shapes: int, made: list[bpy.types.ID]) -> bpy.types.Object:
+def _build_mesh(
+    body: BodyModel, name: str, shapes: int, frame: np.ndarray, made: list[bpy.types.ID]
+) -> bpy.types.Object:
     data = bpy.data.meshes.new(name)
     made.append(data)
     mesh = bpy.data.objects.new(name, data)
     made.append(mesh)
-    data.from_pydata(body.v_template.tolist(), [], body.faces.tolist())
-    data.polygons.foreach_set("use_smooth", np.ones(len(data.polygons), dtype=bool))
-    data.update()
+    template = body.v_template @ frame[:3, :3].T + frame[:3, 3]
+    data.from_pydata(template.tolist(), [], body.faces.tolist(), shade_flat=False)
 
     weights = np.asarray(body.weights)
     for joint, joint_name in enumerate(body.joint_names):
@@ -242,7 +249,7 @@ def _build_mesh(body: BodyModel, name: str, shapes: int, made: list[bpy.types.ID
         drivers.add_shape_key(
             mesh,
             shape_key_name(component),
-            body.v_template + body.shapedirs[:, :, component],
+            template + body.shapedirs[:, :, component] @ frame[:3, :3].T,
             SHAPE_LIMIT,
         )
     return mesh

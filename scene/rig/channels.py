@@ -118,7 +118,7 @@ def pose_channels(rig: Rig, betas: np.ndarray, poses: np.ndarray, trans: np.ndar
     poses = np.asarray(poses, dtype=np.float64)
     if poses.ndim != 3 or poses.shape[1:] != (len(rig.bones), 3):
         raise RigError("poses", f"shape {poses.shape} does not fit the body's {len(rig.bones)} joints")
-    placed = np.array(rig.armature.matrix_world, dtype=np.float64)
+    placed = np.array(rig.armature.matrix_world, dtype=np.float64) @ rig.frame
     if abs(np.linalg.det(placed[:3, :3])) < 1e-9:
         raise RigError(rig.armature.name, "is scaled to nothing; set its scale to 1")
     inverse = np.linalg.inv(placed)

@@ -102,10 +102,11 @@ def add_pose_correctives(rig: Rig, posedirs: np.ndarray) -> None:
     template = np.empty(len(rig.mesh.data.vertices) * 3, dtype=np.float32)
     keys.reference_key.data.foreach_get("co", template)
     template = template.reshape(-1, 3)
+    turn = rig.frame[:3, :3].T
     for index in range(posedirs.shape[2]):
         joint, element = index // 9 + 1, index % 9
         name = f"Pose{index:03d}"
-        key = add_shape_key(rig.mesh, name, template + posedirs[:, :, index], 2.0)
+        key = add_shape_key(rig.mesh, name, template + posedirs[:, :, index] @ turn, 2.0)
         driver = _new_driver(key.driver_add("value"))
         for variable_name, channel in zip("wxyz", "WXYZ", strict=True):
             variable = driver.variables.new()

@@ -79,8 +79,11 @@ def read_motion(
     Raises RigError when the mesh is not a body.
     """
     reader = BodyReader(mesh)
+    rig = reader.rig.armature
+    # The drivers of its bones have the shape evaluated, too: the mesh need not be deformed.
+    driven = rig.animation_data is not None and len(rig.animation_data.drivers) > 0
     with scene_kept(scene, view_layer) as keeper:
-        stage = open_stage(scene, view_layer, keeper.changes, [mesh, reader.rig.armature])
+        stage = open_stage(scene, view_layer, keeper.changes, [rig] if driven else [mesh, rig])
         readings = [reader.read(stage.at(frame)) for frame in range(first, last + 1)]
     shape = np.median([reading.betas for reading in readings], axis=0).astype(np.float32)
     motion = BodyMotion(

@@ -1,8 +1,9 @@
-"""Painted bodies: region colours as a colour attribute, and the simple material that shows it.
+"""Painted bodies: region colours as a colour attribute, and the simple materials that show it.
 
-The mesh carries the attribute ``region`` (one of REGIONS per vertex) and the colour attribute ``Paint``. Cycles and
-EEVEE see the colours through the material, Workbench through its attribute colour mode; Vertex Paint may go on from
-there. Choosing another colour repaints that region only.
+The mesh carries the attribute ``region`` (one of REGIONS per vertex) and the colour attribute ``Paint``; Vertex Paint
+may go on from there. Cycles, EEVEE and the captured reference show the attribute. A Solid view as Blender sets it up
+shows one colour a material: so each region has a material of its own, whose viewport colour is the region's. Choosing
+another colour repaints that region only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import astuple, dataclass
 
 import bpy
 import numpy as np
+from mathutils import Color as Tint
 
 from ...backend.bodies import BodyModel
 
@@ -111,7 +113,7 @@ def paint_body(mesh: bpy.types.Object, body: BodyModel, palette: Palette, made: 
     data.color_attributes.active_color = paint
     data.color_attributes.render_color_index = data.color_attributes.find(PAINT_ATTRIBUTE)
     repaint(mesh)
-    data.materials.append(_material(mesh.name, palette, made))
+    _add_materials(mesh, made)
 
 
 def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
@@ -134,12 +136,45 @@ def repaint(mesh: bpy.types.Object, regions: Sequence[str] = REGIONS) -> bool:
     for region in regions:
         colors[corners == REGIONS.index(region)] = (*getattr(mesh.maquette, f"color_{region}"), 1.0)
     paint.data.foreach_set("color_srgb", colors.ravel())
+    for slot, material in enumerate(data.materials):
+        region = material.get(REGION_ATTRIBUTE, "") if material is not None else ""
+        if material is not None and region in regions:
+            color = (*_linear(getattr(mesh.maquette, f"color_{region}")), 1.0)
+            if material.users > 1 and tuple(material.diffuse_color) != color:  # A duplicated body shares it.
+                material = data.materials[slot] = material.copy()
+            material.diffuse_color = color
     data.update()
     return True
 
 
-def _material(name: str, palette: Palette, made: list[bpy.types.ID]) -> bpy.types.Material:
-    material = bpy.data.materials.new(f"{name} Paint")
+def _add_materials(mesh: bpy.types.Object, made: list[bpy.types.ID]) -> None:
+    """A material for each region that the body has, on the faces most of whose corners lie in it."""
+    data = mesh.data
+    vertex_regions = np.empty(len(data.vertices), dtype=np.int32)
+    data.attributes[REGION_ATTRIBUTE].data.foreach_get("value", vertex_regions)
+    vertices = np.empty(len(data.loops), dtype=np.int32)
+    data.loops.foreach_get("vertex_index", vertices)
+    starts = np.empty(len(data.polygons), dtype=np.int32)
+    data.polygons.foreach_get("loop_start", starts)
+    corners = np.eye(len(REGIONS), dtype=np.int32)[vertex_regions[vertices]]
+    faces = np.add.reduceat(corners, starts).argmax(axis=1)
+    used, slots = np.unique(faces, return_inverse=True)
+    for index in used:
+        material = _material(f"{mesh.name} {REGIONS[index].title()}", made)
+        material[REGION_ATTRIBUTE] = REGIONS[index]
+        material.diffuse_color = (*_linear(getattr(mesh.maquette, f"color_{REGIONS[index]}")), 1.0)
+        data.materials.append(material)
+    data.polygons.foreach_set("material_index", slots.astype(np.int32).ravel())
+
+
+def _linear(color: Sequence[float]) -> Color:
+    """A colour in sRGB as Blender keeps those of materials."""
+    red, green, blue = Tint(color).from_srgb_to_scene_linear()
+    return red, green, blue
+
+
+def _material(name: str, made: list[bpy.types.ID]) -> bpy.types.Material:
+    material = bpy.data.materials.new(name)
     made.append(material)
     if bpy.app.version < (5, 0):
         material.use_nodes = True
@@ -153,5 +188,4 @@ def _material(name: str, palette: Palette, made: list[bpy.types.ID]) -> bpy.type
     shader.inputs["Roughness"].default_value = 0.75
     tree.links.new(color.outputs["Color"], shader.inputs["Base Color"])
     tree.links.new(shader.outputs["BSDF"], output.inputs["Surface"])
-    material.diffuse_color = (*palette.shirt, 1.0)
     return material

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import bpy
 import numpy as np
 from mathutils.kdtree import KDTree
 
-from ...backend.shot import ShotError
 from ..camera.matrices import CameraView, read_camera
 from ..capture import render
+from ..capture.cut_out import enlarged, opacity
 from ..capture.looks import asked_of
-from ..capture.media import picture_from_image
+from ..capture.match import standing
 from ..capture.mesh import MeshReader, MeshReading
+from ..capture.pace import Pace
 from ..capture.reference import Asked, fit_intrinsics
 from ..capture.surfaces import move
 from ..rig.characters import GEOMETRY, find_characters, worn_by
@@ -71,8 +73,12 @@ class Dress:
     plain: np.ndarray
 
 
-def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, None, tuple[Dress, ...]]:
+def take_looks(
+    scene: bpy.types.Scene, notices: list[str], pace: Pace
+) -> Generator[tuple[int, int], None, tuple[Dress, ...]]:
     """Take the pictures of all characters, step by step, and leave the scene as found; see ``capture_steps``.
+
+    It yields when the pace pauses.
 
     Raises:
         ShotError: no character, no camera, or a picture that is missing or cannot be read.
@@ -81,18 +87,19 @@ def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, No
     dressed: list[Dress] = []
     with scene_kept(scene, layer) as keeper, tempfile.TemporaryDirectory(prefix="maquette-") as folder:
 
-        def pause() -> None:
-            if not bpy.app.background:
+        def pause() -> Generator[tuple[int, int], None, None]:
+            pace.breathe()
+            if pace.pausing:
                 keeper.settle()
+                yield 0, 0
+                keeper.resume()
 
         for obj in find_characters(scene, layer):
             taken: list[_Taken] = []
             for asked in asked_of(obj):
                 for done in _take(keeper, obj, asked, Path(folder), notices):
                     taken += [done] if done is not None else []
-                    pause()
-                    yield
-                    keeper.resume()
+                    yield from pause()
             known, pictures = _mixed(taken)
             plain = np.full((len(known), 4), _PLASTER, dtype=np.float32)
             if taken and known.any():
@@ -100,9 +107,7 @@ def take_looks(scene: bpy.types.Scene, notices: list[str]) -> Generator[None, No
                     if done is not None:
                         plain[:, :3] = done
                         break
-                    pause()
-                    yield
-                    keeper.resume()
+                    yield from pause()
             plain[:, 3] = 1 - known
             if taken:
                 dressed.append(Dress(obj.name_full, pictures, plain))
@@ -131,15 +136,24 @@ def _take(
     stage = open_stage(keeper.scene, keeper.view_layer, keeper.changes, objects, "Maquette Reference")
     file = folder / "picture"
     if asked.rendered:
-        render.set_up(stage, engine, transparent=True, side=render.REFERENCE_SIDE)
+        render.set_up(stage, engine, transparent=True, side=render.REFERENCE_SIDE, rough=True)
         if engine == "WORKBENCH":
             render.show_base_colours(stage.scene.objects, keeper.changes)
     yield None
     reader = MeshReader(obj)
+    media, figure = None, None
+    if not asked.rendered:
+        media, width, height = asked.picture()
     for frame in _frames(keeper.scene, asked):
-        depsgraph = stage.at(frame)
-        view = read_camera(stage.scene, depsgraph)
-        reading = reader.read(depsgraph)
+        matched = nullcontext()
+        if asked.match is not None and media is not None:
+            matched = standing(stage, obj, frame, asked.match, (width, height), asked.field)
+        with matched:
+            depsgraph = stage.at(frame)
+            view = read_camera(stage.scene, depsgraph)
+            reading = reader.read(depsgraph)
+            if asked.match is not None and asked.margin is not None and asked.image is not None:
+                figure = opacity(stage, asked.image, asked.margin * asked.match.tall, folder, asked.field)
         world = move(reading.vertices.astype(np.float64), reading.matrix)
         K = view.K
         yield None
@@ -155,18 +169,17 @@ def _take(
         return
     if frame != asked.frame:
         notices.append(f"'{obj.name}' is not in the picture at {asked.moment}; frame {frame} is taken")
-    if asked.rendered:
+    if media is None:
         file.write_bytes(render.render(stage, folder, asked.field))
-    elif asked.image is None:
-        raise ShotError(asked.field, f"'{obj.name}': its {asked.words} has no picture; choose one")
     else:
-        media, width, height = picture_from_image(asked.image, asked.field)
         file.write_bytes(media.data)
         output = stage.scene.render
         pixel = np.array([output.pixel_aspect_x, output.pixel_aspect_y], dtype=np.float64)
         K, _ = fit_intrinsics(view.K, view.width, view.height, width, height, pixel / pixel.min())
     yield None
     pixels, size = _pixels(file)
+    if figure is not None:
+        pixels[..., 3] *= enlarged(figure, *pixels.shape[:2])[::-1]
     if not asked.rendered:
         places = _places(world, view, K, size)
     weight = seen * _inside(places)
@@ -223,7 +236,7 @@ def _seen(world: np.ndarray, triangles: np.ndarray, view: CameraView) -> np.ndar
     place = (place - low) / cell
     a, b, c = (place[triangles[:, k]] for k in range(3))
     area = np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) / 2
-    count = np.clip(np.ceil(2 * area).astype(int) + 1, 1, _CELLS)
+    count = np.clip(np.rint(2 * area).astype(int), 0, _CELLS)  # Its corners stand for a small one.
     which = np.repeat(triangles, count, axis=0)
     root, other = np.random.default_rng(0).random((2, len(which)))
     root = np.sqrt(root)

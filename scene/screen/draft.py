@@ -10,7 +10,7 @@ import numpy as np
 from .bones import draw_bones
 from .carry import Dress
 from .colour import LINEAR
-from .overlay import overlay
+from .overlay import camera_rectangle, overlay
 from .previews import reel_of
 
 _VERTEX = """
@@ -29,7 +29,13 @@ _FRAGMENT = (
     + """
 void main()
 {
-  if (plainly > 0.5) {
+  if (gl_FragCoord.x > edge) {
+    discard;
+  }
+  if (kept < 1.0) {
+    color = vec4(kept);
+  }
+  else if (plainly > 0.5) {
     vec3 c = base.rgb;
     float stripe = mod(gl_FragCoord.x + gl_FragCoord.y, 8.0) < 2.0 ? 1.0 : 0.0;
     color = vec4(linear(mix(c, mark, 0.3 * stripe * step(0.5, base.a))), 1.0);
@@ -91,16 +97,19 @@ class DraftDrawer:
         depth, blend = gpu.state.depth_test_get(), gpu.state.blend_get()
         gpu.state.depth_test_set("LESS_EQUAL")
         gpu.state.depth_mask_set(True)
+        edge, kept = self._edge(context), scene.maquette.overlay_opacity
         for dress in reel.draft.dressed:
             obj = scene.objects.get(dress.character)
             if obj is not None and obj.visible_get(view_layer=context.view_layer):
-                self._draw_one(obj, dress, depsgraph, view.perspective_matrix)
+                self._draw_one(obj, dress, depsgraph, view.perspective_matrix, edge, kept)
         gpu.state.depth_mask_set(False)
         gpu.state.blend_set(blend)
         gpu.state.depth_test_set(depth)
         draw_bones(context)
 
-    def _draw_one(self, obj: bpy.types.Object, dress: Dress, depsgraph: Any, perspective: Any) -> None:
+    def _draw_one(
+        self, obj: bpy.types.Object, dress: Dress, depsgraph: Any, perspective: Any, edge: float, kept: float
+    ) -> None:
         import gpu
 
         key = (overlay.revision, depsgraph.scene.frame_current_final, id(dress))
@@ -112,14 +121,26 @@ class DraftDrawer:
             shape = self._shapes[dress.character] = (key, *made)
         _, world, batches = shape
         shader = self._program()
-        for number, batch in enumerate(batches):
+        # What was laid over the view counts in part at last.
+        passes = [*enumerate(batches), (len(batches), batches[0])] if kept < 1 else [*enumerate(batches)]
+        for number, batch in passes:
+            last = number == len(batches)
             shader.bind()
+            shader.uniform_float("edge", edge)
+            shader.uniform_float("kept", kept if last else 1.0)
             shader.uniform_float("mvp", perspective @ world)
             shader.uniform_float("mark", _MARK)
             shader.uniform_float("plainly", 1.0 if number == 0 else 0.0)
             shader.uniform_sampler("picture", self._texture(dress, max(number - 1, 0)))
-            gpu.state.blend_set("NONE" if number == 0 else "ALPHA_PREMULT")
+            gpu.state.blend_set("MULTIPLY" if last else "NONE" if number == 0 else "ALPHA_PREMULT")
             batch.draw(shader)
+
+    def _edge(self, context: bpy.types.Context) -> float:
+        """Up to which column of the region's pixels the wipe lets the draft show."""
+        wipe = context.scene.maquette.overlay_wipe
+        camera = context.space_data.camera if context.space_data.use_local_camera else context.scene.camera
+        frame = camera_rectangle(context, camera) if wipe < 1 and camera is not None else None
+        return 1e6 if frame is None else frame.left + wipe * (frame.right - frame.left)
 
     def _shape(self, obj: bpy.types.Object, dress: Dress, depsgraph: Any) -> tuple[Any, list[Any]] | None:
         """The world matrix and a batch for each pass; None for a mesh with other vertices than the looks have."""
@@ -178,7 +199,8 @@ class DraftDrawer:
             info.sampler(0, "FLOAT_2D", "picture")
             info.push_constant("MAT4", "mvp")
             info.push_constant("VEC3", "mark")
-            info.push_constant("FLOAT", "plainly")
+            for name in ("plainly", "edge", "kept"):
+                info.push_constant("FLOAT", name)
             info.fragment_out(0, "VEC4", "color")
             info.vertex_source(_VERTEX)
             info.fragment_source(_FRAGMENT)

@@ -73,3 +73,34 @@ def is_drawn(mode: str, place: str) -> bool:
         place: where the plane stands, see ``plane_depths``.
     """
     return mode == "OVERLAY" or (mode == "PLANE" and place == "FRONT")
+
+
+def within(frame: Rectangle, width: float, height: float) -> Rectangle:
+    """The largest rectangle of a picture's shape in the middle of a frame: nothing of the picture is cut off."""
+    across, up = frame.right - frame.left, frame.top - frame.bottom
+    scale = min(across / width, up / height)
+    middle = (frame.left + frame.right) / 2, (frame.bottom + frame.top) / 2
+    half = scale * width / 2, scale * height / 2
+    return Rectangle(middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+
+
+def around(picture: Rectangle, width: float, height: float) -> Rectangle:
+    """The smallest rectangle of a frame's shape about a picture."""
+    across, up = picture.right - picture.left, picture.top - picture.bottom
+    scale = max(across / width, up / height)
+    middle = (picture.left + picture.right) / 2, (picture.bottom + picture.top) / 2
+    half = scale * width / 2, scale * height / 2
+    return Rectangle(middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+
+
+def zoomed(frame: Rectangle, by: float, about: tuple[float, float]) -> Rectangle:
+    """A rectangle enlarged while one spot of the region stays where it is."""
+    (x, y) = about
+    return Rectangle(
+        x + (frame.left - x) * by, y + (frame.bottom - y) * by, x + (frame.right - x) * by, y + (frame.top - y) * by
+    )
+
+
+def moved(frame: Rectangle, x: float, y: float) -> Rectangle:
+    """A rectangle elsewhere in the region."""
+    return Rectangle(frame.left + x, frame.bottom + y, frame.right + x, frame.top + y)

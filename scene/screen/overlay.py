@@ -141,7 +141,7 @@ class Overlay:
     def _draw(self, overlays: bool) -> None:
         """Blender's call in every 3D view; an error here would be repeated at each redraw."""
         context = bpy.context
-        space, region, view = context.space_data, context.region, context.region_data
+        space, view = context.space_data, context.region_data
         if self.held or space is None or view is None or view.view_perspective != "CAMERA":
             return
         if bool(space.overlay.show_overlays) != overlays:
@@ -156,9 +156,7 @@ class Overlay:
             self._ask()
             return
         depsgraph = context.view_layer.depsgraph
-        lens = camera.evaluated_get(depsgraph).data if depsgraph is not None else camera.data
-        corners = frame_corners(np.array(lens.view_frame(scene=scene)))
-        frame = frame_rectangle(np.array(view.window_matrix), corners, region.width, region.height)
+        frame = camera_rectangle(context, camera)
         texture = player.texture(shown.frame) if frame is not None else None
         if frame is not None and texture is not None:
             self._lay(context, shown, frame, texture, depsgraph)
@@ -280,6 +278,14 @@ def showing(scene: bpy.types.Scene) -> Showing | None:
     last = record.frame_start + round(record.frame_count / rate) - 1
     cameras = camera_spans(scene, record.frame_start, last, record.camera)
     return Showing(Path(bpy.path.abspath(record.filepath)), index, tuple(cameras))
+
+
+def camera_rectangle(context: bpy.types.Context, camera: bpy.types.Object) -> Rectangle | None:
+    """Where a 3D view that looks through a camera shows its frame."""
+    depsgraph, region = context.view_layer.depsgraph, context.region
+    lens = camera.evaluated_get(depsgraph).data if depsgraph is not None else camera.data
+    corners = frame_corners(np.array(lens.view_frame(scene=context.scene)))
+    return frame_rectangle(np.array(context.region_data.window_matrix), corners, region.width, region.height)
 
 
 def redraw() -> None:

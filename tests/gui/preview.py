@@ -148,6 +148,14 @@ def checks(scene, window, area):
     assert tally(scene)["outdated"] == 0, "an edit beside the reference frame outdates no looks"
     yield from pictured("2_draft_edited")
 
+    other = next(area for area in window.screen.areas if area.ui_type == "TIMELINE")
+    began, other.ui_type = time.monotonic(), "FCURVES"
+    scene.maquette.overlay_opacity, scene.maquette.overlay_wipe = 0.5, 0.5
+    yield from until(lambda: time.monotonic() - began > 2)
+    yield from pictured("2_draft_half_and_curves")
+    scene.maquette.overlay_opacity, scene.maquette.overlay_wipe = 1.0, 1.0
+    other.ui_type = "TIMELINE"
+
     scene.maquette.preview_by = "MODEL"
     scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 22, 37
     began = time.monotonic()
@@ -172,7 +180,7 @@ def checks(scene, window, area):
     edit(scene, 30, 0.1)
     yield from until(lambda: preview.runner.busy)
     print(f"Live: begun {time.monotonic() - began:.2f} s after the edit")
-    yield from until(lambda: preview.runner._follower is not None)
+    yield from until(lambda: preview.runner._sending is not None)
     yield from pictured("5_live_making")
     edit(scene, 31, 0.3)
     again = time.monotonic()

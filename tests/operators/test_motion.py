@@ -94,14 +94,14 @@ def test_a_placed_body_still_shows_world_motion_or_begins_where_it_stands(maquet
     mesh = only_body(maquette)
     scene = bpy.context.scene
     read = lambda: maquette.channels.read_body_pose(mesh, bpy.context.evaluated_depsgraph_get())  # noqa: E731
-    bpy.ops.maquette.import_motion(filepath=path, frame_start=1)
+    bpy.ops.maquette.import_motion(filepath=path, frame_start=1, place="FILE")
     scene.frame_set(10)
     np.testing.assert_allclose(read().trans, motion.trans[9], atol=1e-4)
     armature.animation_data.action = None
     armature.pose.bones["pelvis"].location = (0, 0, 0)
     bpy.context.view_layer.update()
     stood = read().joints[0]
-    bpy.ops.maquette.import_motion(filepath=path, frame_start=1, place="BODY")
+    bpy.ops.maquette.import_motion(filepath=path, frame_start=1)
     scene.frame_set(1)
     np.testing.assert_allclose(read().joints[0, :2], stood[:2], atol=1e-4)
     start = read().trans
@@ -116,7 +116,7 @@ def test_the_scene_keeps_its_rate_range_frame_selection_and_mode(maquette, amass
     scene = bpy.context.scene
     scene.render.fps, scene.frame_start, scene.frame_end = 30, 1, 12
     scene.frame_set(4)
-    bpy.ops.maquette.import_motion(filepath=amass(fps=120.0))
+    bpy.ops.maquette.import_motion(filepath=amass(fps=120.0), fit_range=False)
     assert (scene.render.fps, scene.render.fps_base) == (30, 1)
     assert (scene.frame_start, scene.frame_end, scene.frame_current) == (1, 12, 4)
     assert bpy.context.mode == "POSE" and bpy.context.active_object == armature
@@ -131,6 +131,19 @@ def test_a_new_body_from_pose_mode_returns_to_it(maquette, amass):
     bpy.ops.maquette.import_motion(filepath=amass(), target="NEW")
     assert bpy.context.mode == "POSE" and bpy.context.active_object == armature
     assert len([obj for obj in bpy.data.objects if maquette.rig.is_body(obj)]) == 2
+
+
+def test_the_first_motion_fits_the_range_and_its_notes_stay(maquette, amass):
+    scene, view = bpy.context.scene, bpy.context.window_manager.maquette
+    bpy.ops.maquette.import_motion(filepath=amass())
+    assert (scene.frame_start, scene.frame_end) == (1, 25)
+    told = view.motion_notes
+    assert "Scene range set to frames 1 to 25" in told.splitlines()
+    scene.frame_end = 12
+    bpy.ops.maquette.import_motion(filepath=amass(), target="NEW")
+    assert scene.frame_end == 12 and view.motion_notes != told
+    bpy.ops.maquette.dismiss_notes()
+    assert not view.motion_notes
 
 
 def test_range_is_fitted_when_asked(maquette, amass):

@@ -54,8 +54,7 @@ def look(bench: Bench) -> None:
 
 def test_the_menu(bench: Bench) -> None:
     drawn = draw("MAQUETTE_MT_models")
-    assert drawn.texts == ["Nano", "Bones", "Paths", "Away (cannot run)", "Ask the Backend Again"]
-    assert drawn.greyed == ["Away (cannot run)"]
+    assert drawn.texts == ["Nano", "Bones", "Paths", "1 More to Install", "Ask the Backend Again"]
 
 
 def test_a_chosen_model_that_has_gone_says_why(bench: Bench) -> None:
@@ -139,12 +138,12 @@ def test_tracks_are_listed(bench: Bench) -> None:
 def test_compare_with(bench: Bench) -> None:
     scene = bpy.context.scene
     drawn = draw("MAQUETTE_PT_shot")
-    assert "Compare With" in drawn.texts and drawn.operators.count("maquette.compare_model") == 3
-    assert drawn.greyed == ["Away (cannot run)"] and "Generate" in drawn.texts
+    assert "Compare" in drawn.texts and drawn.operators.count("maquette.compare_model") == 2
+    assert "1 More to Install" in drawn.texts and "Generate" in drawn.texts
     bpy.ops.maquette.compare_model(model="bones")
     look(bench)
     drawn = draw("MAQUETTE_PT_shot")
-    assert "Compare With (1)" in drawn.texts and "Generate with 2 Models" in drawn.texts
+    assert "Compare (1)" in drawn.texts and "Generate 2 Videos" in drawn.texts
     # What stands in the way of another model does not stand in the way of the shot.
     assert "Bones will be left out: Bones needs a reference of Performer" in drawn.text
     assert not any(check.level == "ERROR" for check in bench.view.checks)
@@ -166,7 +165,7 @@ def test_what_any_of_the_compared_models_uses_is_shown(bench: Bench) -> None:
 def test_a_compared_model_that_this_backend_does_not_name_can_be_unticked(bench: Bench) -> None:
     bpy.context.scene.maquette.compare.add().name = "elsewhere"
     drawn = draw("MAQUETTE_PT_shot")
-    assert "elsewhere" in drawn.texts and "Generate with 2 Models" in drawn.texts
+    assert "elsewhere" in drawn.texts and "Generate 2 Videos" in drawn.texts
     bpy.ops.maquette.compare_model(model="elsewhere")
     assert "elsewhere" not in draw("MAQUETTE_PT_shot").texts
 

@@ -49,7 +49,10 @@ def test_a_ready_scene_has_nothing_to_say(bench: Bench) -> None:
         (lambda scene, cube: cube.animation_data_clear(), "Nothing is keyed"),
         (lambda scene, cube: setattr(scene.camera.data, "type", "ORTHO"), "set its lens to Perspective"),
         (lambda scene, cube: setattr(scene, "frame_end", 1), "single frame"),
-        (lambda scene, cube: setattr(scene, "frame_end", 60), "ends at frame 5 and the shot at 60: set its end to 5"),
+        (
+            lambda scene, cube: setattr(scene, "frame_end", 60),
+            "ends at frame 5, the shot at 60: it stands still then Set End to 5",
+        ),
         (lambda scene, cube: setattr(scene.maquette, "background", "PICTURE"), "No background picture"),
         (
             lambda scene, cube: (
@@ -225,7 +228,7 @@ def test_preferences(bench: Bench, mode: str, state: str) -> None:
     ],
 )
 def test_durations(bench: Bench, seconds: float, words: str) -> None:
-    assert bench.module("panels.main").duration(seconds) == words
+    assert bench.module("scene.job.estimate").duration(seconds) == words
 
 
 def test_long_messages_are_broken_into_lines(bench: Bench) -> None:

@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, fingerprint, scene):
         self.printer, self.scene = fingerprint.Printer(), scene
         bpy.app.handlers.depsgraph_update_post.append(self.hear)
-        self.taken = self.printer.at(self.printer.read(scene), FRAMES)
+        self.taken = self.printer.read(scene).at(FRAMES)
 
     def hear(self, _scene, depsgraph):
         self.printer.changed([update.id for update in depsgraph.updates])
@@ -115,7 +115,8 @@ def test_what_does_not_move_outdates_all_frames(scene, watch, change):
 
 def test_only_the_datablocks_that_matter_count(addon, scene, watch):
     cube = bpy.data.objects["Slider"]
-    watch.taken = watch.printer.at(watch.printer.read(scene), FRAMES, {cube, cube.data})
+    found = watch.printer.read(scene)
+    watch.taken = found.at(FRAMES, found.reach([cube]))
     _light(scene)
     assert watch.outdated() == []
     _scale(scene)

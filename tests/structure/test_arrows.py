@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/training": _NETWORKS | {"backend/worlds"},
     "backend/evaluation": _NETWORKS | {"backend/worlds", "backend/training"},
     "backend/ablation": _NETWORKS | {"backend/worlds", "backend/training", "backend/evaluation"},
+    "backend/batch": _NETWORKS - {"backend/motions"} | {"backend/client", "backend/evaluation"},
     "backend/check_body": {"backend/bodies"},
     "backend/export_cameras": {"backend/shot"},
     "backend/inspect": {"backend/shot", "backend/media", "backend/raster"},

@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...catalogue.models import ModelSpec
+from ...catalogue.sizes import even
 from ...shot import Character, KeypointState, Shot
 from ...shot.cameras import project, scale_intrinsics
 from ...shot.keypoints import FACE_KEYPOINTS
 from ..family import EngineError, Plan
 from ..registry import status
-from ..settings import check_settings, even, held_note, option
+from ..settings import check_settings, held_note, option
 from ..start_picture import is_first_view
 from ..windows import periodic_windows
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...catalogue.models import ModelSpec
+from ...catalogue.sizes import even
 from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..family import EngineError, Plan
-from ..settings import check_settings, even, held_note, option
+from ..settings import check_settings, held_note, option
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
 """Where the few-step weights lie below a model's folder."""

@@ -43,18 +43,27 @@ def moving_box(moves: list[tuple[np.ndarray, np.ndarray]], half: float = 0.5) ->
     return np.stack([box(half) @ rotation(turn).T + shift for turn, shift in moves]).astype(np.float32)
 
 
-def intersect(origin: np.ndarray, ray: np.ndarray, corners: np.ndarray) -> tuple[float, int, np.ndarray]:
-    """Nearest hit of one ray with triangles (F,3,3): distance in rays, face and barycentric coordinates."""
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    best = (np.inf, -1, np.zeros(3))
-    for i in range(len(corners)):
-        matrix = np.stack([b[i] - a[i], c[i] - a[i], -ray], axis=1)
-        if abs(np.linalg.det(matrix)) < 1e-12:
-            continue
-        x, y, t = np.linalg.solve(matrix, origin - a[i])
-        if min(x, y, 1 - x - y) >= 0 and 1e-6 < t < best[0]:
-            best = (t, i, np.array([1 - x - y, x, y]))
-    return best
+def rays_of(view: np.ndarray, K: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Origin (3,) and directions (n,3) in the world of the rays through pixels (n,2) of a camera."""
+    view, K = view.astype(float), K.astype(float)
+    return -view[:3, :3].T @ view[:3, 3], np.c_[pixels, np.ones(len(pixels))] @ np.linalg.inv(K).T @ view[:3, :3]
+
+
+def intersect(origin: np.ndarray, rays: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nearest hits of rays (n,3) with triangles (F,3,3): distance in rays (n,), face or -1 (n,), barycentric (n,3)."""
+    a, b, c = corners.astype(float).transpose(1, 0, 2)
+    columns = np.broadcast_arrays((b - a)[None], (c - a)[None], -rays[:, None])
+    matrix = np.stack(columns, axis=-1)
+    along = np.abs(np.linalg.det(matrix)) < 1e-12
+    matrix[along] = np.eye(3)
+    x, y, t = np.moveaxis(np.linalg.solve(matrix, (origin - a)[None, ..., None])[..., 0], 2, 0)
+    hit = ~along & (np.minimum(np.minimum(x, y), 1 - x - y) >= 0) & (t > 1e-6)
+    distance = np.where(hit, t, np.inf)
+    face = distance.argmin(axis=1)
+    each = np.arange(len(rays))
+    x, y = x[each, face], y[each, face]
+    face[~hit.any(axis=1)] = -1
+    return distance.min(axis=1), face, np.stack([1 - x - y, x, y], axis=-1)
 
 
 def brute_force(
@@ -67,27 +76,16 @@ def brute_force(
         parts = [s.vertices[t if len(s.vertices) > 1 else 0][s.triangles] for s in surfaces]
         return np.concatenate(parts).astype(float)
 
-    def ray_of(t: int, x: float, y: float) -> tuple[np.ndarray, np.ndarray]:
-        view = views[t].astype(float)
-        camera = np.linalg.inv(Ks[t].astype(float)) @ np.array([x, y, 1.0])
-        return -view[:3, :3].T @ view[:3, 3], view[:3, :3].T @ camera
-
-    flows, there, behind = [], [], []
-    for row, column in pixels:
-        start = np.array([column + 0.5, row + 0.5])
-        _, face, weights = intersect(*ray_of(0, *start), all_corners(0))
-        there.append(face >= 0)
-        if face < 0:
-            flows.append(np.full(2, np.nan))
-            behind.append(np.zeros(5))
-            continue
-        point = weights @ all_corners(frame)[face]
-        uv, depth = project(point[None], views[frame].astype(float), Ks[frame].astype(float))
-        flows.append(uv[0] - start)
-        rays = [ray_of(frame, *(uv[0] + off)) for off in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))]
-        fronts = np.array([intersect(*ray, all_corners(frame))[0] for ray in rays])
-        behind.append(np.maximum(0, 1 - fronts / float(depth[0])))
-    return np.array(flows), np.array(there), np.array(behind)
+    start = np.array(pixels)[:, ::-1] + 0.5
+    _, face, weights = intersect(*rays_of(views[0], Ks[0], start), all_corners(0))
+    there = face >= 0
+    points = np.einsum("nk,nkd->nd", weights, all_corners(frame)[face])
+    uv, depth = project(points, views[frame].astype(float), Ks[frame].astype(float))
+    behind = []
+    for off in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+        front, _, _ = intersect(*rays_of(views[frame], Ks[frame], uv + off), all_corners(frame))
+        behind.append(np.maximum(0, 1 - front / depth))
+    return uv - start, there, np.stack(behind, axis=-1)
 
 
 small = st.floats(-0.5, 0.5)
@@ -116,7 +114,8 @@ def test_flow_is_what_rays_find(turn: np.ndarray, shift: np.ndarray, eye: tuple[
     np.testing.assert_allclose(free[:, *index].T[there], truth[there], atol=2e-2)
     hidden = np.isnan(flow[0][index])
     # Within a pixel of an edge either answer is right, as is a gap of a few millimetres.
-    seen, covered = there & (behind[:, 0] <= 1e-4), there & (behind > 0.02).all(axis=1)
+    seen = there & (behind[:, 0] <= 1e-4) & (behind <= 0.02).all(axis=1)
+    covered = there & (behind > 0.02).all(axis=1)
     assert not hidden[seen].any()
     inside = (pixels + np.array([0.5, 0.5]) + truth[:, ::-1] > 1).all(axis=1)
     inside &= (pixels + np.array([0.5, 0.5]) + truth[:, ::-1] < [HEIGHT - 1, WIDTH - 1]).all(axis=1)
@@ -133,15 +132,10 @@ def render(surfaces: list[Surface], rests: list[np.ndarray], view: np.ndarray, K
     """(H,W,3) by one ray a pixel; grey where nothing is."""
     corners = np.concatenate([s.vertices[frame if len(s.vertices) > 1 else 0][s.triangles] for s in surfaces])
     rest = np.concatenate([r[s.triangles] for r, s in zip(rests, surfaces, strict=True)])
-    image = np.full((HEIGHT, WIDTH, 3), 0.5)
-    origin = -view[:3, :3].T.astype(float) @ view[:3, 3]
-    for row in range(HEIGHT):
-        for column in range(WIDTH):
-            camera = np.linalg.inv(K.astype(float)) @ np.array([column + 0.5, row + 0.5, 1.0])
-            _, face, weights = intersect(origin, view[:3, :3].T.astype(float) @ camera, corners.astype(float))
-            if face >= 0:
-                image[row, column] = texture(weights @ rest[face])
-    return image
+    pixels = np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).reshape(-1, 2) + 0.5
+    _, face, weights = intersect(*rays_of(view, K, pixels), corners)
+    colours = np.where(face[:, None] < 0, 0.5, texture(np.einsum("nk,nkd->nd", weights, rest[face])))
+    return colours.reshape(HEIGHT, WIDTH, 3)
 
 
 def test_warping_frame_0_gives_the_true_render() -> None:

@@ -138,40 +138,46 @@ EDITS = {
 }
 
 
+def key(addon, scene, wants):
+    """The scene's key, of a fresh reading."""
+    found = module(addon, "scene.fingerprint").Printer().read(scene)
+    return module(addon, "scene.capture.memory").key_of(found, scene, wants)
+
+
 def test_every_edit_is_seen(addon, memory, scene):
     wants = module(addon, "scene.capture.wants").Wants()
-    before = memory.key_of(scene, wants)
-    assert before is not None and memory.key_of(scene, wants) == before
+    before = key(addon, scene, wants)
+    assert before is not None and key(addon, scene, wants) == before
     for words, edit in EDITS.items():
         edit(scene)
         bpy.context.view_layer.update()
-        after = memory.key_of(scene, wants)
+        after = key(addon, scene, wants)
         assert after is not None, words
         assert after != before, words
         before = after
-    assert memory.key_of(scene, module(addon, "scene.capture.wants").Wants(clay=False)) != before
+    assert key(addon, scene, module(addon, "scene.capture.wants").Wants(clay=False)) != before
 
 
 def test_what_does_not_show_is_not(addon, memory, scene):
     """Settings of the model, and what the animator looks at."""
     wants = module(addon, "scene.capture.wants").Wants()
-    before = memory.key_of(scene, wants)
+    before = key(addon, scene, wants)
     options = scene.maquette
     options.seed, options.prompt, options.steps, options.guidance, options.quality = 7, "a dance", 5, 2.0, "fine"
     for frame in (2, 3, 7):
         scene.frame_set(frame)
-        assert memory.key_of(scene, wants) == before, frame
+        assert key(addon, scene, wants) == before, frame
     for obj in scene.objects:
         obj.select_set(not obj.select_get())
     bpy.context.view_layer.objects.active = objects("Dancer Rig")
     bpy.ops.object.mode_set(mode="POSE")
     bpy.context.view_layer.update()
-    assert memory.key_of(scene, wants) == before
+    assert key(addon, scene, wants) == before
     options.results.add()
     screen = add_box("Screen", 1.0, (0, 0, 0))
     screen["maquette_result"] = "film"
     bpy.context.view_layer.update()
-    assert memory.key_of(scene, wants) == before
+    assert key(addon, scene, wants) == before
 
 
 @pytest.mark.parametrize("how", ["script", "listener", "simulation", "sequence", "edit mode"])
@@ -193,7 +199,7 @@ def test_in_doubt_nothing_is_known(addon, memory, scene, how):
         bpy.context.view_layer.objects.active = box
         bpy.ops.object.mode_set(mode="EDIT")
     try:
-        assert memory.key_of(scene, module(addon, "scene.capture.wants").Wants()) is None
+        assert key(addon, scene, module(addon, "scene.capture.wants").Wants()) is None
     finally:
         if how == "listener":
             bpy.app.handlers.frame_change_post.remove(listen)
@@ -238,6 +244,32 @@ def test_another_seed_captures_nothing_and_an_edit_all(addon, memory, scene):
     assert count > 6 and shown(first) != shown(edited)
     memory.forget()
     assert shown(edited) == shown(take(addon, scene)[0])
+
+
+def test_pictures_that_hold_are_not_taken_again(addon, memory, scene, monkeypatch):
+    render = module(addon, "scene.capture.render")
+    taken, plain = [], render.render
+
+    def watched(stage, folder, field):
+        taken.append((field.rpartition(".")[2], stage.scene.frame_current))
+        return plain(stage, folder, field)
+
+    bone = objects("Dancer Rig").pose.bones["high"]
+    for frame in (1, 2, 3):
+        bone.keyframe_insert("rotation_euler", frame=frame)
+    memory.forget()
+    take(addon, scene)
+    monkeypatch.setattr(render, "render", watched)
+    bone.rotation_euler.x = 0.7
+    bone.keyframe_insert("rotation_euler", frame=3)
+    edited, _, _ = take(addon, scene)
+    assert taken == [("clay", 3)], "the set, the looks at frame 1 and the other frames are as they were"
+    memory.forget()
+    assert shown(edited) == shown(take(addon, scene)[0])
+    taken.clear()
+    objects("Box").location.z += 0.2
+    take(addon, scene)
+    assert {field for field, _ in taken} == {"background", "clay"}, "the looks show no box"
 
 
 def test_a_change_in_the_middle_is_not_kept(addon, memory, scene):

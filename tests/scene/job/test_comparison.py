@@ -237,3 +237,19 @@ def test_in_a_window_a_server_is_asked_by_itself(
     bench.view.backend.test_state = "NONE"
     bench.readiness.publish(now=True)
     assert bench.view.backend.test_state == "NONE"
+
+
+def test_several_seeds_of_one_capture(bench: Bench, backend: FakeBackend, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    scene.maquette.seed, scene.maquette.seeds = 7, 2
+    bench.jobs.generate(scene)
+    state = bench.jobs.wait()
+    assert state.message == "2 of 2 videos ready: Model A, Seed 7, Model A, Seed 8"
+    sent = []
+    for index, data in enumerate(backend.shots.values()):
+        path = tmp_path / f"{index}.shot"
+        path.write_bytes(data)
+        sent.append(load_shot(path).settings.seed)
+    assert sent == [7, 8]
+    assert [item.seed for item in scene.maquette.results] == [7, 8]
+    assert len({item.comparison for item in scene.maquette.results}) == 1 and scene.maquette.results[0].comparison

@@ -60,7 +60,7 @@ def bench(addon: ModuleType, backend: FakeBackend, monkeypatch: pytest.MonkeyPat
     bench = PreviewBench(addon)
     bench.preferences.address = backend.address
     monkeypatch.setattr(bench.preview, "QUIET", 0.0)
-    monkeypatch.setattr(bench.preview, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(bench.module("scene.job.preview_edits"), "CHECK_SECONDS", 0.0)
     yield bench
     bench.view.live = False
     bench.preview.close()
@@ -127,7 +127,7 @@ def test_live_makes_the_playheads_window_anew_and_cancels_what_an_edit_outdates(
     backend.script = [RUNNING]
     bench.view.live = True
     bench.turn(lambda: len(backend.jobs) == 1)
-    bench.turn(lambda: bench.runner._follower is not None and bench.runner._follower.report().job)
+    bench.turn(lambda: bench.runner._sending is not None and bench.runner._sending.started)
     key(3, 1.0)
     bench.turn(lambda: "cancelled" in [job["status"] for job in backend.jobs.values()])
     backend.script = [{"status": "completed", "progress": 100}]
@@ -183,7 +183,8 @@ def test_without_a_backend_one_sentence_says_so(bench, scene):
 
 
 def test_a_save_in_the_middle_keeps_no_copy_of_the_scene(bench, scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench.preview, "SLICE", (0.0, 0.0))
+    pace = bench.module("scene.capture.pace").Pace
+    monkeypatch.setattr(bench.module("scene.job.capturing"), "Pace", lambda *_: pace(windowed=True, longest=0.0))
     bpy.ops.maquette.preview()
     bench.turn(lambda: len(bpy.data.scenes) > 1)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.scene.screen.frame import film_frame, frame_corners, frame_rectangle, is_drawn
+from maquette.scene.screen.frame import (
+    Rectangle,
+    around,
+    film_frame,
+    frame_corners,
+    frame_rectangle,
+    is_drawn,
+    moved,
+    within,
+    zoomed,
+)
 
 
 def camera_view(lens, shift, zoom, offset, picture, region):
@@ -101,3 +111,13 @@ def test_only_what_stands_before_everything_is_drawn_over():
     assert is_drawn("OVERLAY", "BEHIND") and is_drawn("PLANE", "FRONT")
     for mode, place in (("OFF", "FRONT"), ("BACKGROUND", "FRONT"), ("STRIP", "FRONT"), ("PLANE", "BEHIND")):
         assert not is_drawn(mode, place)
+
+
+def test_a_picture_lies_within_its_frame_and_a_frame_about_its_picture() -> None:
+    whole = Rectangle(10.0, 20.0, 210.0, 120.0)
+    inner = within(whole, 60, 80)
+    assert (inner.left, inner.right, inner.bottom, inner.top) == pytest.approx((72.5, 147.5, 20.0, 120.0))
+    again = around(inner, 200, 100)
+    assert (again.left, again.right, again.bottom, again.top) == pytest.approx((10.0, 210.0, 20.0, 120.0))
+    larger = moved(zoomed(inner, 2.0, (72.5, 20.0)), 1.0, -2.0)
+    assert (larger.left, larger.right, larger.bottom, larger.top) == pytest.approx((73.5, 223.5, 18.0, 218.0))

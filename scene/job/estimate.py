@@ -1,0 +1,141 @@
+"""What a press of Generate will make, and how long that took last time: said before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+
+from ...backend.catalogue.sizes import Size, picture_size
+from ...backend.client import state as s
+from ...backend.shot import ShotError
+from .. import folders
+from ..camera.matrices import render_size
+from ..camera.timeline import shot_frames
+from . import backends, models
+from .model_checks import compared
+
+_FILE = "seconds.json"
+_LEAST_CAPTURE = 0.3
+"""Seconds below which nothing was captured: the shot was known from before."""
+
+
+def expected(scene: bpy.types.Scene) -> str:
+    """Frames, size and, where it has been measured, the time of the scene's video, in words; empty where unknown."""
+    model = models.find(scene.maquette.model)
+    try:
+        count, clip = len(shot_frames(scene)), render_size(scene.render)
+    except ShotError:
+        return ""
+    frames = "1 frame" if count == 1 else f"{count} frames"
+    size = _size(model, clip)
+    if size is None:
+        return frames
+    known = _read(model.id, scene)
+    same = known.get("clip") == list(clip) and known.get("size")
+    size = tuple(known["size"]) if same else size
+    words = f"{frames}, {size[0]} x {size[1]}"
+    if compared(scene) or scene.maquette.seeds > 1 or not known.get("make"):
+        return words
+    seconds = known.get("capture", 0.0) * count + known["make"] * count * size[0] * size[1]
+    return f"{words}, about {duration(seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words as short as a panel needs: ``8 s``, ``2 min 5 s``, ``1 h 20 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+@dataclass
+class Stopwatch:
+    """Measures one job: seconds of its capture and of its making, without those in a queue or until a backend starts.
+
+    Attributes:
+        key: whose times these are; empty for a job that is not measured.
+        clip: width and height that the scene renders.
+    """
+
+    key: str = ""
+    clip: Size = (0, 0)
+    capture: float = 0.0
+    make: float = 0.0
+    _size: tuple[int, int, int] = field(default=(0, 0, 0))
+
+    @classmethod
+    def of(cls, scene: bpy.types.Scene) -> Stopwatch:
+        """For the job that begins now."""
+        if compared(scene) or scene.maquette.seeds > 1:
+            return cls()
+        return cls(_key(scene.maquette.model, scene), render_size(scene.render))
+
+    def passed(self, seconds: float, state: s.JobState, starting: bool) -> None:
+        """Some time has gone by. ``starting``: the backend is awaited."""
+        if state.phase is s.Phase.CAPTURING:
+            self.capture += seconds
+        elif state.phase in s.WITH_BACKEND and state.phase is not s.Phase.QUEUED and not starting:
+            self.make += seconds
+        if state.told is not None and state.told.plan is not None:
+            plan = state.told.plan
+            self._size = (plan.width, plan.height, plan.frames)
+
+    def keep(self) -> None:
+        """The video is here: the next estimate goes by this one."""
+        width, height, frames = self._size
+        if not self.key or not frames:
+            return
+        kept = _all()
+        capture = self.capture / frames
+        if self.capture < _LEAST_CAPTURE:
+            capture = kept.get(self.key, {}).get("capture", capture)
+        kept[self.key] = {
+            "clip": list(self.clip),
+            "size": [width, height],
+            "capture": capture,
+            "make": self.make / (frames * width * height),
+        }
+        try:
+            (folders.user_folder("models") / _FILE).write_text(json.dumps(kept), "utf-8")
+        except OSError:
+            return  # only the estimate is the poorer for it
+        _cache.clear()
+
+
+_cache: list[dict[str, Any]] = []
+
+
+def _all() -> dict[str, Any]:
+    """Everything that was measured on this computer, read once."""
+    if not _cache:
+        try:
+            found = json.loads((folders.user_folder("models") / _FILE).read_text("utf-8"))
+        except (OSError, ValueError):
+            found = {}
+        _cache.append(found if isinstance(found, dict) else {})
+    return _cache[0]
+
+
+def _read(model: str, scene: bpy.types.Scene) -> dict[str, Any]:
+    found = _all().get(_key(model, scene))
+    return found if isinstance(found, dict) else {}
+
+
+def _key(model: str, scene: bpy.types.Scene) -> str:
+    shot = scene.maquette
+    return " ".join((backends.name(), model, shot.quality, str(shot.steps), shot.background, shot.render_engine))
+
+
+def _size(model: models.Model, clip: Size) -> Size | None:
+    default = model.defaults
+    try:
+        return picture_size(model.limits, (int(default["width"]), int(default["height"])), clip)[0]
+    except (KeyError, ValueError, ZeroDivisionError):
+        return None
