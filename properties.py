@@ -73,12 +73,13 @@ class MAQUETTE_PG_match(PropertyGroup):
     )
     margin: FloatProperty(
         name="Margin",
-        description="How far around the body the picture is kept, for hair and wide clothes, in shares of the body's "
-        "height",
-        default=0.04,
+        description="How far around the body the picture may be kept, for hair and wide clothes, in percent of the "
+        "body's height",
+        default=4.0,
         min=0.0,
-        max=0.5,
-        subtype="FACTOR",
+        max=50.0,
+        precision=1,
+        subtype="PERCENTAGE",
     )
 
 
@@ -88,7 +89,9 @@ class MAQUETTE_PG_reference(PropertyGroup):
     source: EnumProperty(name="Reference", description="Where the picture comes from", items=_SOURCES, default="RENDER")
     image: PointerProperty(name="Picture", type=bpy.types.Image, description="Picture of the character")
     frame: IntProperty(name="Frame", description="Frame whose pose and camera match the picture", default=1)
-    match: PointerProperty(type=MAQUETTE_PG_match)
+    match: PointerProperty(
+        name="Match", type=MAQUETTE_PG_match, description="The pose and the camera in which the picture shows it"
+    )
 
 
 class MAQUETTE_PG_character(PropertyGroup):
@@ -113,7 +116,9 @@ class MAQUETTE_PG_character(PropertyGroup):
     reference_frame: IntProperty(
         name="Reference Frame", description="Frame whose pose and camera match the reference picture", default=1
     )
-    reference_match: PointerProperty(type=MAQUETTE_PG_match)
+    reference_match: PointerProperty(
+        name="Match", type=MAQUETTE_PG_match, description="The pose and the camera in which the picture shows it"
+    )
     references: CollectionProperty(
         name="Further Pictures", type=MAQUETTE_PG_reference, description="Pictures from other sides"
     )

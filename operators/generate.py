@@ -30,6 +30,9 @@ class MAQUETTE_OT_generate(Operator):
             self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
             return {"CANCELLED"}
         preview.runner.cancel()
+        if context.screen is not None and context.screen.is_animation_playing:
+            # Playing on would take the time that the capture needs.
+            bpy.ops.screen.animation_cancel(restore_frame=False)
         effects.generate(context.scene)
         if not self.wait:
             # What is wrong from the start is said by the operator itself; the rest comes from the timer.

@@ -8,18 +8,22 @@ from bpy.types import Context, Operator
 
 from ..backend.shot.validate import MAX_REFERENCES
 from ..scene.rig.bodies import find_body
+from ..scene.rig.characters import armatures_of
 from .lists import chosen
 
 _NAMES = ("Back", "Face", "Left Side", "Right Side")
 
 
 def active_character(context: Context) -> bpy.types.Object | None:
-    """The mesh that panels and operators speak of: the active body, or the active mesh."""
+    """The mesh that panels and operators speak of: the active body, the active mesh, or the largest of an armature."""
     active = context.active_object
     body = find_body(active)
-    if body is not None:
-        return body
-    return active if active is not None and active.type == "MESH" else None
+    if body is not None or active is None or active.type == "MESH":
+        return body or active
+    if active.type != "ARMATURE":
+        return None
+    moved = [obj for obj in context.scene.objects if obj.type == "MESH" and active in armatures_of(obj)]
+    return max(moved, key=lambda obj: (obj.maquette.is_character, len(obj.data.vertices)), default=None)
 
 
 def _looks(context: Context) -> bpy.types.PropertyGroup:

@@ -31,8 +31,7 @@ _HINTS = (
     ("EVENT_R", "Start Over"),
     ("EVENT_S", "Fit Shape"),
     ("EVENT_B", "Show Body"),
-    ("MOUSE_MMB_SCROLL", "Zoom"),
-    ("MOUSE_MMB_DRAG", "Pan"),
+    ("MOUSE_MMB", "Zoom, Pan"),
     ("EVENT_RETURN", "Accept"),
     ("EVENT_ESC", "Cancel"),
 )
@@ -311,11 +310,11 @@ class MAQUETTE_OT_match_picture(_OfBody, Operator):
 
     def _keep(self, subject: _Subject, pins: dict[str, tuple[float, float]], found: Match) -> set[str]:
         kept_matches.keep(subject.kept, subject.image, pins, found)
-        self.report(
-            {"WARNING"} if found.poor else {"INFO"},
-            f"Matched with {len(pins)} pins, {found.error:.1f} pixels off ({found.share:.1%} of the figure's height)"
-            + (": a poor fit, look at it again" if found.poor else ""),
-        )
+        fit = f"Matched with {len(pins)} pins, {found.error:.1f} pixels off ({found.share:.1%} of the figure's height)"
+        if found.trouble:
+            self.report({"WARNING"}, f"{fit}. It is {found.trouble}")
+        else:
+            self.report({"INFO"}, fit)
         return {"FINISHED"}
 
 

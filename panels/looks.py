@@ -54,13 +54,17 @@ def _draw_moment(layout: UILayout, mesh: bpy.types.Object, index: int) -> None:
     )
     image, kept = entry_of(marks, index)
     if source == "IMAGE" and image is not None:
-        layout.template_icon(icon_value=image.preview_ensure().icon_id, scale=_THUMBNAIL)
+        preview = image.preview_ensure()
+        if preview is not None:
+            layout.template_icon(icon_value=preview.icon_id, scale=_THUMBNAIL)
         if is_body(mesh):
             if match_of(kept, image) is not None:
                 _draw_match(layout, kept, image, index)
                 return
             if kept.solution:
                 _hint(layout, "Another picture was matched", "ERROR")
+            elif _other_shape(image):
+                _hint(layout, "Not of the shot's shape: match it", "INFO")
             layout.operator("maquette.match_picture", icon="PINNED").index = index
     layout.prop(owner, frame, text="At Frame")
 
@@ -72,16 +76,20 @@ def _draw_match(layout: UILayout, kept: PropertyGroup, image: bpy.types.Image, i
     row = layout.row(align=True)
     row.operator("maquette.match_picture", text="Edit Match", icon="PINNED").index = index
     row.operator("maquette.clear_match", text="", icon="X").index = index
-    _hint(
-        layout,
-        f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})",
-        "ERROR" if match.poor else "CHECKMARK",
-    )
-    if match.poor:
-        _hint(layout, "A poor fit: looks will slip", "BLANK1")
+    fit = f"{len(kept.pins)} pins, {match.error:.1f} px off ({match.share:.1%})"
+    _hint(layout, fit, "ERROR" if match.trouble else "CHECKMARK")
+    if match.trouble:
+        _hint(layout, "A poor fit: looks will slip" if match.astray else "Unlikely: left, right mixed up?", "BLANK1")
     layout.prop(kept, "cut_out")
     if kept.cut_out:
         layout.prop(kept, "margin")
+
+
+def _other_shape(image: bpy.types.Image) -> bool:
+    """Whether a picture would not fill the shot's frame."""
+    render, (width, height) = bpy.context.scene.render, image.size
+    shown = render.resolution_x * render.pixel_aspect_x * height
+    return abs(width * render.resolution_y * render.pixel_aspect_y - shown) > 0.01 * shown
 
 
 def _hint(layout: UILayout, text: str, icon: str) -> None:

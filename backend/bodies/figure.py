@@ -118,16 +118,26 @@ class Match:
         return self.error / max(self.tall, 1e-6)
 
     @property
-    def poor(self) -> bool:
-        """Whether the body stands where its pins do not, or as hardly anybody does."""
-        return bool(self.strained) or self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
+    def astray(self) -> bool:
+        """Whether the body does not stand where its pins are."""
+        return self.share > POOR or max(self.errors.values(), default=0.0) > ASTRAY * self.tall
 
     @property
-    def worst(self) -> str:
-        """The pin that is farthest off; there is one."""
-        return max(self.errors, key=lambda name: self.errors[name])
+    def trouble(self) -> str:
+        """Why it is not to be trusted, as the end of a sentence; empty where it is."""
+        if self.astray:
+            worst = max(self.errors, key=lambda name: self.errors[name])
+            return f"a poor fit, {label(worst)} is {self.errors[worst]:.0f} pixels off: is it on its spot?"
+        if self.strained:
+            return f"an unlikely pose, most of all {label(self.strained)}: are left and right mixed up?"
+        return ""
 
     def K(self, width: int, height: int) -> np.ndarray:
         """Intrinsics (3,3) of a picture of that many pixels."""
         focal = self.focal * max(width, height)
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def label(name: str) -> str:
+    """What a spot or a joint is called."""
+    return name.replace("_", " ").title()

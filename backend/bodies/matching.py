@@ -17,11 +17,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from .figure import GOOD, SPOTS, Figure, Match
+from .figure import GOOD, SPOTS, Figure, Match, label
 from .match_solver import FOCAL, TURNS, Posed, Solver, project
 from .types import BodyError
 
-__all__ = ["GOOD", "SPOTS", "Figure", "Match", "first_guess", "joints_of", "match_pins", "spots_of"]
+__all__ = ["GOOD", "SPOTS", "Figure", "Match", "first_guess", "joints_of", "label", "match_pins", "spots_of"]
 
 _FILL = 0.85
 """Share of the picture that a body fills of which nothing is known."""

@@ -39,7 +39,7 @@ def asked_of(obj: bpy.types.Object) -> list[Asked]:
                 marks.reference_frame if number < 0 else entry.frame,
                 "" if number < 0 else entry.name or f"{number + 2}",
                 None if rendered else match_of(kept, image),
-                kept.margin if kept.cut_out else None,
+                kept.margin / 100 if kept.cut_out else None,
             )
         )
     return asked

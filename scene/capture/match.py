@@ -38,7 +38,7 @@ def entry_of(marks: bpy.types.PropertyGroup, index: int) -> tuple[bpy.types.Imag
 def keep(
     kept: bpy.types.PropertyGroup, image: bpy.types.Image, pins: Mapping[str, tuple[float, float]], found: Match
 ) -> None:
-    """Keep a match with its reference.
+    """Keep a match with its reference, and let Blender hear of it.
 
     Args:
         pins: pixels of the picture, from its upper left corner.
@@ -52,12 +52,14 @@ def keep(
     kept.solution = json.dumps(
         {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(found).items()}
     )
+    kept.id_data.update_tag()
 
 
 def forget(kept: bpy.types.PropertyGroup) -> None:
     """Keep no match any more."""
     kept.pins.clear()
     kept.image, kept.solution = None, ""
+    kept.id_data.update_tag()
 
 
 def pins_of(kept: bpy.types.PropertyGroup, image: bpy.types.Image) -> dict[str, tuple[float, float]]:

@@ -212,10 +212,8 @@ def picture_reference(studio: Studio, performer: Performer, index: int, asked: A
             if asked.margin is not None and asked.image is not None:
                 folder = studio.pictures.folder
                 media = cut_out(stage, media, asked.image, asked.margin * match.tall, folder, asked.field)
-        if match.poor:
-            studio.notices.append(
-                f"'{name}': its {asked.words} fits its pins poorly, {match.error:.0f} pixels off; match it again"
-            )
+        if match.trouble:
+            studio.notices.append(f"'{name}': the match of its {asked.words} is {match.trouble}")
         return replace(made, image=media)
     return _shown(studio, performer, index, asked, stage, media, (width, height))
 

@@ -150,7 +150,11 @@ def colour_type(objects: Iterable[bpy.types.Object]) -> str:
 
 
 def show_base_colours(objects: Iterable[bpy.types.Object], changes: Changes) -> None:
-    """Let Workbench show a material's base colour where nobody has set a viewport colour."""
+    """Let Workbench show a material's base colour where nobody has set a viewport colour.
+
+    Where it shows colour attributes, it gives objects without any their own colour, which the Solid view does not show:
+    these get their first material's.
+    """
     for obj in objects:
         for slot in obj.material_slots:
             material = slot.material
@@ -161,6 +165,9 @@ def show_base_colours(objects: Iterable[bpy.types.Object], changes: Changes) -> 
             colour = _base_colour(material.node_tree)
             if colour is not None:
                 changes.set(material, "diffuse_color", (*colour, material.diffuse_color[3]))
+        first = obj.material_slots[0].material if obj.material_slots else None
+        if first is not None and obj.library is None and obj.type == "MESH" and not obj.data.color_attributes:
+            changes.set(obj, "color", tuple(first.diffuse_color))
 
 
 def show_world_colour(stage: Stage) -> None:

@@ -84,6 +84,8 @@ def _after_undo(*_: object) -> None:
     folders.keep_ids()
     library.sync()
     readiness.touch()
+    # They may be about a motion that is gone.
+    bpy.context.window_manager.maquette.motion_notes = ""
 
 
 @persistent

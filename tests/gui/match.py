@@ -240,10 +240,11 @@ def checks(mesh):
     scene, marks = bpy.context.scene, mesh.maquette
     for kind in ("render", "drawing"):
         image = bpy.data.images.load(str(share / ("person.png" if kind == "render" else "drawing.png")))
-        marks.reference_image = image
+        marks.reference_image, image_name = image, image.name
         places = {name: np.array(truth[kind][name], float) for name in ORDER}
         scene.frame_set(24)
         yield from waited(6)
+        bpy.ops.ed.undo_push(message="Before")
         begin()
         yield from waited()
         picture(f"{kind}_1_ghost")
@@ -270,7 +271,7 @@ def checks(mesh):
             yield from drag("left_ankle", places["left_ankle"] - (0, 350))
             yield from waited()
             picture("render_4_poor")
-            assert ghost().match.poor, ghost().match.share
+            assert ghost().match.astray, ghost().match.share
             for _ in range(2):
                 window, _, region = view()
                 x, y = round(region.x + event.at[0]), round(region.y + event.at[1])
@@ -293,6 +294,13 @@ def checks(mesh):
             scene.frame_set(frame)
             yield from preview()
             picture(f"{kind}_5_draft_{frame}")
+    name, (window, area, region) = mesh.name, view()
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        bpy.ops.ed.undo()
+    yield from waited()
+    marks = bpy.data.objects[name].maquette
+    assert marks.reference_image.name == image_name, "the picture was chosen before"
+    assert kept.match_of(marks.reference_match, marks.reference_image) is None, "one step takes the match back"
 
 
 def ready():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 
 import bpy
@@ -72,3 +73,18 @@ def test_adding_and_removing_are_undone_in_one_step(cube: bpy.types.Object) -> N
     assert names(bpy.data.objects[name]) == ["Back"]
     bpy.ops.ed.undo()
     assert names(bpy.data.objects[name]) == []
+
+
+def test_an_armature_offers_the_largest_mesh_that_it_moves(addon):
+    looks = importlib.import_module(f"{addon.__name__}.operators.looks")
+    bpy.ops.object.armature_add()
+    armature = bpy.context.object
+    for size in (2, 3):
+        bpy.ops.mesh.primitive_grid_add(x_subdivisions=size, y_subdivisions=size)
+        bpy.context.object.name = f"Grid {size}"
+        bpy.context.object.modifiers.new("Armature", "ARMATURE").object = armature
+    bpy.ops.mesh.primitive_grid_add(x_subdivisions=9)
+    bpy.context.view_layer.objects.active = armature
+    assert looks.active_character(bpy.context).name == "Grid 3"
+    bpy.data.objects["Grid 2"].maquette.is_character = True
+    assert looks.active_character(bpy.context).name == "Grid 2", "the one that performs comes first"

@@ -41,7 +41,7 @@ def test_pins_become_a_pose_that_each_reference_keeps_for_itself(addon: ModuleTy
     put(marks.reference_match, PINS, marks.reference_image)
     assert bpy.ops.maquette.match_picture() == {"FINISHED"}
     first = of(addon, marks.reference_match, marks.reference_image)
-    assert set(first.errors) == set(PINS) and not first.poor
+    assert set(first.errors) == set(PINS) and not first.trouble
     bpy.ops.maquette.add_reference()
     back = marks.references[0]
     back.image = bpy.data.images.new("Back", 80, 60)
@@ -63,9 +63,9 @@ def test_a_poor_fit_is_told_before_anything_is_sent(addon: ModuleType, marks) ->
         mixed_up |= {f"left_{part}": (0.42, 0.5 + 0.2 * number), f"right_{part}": (0.58, 0.5 + 0.2 * number)}
     put(marks.reference_match, mixed_up, marks.reference_image)
     bpy.ops.maquette.match_picture()
-    assert of(addon, marks.reference_match, marks.reference_image).poor
+    assert of(addon, marks.reference_match, marks.reference_image).trouble
     (check,) = checks(addon)
-    assert check.level == "WARNING" and "fits its pins poorly" in check.message
+    assert check.level == "WARNING" and "is an unlikely pose" in check.message
 
 
 def test_a_model_that_moves_the_first_picture_takes_no_matched_one(addon: ModuleType, marks) -> None:

@@ -154,12 +154,18 @@ def _properties(where: str, rna: Any) -> Iterator[tuple[str, str, str]]:
     for found in rna.properties:
         if found.identifier in ("rna_type", "bl_idname", "name", *_BLENDERS) or found.is_hidden:
             continue
-        if not found.name or found.type == "COLLECTION":
+        if not found.name or found.type == "COLLECTION" or _is_group(found):
             continue
         yield f"{where}.{found.identifier}", found.name, found.description
         if found.type == "ENUM":
             for item in found.enum_items:
                 yield f"{where}.{found.identifier}.{item.identifier}", item.name, item.description
+
+
+def _is_group(found: Any) -> bool:
+    """Whether a property only holds others, which are shown in its place."""
+    base = found.fixed_type.base if found.type == "POINTER" else None
+    return base is not None and base.identifier == "PropertyGroup"
 
 
 _BLENDERS = {"filepath", "check_existing", "files", "directory", "filter_glob"}

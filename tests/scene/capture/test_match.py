@@ -93,7 +93,9 @@ def test_a_draft_takes_the_matched_pose(addon, matching, body) -> None:
     match, pixels = pose(addon, matching, body)
     kept.keep(body.maquette.reference_match, body.maquette.reference_image, {}, match)
     before = snapshot()
-    steps = module(addon, "scene.screen.carry").take_looks(bpy.context.scene, [])
+    steps = module(addon, "scene.screen.carry").take_looks(
+        bpy.context.scene, [], module(addon, "scene.capture.pace").Pace()
+    )
     try:
         while True:
             next(steps)
@@ -128,20 +130,19 @@ def test_a_match_is_of_one_picture_and_one_body(addon, matching, body) -> None:
 
 def test_another_match_is_another_shot(addon, matching, body) -> None:
     """For the memory of what was captured, and for drafts."""
-    kept, fingerprint = module(addon, "scene.capture.match"), module(addon, "scene.fingerprint")
-    imprint, marks = module(addon, "scene.capture.imprint").imprint, body.maquette
-    scene = bpy.context.scene
+    kept, marks, scene = module(addon, "scene.capture.match"), body.maquette, bpy.context.scene
+    wants = module(addon, "scene.capture.wants").Wants()
 
-    def states():
-        return imprint(scene), fingerprint.Printer().read(scene).still
+    def key() -> bytes | None:
+        found = module(addon, "scene.fingerprint").Printer().read(scene)
+        return module(addon, "scene.capture.memory").key_of(found, scene, wants)
 
     match, _ = pose(addon, matching, body)
-    found = [states()]
+    keys = [key()]
     for change in (
         lambda: kept.keep(marks.reference_match, marks.reference_image, {}, match),
-        lambda: setattr(marks.reference_match, "margin", 0.1),
-        lambda: kept.forget(marks.reference_match),
+        lambda: setattr(marks.reference_match, "margin", 10.0),
     ):
         change()
-        found.append(states())
-        assert found[-1][0] != found[-2][0] and found[-1][1] != found[-2][1]
+        keys.append(key())
+    assert None not in keys and len(set(keys)) == 3

@@ -47,3 +47,22 @@ def test_what_the_render_does_not_show_is_said(capture, dancer) -> None:
     capture.capture_shot(bpy.context, notices=notices)
     assert any("'Wall' renders wholly transparent" in note for note in notices)
     assert any("'Dancer' is a character but off in renders" in note for note in notices)
+
+
+def test_things_beside_a_painted_body_keep_their_colours(addon, capture, tmp_path) -> None:
+    """The Solid view shows their materials' colours, and so does the picture behind the characters."""
+    scene = small_scene()
+    bpy.ops.maquette.add_body()
+    add_camera((0, -4, 0.9), (0, 0, 0.9))
+    wall = add_box("Wall", 3.0, (0.0, 3.0, 1.0))
+    red = bpy.data.materials.new("Red")
+    red.diffuse_color = (1, 0, 0, 1)
+    wall.data.materials.append(red)
+    scene.maquette.background = "SCENE"
+    (picture, *_) = capture.capture_shot(bpy.context).background.media
+    path = tmp_path / "behind.png"
+    path.write_bytes(picture.data)
+    image = bpy.data.images.load(str(path))
+    pixels = np.array(image.pixels).reshape(image.size[1], image.size[0], 4)
+    red_of, green_of, blue_of = pixels[image.size[1] // 2, image.size[0] // 4, :3]
+    assert red_of > 3 * max(green_of, blue_of)
