@@ -45,18 +45,19 @@ class MAQUETTE_OT_install_backend(_Backend, Operator):
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Ask first: it takes time and space, and Blender must be allowed to go online."""
-        if not bpy.app.online_access:
-            return context.window_manager.invoke_props_dialog(self, title="Install Backend", confirm_text="Install")
-        return context.window_manager.invoke_confirm(
-            self, event, title="Install Backend", message=backends.INSTALL_WORDS, confirm_text="Install"
+        return context.window_manager.invoke_props_dialog(
+            self, title="Install Backend", confirm_text="Install", width=420
         )
 
     def draw(self, context: Context) -> None:
-        """Where Blender is offline: its own switch."""
-        self.layout.label(text="Blender is offline, and the backend has to be downloaded")
-        self.layout.prop(context.preferences.system, "use_online_access", text="Allow Online Access", icon="INTERNET")
+        """What it costs, and where Blender is offline its own switch."""
+        column = self.layout.column(align=True)
         for line in textwrap.wrap(backends.INSTALL_WORDS, 60):
-            self.layout.label(text=line)
+            column.label(text=line)
+        if not bpy.app.online_access:
+            self.layout.label(text="Blender is offline, and the backend has to be downloaded", icon="ERROR")
+        system = context.preferences.system
+        self.layout.prop(system, "use_online_access", text="Allow Online Access", icon="INTERNET", toggle=True)
 
     def execute(self, context: Context) -> set[str]:
         """Begin; progress is shown in the preferences and in the Shot panel."""

@@ -205,7 +205,7 @@ def draw_online(layout: UILayout, context: Context) -> None:
     """Blender's own switch for going online."""
     row = layout.row()
     row.use_property_split = False
-    row.prop(context.preferences.system, "use_online_access", text="Allow Online Access", icon="INTERNET")
+    row.prop(context.preferences.system, "use_online_access", text="Allow Online Access", icon="INTERNET", toggle=True)
 
 
 def _draw_local_state(layout: UILayout, context: Context) -> None:

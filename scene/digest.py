@@ -280,6 +280,8 @@ class Reading:
 
     def _custom(self, owner: Any, pointer: int) -> Iterator[Any]:
         """Custom properties, which hold what modifiers give to their nodes."""
+        if isinstance(owner, bpy.types.PropertyGroup):
+            return  # They hold the values of its properties, from the first time that these are asked for.
         try:
             names = owner.keys()
         except (TypeError, AttributeError):

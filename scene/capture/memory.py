@@ -173,9 +173,16 @@ def changed(scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph) -> bool:
         of = update.id
         if isinstance(of, bpy.types.Image) or (isinstance(of, _SHAPES) and update.is_updated_geometry):
             forget()
-        elif isinstance(of, bpy.types.Object) and update.is_updated_transform:
+        elif isinstance(of, bpy.types.Object) and update.is_updated_transform and not _follows(of):
             _changes += 1
     return False
+
+
+def _follows(obj: bpy.types.Object) -> bool:
+    """Whether keys, constraints or something above it move an object: then a capture's own frames move it, too."""
+    animation = obj.original.animation_data
+    keyed = animation is not None and (animation.action is not None or len(animation.drivers) or animation.nla_tracks)
+    return bool(keyed) or obj.parent is not None or len(obj.constraints) > 0
 
 
 def moved(scene: bpy.types.Scene) -> bool:

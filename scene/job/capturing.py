@@ -16,8 +16,8 @@ from ..fingerprint import Print
 from . import presence
 
 Steps = Generator[tuple[int, int], None, None]
-_BEFORE = (0, 0)
-"""What is yielded while it is not yet known whether there are steps."""
+_BEFORE, _AFTER = (0, 0), (1, 1)
+"""Yielded while it is not yet known whether there are steps, and once there are no more."""
 
 
 def captured(
@@ -25,7 +25,7 @@ def captured(
 ) -> Generator[tuple[int, int], None, Shot]:
     """A scene's shot as ``capture_steps`` makes it; without a step where it is known from before."""
     began = memory.changes()
-    found = yield from _printed(scene, pace)
+    found = yield from _printed(scene, pace, _BEFORE)
     key = memory.key_of(found, scene, wants, part) if memory.changes() == began else None
     shot = memory.find(key, notices)
     if shot is not None:
@@ -39,14 +39,14 @@ def captured(
     if part is None:
         presence.note(scene, shot)
     if recall is not None and key is not None and memory.changes() == began:
-        found = yield from _printed(scene, pace)
+        found = yield from _printed(scene, pace, _AFTER)
         if memory.key_of(found, scene, wants, part) == key and memory.changes() == began:
             memory.keep(key, shot, told)
             memory.keep_pictures(recall.made)
     return shot
 
 
-def _printed(scene: bpy.types.Scene, pace: Pace) -> Generator[tuple[int, int], None, Print]:
+def _printed(scene: bpy.types.Scene, pace: Pace, progress: tuple[int, int]) -> Generator[tuple[int, int], None, Print]:
     steps = memory.printed(scene)
     while True:
         try:
@@ -55,7 +55,7 @@ def _printed(scene: bpy.types.Scene, pace: Pace) -> Generator[tuple[int, int], N
             return end.value
         pace.breathe()
         if pace.pausing:
-            yield _BEFORE
+            yield progress
 
 
 class Capturing:

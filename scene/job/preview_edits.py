@@ -74,6 +74,8 @@ class Edits:
         now = time.monotonic()
         other = scene.maquette.uid != self._seen[0]
         if self._reading is None:
+            if in_the_middle():
+                return None
             due = self.unread or other or now - self._checked > 4 * CHECK_SECONDS
             if not due or (not other and now - self._checked < CHECK_SECONDS):
                 return None

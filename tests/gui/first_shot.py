@@ -91,7 +91,7 @@ def way():
     assert runner.state.phase.value == "done", runner.state.message
     for _ in range(3):
         yield
-    mark("the first video plays")
+    mark("the first video is shown")
 
 
 def ready():

@@ -130,19 +130,21 @@ def test_a_match_is_of_one_picture_and_one_body(addon, matching, body) -> None:
 
 def test_another_match_is_another_shot(addon, matching, body) -> None:
     """For the memory of what was captured, and for drafts."""
-    kept, marks, scene = module(addon, "scene.capture.match"), body.maquette, bpy.context.scene
-    wants = module(addon, "scene.capture.wants").Wants()
+    kept, fingerprint = module(addon, "scene.capture.match"), module(addon, "scene.fingerprint")
+    marks = body.maquette
+    scene = bpy.context.scene
 
-    def key() -> bytes | None:
-        found = module(addon, "scene.fingerprint").Printer().read(scene)
-        return module(addon, "scene.capture.memory").key_of(found, scene, wants)
+    def states():
+        found = fingerprint.Printer().read(scene)
+        return found.whole(), found.still
 
     match, _ = pose(addon, matching, body)
-    keys = [key()]
+    found = [states()]
     for change in (
         lambda: kept.keep(marks.reference_match, marks.reference_image, {}, match),
-        lambda: setattr(marks.reference_match, "margin", 10.0),
+        lambda: setattr(marks.reference_match, "margin", 0.1),
+        lambda: kept.forget(marks.reference_match),
     ):
         change()
-        keys.append(key())
-    assert None not in keys and len(set(keys)) == 3
+        found.append(states())
+        assert found[-1][0] != found[-2][0] and found[-1][1] != found[-2][1]
