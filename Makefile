@@ -80,6 +80,7 @@ EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $
 
 report: setup
 	$(EVALUATE) --shots $(SHOTS) -o docs/evaluation
+	$(EVALUATE) --set dressed --shots 16 --size 128 -o docs/evaluation/dressed
 	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
 
 # docs/ablation; about an hour and a half of one CPU core. The same command goes on after a stop.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..worlds.sample import Sample
     from .evaluate import EvaluationRun
 
-_SETS = ("heldout", "real")
+_SETS = ("heldout", "dressed", "real")
 WITHOUT = ("light", "meshes", "bodies")
 """What a shot can be handed over without; see ``to_shot``."""
 
@@ -36,7 +36,8 @@ def add_evaluate_parser(subparsers: Any) -> None:
         "--set",
         choices=_SETS,
         default="heldout",
-        help="heldout: synthetic shots that no training draws; real: windows of the motion files in --motions",
+        help="heldout: synthetic shots that no training draws; dressed: such with hair, skirts and coats, in furnished "
+        "sets and other light than their references; real: windows of the motion files in --motions",
     )
     parser.add_argument("--motions", type=Path, metavar="DIR", help="motion files for --set real")
     parser.add_argument(
@@ -162,6 +163,7 @@ def _samples(args: argparse.Namespace, spec: ModelSpec) -> Sequence[Sample]:
 
     size = args.size or min(spec.defaults.width, spec.defaults.height)
     points = spec.limits.get("points", 128)
-    if args.set == "heldout":
-        return held_out(args.shots, spec.defaults.frames, size, points, references=args.references)
+    if args.set != "real":
+        dressed = args.set == "dressed"
+        return held_out(args.shots, spec.defaults.frames, size, points, references=args.references, dressed=dressed)
     return real_motions(args.motions, args.shots, spec.defaults.frames, size, points, args.references)

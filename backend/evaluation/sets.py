@@ -16,6 +16,8 @@ from ..training.data import HELD_OUT
 from ..worlds.sample import Sample, make_sample
 from .measures import ASPECTS
 
+DRESSED = HELD_OUT + 250_000_000
+"""Seeds of the dressed shots."""
 REAL = HELD_OUT + 500_000_000
 """Seeds of the surroundings, looks and cameras of real motions."""
 
@@ -35,6 +37,7 @@ def held_out(
     maps: bool = False,
     square: bool = False,
     references: int = 1,
+    dressed: bool = False,
 ) -> list[Sample]:
     """Shots of fixed seeds that training never draws: identities, motions and cameras are all new.
 
@@ -47,10 +50,12 @@ def held_out(
         maps: also draw normals and canonical coordinates.
         square: all pictures are square.
         references: pictures of each character.
+        dressed: of the dressed world, with seeds of their own.
     """
+    first = DRESSED if dressed else HELD_OUT
     return [
         make_sample(
-            HELD_OUT + i,
+            first + i,
             frames,
             size if square else shot_size(i, size),
             points,
@@ -58,6 +63,7 @@ def held_out(
             truth=True,
             maps=maps,
             references=references,
+            dressed=dressed,
         )
         for i in range(count)
     ]

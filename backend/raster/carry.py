@@ -19,10 +19,12 @@ from torch import Tensor
 
 from ..shot import Shot
 from .character_meshes import CharacterMesh, character_meshes
+from .garb import Garb, clothe
 from .light import relight
 from .looks import SQUARE, Look, borrow, read_look
 from .plate import Hiding, read_clay, read_plate, under_bodies
-from .rasterise import Raster, project_torch, rasterise, vertex_normals
+from .rasterise import Raster, draw_depth, project_torch, rasterise, vertex_normals
+from .spread import spread
 
 NOBODY = -1
 """In ``CarriedFilm.character``, where no body shows."""
@@ -31,6 +33,8 @@ _SAMPLES = 2
 _AT_ONCE = 8
 """Frames drawn together, which bounds memory."""
 _NEAR = 0.05
+_SPREAD = 48
+"""Pixels that the light of a body spreads over what it wears."""
 _SURE = (0.25, 0.75)
 """Share to which a spot is seen at which its colour begins to count, and from which on it counts alone."""
 _PLASTER = 160.0
@@ -68,12 +72,18 @@ class _Dressed:
     Attributes:
         borrowed: (V,7) as ``Look.colours``, for what no picture shows.
         plaster: whether no picture shows anything of it.
+        garb: what the mesh has been grown by to what it wears, or None.
     """
 
     mesh: CharacterMesh
     looks: tuple[Look, ...]
     borrowed: Tensor
     plaster: bool
+    garb: Garb | None = None
+
+    def bare(self, now: slice) -> Tensor:
+        """The body's vertices (T,V,3) without what it wears."""
+        return (self.mesh if self.garb is None else self.garb).vertices[now]
 
 
 @torch.no_grad()
@@ -158,9 +168,10 @@ def _dress(
 ) -> tuple[_Dressed, list[str]]:
     """Read a character's references."""
     looks, notes = [], []
+    mesh, garb = clothe(mesh, shot.characters[index].references, f"characters[{index}]")
     for k, reference in enumerate(shot.characters[index].references):
         name = "reference" if k == 0 else f"further_references[{k - 1}]"
-        look, complaints = read_look(mesh, k, reference, density, grey, f"characters[{index}].{name}")
+        look, complaints = read_look(mesh, k, reference, density, grey, f"characters[{index}].{name}", garb)
         looks.append(look)
         notes += complaints
     borrowed = borrow(mesh, looks) if looks else torch.full((len(mesh.rest), 7), float("nan"))
@@ -170,7 +181,7 @@ def _dress(
             notes.append(f"No reference picture for {mesh.name}: it is drawn in plain grey")
         lit = [*([128.0] * 3 if grey is None else grey.tolist()), 0.0 if grey is None else 1.0]
         borrowed = torch.tensor([_PLASTER] * 3 + lit, device=mesh.rest.device).expand(len(mesh.rest), 7)
-    return _Dressed(mesh, tuple(looks), borrowed, plaster), notes
+    return _Dressed(mesh, tuple(looks), borrowed, plaster, garb), notes
 
 
 def _draw(
@@ -225,13 +236,17 @@ def _draw(
         own = grid[..., 3:7] / cover[..., None].clamp(min=1e-6)
         carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
         there = clay[:, top:bottom, left:right]
+        if any(one.garb is not None for one in dressed):
+            there = _under_garb(
+                there, torch.cat([one.bare(now) for one in dressed], dim=1), faces, views, lenses, closed
+            )
         colours = relight(colours, there[..., :3], carried, own[..., 3], cover)
         if shot.clay is not None and shot.clay.surroundings:
             film = clay[..., :3].clone()
-            behind = under_bodies(behind, there, cover)
+            behind = under_bodies(behind, clay[:, top:bottom, left:right], cover)
     film[:, top:bottom, left:right] = behind + cover[..., None] * (colours.clamp(0, 255) - behind)
 
-    def spread(values: Tensor, empty: float) -> np.ndarray:
+    def whole(values: Tensor, empty: float) -> np.ndarray:
         """Values of the box as a map of the whole picture."""
         image = torch.full((frames, full_height, full_width, *values.shape[3:]), empty, device=values.device)
         image[:, top:bottom, left:right] = values
@@ -240,12 +255,25 @@ def _draw(
     maps = _maps(dressed, raster, owner, faces, normals, starts, views, cover)
     return CarriedFilm(
         film.clamp(0, 255).round().to(torch.uint8).cpu().numpy(),
-        spread(grid[..., 7], 0.0),
-        spread(maps[0], float(NOBODY)).astype(np.int8),
-        spread(maps[1], 0.0),
-        spread(maps[2], float("inf")),
-        spread(maps[3], 0.0),
+        whole(grid[..., 7], 0.0),
+        whole(maps[0], float(NOBODY)).astype(np.int8),
+        whole(maps[1], 0.0),
+        whole(maps[2], float("inf")),
+        whole(maps[3], 0.0),
     )
+
+
+def _under_garb(clay: Tensor, bodies: Tensor, faces: Tensor, views: Tensor, lenses: Tensor, closed: bool) -> Tensor:
+    """Clay (T,H,W,4) with the light of the bare ``bodies`` (T,V,3) spread over what they wear beyond their outline.
+
+    Args:
+        lenses: (T,3,3) of the drawn samples.
+    """
+    height, width = (side * _SAMPLES for side in clay.shape[1:3])
+    depth = draw_depth(bodies, faces, views, lenses, height, width, cull=closed)
+    inside = F.max_pool2d((~torch.isfinite(depth)).float()[:, None], _SAMPLES) == 0
+    values, known = spread(clay.permute(0, 3, 1, 2).contiguous(), inside, _SPREAD)
+    return torch.where(known, values, clay.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def _box(

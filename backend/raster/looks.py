@@ -16,6 +16,7 @@ from torch import Tensor
 from ..media import decode_image, decode_rgba
 from ..shot import Reference
 from .character_meshes import CharacterMesh
+from .garb import Garb
 from .light import guess_clay
 from .rasterise import Raster, project_torch, rasterise, vertex_normals
 from .spread import spread
@@ -30,6 +31,8 @@ SQUARE = 2.0
 """Power of that cosine by which several pictures share a spot."""
 _BLEED = 8
 """Pixels of the picture that colours are spread outwards from inside the outline."""
+_FAR = 48
+"""The same for the clay of a body that wears more than its skin."""
 _ALPHA = 0.95
 _LARGEST = 2048
 """Pixels of the longer side at which a picture is worked on."""
@@ -97,7 +100,13 @@ def sample(picture: Tensor, place: Tensor) -> Tensor:
 
 
 def read_look(
-    mesh: CharacterMesh, index: int, reference: Reference, density: float, grey: Tensor | None, field: str
+    mesh: CharacterMesh,
+    index: int,
+    reference: Reference,
+    density: float,
+    grey: Tensor | None,
+    field: str,
+    garb: Garb | None = None,
 ) -> tuple[Look, list[str]]:
     """Make a reference ready, and say what is wrong with it.
 
@@ -106,6 +115,7 @@ def read_look(
         density: pixels by which a metre of the mesh shows in the film: the picture is brought to about that.
         grey: (3,) mean colour of the film's clay, 0..255; None where the film's light is not known.
         field: of the reference in the shot, for errors.
+        garb: what ``mesh`` has been grown by to what it wears.
 
     Raises:
         MediaError: the picture is damaged.
@@ -117,11 +127,11 @@ def read_look(
     viewmat, K = (torch.as_tensor(matrix, device=device) for matrix in (reference.viewmat, reference.K))
     scale = _scale(vertices, viewmat, K, rgba.shape, density)
 
-    def drawn(height: int, width: int) -> tuple[Raster, Tensor]:
+    def drawn(height: int, width: int, body: Tensor = vertices) -> tuple[Raster, Tensor]:
         """The body in the picture at a size, and that size's intrinsics (3,3)."""
         lens = K.clone()
         lens[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
-        return rasterise(vertices[None], faces, viewmat[None], lens[None], height, width, cull=mesh.closed), lens
+        return rasterise(body[None], faces, viewmat[None], lens[None], height, width, cull=mesh.closed), lens
 
     # Colours are cleaned before they are enlarged: that mixes them.
     height, width = (max(1, round(side * min(scale, 1.0))) for side in rgba.shape[:2])
@@ -131,19 +141,26 @@ def read_look(
     colours, alpha = pixels[:3], pixels[3] / 255
     body = torch.isfinite(depth)
     notes = _complaints(mesh.name, body, alpha)
+    if garb is not None:
+        person = torch.as_tensor(garb.people[index], device=device)[None, None].float()
+        alpha = alpha * F.interpolate(person, (height, width), mode="area")[0, 0]
     fine, _ = drawn(2 * height, 2 * width)
     inside = _within(torch.isfinite(fine.depth[0])) & (alpha >= _ALPHA)
     if not inside.any():
         inside = body & (alpha >= 0.5)
     if clay is not None:
         light = _resized(clay, height, width, device)
+        if garb is not None:
+            # The clay shows the bare body only.
+            bare, _ = drawn(2 * height, 2 * width, garb.moments[index])
+            light = _spread(light, _within(torch.isfinite(bare.depth[0])), _FAR)
     elif grey is not None:
         light = guess_clay(colours, inside, vertices, faces, viewmat, lens, grey)
     else:
         light = None
     known = torch.full_like(colours[:1], float(light is not None))
     colours = torch.cat([colours, torch.zeros_like(colours) if light is None else light, known])
-    colours = _spread(colours, inside)
+    colours = _spread(colours, inside, _BLEED)
     facing = _facing(mesh, vertices, viewmat, depth, lens, reference)
     rim = 1
     if scale > 1:
@@ -210,9 +227,9 @@ def _grown(depth: Tensor, by: int) -> Tensor:
     return torch.where(depth > 0, depth, near)
 
 
-def _spread(colours: Tensor, inside: Tensor) -> Tensor:
-    """Colours (C,h,w) of the pixels ``inside``, carried outwards over others, and their mean far away."""
-    values, known = spread(colours[None], inside[None, None], _BLEED)
+def _spread(colours: Tensor, inside: Tensor, reach: int) -> Tensor:
+    """Colours (C,h,w) of the pixels ``inside``, carried ``reach`` pixels outwards, and their mean far away."""
+    values, known = spread(colours[None], inside[None, None], reach)
     mean = values.sum(dim=(2, 3), keepdim=True) / known.sum().clamp(min=1)
     return torch.where(known, values, mean)[0]
 

@@ -80,6 +80,7 @@ class DataConfig:
         carried: also keep the carried film and how far it is known, for what starts from it.
         shards, pair_shards, trio_shards: number of shards with one, two and three characters.
         maps: keep normals and canonical coordinates of the drawn bodies too.
+        dressed: share of the shards, of each number of characters, that are of the dressed world.
     """
 
     frames: int = 9
@@ -91,8 +92,11 @@ class DataConfig:
     maps: bool = False
     aspects: bool = False
     carried: bool = True
+    dressed: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dressed <= 1:
+            raise TrainingError(f"dressed = {self.dressed}: choose 0 to 1")
         for name, least in (("frames", 1), ("size", 16), ("points", 1), *((f"{kind}shards", 0) for kind in _CASTS)):
             if getattr(self, name) < least:
                 raise TrainingError(f"{name} = {getattr(self, name)}: choose at least {least}")
@@ -119,6 +123,10 @@ class DataConfig:
                 return characters, number
             number -= shards
         raise IndexError(f"shard {index} of {self.count}")
+
+    def dressed_at(self, number: int) -> bool:
+        """Whether the ``number``-th shard with as many characters is of the dressed world."""
+        return int((number + 1) * self.dressed) > int(number * self.dressed)
 
     def size_of(self, index: int) -> tuple[int, int]:
         """Width and height of the ``index``-th shard's shots."""
@@ -149,6 +157,7 @@ def shard_path(folder: Path, config: DataConfig, index: int) -> Path:
     width, height = config.size_of(index)
     size = f"{width}" if width == height else f"{width}x{height}"
     kept = "".join(f"_{name}" for name in ("maps", "carried") if getattr(config, name))
+    kept += "_dressed" if config.dressed_at(number) else ""
     return folder / f"{_KINDS[characters - 1]}_{config.frames}f_{size}px_{config.points}p{kept}_{number:04d}.npz"
 
 
@@ -177,7 +186,16 @@ def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu"
     kept: dict[str, list[np.ndarray]] = {name: [] for name in config.fields}
     for seed in shard_seeds(config.frames, characters, number):
         size = config.size_of(index)
-        sample = make_sample(seed, config.frames, size, config.points, characters, device, maps=config.maps)
+        sample = make_sample(
+            seed,
+            config.frames,
+            size,
+            config.points,
+            characters,
+            device,
+            maps=config.maps,
+            dressed=config.dressed_at(number),
+        )
         carried = carry_sample(sample, device) if config.carried else {}
         for name, values in kept.items():
             values.append(carried[name] if name in carried else getattr(sample, name))

@@ -33,7 +33,7 @@ def fresh_shots(vae: AutoencoderKLISA, data: DataConfig, count: int) -> list[dic
     shots = []
     for i in range(count):
         size = data.size_of(i % data.shards) if data.shards else data.size
-        sample = make_sample(FIRST + i, data.frames, size, data.points)
+        sample = make_sample(FIRST + i, data.frames, size, data.points, dressed=data.dressed_at(i))
         film = carry_sample(sample)
         arrays = {name: (film[name] if name in CARRIED else getattr(sample, name))[None] for name in FIELDS + CARRIED}
         shots.append(encode_shots(vae, arrays, bf16=False, pixels=True))

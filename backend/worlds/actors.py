@@ -5,7 +5,7 @@ Shape letters: C characters, T frames, N points per character, H W image, V vert
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -51,19 +51,25 @@ class Actor:
 
 @dataclass(frozen=True, eq=False)
 class PosedActor:
-    """A posed body: poses (T,24,3), vertices (T,V,3), points (T,N,3), joints (T,24,3), trans (T,3)."""
+    """A posed body: poses (T,24,3), vertices (T,V,3), points (T,N,3), joints (T,24,3), trans (T,3), and what moves its
+    rest vertices before ``trans`` is added, (T,24,12) as of ``Puppet.transforms``."""
 
     poses: np.ndarray
     vertices: Tensor
     points: np.ndarray
     joints: np.ndarray
     trans: np.ndarray
+    transforms: Tensor
 
     def moved(self, place: np.ndarray) -> PosedActor:
         """The same at another place (3,) of the floor."""
         shift = torch.as_tensor(place, dtype=self.vertices.dtype, device=self.vertices.device)
-        return PosedActor(
-            self.poses, self.vertices + shift, self.points + place, self.joints + place, self.trans + place
+        return replace(
+            self,
+            vertices=self.vertices + shift,
+            points=self.points + place,
+            joints=self.joints + place,
+            trans=self.trans + place,
         )
 
 
@@ -121,7 +127,10 @@ def pose_actor(actor: Actor, poses: np.ndarray, path: np.ndarray, lift: float, d
     up[..., 2] = (lift + height)[:, None]
     vertices, joints = vertices + torch.as_tensor(up, device=device), joints + torch.as_tensor(up, device=device)
     points = actor.samples.apply(vertices.cpu().numpy(), puppet.faces.cpu().numpy())
-    return PosedActor(poses, vertices, points.astype(np.float32), joints.cpu().numpy(), over_floor + up[:, 0])
+    transforms, _ = puppet.transforms(puppet.shaped(betas)[1], rotations)
+    return PosedActor(
+        poses, vertices, points.astype(np.float32), joints.cpu().numpy(), over_floor + up[:, 0], transforms
+    )
 
 
 def render_actors(
@@ -161,24 +170,24 @@ def render_actors(
     def picture(bodies: Tensor) -> np.ndarray:
         """The scene with ``bodies`` (P,3) where they show, (T,H,W,3)."""
         flat[raster.index] = bodies.clamp(0, 1)
-        return _levels(_box(flat.view(frames, high, wide, 3))).cpu().numpy()
+        return levels(box_mean(flat.view(frames, high, wide, 3))).cpu().numpy()
 
     cover = torch.isfinite(raster.depth).float()[..., None]
     return RenderedActors(
         image=picture(found[:, :3] * lit),
         clay=picture((CLAY * lit).expand(-1, 3)),
-        empty=_levels(_box(empty)).expand(frames, height, width, 3).cpu().numpy(),
-        mask=(_box(cover)[..., 0] >= 0.5).cpu().numpy(),
-        visibility=_seen(torch.as_tensor(points, device=device), raster, view, K).cpu().numpy(),
+        empty=levels(box_mean(empty)).expand(frames, height, width, 3).cpu().numpy(),
+        mask=(box_mean(cover)[..., 0] >= 0.5).cpu().numpy(),
+        visibility=points_seen(torch.as_tensor(points, device=device), raster, view, K).cpu().numpy(),
     )
 
 
-def _levels(image: Tensor) -> Tensor:
+def levels(image: Tensor) -> Tensor:
     """A picture in [0,1] as uint8."""
     return (image * 255).round().to(torch.uint8)
 
 
-def _box(image: Tensor) -> Tensor:
+def box_mean(image: Tensor) -> Tensor:
     """Average SUPERSAMPLING x SUPERSAMPLING squares of (T,H,W,D)."""
     frames, height, width, depth = image.shape
     s = SUPERSAMPLING
@@ -187,7 +196,7 @@ def _box(image: Tensor) -> Tensor:
     return reduce(torch.add, rows.view(frames, height // s, width // s, s, depth).unbind(3)) / s**2
 
 
-def _seen(points: Tensor, raster: Raster, viewmats: Tensor, Ks: Tensor) -> Tensor:
+def points_seen(points: Tensor, raster: Raster, viewmats: Tensor, Ks: Tensor) -> Tensor:
     """Whether points (C,T,N,3) lie in the picture and on the drawn surface: (C,T,N) bool."""
     frames, height, width = raster.depth.shape
     seen = []

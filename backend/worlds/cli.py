@@ -36,6 +36,12 @@ def add_synth_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--points", type=int, default=128, help="surface points of each character (default 128)")
     parser.add_argument("--characters", type=int, choices=(1, 2, 3), help="in each; drawn by default")
+    parser.add_argument(
+        "--dressed",
+        action="store_true",
+        help="with hair, skirts, coats, hats and bags, in furnished sets under several lights; the shots know only the "
+        "bare bodies, the true films and reference pictures show the clothes",
+    )
     parser.add_argument("--device", help="cpu or cuda; a GPU where there is one by default")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the files go")
     parser.set_defaults(run=run_synth)
@@ -59,7 +65,9 @@ def run_synth(args: argparse.Namespace) -> int:
     made = written = 0.0
     for seed in tqdm(range(args.seed, args.seed + args.count), desc="synthetic shots", file=sys.stderr):
         started = time.monotonic()
-        sample = make_sample(seed, args.frames, size, args.points, args.characters, device, truth=True)
+        sample = make_sample(
+            seed, args.frames, size, args.points, args.characters, device, truth=True, dressed=args.dressed
+        )
         finished = time.monotonic()
         write_sample(sample, args.output / f"{seed:010d}")
         made += finished - started

@@ -101,3 +101,20 @@ def number(rng: np.random.Generator, rest: np.ndarray) -> np.ndarray:
             beyond = np.maximum(min(y0, y1) * height - y, y - max(y0, y1) * height)
             covered |= np.maximum(beside, beyond) < stroke
     return covered & (rest[:, 2] < 0.06)
+
+
+class Cloth:
+    """A cloth with its colours: the same wherever it is cut."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._seed = int(rng.integers(2**63))
+        self.base = random_colour(rng) if rng.random() < 0.75 else np.full(3, rng.uniform(0.05, 0.95))
+        self._fold = rng.uniform(0.0, 0.12)
+        self._phase = rng.uniform(0, 2 * np.pi)
+
+    def __call__(self, spots: np.ndarray) -> np.ndarray:
+        """Colours (...,3) at spots (...,3)."""
+        flat = spots.reshape(-1, 3)
+        colours = pattern(np.random.default_rng(self._seed), flat, self.base)
+        folds = np.sin(90 * flat[:, 0] + 25 * flat[:, 1] + self._phase) * np.sin(70 * flat[:, 2] - 40 * flat[:, 1])
+        return (colours * (1 + self._fold * folds)[:, None]).reshape(spots.shape).clip(0, 1)

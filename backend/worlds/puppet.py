@@ -44,15 +44,13 @@ class Puppet:
         """Rest vertices (V,3) and joints (J,3) of a shape (S,)."""
         return self.v_template + self.shapedirs @ betas, self.joints + self.joint_dirs @ betas
 
-    def pose(self, betas: Tensor, rotations: Tensor, trans: Tensor) -> tuple[Tensor, Tensor]:
-        """Vertices (T,V,3) and joints (T,J,3) in the world.
+    def transforms(self, joints: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
+        """What moves rest vertices, each joint's 3x4 matrix flat (T,J,12), and the posed joints (T,J,3).
 
         Args:
-            betas: (S,).
+            joints: (J,3) at rest.
             rotations: (T,J,3,3), each joint relative to its parent.
-            trans: (T,3) metres, added after posing.
         """
-        vertices, joints = self.shaped(betas)
         frames = rotations.shape[0]
         turns: list[Tensor] = []
         places: list[Tensor] = []
@@ -65,7 +63,18 @@ class Puppet:
             places.append(places[parent] + turns[parent] @ (joints[j] - joints[parent]))
         turn, place = torch.stack(turns, dim=1), torch.stack(places, dim=1)
         shift = place - (turn @ joints[..., None])[..., 0]
-        transforms = torch.cat([turn, shift[..., None]], dim=-1).flatten(2)
+        return torch.cat([turn, shift[..., None]], dim=-1).flatten(2), place
+
+    def pose(self, betas: Tensor, rotations: Tensor, trans: Tensor) -> tuple[Tensor, Tensor]:
+        """Vertices (T,V,3) and joints (T,J,3) in the world.
+
+        Args:
+            betas: (S,).
+            rotations: (T,J,3,3), each joint relative to its parent.
+            trans: (T,3) metres, added after posing.
+        """
+        vertices, joints = self.shaped(betas)
+        transforms, place = self.transforms(joints, rotations)
         blended = (self.weights @ transforms).unflatten(-1, (3, 4))
         posed = (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3]
         return posed + trans[:, None], place + trans[:, None]

@@ -19,8 +19,11 @@ from ..shot.types import Background, BodyPose, Character, Clay, Clip, Media, Mes
 from .actors import Actor, PosedActor, RenderedActors, pose_actor, render_actors, surface_samples, the_puppet
 from .camera import random_camera
 from .colours import random_colours
+from .dressed import Worn, draw_worn, dress, dressed_place, put_on, random_stage, render_dressed
+from .furniture import Furniture
 from .layout import stand_apart
 from .motions import random_motion
+from .outfit import Outfit
 from .surroundings import clear_of, random_surroundings
 from .truth import Truth, draw_bodies, find_maps, find_truth
 
@@ -29,8 +32,12 @@ MotionGenerator = Callable[[np.random.Generator, int, float], tuple[np.ndarray, 
 
 _SAMPLINGS = 12
 """How many different sets of surface points there are; a model must not depend on one."""
-_FURTHER = 2
-"""Stream of random numbers for further references, so that these change nothing else of a sample."""
+_FURTHER, _DRESSING = 2, 3
+"""Streams of random numbers for further references and for clothes, so that these change nothing else of a sample."""
+_OTHER_LIGHT = 0.7
+"""Share of the dressed shots whose reference would be a frame of the film that have one in other light instead."""
+_NO_CLAY = 0.5
+"""Share of the dressed shots whose references come without their clay, as photographs do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,8 @@ class Sample:
         truth: of every pixel, when asked for.
         normals, canonical: (T,H,W,3) uint8 maps of the drawn bodies as ``truth.find_maps`` codes them, when asked for.
         further: more reference pictures of each character, when asked for.
+        furniture: that stands there and may hide bodies, in the dressed world.
+        lit_references: whether the references' light is known: their clay is handed over.
     """
 
     video: np.ndarray
@@ -106,6 +115,8 @@ class Sample:
     normals: np.ndarray | None = None
     canonical: np.ndarray | None = None
     further: tuple[tuple[ReferencePicture, ...], ...] = ()
+    furniture: Furniture | None = None
+    lit_references: bool = True
 
     def references(self, character: int) -> tuple[ReferencePicture, ...]:
         """All reference pictures of a character, the first one first."""
@@ -131,6 +142,7 @@ def make_sample(
     motion: MotionGenerator = random_motion,
     maps: bool = False,
     references: int = 1,
+    dressed: bool = False,
 ) -> Sample:
     """The synthetic shot of a seed.
 
@@ -142,8 +154,12 @@ def make_sample(
         maps: also draw normals and canonical coordinates.
         motion: gives each character its poses and path (see ``random_motion``).
         references: pictures of each character; from the second on, from evenly spread sides, counted from the first's.
+        dressed: bodies wear clothes and hair that stand off and hang from them, in furnished sets under several lights.
+            These show in ``video``, ``mask``, ``truth`` and the reference pictures; everything else is the bare body's,
+            the same as without, but for what furniture hides.
     """
     rng = np.random.default_rng([seed, 20250515])
+    dressing = np.random.default_rng([seed, _DRESSING])
     device = torch.device(device)
     puppet = the_puppet()
     width, height = (size, size) if isinstance(size, int) else size
@@ -169,27 +185,43 @@ def make_sample(
     everybody = vertices.transpose(0, 1).flatten(1, 2).cpu().numpy()
     viewmats, Ks = random_camera(rng, everybody, fps, width, height, toward=azimuth, crowd=count > 1)
     place = clear_of(random_surroundings(rng, azimuth), everybody)
-    take = render_actors(vertices, actors, points, place, viewmats, Ks, width, height)
+    outfits: list[Outfit | None] = [None] * count
+    worn: list[Worn] = []
+    furniture = None
+    if dressed:
+        place = dressed_place(dressing, place, azimuth, everybody)
+        stage = random_stage(dressing, place, everybody, viewmats, before=True)
+        furniture = stage.furniture
+        outfits = [dress(dressing, actor) for actor in actors]
+        worn = [put_on(*each, fps) for each in zip(outfits, actors, posed, strict=True)]
+        take = render_dressed(worn, points, stage, viewmats, Ks, width, height)
+    else:
+        take = render_actors(vertices, actors, points, place, viewmats, Ks, width, height)
 
     looks, further = [], []
     spread = np.random.default_rng([seed, _FURTHER])
     for c in range(count):
-        if count == 1 and rng.random() < 0.45:
+        if count == 1 and rng.random() < 0.45 and not (dressed and dressing.random() < _OTHER_LIGHT):
             t = int(rng.integers(frames)) if rng.random() < 0.5 else 0
             look, side = _look(take, t, posed[c], viewmats, Ks)
         else:
-            look, side = _reference(rng, actors[c], azimuth - heading, (width, height), device)
+            clothes = (outfits[c], dressing) if dressed else None
+            look, side = _reference(rng, actors[c], azimuth - heading, (width, height), device, clothes)
         looks.append(look)
         sides = [side + 2 * np.pi * k / references for k in range(1, references)]
-        more = [_reference(spread, actors[c], each, (width, height), device, exact=True)[0] for each in sides]
+        clothes = (outfits[c], spread) if dressed else None
+        more = [_reference(spread, actors[c], each, (width, height), device, clothes, True)[0] for each in sides]
         further.append(tuple(more))
     true = normals = canonical = None
     if truth or maps:
         view, K = torch.as_tensor(viewmats, device=device), torch.as_tensor(Ks, device=device)
         there = the_puppet(str(device))
         drawn = draw_bodies(vertices, there.faces, view, K, height, width)
-        true = find_truth(drawn, puppet.regions, place, view, K) if truth else None
-        normals, canonical = find_maps(drawn, there.v_template, view) if maps else (None, None)
+        normals, canonical = find_maps(drawn, there.v_template, there.faces, view) if maps else (None, None)
+        regions = None if puppet.regions is None else np.tile(puppet.regions, count)
+        if dressed:
+            drawn, regions = draw_worn(worn, view, K, height, width)
+        true = find_truth(drawn, regions, place, view, K, furniture) if truth else None
     return Sample(
         video=take.image,
         background=take.empty,
@@ -220,6 +252,8 @@ def make_sample(
         normals=normals,
         canonical=canonical,
         further=tuple(further),
+        furniture=furniture,
+        lit_references=not dressed or bool(dressing.random() >= _NO_CLAY),
     )
 
 
@@ -229,6 +263,7 @@ def _reference(
     side: float,
     size: tuple[int, int],
     device: torch.device,
+    clothes: tuple[Outfit | None, np.random.Generator] | None = None,
     exact: bool = False,
 ) -> tuple[ReferencePicture, float]:
     """A picture of an actor in another pose and place, and the side that it is from.
@@ -236,6 +271,7 @@ def _reference(
     Args:
         side: radians from straight ahead; unless ``exact``, the picture is mostly from about there.
         size: width and height.
+        clothes: in the dressed world, what the actor wears, and the generator of set and lights.
     """
     poses, path = random_motion(rng, 1, 24.0)
     posed = pose_actor(actor, poses, path, 0.0, device)
@@ -245,7 +281,13 @@ def _reference(
     body = posed.vertices.cpu().numpy()
     viewmats, Ks = random_camera(rng, body, 24.0, *size, toward=azimuth)
     place = replace(clear_of(random_surroundings(rng, azimuth), body), shadow=0.0)
-    take = render_actors(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, *size)
+    if clothes is not None:
+        outfit, dressing = clothes
+        place = dressed_place(dressing, place, azimuth, body)
+        stage = random_stage(dressing, place, body, viewmats, before=False)
+        take = render_dressed([put_on(outfit, actor, posed, 24.0)], posed.points[None], stage, viewmats, Ks, *size)
+    else:
+        take = render_actors(posed.vertices[None], [actor], posed.points[None], place, viewmats, Ks, *size)
     return _look(take, 0, posed, viewmats, Ks)
 
 
@@ -279,7 +321,7 @@ def to_shot(
             look.K,
             look.visibility,
             vertices=look.vertices if meshes else None,
-            clay=encode_png(look.clay) if light else None,
+            clay=encode_png(look.clay) if light and sample.lit_references else None,
         )
 
     def encoded(film: np.ndarray) -> tuple[Media, ...]:
@@ -302,6 +344,8 @@ def to_shot(
             )
         )
         surfaces.append(Mesh(f"body{c}", c, sample.vertices[c], sample.faces))
+    if sample.furniture is not None:
+        surfaces.append(Mesh("furniture", -1, sample.furniture.vertices[None], sample.furniture.faces.astype(np.int32)))
     height, width = sample.video.shape[1:3]
     return Shot(
         clip=Clip(sample.fps, width, height, sample.viewmats, sample.Ks),

@@ -97,7 +97,7 @@ def clear_of(place: Surroundings, vertices: np.ndarray, margin: float = 0.15) ->
     return replace(place, wall_at=np.array([angle, max(distance, reach + margin)]))
 
 
-def _rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def cast_rays(viewmats: Tensor, Ks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Camera positions (T,3), and unit rays (3,T,H,W) through the pixels' centres, in the world."""
     device = viewmats.device
     rotation = viewmats[:, :3, :3]
@@ -126,7 +126,7 @@ def _shadow_map(vertices: Tensor, towards_light: Tensor, cells: int = 96, reach:
     return image
 
 
-def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+def wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
     """Metres along unit rays (3,T,H,W) to the wall, infinite where there is none, and metres along the wall there.
 
     The wall has one side, as a set's: a camera behind it looks through it at the bodies.
@@ -144,7 +144,7 @@ def _wall_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> tuple[Tensor, 
     return torch.where((t > 0.05) & (gap[:, None, None] > 0), t, torch.inf), along
 
 
-def _floor_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> Tensor:
+def floor_hits(place: Surroundings, eye: Tensor, rays: Tensor) -> Tensor:
     """Metres along unit rays (3,T,H,W) to the floor, infinite where there is none."""
     if place.floor is None:
         return torch.full(rays.shape[1:], torch.inf, device=rays.device)
@@ -161,9 +161,62 @@ def surroundings_hits(
         Camera positions (T,1,1,3), unit rays (T,H,W,3) in the world, and metres along them (T,H,W) to floor or wall,
         infinite for the sky.
     """
-    eye, rays = _rays(viewmats, Ks, height, width)
-    wall, _ = _wall_hits(place, eye, rays)
-    return eye[:, None, None], rays.permute(1, 2, 3, 0), torch.minimum(wall, _floor_hits(place, eye, rays))
+    eye, rays = cast_rays(viewmats, Ks, height, width)
+    wall, _ = wall_hits(place, eye, rays)
+    return eye[:, None, None], rays.permute(1, 2, 3, 0), torch.minimum(wall, floor_hits(place, eye, rays))
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Where the rays through the pixels' centres meet the surroundings.
+
+    Attributes:
+        eye: (T,3) camera positions; rays: (3,T,H,W) unit, in the world.
+        wall, floor: (T,H,W) metres along each ray, infinite where it meets none; along: (T,H,W) metres along the wall.
+    """
+
+    eye: Tensor
+    rays: Tensor
+    wall: Tensor
+    along: Tensor
+    floor: Tensor
+
+
+def find_hits(place: Surroundings, viewmats: Tensor, Ks: Tensor, height: int, width: int) -> Hits:
+    """Where the rays of cameras (T,4,4) with Ks (T,3,3) meet a place."""
+    eye, rays = cast_rays(viewmats, Ks, height, width)
+    wall, along = wall_hits(place, eye, rays)
+    return Hits(eye, rays, wall, along, floor_hits(place, eye, rays))
+
+
+def plain_colours(place: Surroundings, hits: Hits) -> Tensor:
+    """A place without shadows, (T,H,W,3) in [0,1]."""
+    rays, wall = hits.rays, hits.wall
+    lift = (rays[2] * 1.6).clamp(0, 1)
+    image = torch.empty(*lift.shape, 3, device=lift.device)
+    horizon, overhead = ([float(value) for value in colour] for colour in place.sky)
+    at_wall = torch.isfinite(wall) if place.wall is not None else None
+    hit = None
+    fade = odd_field = lift
+    if place.floor is not None:
+        hit = hits.floor < wall
+        t = torch.where(hit, hits.floor, 0.0)
+        ground = [hits.eye[:, k, None, None] + rays[k] * t for k in range(2)]
+        c, s = float(np.cos(place.turn)), float(np.sin(place.turn))
+        a = torch.floor((c * ground[0] + s * ground[1]) / place.tile)
+        b = torch.floor((c * ground[1] - s * ground[0]) / place.tile)
+        odd_field = (a + b) % 2 == 1
+        fade = torch.exp(-place.haze * t.clamp(0, 60))
+    odd_stripe = torch.floor(hits.along / place.stripe) % 2 == 1 if place.wall is not None else lift
+    for k in range(3):
+        plane = horizon[k] + (overhead[k] - horizon[k]) * lift
+        if at_wall is not None and place.wall is not None:
+            plane = torch.where(at_wall, torch.where(odd_stripe, *_pair(place.wall[:, k])), plane)
+        if hit is not None and place.floor is not None:
+            field = torch.where(odd_field, *_pair(place.floor[:, k])) * fade + horizon[k] * (1 - fade)
+            plane = torch.where(hit, field, plane)
+        image[..., k] = plane.clamp(0, 1)
+    return image
 
 
 def draw_surroundings(
@@ -179,9 +232,6 @@ def draw_surroundings(
         (T,H,W,3) float32 in [0,1] each; (1,H,W,3) where nothing changes.
     """
 
-    def colour(values: np.ndarray) -> list[float]:
-        return [float(value) for value in values]
-
     if bool((viewmats == viewmats[:1]).all() and (Ks == Ks[:1]).all()):
         views, lenses = viewmats[:1], Ks[:1]
     else:
@@ -189,36 +239,14 @@ def draw_surroundings(
     if place.floor is None and place.wall is None and np.array_equal(place.sky[0], place.sky[1]):
         plain = viewmats.new_tensor(place.sky[0]).expand(1, height, width, 3)
         return plain, plain
-    eye, rays = _rays(views, lenses, height, width)
-    lift = (rays[2] * 1.6).clamp(0, 1)
-    wall, along = _wall_hits(place, eye, rays)
-    image = torch.empty(*lift.shape, 3, device=lift.device)
-    horizon, overhead = colour(place.sky[0]), colour(place.sky[1])
-    at_wall = torch.isfinite(wall) if place.wall is not None else None
-    hit = ground = None
-    fade = odd_field = lift
-    if place.floor is not None:
-        t = _floor_hits(place, eye, rays)
-        hit = t < wall
-        t = torch.where(hit, t, 0.0)
-        ground = [eye[:, k, None, None] + rays[k] * t for k in range(2)]
-        c, s = float(np.cos(place.turn)), float(np.sin(place.turn))
-        a = torch.floor((c * ground[0] + s * ground[1]) / place.tile)
-        b = torch.floor((c * ground[1] - s * ground[0]) / place.tile)
-        odd_field = (a + b) % 2 == 1
-        fade = torch.exp(-place.haze * t.clamp(0, 60))
-    odd_stripe = torch.floor(along / place.stripe) % 2 == 1 if place.wall is not None else lift
-    for k in range(3):
-        plane = horizon[k] + (overhead[k] - horizon[k]) * lift
-        if at_wall is not None and place.wall is not None:
-            plane = torch.where(at_wall, torch.where(odd_stripe, *_pair(place.wall[:, k])), plane)
-        if hit is not None and place.floor is not None:
-            field = torch.where(odd_field, *_pair(place.floor[:, k])) * fade + horizon[k] * (1 - fade)
-            plane = torch.where(hit, field, plane)
-        image[..., k] = plane.clamp(0, 1)
-    if vertices is None or place.shadow <= 0 or hit is None or ground is None:
+    hits = find_hits(place, views, lenses, height, width)
+    image = plain_colours(place, hits)
+    if vertices is None or place.shadow <= 0 or place.floor is None:
         return image, image
     frames = len(vertices)
+    hit = hits.floor < hits.wall
+    t = torch.where(hit, hits.floor, 0.0)
+    ground = [hits.eye[:, k, None, None] + hits.rays[k] * t for k in range(2)]
     grid = (torch.stack(ground, dim=-1) / 2.4).clamp(-2, 2).expand(frames, -1, -1, -1)
     dark = torch.nn.functional.grid_sample(
         _shadow_map(vertices, world_light(place, viewmats)), grid, padding_mode="zeros", align_corners=False

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..raster.rasterise import Raster, project_torch, rasterise, vertex_normals
+from ..raster.rasterise import Raster, draw_depth, project_torch, rasterise, vertex_normals
+from .furniture import Furniture
 from .surroundings import Surroundings, surroundings_hits
 
 NOBODY = -1
@@ -46,15 +47,13 @@ class Drawn:
     """Posed bodies as the pixels' centres see them.
 
     Attributes:
-        vertices: (T,C*V,3) world; faces: (C*F,3) of all bodies.
-        one: (F,3) faces of one body; count: C.
+        vertices: (T,V,3) world and faces (F,3) of all bodies; owner: (F,) whose each face is.
         raster: the surface that each pixel shows.
     """
 
     vertices: Tensor
     faces: Tensor
-    one: Tensor
-    count: int
+    owner: Tensor
     raster: Raster
 
 
@@ -68,14 +67,16 @@ def draw_bodies(vertices: Tensor, faces: Tensor, viewmats: Tensor, Ks: Tensor, h
     count, frames, n_vertices, _ = vertices.shape
     everyone = torch.cat([faces + c * n_vertices for c in range(count)])
     flat = vertices.transpose(0, 1).reshape(frames, count * n_vertices, 3)
-    return Drawn(flat, everyone, faces, count, rasterise(flat, everyone, viewmats, Ks, height, width))
+    owner = torch.arange(count, device=faces.device).repeat_interleave(len(faces))
+    return Drawn(flat, everyone, owner, rasterise(flat, everyone, viewmats, Ks, height, width))
 
 
-def find_maps(drawn: Drawn, template: Tensor, viewmats: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def find_maps(drawn: Drawn, template: Tensor, one: Tensor, viewmats: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Which way the drawn surface faces and which spot of the body it is.
 
     Args:
-        template: (V,3) rest vertices of the mean shape.
+        drawn: bare bodies.
+        template: (V,3) rest vertices of the mean shape; one: (F,3) faces of one body.
         viewmats: (T,4,4) that the bodies were drawn with.
 
     Returns:
@@ -83,11 +84,12 @@ def find_maps(drawn: Drawn, template: Tensor, viewmats: Tensor) -> tuple[np.ndar
         (x + 1.1) / 2.2 * 255: (T,H,W,3) uint8 each, (0,0,0) where no body shows.
     """
     raster, frames = drawn.raster, drawn.vertices.shape[0]
-    everybody = drawn.vertices.unflatten(1, (drawn.count, -1)).transpose(0, 1).flatten(0, 1)
-    normals = vertex_normals(everybody, drawn.one).unflatten(0, (drawn.count, frames)).transpose(0, 1).flatten(1, 2)
+    count = drawn.vertices.shape[1] // len(template)
+    everybody = drawn.vertices.unflatten(1, (count, -1)).transpose(0, 1).flatten(0, 1)
+    normals = vertex_normals(everybody, one).unflatten(0, (count, frames)).transpose(0, 1).flatten(1, 2)
     normals = normals @ viewmats[:, :3, :3].transpose(1, 2)
     facing = torch.nn.functional.normalize(raster.interpolate(normals, drawn.faces), dim=-1)
-    spots = raster.interpolate(template.repeat(drawn.count, 1), drawn.faces)
+    spots = raster.interpolate(template.repeat(count, 1), drawn.faces)
     coded = ((facing + 1) / 2, ((spots + _REACH) / (2 * _REACH)).clamp(0, 1))
     maps = []
     for values in coded:
@@ -97,21 +99,33 @@ def find_maps(drawn: Drawn, template: Tensor, viewmats: Tensor) -> tuple[np.ndar
     return maps[0], maps[1]
 
 
-def find_truth(drawn: Drawn, regions: np.ndarray | None, place: Surroundings, viewmats: Tensor, Ks: Tensor) -> Truth:
+def find_truth(
+    drawn: Drawn,
+    regions: np.ndarray | None,
+    place: Surroundings,
+    viewmats: Tensor,
+    Ks: Tensor,
+    furniture: Furniture | None = None,
+) -> Truth:
     """The truth of posed bodies in their surroundings.
 
     Args:
-        drawn: the bodies.
-        regions: (V,) of one body.
+        drawn: the bodies, with what they wear.
+        regions: (V,) of all of their vertices.
         viewmats: (T,4,4); Ks: (T,3,3) pixels, as the bodies were drawn with.
+        furniture: what stands there.
     """
     raster, everybody, all_faces = drawn.raster, drawn.vertices, drawn.faces
     frames, height, width = raster.depth.shape
-    n_vertices = everybody.shape[1] // drawn.count
 
     eye, rays, along = surroundings_hits(place, viewmats, Ks, height, width)
     axis = viewmats[:, 2, :3]
-    depth = (along * (rays * axis[:, None, None]).sum(-1)).flatten()
+    slope = (rays * axis[:, None, None]).sum(-1)
+    if furniture is not None:
+        still, edges = (torch.as_tensor(part, device=along.device) for part in (furniture.vertices, furniture.faces))
+        near = draw_depth(still.expand(frames, -1, -1), edges, viewmats, Ks, height, width)
+        along = torch.minimum(along, near / slope)
+    depth = (along * slope).flatten()
     # The sky is a point so far away that only the camera's turning moves it.
     spots = (eye + rays * along.clamp(max=1e5)[..., None]).flatten(0, 2)
     next_spots = spots.clone()
@@ -125,10 +139,10 @@ def find_truth(drawn: Drawn, regions: np.ndarray | None, place: Surroundings, vi
     next_spots[covered] = (everybody[following[:, None], corners] * weights[..., None]).sum(1)
 
     character = torch.full((frames * height * width,), NOBODY, dtype=torch.int8, device=everybody.device)
-    character[covered] = (face // len(drawn.one)).to(torch.int8)
+    character[covered] = drawn.owner[face].to(torch.int8)
     region = torch.zeros(frames * height * width, dtype=torch.uint8, device=everybody.device)
     if regions is not None:
-        leading = corners.gather(1, weights.argmax(1, keepdim=True))[:, 0] % n_vertices
+        leading = corners.gather(1, weights.argmax(1, keepdim=True))[:, 0]
         region[covered] = torch.as_tensor(regions, device=everybody.device)[leading]
 
     depth = depth.view(frames, height, width)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from maquette.backend.evaluation.measures import ASPECTS
-from maquette.backend.evaluation.sets import _characters, describe, held_out, shot_size
+from maquette.backend.evaluation.sets import DRESSED, _characters, describe, held_out, shot_size
 from maquette.backend.training.data import HELD_OUT
 
 
@@ -18,6 +18,13 @@ def test_every_fourth_shot_has_two_characters_and_every_eighth_three():
     assert all(shot.truth is not None for shot in shots)
     assert describe(shots) == ("8 shots of 1 frames, 32 x 16, 16 x 32, 16 x 16, 1 with two characters, 1 with three")
     assert describe(shots[:4]).endswith("1 with two characters")
+
+
+def test_dressed_shots_have_seeds_of_their_own_and_the_same_cast():
+    shots = held_out(4, 1, 16, 8, dressed=True)
+    assert [shot.seed for shot in shots] == [DRESSED + i for i in range(4)]
+    assert [len(shot.points) for shot in shots] == [1, 1, 1, 2]
+    assert any(not shot.lit_references for shot in shots) or any(shot.furniture is not None for shot in shots)
 
 
 def test_aspects_come_in_turn_and_with_every_number_of_characters():

@@ -23,6 +23,7 @@ from maquette.backend.training.data import (
     shard_paths,
     shard_seeds,
 )
+from maquette.backend.training.errors import TrainingError
 from maquette.backend.worlds.sample import make_sample, to_shot
 
 shard = st.tuples(st.integers(1, 199), st.integers(1, 3), st.integers(0, 26040))
@@ -98,6 +99,20 @@ def test_a_shard_holds_its_samples(tmp_path, monkeypatch):
     with np.load(paths[2]) as kept:
         for name in config.fields:
             np.testing.assert_array_equal(kept[name][1], getattr(sample, name))
+
+
+def test_some_shards_are_dressed(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_module, "SHARD", 1)
+    config = DataConfig(frames=1, size=32, points=16, shards=4, pair_shards=0, carried=False, dressed=0.5)
+    assert [config.dressed_at(i) for i in range(4)] == [False, True, False, True]
+    bare, dressed = (make_shard(tmp_path, config, i) for i in (0, 1))
+    assert "dressed" in dressed.name and "dressed" not in bare.name
+    for number, path in enumerate((bare, dressed)):
+        sample = make_sample(shard_seeds(1, 1, number)[0], 1, 32, 16, 1, dressed=number == 1)
+        with np.load(path) as kept:
+            np.testing.assert_array_equal(kept["video"][0], sample.video)
+    with pytest.raises(TrainingError, match=r"dressed = 1\.5"):
+        DataConfig(dressed=1.5)
 
 
 def test_a_shard_that_is_there_is_left_alone(tmp_path, monkeypatch):

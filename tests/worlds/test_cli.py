@@ -49,3 +49,15 @@ def test_every_sample_is_a_shot_with_its_film_and_truth(tmp_path, capsys):
 def test_a_number_that_makes_no_sense_is_named(tmp_path, capsys, option, value):
     assert main(["synth", option, value, "-o", str(tmp_path / "x")]) == 2
     assert f"{option} {value}: choose at least" in capsys.readouterr().err
+
+
+def test_dressed_shots_are_made_on_demand(tmp_path):
+    words = ["synth", "--frames", "2", "--size", "32", "--points", "16", "--characters", "1", "-o", str(tmp_path)]
+    shown = []
+    for more in ([], ["--dressed"]):
+        assert main([*words, *more]) == 0
+        shot = load_shot(tmp_path / "0000000000.shot")
+        shown.append((shot, np.load(tmp_path / "0000000000.npz")["mask"]))
+    (bare, body), (dressed, clothed) = shown
+    np.testing.assert_array_equal(dressed.characters[0].points, bare.characters[0].points)
+    assert (body != clothed).any()

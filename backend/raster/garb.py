@@ -1,0 +1,231 @@
+"""What a person in a reference picture wears beyond the captured body: hair, skirts, coats.
+
+The person's outline in the picture is found by graph cut (Rother, Kolmogorov and Blake, "GrabCut", 2004); the skin is
+moved outwards along its normals until its outline is the person's. What is found where the picture sees the side of the
+body holds all around it. The body so grown moves as the body does, and pictures are carried onto it as onto a body.
+
+Shape letters: V vertices, T frames, F triangles, h w picture, S steps along a normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..media import decode_image, decode_rgba
+from ..shot import Reference
+from .character_meshes import CharacterMesh
+from .rasterise import project_torch, rasterise, vertex_normals
+
+_LONGEST = 384
+"""Pixels of the longer side at which the outline is looked for."""
+_REACH = 0.18
+"""Metres that anything worn may stand off the body."""
+_STEP = 0.005
+_SIDE = 0.65
+"""Cosine between skin and line of sight up to which the picture sees the skin from its side."""
+_START = 0.03
+"""Metres within which a normal must leave the body's outline to tell anything."""
+_SAME = 10
+"""Levels of 255 by which picture and clay may differ and still show the same set."""
+_ALONG = 2.5
+"""How much farther off spots count along a limb or the trunk than around it."""
+_NEIGHBOURS = 10
+_LEAST = 0.012
+"""Metres off the skin below which nothing is worn."""
+_UNTOLD = 0.7
+"""Share of what its neighbours wear that a spot is taken to wear where no picture tells: too little costs less."""
+_SMOOTH = 4
+"""Rounds of smoothing over the mesh."""
+_SEARCH = 0.4
+"""Metres around the body within which the person's outline is looked for."""
+_ALIKE = 4.0
+"""Levels of 255 within which colours are alike."""
+_BEHIND = 1500
+"""Pixels of the background that others are compared with."""
+_ALPHA = 128
+"""Level of alpha from which a picture that is cut out shows the person."""
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Garb:
+    """What a character's mesh has been grown by.
+
+    Attributes:
+        vertices: (T,V,3) of the bare mesh, and ``moments`` (V,3) of each reference.
+        people: (H,W) bool of each reference, the pixels that show the person.
+    """
+
+    vertices: Tensor
+    moments: tuple[Tensor, ...]
+    people: tuple[np.ndarray, ...]
+
+
+def find_person(rgba: np.ndarray, clay: np.ndarray | None, body: np.ndarray, reach: int) -> np.ndarray:
+    """Which pixels show the person.
+
+    Args:
+        rgba: (h,w,4) uint8; a picture that is cut out shows the person by its alpha.
+        clay: (h,w,3) uint8, the same picture with the body in grey, or None: where both agree nothing is worn.
+        body: (h,w) bool, pixels that show the body. reach: pixels around it that may show what it wears.
+    """
+    if rgba[..., 3].min() < _ALPHA:
+        return body | (rgba[..., 3] >= _ALPHA)
+    inner = cv2.erode(body.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    away = cv2.distanceTransform((~body).astype(np.uint8), cv2.DIST_L2, 5)
+    labels = np.full(body.shape, cv2.GC_BGD, np.uint8)
+    labels[away <= reach] = cv2.GC_PR_BGD
+    labels[body] = cv2.GC_PR_FGD
+    if clay is not None:
+        changed = np.abs(rgba[..., :3].astype(int) - clay).max(axis=-1) > _SAME
+        labels[~changed & ~body] = cv2.GC_BGD
+        # A shadow darkens all colours alike.
+        ratio = (rgba[..., :3].astype(float) + 4) / (clay.astype(float) + 4)
+        shaded = (ratio.max(axis=-1) < 1) & (np.ptp(ratio, axis=-1) < 0.12) & (ratio.min(axis=-1) > 0.25)
+        labels[changed & ~body & ~shaded & (away <= reach)] = cv2.GC_PR_FGD
+        if not (changed & ~body).any():
+            return body
+    labels[inner] = cv2.GC_FGD
+    if not (labels == cv2.GC_BGD).any() or not inner.any():
+        return body
+    cv2.setRNGSeed(0)
+    bgr = np.ascontiguousarray(rgba[..., 2::-1])
+    cv2.grabCut(bgr, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    found = body | (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    found[~body] &= ~_as_behind(rgba[..., :3], found & ~body, found)[~body]
+    found |= body
+    # What does not touch the body is not worn.
+    _, parts = cv2.connectedComponents(found.astype(np.uint8))
+    return found & np.isin(parts, np.unique(parts[body]))
+
+
+def _as_behind(rgb: np.ndarray, doubtful: np.ndarray, person: np.ndarray) -> np.ndarray:
+    """Which of the ``doubtful`` pixels (h,w) have colours that the background has too: those may be the background."""
+    behind = rgb[cv2.dilate(person.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0]
+    alike = np.zeros(doubtful.shape, bool)
+    if len(behind) and doubtful.any():
+        some = torch.as_tensor(behind[:: max(1, len(behind) // _BEHIND)]).float()
+        apart = torch.cdist(torch.as_tensor(rgb[doubtful]).float(), some, p=torch.inf)
+        alike[doubtful] = ((apart < _ALIKE).sum(dim=1) >= max(2, len(some) // 500)).numpy()
+    return alike
+
+
+def _seen_from_side(
+    vertices: Tensor, faces: Tensor, reference: Reference, field: str
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray] | None:
+    """How far what is worn stands off each vertex (V,), which of these the picture tells (V,) bool, how far at most
+    (V,), and the person (H,W) bool at the picture's size; None where the picture shows no body."""
+    device = vertices.device
+    rgba = decode_rgba(reference.image, f"{field}.image")
+    clay = None if reference.clay is None else decode_image(reference.clay, f"{field}.clay")
+    scale = min(1.0, _LONGEST / max(rgba.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in rgba.shape[:2])
+    small = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    clay = None if clay is None else cv2.resize(clay, (width, height), interpolation=cv2.INTER_AREA)
+    viewmat, K = (torch.as_tensor(matrix, device=device) for matrix in (reference.viewmat, reference.K))
+    lens = K.clone()
+    lens[:2] *= torch.tensor([width / rgba.shape[1], height / rgba.shape[0]], device=device)[:, None]
+    # At twice the size, so that every pixel the body touches is the body's.
+    fine = lens.clone()
+    fine[:2] *= 2
+    depth = rasterise(vertices[None], faces, viewmat[None], fine[None], 2 * height, 2 * width, cull=False).depth
+    body = F.max_pool2d(torch.isfinite(depth).float()[:, None], 2)[0, 0] > 0
+    if not body.any():
+        return None
+    middle = float(depth[torch.isfinite(depth)].median())
+    pixel = middle / float(torch.sqrt(lens[0, 0] * lens[1, 1]))
+    person = find_person(small, clay, body.cpu().numpy(), max(4, round(_SEARCH / pixel)))
+    # Along the outline pixels show something of the background.
+    wholly = F.max_pool2d((~torch.isfinite(depth)).float()[:, None], 2)[0, 0] == 0
+    kept = (cv2.erode(person.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) | wholly.cpu().numpy()
+    kept = cv2.resize(kept.astype(np.uint8), rgba.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+    normals = vertex_normals(vertices[None], faces)[0]
+    sight = F.normalize(-viewmat[:3, :3].T @ viewmat[:3, 3] - vertices, dim=-1)
+    side = (normals * sight).sum(dim=-1).abs() < _SIDE
+    steps = torch.arange(0, _REACH, max(_STEP, 0.25 * pixel), device=device)
+    spots = vertices[:, None] + normals[:, None] * steps[:, None]
+    at = project_torch(spots.view(1, -1, 3), viewmat[None], lens[None])[0].view(*spots.shape)
+    column, row = at[..., 0].floor().long(), at[..., 1].floor().long()
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (at[..., 2] > 0)
+    column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
+    shown = torch.as_tensor(person, device=device)[row, column]
+    on_body = body[row, column]
+    number = torch.arange(len(steps), device=device)
+
+    def first(where: Tensor) -> Tensor:
+        """The first step (V,) of which something holds; the number of steps where none does."""
+        return torch.where(where, number, len(steps)).amin(dim=1)
+
+    out = first(~on_body)
+    # Back on the body, or out of the picture: beyond that nothing is known.
+    lost = first((on_body & (number > out[:, None])) | ~inside)
+    end = first(~on_body & ~shown)
+    tells = side & (out * steps[1] <= _START) & (end < lost)
+    worn = torch.where(end > out, end * steps[1], 0.0)
+    most = torch.where(end < lost, end * steps[1], _REACH)
+    return worn, tells, most, kept
+
+
+def _smoothed(height: Tensor, faces: Tensor) -> Tensor:
+    """Means of (V,) over the faces (F,3) around each vertex."""
+    mean = height[faces].mean(dim=1)
+    total, weight = torch.zeros_like(height), torch.zeros_like(height)
+    for k in range(3):
+        total.index_add_(0, faces[:, k], mean)
+        weight.index_add_(0, faces[:, k], torch.ones_like(mean))
+    return torch.where(weight > 0, total / weight.clamp(min=1), height)
+
+
+def clothe(mesh: CharacterMesh, references: Sequence[Reference], field: str) -> tuple[CharacterMesh, Garb | None]:
+    """A mesh grown to what its references show it to wear; the mesh as it is where they show no more than the body.
+
+    Args:
+        field: of the character in the shot, for errors.
+
+    Raises:
+        MediaError: a picture is damaged.
+    """
+    device, count = mesh.rest.device, len(mesh.rest)
+    total, weight = torch.zeros(count, device=device), torch.zeros(count, device=device)
+    most, people = torch.full((count,), _REACH, device=device), []
+    for k, reference in enumerate(references):
+        name = "reference" if k == 0 else f"further_references[{k - 1}]"
+        found = _seen_from_side(mesh.moments[k], mesh.faces, reference, f"{field}.{name}")
+        if found is None:
+            return mesh, None
+        worn, tells, limit, person = found
+        total, weight = total + worn * tells, weight + tells
+        most = torch.minimum(most, limit)
+        people.append(person)
+    told = torch.nonzero(weight > 0).squeeze(1)
+    if not len(told):
+        return mesh, None
+    own = total[told] / weight[told]
+    if float(own.quantile(0.98)) < _LEAST:
+        return mesh, None
+    arms = (mesh.rest[:, 0].abs() > 0.2) & (mesh.rest[:, 1] > 0.2)
+    along = torch.where(arms[:, None], mesh.rest.new_tensor([_ALONG, 1, 1]), mesh.rest.new_tensor([1, _ALONG, 1]))
+    place = mesh.rest * along
+    height = torch.empty(count, device=device)
+    k = min(_NEIGHBOURS, len(told))
+    for part in torch.arange(count, device=device).split(2048):
+        distance, index = torch.cdist(place[part], place[told]).topk(k, dim=1, largest=False)
+        near = 1 / (distance**2 + 0.02**2)
+        height[part] = (own[index] * near).sum(dim=1) / near.sum(dim=1)
+    height = torch.minimum(height, most)
+    height = height * torch.where(weight > 0, 1.0, _UNTOLD)
+    for _ in range(_SMOOTH):
+        height = _smoothed(height, mesh.faces)
+    height = torch.minimum(height, most)
+    normals = [vertex_normals(part, mesh.faces) for part in (mesh.vertices, torch.stack(mesh.moments))]
+    vertices = mesh.vertices + normals[0] * height[:, None]
+    moments = tuple(moment + normal * height[:, None] for moment, normal in zip(mesh.moments, normals[1], strict=True))
+    garb = Garb(mesh.vertices, mesh.moments, tuple(people))
+    return replace(mesh, vertices=vertices, moments=moments), garb
