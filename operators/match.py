@@ -90,7 +90,14 @@ def _shown(image: bpy.types.Image) -> tuple[float, float, float, float] | None:
 
 
 class _OfBody:
-    """Mixin: only for an active body that has a reference."""
+    """Mixin: a picture of the active body, which has a reference."""
+
+    index: IntProperty(
+        name="Index",
+        description="Of the further reference whose picture it is; the first reference when negative",
+        default=-1,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -111,13 +118,6 @@ class MAQUETTE_OT_match_picture(_OfBody, Operator):
     bl_idname = "maquette.match_picture"
     bl_label = "Match to Picture"
     bl_options = {"UNDO", "BLOCKING"}
-
-    index: IntProperty(
-        name="Index",
-        description="Of the further reference whose picture it is; the first reference when negative",
-        default=-1,
-        options={"SKIP_SAVE"},
-    )
 
     def execute(self, context: Context) -> set[str]:
         """Match the picture with the pins that it has, without a window."""
@@ -324,13 +324,6 @@ class MAQUETTE_OT_clear_match(_OfBody, Operator):
     bl_idname = "maquette.clear_match"
     bl_label = "Clear Match"
     bl_options = {"REGISTER", "UNDO"}
-
-    index: IntProperty(
-        name="Index",
-        description="Of the further reference whose picture it is; the first reference when negative",
-        default=-1,
-        options={"SKIP_SAVE"},
-    )
 
     def execute(self, context: Context) -> set[str]:
         """Forget it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,20 +78,20 @@ def is_drawn(mode: str, place: str) -> bool:
 
 def within(frame: Rectangle, width: float, height: float) -> Rectangle:
     """The largest rectangle of a picture's shape in the middle of a frame: nothing of the picture is cut off."""
-    across, up = frame.right - frame.left, frame.top - frame.bottom
-    scale = min(across / width, up / height)
-    middle = (frame.left + frame.right) / 2, (frame.bottom + frame.top) / 2
-    half = scale * width / 2, scale * height / 2
-    return Rectangle(middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+    return _fitted(frame, width, height, min)
 
 
 def around(picture: Rectangle, width: float, height: float) -> Rectangle:
     """The smallest rectangle of a frame's shape about a picture."""
-    across, up = picture.right - picture.left, picture.top - picture.bottom
-    scale = max(across / width, up / height)
-    middle = (picture.left + picture.right) / 2, (picture.bottom + picture.top) / 2
-    half = scale * width / 2, scale * height / 2
-    return Rectangle(middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
+    return _fitted(picture, width, height, max)
+
+
+def _fitted(into: Rectangle, width: float, height: float, chosen: Callable[[float, float], float]) -> Rectangle:
+    """A rectangle of some shape about the middle of another, as large as its ``chosen`` side says."""
+    scale = chosen((into.right - into.left) / width, (into.top - into.bottom) / height)
+    x, y = (into.left + into.right) / 2, (into.bottom + into.top) / 2
+    across, up = scale * width / 2, scale * height / 2
+    return Rectangle(x - across, y - up, x + across, y + up)
 
 
 def zoomed(frame: Rectangle, by: float, about: tuple[float, float]) -> Rectangle:
