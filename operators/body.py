@@ -29,6 +29,14 @@ def pose_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[
     return _items["pose"]
 
 
+def has_body(operator: type[Operator], context: bpy.types.Context) -> bool:
+    """The ``poll`` of operators that need an active body."""
+    if find_body(context.active_object) is None:
+        operator.poll_message_set("Select a body first")
+        return False
+    return True
+
+
 def select_only(context: bpy.types.Context, obj: bpy.types.Object) -> None:
     """Leave one object selected and active, as Blender does with what it adds."""
     for other in context.selected_objects:
@@ -118,10 +126,7 @@ class MAQUETTE_OT_apply_pose(Operator):
 
     @classmethod
     def poll(cls, context):
-        if find_body(context.active_object) is None:
-            cls.poll_message_set("Select a body first")
-            return False
-        return True
+        return has_body(cls, context)
 
     def execute(self, context):
         mesh = find_body(context.active_object)
@@ -152,10 +157,7 @@ class MAQUETTE_OT_reset_shape(Operator):
 
     @classmethod
     def poll(cls, context):
-        if find_body(context.active_object) is None:
-            cls.poll_message_set("Select a body first")
-            return False
-        return True
+        return has_body(cls, context)
 
     def execute(self, context):
         for component, key in enumerate(shape_keys(find_body(context.active_object))):

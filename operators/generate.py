@@ -8,6 +8,7 @@ from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
 from ..scene.job import effects, preview
+from .shortcuts import Shortcuts
 
 
 class MAQUETTE_OT_generate(Operator):
@@ -166,20 +167,14 @@ CLASSES = (
     MAQUETTE_OT_dismiss,
     MAQUETTE_OT_tell,
 )
-_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+_shortcuts = Shortcuts()
 
 
 def register() -> None:
     """Bind the key."""
-    keys = bpy.context.window_manager.keyconfigs.addon
-    if keys is not None:
-        keymap = keys.keymaps.new(name="Screen", space_type="EMPTY")
-        item = keymap.keymap_items.new(MAQUETTE_OT_generate.bl_idname, "F12", "PRESS", ctrl=True, shift=True)
-        _keys.append((keymap, item))
+    _shortcuts.bind("Screen", "EMPTY", MAQUETTE_OT_generate.bl_idname, "F12", ctrl=True, shift=True)
 
 
 def unregister() -> None:
     """Unbind it."""
-    while _keys:
-        keymap, item = _keys.pop()
-        keymap.keymap_items.remove(item)
+    _shortcuts.unbind()

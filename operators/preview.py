@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import bpy
 from bpy.types import Context, Operator
 
 from ..scene.job import effects, preview
 from ..scene.screen import draft, strip
 from ..scene.screen.previews import reel_of
+from .shortcuts import Shortcuts
 
 
 class MAQUETTE_OT_preview(Operator):
@@ -83,16 +83,13 @@ class MAQUETTE_OT_clear_preview(Operator):
 
 
 CLASSES = (MAQUETTE_OT_preview, MAQUETTE_OT_refine, MAQUETTE_OT_stop_preview, MAQUETTE_OT_clear_preview)
-_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+_shortcuts = Shortcuts()
 
 
 def register() -> None:
     """Bind the keys, and draw drafts and strips from now on."""
-    keys = bpy.context.window_manager.keyconfigs.addon
-    if keys is not None:
-        keymap = keys.keymaps.new(name="Screen", space_type="EMPTY")
-        for operator, shift in ((MAQUETTE_OT_preview, False), (MAQUETTE_OT_refine, True)):
-            _keys.append((keymap, keymap.keymap_items.new(operator.bl_idname, "F12", "PRESS", alt=True, shift=shift)))
+    for operator, shift in ((MAQUETTE_OT_preview, False), (MAQUETTE_OT_refine, True)):
+        _shortcuts.bind("Screen", "EMPTY", operator.bl_idname, "F12", alt=True, shift=shift)
     draft.drawer.start()
     strip.start()
 
@@ -101,6 +98,4 @@ def unregister() -> None:
     """Undo ``register``."""
     strip.stop()
     draft.drawer.stop()
-    while _keys:
-        keymap, item = _keys.pop()
-        keymap.keymap_items.remove(item)
+    _shortcuts.unbind()

@@ -16,6 +16,7 @@ from ..scene.screen.grid import show_side_by_side
 from ..scene.screen.overlay import overlay, redraw, showing
 from ..scene.screen.previews import reel_of
 from ..scene.screen.show import load_result, record_of
+from .shortcuts import Shortcuts
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
@@ -224,21 +225,16 @@ CLASSES = (
     MAQUETTE_OT_unload_results,
     MAQUETTE_OT_show_scene,
 )
-_keys: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
+_shortcuts = Shortcuts()
 
 
 def register() -> None:
     """Bind the key that shows the scene, and draw films from now on."""
-    keys = bpy.context.window_manager.keyconfigs.addon
-    if keys is not None:
-        keymap = keys.keymaps.new(name="3D View", space_type="VIEW_3D")
-        _keys.append((keymap, keymap.keymap_items.new(MAQUETTE_OT_show_scene.bl_idname, "J", "PRESS")))
+    _shortcuts.bind("3D View", "VIEW_3D", MAQUETTE_OT_show_scene.bl_idname, "J")
     overlay.start()
 
 
 def unregister() -> None:
     """Undo ``register``."""
     overlay.stop()
-    while _keys:
-        keymap, item = _keys.pop()
-        keymap.keymap_items.remove(item)
+    _shortcuts.unbind()

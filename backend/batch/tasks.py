@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 import shlex
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalogue.quality import list_quality
+from ..client.process import read_json, write_json
 from ..shot import Shot, load_shot
 
 _SEEDS = 2**32
@@ -89,10 +89,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Keep it; a stop in the middle leaves the old one."""
-        path = folder / f"{self.name}.json"
-        part = path.with_suffix(".json.part")
-        part.write_text(json.dumps(asdict(self), indent=1), "utf-8")
-        os.replace(part, path)
+        write_json(folder / f"{self.name}.json", asdict(self))
 
 
 def film_path(folder: Path, name: str) -> Path:
@@ -102,10 +99,10 @@ def film_path(folder: Path, name: str) -> Path:
 
 def read_record(folder: Path, name: str) -> Record | None:
     """The record of a task, or None where there is none that can be read."""
+    data = read_json(folder / f"{name}.json")
     try:
-        data: Any = json.loads((folder / f"{name}.json").read_text("utf-8"))
-        return Record(**{**data, "notes": tuple(data["notes"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        return None if data is None else Record(**{**data, "notes": tuple(data["notes"])})
+    except (TypeError, KeyError):
         return None
 
 

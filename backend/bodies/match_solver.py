@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .figure import SPOTS, Figure, Match
-from .rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from .rotations import axis_angle_to_matrix, matrix_to_axis_angle, swing
 
 FOCAL = 50 / 36
 """Focal length to begin with, over the picture's longer side: what a 50 mm lens has."""
@@ -204,7 +204,7 @@ class Solver:
                 a, b = names.index(joint), names.index(further)
                 along = posed.positions[0, b] - posed.positions[0, a]
                 goal = along * (1, 1, -1) if mirrored else along
-                axes = _swing(along, goal) @ posed.axes[0, a]
+                axes = swing(along, goal) @ posed.axes[0, a]
                 made.turns[0, a] = above.T @ axes
                 above = axes
             found.append(made)
@@ -390,16 +390,6 @@ def _across(turns: np.ndarray) -> np.ndarray:
 def project(spots: np.ndarray, focal: np.ndarray) -> np.ndarray:
     """(B,P,2) longer sides of the picture from its middle."""
     return spots[..., :2] / np.maximum(spots[..., 2:], 1e-3) * focal[:, None, None]
-
-
-def _swing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The shortest turn (3,3) of one vector's direction into another's."""
-    a, b = a / max(np.linalg.norm(a), 1e-9), b / max(np.linalg.norm(b), 1e-9)
-    across = np.cross(a, b)
-    sine, cosine = float(np.linalg.norm(across)), float(a @ b)
-    if sine < 1e-9:
-        return np.eye(3)
-    return axis_angle_to_matrix(across / sine * np.arctan2(sine, cosine))
 
 
 def _inverse_right_jacobian(v: np.ndarray) -> np.ndarray:

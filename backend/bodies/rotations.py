@@ -87,6 +87,29 @@ def matrix_to_axis_angle(matrix: np.ndarray) -> np.ndarray:
     return quat_to_axis_angle(matrix_to_quat(matrix))
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (...,3) at length 1; those of no length stay zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 1e-12, length, 1.0) * (length > 1e-12)
+
+
+def swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The smallest turn (...,3,3) that takes direction start (...,3) to end (...,3); identity where one has no length.
+
+    Opposite directions turn about an axis at right angles to both.
+    """
+    a, b = np.broadcast_arrays(unit(np.asarray(start, float)), unit(np.asarray(end, float)))
+    axis = np.cross(a, b)
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    cosine = np.sum(a * b, axis=-1, keepdims=True)
+    helper = np.where(np.abs(a[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    across = unit(np.cross(a, helper))
+    axis = np.where(sine > 1e-9, axis / np.maximum(sine, 1e-300), across)
+    empty = (np.linalg.norm(a, axis=-1, keepdims=True) == 0) | (np.linalg.norm(b, axis=-1, keepdims=True) == 0)
+    angle = np.where(empty, 0.0, np.arctan2(sine, cosine))
+    return axis_angle_to_matrix(axis * angle)
+
+
 def slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray | float) -> np.ndarray:
     """Quaternions (...,4) wxyz on the shorter arc from a (t = 0) to b (t = 1), at constant speed.
 

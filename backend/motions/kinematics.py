@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..bodies.rotations import axis_angle_to_matrix, axis_angle_to_quat, matrix_to_axis_angle, quat_to_axis_angle, slerp
+from ..bodies.rotations import (
+    axis_angle_to_matrix,
+    axis_angle_to_quat,
+    matrix_to_axis_angle,
+    quat_to_axis_angle,
+    slerp,
+    swing,
+    unit,
+)
 from ..shot.types import SMPL_JOINT_NAMES, SMPL_PARENTS
 
 JOINT = {name: index for index, name in enumerate(SMPL_JOINT_NAMES)}
@@ -38,29 +46,6 @@ def place(turns: np.ndarray, rest: np.ndarray, trans: np.ndarray, parents: Seque
         else:
             out[:, j] = out[:, parent] + turns[:, parent] @ (rest[j] - rest[parent])
     return out
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (...,3) at length 1; those of no length stay zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 1e-12, length, 1.0) * (length > 1e-12)
-
-
-def swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The smallest turn (...,3,3) that takes direction start (...,3) to end (...,3); identity where one has no length.
-
-    Opposite directions turn about an axis at right angles to both.
-    """
-    a, b = np.broadcast_arrays(unit(np.asarray(start, float)), unit(np.asarray(end, float)))
-    axis = np.cross(a, b)
-    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
-    cosine = np.sum(a * b, axis=-1, keepdims=True)
-    helper = np.where(np.abs(a[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
-    across = unit(np.cross(a, helper))
-    axis = np.where(sine > 1e-9, axis / np.maximum(sine, 1e-300), across)
-    empty = (np.linalg.norm(a, axis=-1, keepdims=True) == 0) | (np.linalg.norm(b, axis=-1, keepdims=True) == 0)
-    angle = np.where(empty, 0.0, np.arctan2(sine, cosine))
-    return axis_angle_to_matrix(axis * angle)
 
 
 def nearest_rotation(matrices: np.ndarray) -> np.ndarray:

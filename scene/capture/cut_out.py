@@ -17,7 +17,7 @@ import numpy as np
 from ...backend.shot import Media
 from ..stage import Stage
 from . import render
-from .media import encode_png, pixels
+from .media import encode_png, loaded, pixels
 
 _SIDE = 768
 """Pixels of the longest side at which the figure is looked for."""
@@ -58,11 +58,8 @@ def opacity(stage: Stage, image: bpy.types.Image, margin: float, folder: Path, f
         return None
     render.set_up(stage, "WORKBENCH", transparent=True, side=_SIDE)
     (folder / "mask.png").write_bytes(render.render(stage, folder, field))
-    mask = bpy.data.images.load(str(folder / "mask.png"))
-    try:
+    with loaded(folder / "mask.png") as mask:
         body = pixels(mask)[..., 3] >= 128
-    finally:
-        bpy.data.images.remove(mask)
     height, width = body.shape
     rows = np.arange(height) * picture.shape[0] // height
     columns = np.arange(width) * picture.shape[1] // width

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +74,16 @@ def read_bytes(path: Path, field: str, count: int = -1) -> bytes:
 def picture_from_file(path: Path, field: str) -> Media:
     """A picture file as PNG or JPEG bytes. Raises ShotError when Blender cannot read it either."""
     read_bytes(path, field)
+    with loaded(path) as image:
+        return picture_from_image(image, field)[0]
+
+
+@contextmanager
+def loaded(path: Path) -> Iterator[bpy.types.Image]:
+    """A picture file as an image datablock, for a while. Raises RuntimeError when Blender cannot read it."""
     image = bpy.data.images.load(str(path))
     try:
-        return picture_from_image(image, field)[0]
+        yield image
     finally:
         bpy.data.images.remove(image)
 

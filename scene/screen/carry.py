@@ -23,6 +23,7 @@ from ..capture import render
 from ..capture.cut_out import enlarged, opacity
 from ..capture.looks import asked_of
 from ..capture.match import standing
+from ..capture.media import loaded
 from ..capture.mesh import MeshReader, MeshReading
 from ..capture.pace import Pace
 from ..capture.reference import Asked, fit_intrinsics
@@ -202,16 +203,13 @@ def _frames(scene: bpy.types.Scene, asked: Asked) -> list[int]:
 
 def _pixels(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
     """(H,W,4) float32 sRGB from the bottom up, of at most ``_SIDE``, and the width and height in the file."""
-    image = bpy.data.images.load(str(file))
-    try:
+    with loaded(file) as image:
         image.colorspace_settings.name = "Non-Color"
         width, height = image.size
         values = np.ones((height, width, 4), dtype=np.float32)
         flat = np.empty(width * height * image.channels, dtype=np.float32)
         image.pixels.foreach_get(flat)
         values[..., : image.channels] = flat.reshape(height, width, -1)
-    finally:
-        bpy.data.images.remove(image)
     step = -(-max(width, height) // _SIDE)
     return np.ascontiguousarray(values[::step, ::step]), (width, height)
 
