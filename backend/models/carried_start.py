@@ -113,6 +113,8 @@ def carried_picture(
     if drawn is None:
         aspect = clip.width / clip.height
         drawn = round(min(canvas[0], canvas[1] * aspect)), round(min(canvas[1], canvas[0] / aspect))
+    pictures: np.ndarray
+    sure: np.ndarray
     elsewhere = np.float32(run.shot.background.kind != "none")
     if run.shot.characters:
         film = carry_shot(run.shot, *drawn, run.device, lambda *_: run.check())
