@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from torch import Tensor
 
 from ..raster.carry import NOBODY, carry_shot
 from ..raster.plate import read_plate
-
-if TYPE_CHECKING:
-    from .engine import Generation
 
 OPTION = "carried_start"
 """Of the models that can start so, see ``presets/models``: 0 starts from noise alone, 1 gives the carried film back."""
@@ -94,11 +91,12 @@ class CarriedPicture:
 
 
 def carried_picture(
-    run: Generation, canvas: tuple[int, int], frames: int, drawn: tuple[int, int] | None = None
+    run: Any, canvas: tuple[int, int], frames: int, drawn: tuple[int, int] | None = None
 ) -> CarriedPicture | None:
     """Draw a shot's carried film into a model's picture; None where the option is 0.
 
     Args:
+        run: an ``engine.Generation``.
         canvas: (width, height) of the model's picture.
         frames: T that the model makes; the last one is held, or what is beyond is cut off.
         drawn: (width, height) of the clip's whole picture, which lies in the middle of the canvas: what is larger is
