@@ -70,6 +70,7 @@ class ModelOption:
         type: ``bool``, ``int``, ``float``, ``choice`` or ``text``.
         choices: what a ``choice`` can be.
         min, max: least and greatest number, or None.
+        needs: inputs that a shot is to hold for it, unless it is at its default, even those that the model ignores.
     """
 
     type: Literal["bool", "int", "float", "choice", "text"]
@@ -79,8 +80,11 @@ class ModelOption:
     choices: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.needs if name not in INPUTS]:
+            raise ValueError(f"needs {unknown[0]!r}, which is no input; choose from {', '.join(INPUTS)}")
         if self.type == "choice" and not self.choices:
             raise ValueError("choices is empty; name what can be chosen")
         if why := self.problem(self.default):

@@ -1,6 +1,6 @@
 """What Wan 2.1's descendants share: umT5's reading of a text, and latents as they are denoised.
 
-Shape letters: B batch, C latent channels, L latent frames, h w latent, E text width.
+Shape letters: B batch, C latent channels, L latent frames, h w latent, T frames, H W picture, E text width.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def normalized(vae: Any, latents_BCLhw: Tensor) -> Tensor:
     """The VAE's latents as they are denoised."""
     mean, std = _statistics(vae, latents_BCLhw)
     return (latents_BCLhw - mean) / std
+
+
+def encode_film(vae: Any, film_3THW: Tensor) -> Tensor:
+    """Normalised latents (1,C,L,h,w) float32 of a film in [-1, 1], on the VAE's device."""
+    return normalized(vae, vae.encode(film_3THW[None].to(vae.dtype)).latent_dist.mode().float())
 
 
 def denormalized(vae: Any, latents_BCLhw: Tensor) -> Tensor:

@@ -140,6 +140,7 @@ def test_an_entry_survives_the_wire(spec):
     assert ModelEntry.from_json({**sent, "of a later version": {}}) == entry
     assert sent["options"]["window"] == {
         "type": "int", "default": 25, "label": "Window", "description": "", "choices": [], "min": 2, "max": None,
+        "needs": [],
     }  # fmt: skip
     assert ModelEntry.from_json({"id": "x", "inputs": {"prompt": "later", "y": 3}}).inputs == {"prompt": "later"}
     with pytest.raises(CatalogueError, match="id is missing"):

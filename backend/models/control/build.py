@@ -39,7 +39,24 @@ def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     return load_part(spec, part, NETWORKS[part], torch.float32 if part == "vae" else dtype)
 
 
-def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> UniPCMultistepScheduler:
+class Scheduler(UniPCMultistepScheduler):
+    """The published kind, which can leave out its first steps.
+
+    Attributes:
+        begin: how many ``set_timesteps`` leaves out.
+        levels: (steps + 1,) noise before each step, those that are left out included, and after the last.
+    """
+
+    begin = 0
+
+    def set_timesteps(self, *arguments: Any, **named: Any) -> None:
+        """As its parent."""
+        super().set_timesteps(*arguments, **named)
+        self.levels = self.sigmas
+        self.timesteps, self.sigmas = self.timesteps[self.begin :], self.sigmas[self.begin :]
+
+
+def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> Scheduler:
     """The published scheduler, its noise shifted as its authors advise for a picture of that size.
 
     Raises:
@@ -48,7 +65,7 @@ def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> UniPCMultistepSche
     folder = spec.folder / "scheduler"
     shift = _SHIFTS[size[0] * size[1] >= _LARGE]
     try:
-        return UniPCMultistepScheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)
+        return Scheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)
     except (OSError, ValueError) as error:
         raise EngineError(
             "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +15,15 @@ from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
 from ...media import squeeze_frames
 from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
-from ..frames import tensor_to_frames
+from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
-from ..wan import denormalized, encode_text, load_text_tokenizer, normalized
+from ..wan import denormalized, encode_film, encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network, load_scheduler
 from .inputs import Leads, check_films, kept_film, laid_over, make_leads, model_shot, shot_errors, sized
 from .pipeline import VACEPipeline, Windowed
-from .plan import frames_in_time, latent_windows, make_plan
+from .plan import GROUP, frames_in_time, latent_windows, make_plan
 from .retime import at_scene_rate
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Conditions:
     pipeline: VACEPipeline
     leads: Leads
     colours: LatentColours
+    start: CarriedStart | None
 
 
 class ControlFamily(Family):
@@ -88,7 +90,7 @@ class ControlFamily(Family):
             if not begun:
                 begun.append(True)
                 run.report("encoding", frames + 1, frames + 1)
-                run.report("denoising", 0, run.steps)
+                run.report("denoising", scheduler.begin, run.steps)
             run.check()
 
         transformer = Windowed(
@@ -102,24 +104,42 @@ class ControlFamily(Family):
         shift = scheduler.config["flow_shift"]
         run.metadata.update(fps=run.spec.limits["fps"], references=len(leads.references), flow_shift=shift)
         chart = _chart()
-        latents = vae.encode(chart[None, :, None].to(run.device, vae.dtype)).latent_dist.mode().float()
-        colours = LatentColours(normalized(vae, latents)[0, :, 0], chart)
-        return Conditions(VACEPipeline.of(vae, transformer, scheduler, run.device), leads, colours)
+        colours = LatentColours(encode_film(vae, chart[:, None].to(run.device))[0, :, 0], chart)
+        start = None
+        size = run.plan.model_size
+        if (film := carried_picture(replace(run, shot=prepared.shot), size, frames, size)) is not None:
+            start = film.start(encode_film(vae, frames_to_tensor(film.frames).to(run.device)), 1, group=GROUP)
+            scheduler.begin = start.begin(run.steps)
+        return Conditions(VACEPipeline.of(vae, transformer, scheduler, run.device), leads, colours, start)
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor:
         """Normalised latents (1,C,L,h,w), without the references'."""
         pipeline, leads, options = conditions.pipeline, conditions.leads, run.options
         positive, *negative = (run.texts[text].to(run.device) for text in self.texts(run))
+        scheduler, first = pipeline.scheduler, len(leads.references)
+        width, height = run.plan.model_size
+        noise, start = self._noise(run, conditions), conditions.start
+
+        def held(latents: Tensor, done: int) -> Tensor:
+            if start is None:
+                return latents
+            level = float(scheduler.levels[done])
+            film = start.hold(
+                latents[:, :, first:], done, run.steps, lambda z: (1 - level) * z + level * noise[:, :, first:]
+            )
+            # The scheduler would correct what is put back by what was there before.
+            scheduler.last_sample = None
+            return torch.cat([latents[:, :, :first], film], dim=2)
 
         def on_step_end(_: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
             # What the scheduler takes the clean film to be by now.
-            clean = pipeline.scheduler.model_outputs[-1][0, :, len(leads.references) :]
+            clean = scheduler.model_outputs[-1][0, :, first:]
             run.check_finite(given["latents"], "The sampler")
-            middle = clean[:, clean.shape[1] // 2]
-            run.stepped(step + 1, run.steps, lambda: conditions.colours(middle, *run.plan.model_size))
-            return {}
+            middle, done = clean[:, clean.shape[1] // 2], scheduler.begin + step + 1
+            run.stepped(done, run.steps, lambda: conditions.colours(middle, width, height))
+            return {"latents": held(given["latents"], done)}
 
-        width, height = run.plan.model_size
+        scheduler.set_timesteps(run.steps, device=run.device)
         found = pipeline(
             prompt_embeds=positive,
             negative_prompt_embeds=negative[0] if negative else None,
@@ -132,12 +152,21 @@ class ControlFamily(Family):
             num_frames=run.plan.model_frames,
             num_inference_steps=run.steps,
             guidance_scale=run.guidance,
-            generator=run.generator(),
+            latents=held(noise, scheduler.begin),
             output_type="latent",
             callback_on_step_end=on_step_end,
             return_dict=False,
         )
-        return found[0][:, :, len(leads.references) :]
+        return found[0][:, :, first:]
+
+    def _noise(self, run: Generation, conditions: Conditions) -> Tensor:
+        """(1,C,R+L,h,w) of the shot's seed: R latent frames of references, L of the film."""
+        pipeline, (width, height) = conditions.pipeline, run.plan.model_size
+        frames = run.plan.model_frames + GROUP * len(conditions.leads.references)
+        channels = int(pipeline.transformer.config["in_channels"])
+        cpu = torch.device("cpu")
+        noise = pipeline.prepare_latents(1, channels, height, width, frames, torch.float32, cpu, run.generator())
+        return noise.to(run.device)
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
         """See ``Family.decode``: at the scene's rate, with what is kept as it was."""

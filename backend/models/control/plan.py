@@ -10,7 +10,7 @@ from ..family import EngineError, Plan
 from ..settings import check_settings, fit_size, held_note, option
 from ..windows import even_windows
 
-_GROUP = 4
+GROUP = 4
 """Frames of a latent frame; latent 0 holds one."""
 
 
@@ -21,13 +21,13 @@ def frames_in_time(spec: ModelSpec, clip: Clip) -> int:
 
 def snap_frames(spec: ModelSpec, frames: int) -> int:
     """The smallest 1 + 4k that holds ``frames``, and that the model takes."""
-    return 1 + -(-(max(frames, int(spec.memory["least_frames"])) - 1) // _GROUP) * _GROUP
+    return 1 + -(-(max(frames, int(spec.memory["least_frames"])) - 1) // GROUP) * GROUP
 
 
 def latent_windows(spec: ModelSpec, frames: int) -> list[range]:
     """Latent frames of a film of 1 + 4k frames that are denoised together."""
-    window, overlap = (int(spec.limits[name]) // _GROUP for name in ("window_frames", "window_overlap"))
-    return even_windows(1 + frames // _GROUP, 1 + window, overlap)
+    window, overlap = (int(spec.limits[name]) // GROUP for name in ("window_frames", "window_overlap"))
+    return even_windows(1 + frames // GROUP, 1 + window, overlap)
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
@@ -52,7 +52,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         )
     if frames != count:
         notes.append(held_note(count, frames, "the model takes 4k+1" + f", {frames} at least" * (frames > count + 3)))
-    windows = [(max(0, _GROUP * part[0] - 3), _GROUP * part[-1] + 1) for part in latent_windows(spec, frames)]
+    windows = [(max(0, GROUP * part[0] - 3), GROUP * part[-1] + 1) for part in latent_windows(spec, frames)]
     if len(windows) > 1:
         notes.append(
             f"{frames} frames are longer than {spec.label}'s window of {windows[0][1]}: generated in {len(windows)} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...media import resize_frames
 from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
@@ -26,6 +27,9 @@ from .tokenizer import HIGH_TOKEN_LOSS, MotionTokens
 
 if TYPE_CHECKING:
     from ..engine import Generation
+
+_GROUP = 4
+"""Frames of a latent frame; latent 0 holds one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,7 @@ class Conditions:
         generator: has drawn what encoding took.
         reference: (1,C,L,h,w) latents, 7B's.
         text: encoded, 17B's.
+        starts: of every window, where they start from the carried film; empty where from noise alone.
     """
 
     pipeline: Any
@@ -51,6 +56,7 @@ class Conditions:
     generator: torch.Generator
     reference: Tensor | None = None
     text: Text | None = None
+    starts: tuple[CarriedStart, ...] = ()
 
 
 class MTVCrafterFamily(Family):
@@ -118,7 +124,8 @@ class MTVCrafterFamily(Family):
         reference = pipeline.reference_latents(still, run.plan.model_frames, generator=generator).float()
         run.report("encoding", 1, 1)
         colours = LatentColours(reference[0, :, 0], picture)
-        return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference)
+        starts = self._starts(run, lambda film: pipeline.film_latents(film.to(run.device, run.dtype)), 2)
+        return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference, starts=starts)
 
     def _encode_17b(self, run: Generation, picture: Tensor, tokens: list[MotionTokens], mean: Tensor) -> Conditions:
         networks = {name: run.networks[name] for name in ("image_encoder", "transformer", "vae")}
@@ -128,7 +135,31 @@ class MTVCrafterFamily(Family):
         colours = LatentColours(pipeline.condition(picture[:, None].to(run.device), 1)[0, 4:, 0], picture)
         run.report("encoding", 1, 1)
         text = Text(positive, negative[0] if negative else None)
-        return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text)
+        starts = self._starts(run, lambda film: pipeline.encode_film(film.to(run.device)), 1)
+        return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text, starts=starts)
+
+    def _starts(self, run: Generation, encode: Callable[[Tensor], Tensor], channels: int) -> tuple[CarriedStart, ...]:
+        """The carried film of every window, if that is to be started from.
+
+        Args:
+            encode: makes latents (1,C,L,h,w) or (1,L,C,h,w) of a film (3,T,H,W) in [-1, 1].
+            channels: which dimension of these is C.
+        """
+        plan, clip = run.plan, run.shot.clip
+        aspect = clip.width / clip.height
+        # The model of one size sees the middle of the clip's picture, the other one all of it.
+        side = max if len(sizes(run.spec)) == 1 else min
+        wide, high = plan.model_size
+        drawn = round(side(wide, high * aspect)), round(side(high, wide / aspect))
+        film = carried_picture(run, plan.model_size, plan.model_frames, drawn)
+        if film is None:
+            return ()
+        starts = []
+        for first, stop in plan.windows:
+            run.check()
+            latents = encode(frames_to_tensor(film.frames[first:stop]))
+            starts.append(film.start(latents, channels, slice(first, stop), _GROUP))
+        return tuple(starts)
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor | list[np.ndarray]:
         """Latents (1,C,L,h,w) of 7B; of 17B the films of all windows, since each one is led by the one before."""
@@ -151,6 +182,7 @@ class MTVCrafterFamily(Family):
                 dtype=run.dtype,
                 on_step=on_step,
                 check=run.check,
+                start=conditions.starts[0] if conditions.starts else None,
             )
         settings = Sampling17B(
             steps=run.steps,
@@ -170,6 +202,7 @@ class MTVCrafterFamily(Family):
             generator=conditions.generator,
             on_step=on_step,
             check=run.check,
+            starts=conditions.starts,
         ):
             parts.append(tensor_to_frames(frames))
             run.report("decoding", len(parts), count)

@@ -7,10 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from maquette.backend.control.films import ControlFilms
+from maquette.backend.control.fitting import shot_at
 from maquette.backend.media import background_frames
 from maquette.backend.models.control.inputs import grown, sized
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, NotFinite, Result
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
+from maquette.backend.models.wan import denormalized, encode_film
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Shot
 
 from .builders import led_shot
@@ -83,8 +87,26 @@ def test_the_plate_stays_the_plate(engine):
     films = ControlFilms(sized(shot, 32, 32))
     cover = np.stack([films.picture("silhouettes", t)[..., 0] > 0 for t in range(6)])
     plate = background_frames(shot, 32, 32)
+    assert plate is not None
     np.testing.assert_array_equal(frames[~grown(cover, 2)], plate[~grown(cover, 2)])
     assert np.abs(frames[cover].astype(int) - plate[cover]).mean() > 10
+
+
+def test_starting_from_the_carried_film(engine, plain):
+    """Held to the end it is the carried film as the VAE gives it back; in between the model makes some of it."""
+    film = carry_shot(led_shot(), 32, 32).frames.astype(float)
+    away, steps = [], []
+    for strength in (0.0, 0.5, 1.0):
+        reports: list = []
+        frames = run(engine, led_shot(options={"carried_start": strength}), reports).frames
+        away.append(np.abs(frames - film).mean())
+        steps.append([report.step for report in reports if report.stage == "denoising"])
+    assert steps == [[0, 1, 2], [0, 1, 2], []] and len({round(each, 3) for each in away}) == 3
+    vae = engine.networks["vae"]
+    drawn = carry_shot(shot_at(sized(led_shot(), 32, 32), np.arange(5) * 1.5, 16), 32, 32).frames
+    latents = encode_film(vae, frames_to_tensor(drawn))
+    coded = tensor_to_frames(vae.decode(denormalized(vae, latents)).sample[0])
+    np.testing.assert_allclose(frames[::3], coded[:4:2], atol=1)
 
 
 def test_a_long_shot_lasts_as_long_as_its_range(engine):

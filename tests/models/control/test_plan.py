@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from .builders import led_shot
 SPEC = model_spec("vace-1.3b")
 
 
-def shot_of(frames: int, fps: float = 24.0, width: int = 1280, height: int = 720, **options: object) -> Shot:
+def shot_of(frames: int, fps: float = 24.0, width: int = 1280, height: int = 720, **options: Any) -> Shot:
     shot = make_shot(frames=1, points=4, width=width, height=height)
     viewmats, Ks = (np.repeat(each, frames, axis=0) for each in (shot.clip.viewmats, shot.clip.Ks))
     clip = replace(shot.clip, fps=fps, viewmats=viewmats, Ks=Ks)
