@@ -138,6 +138,7 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     row = body.row(align=True)
     row.operator("maquette.export_shot", icon="EXPORT")
     row.operator("maquette.export_control_film", text="Control Film", icon="IMAGE_ZDEPTH")
+    body.operator("maquette.submit_to_farm", icon="NETWORK_DRIVE")
 
 
 def _draw_generate(layout: UILayout, context: Context) -> None:
