@@ -13,6 +13,11 @@ from ..camera.timeline import camera_spans, shot_frames
 from . import model_checks, shots
 
 
+def performers(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Who performs in the scene."""
+    return [obj for obj in scene.objects if obj.type == "MESH" and obj.maquette.is_character]
+
+
 def shots_of_file() -> list[tuple[bpy.types.Scene, int, int]]:
     """Every shot of the file: its scene, first and last frame. Markers' cameras cut a scene into several.
 
@@ -20,7 +25,7 @@ def shots_of_file() -> list[tuple[bpy.types.Scene, int, int]]:
     """
     found = []
     for scene in bpy.data.scenes:
-        if any(obj.type == "MESH" and obj.maquette.is_character for obj in scene.objects):
+        if performers(scene):
             found += [(scene, first, last) for first, last in _cuts(scene)]
     return found
 
@@ -63,7 +68,8 @@ def _cuts(scene: bpy.types.Scene) -> list[tuple[int, int]]:
     try:
         frames = shot_frames(scene)
     except ShotError as error:
-        raise ShotError(error.field, f"{error.message} (scene {scene.name})") from error
+        told = str(error).removeprefix(f"{error.field}: ")
+        raise ShotError(error.field, f"{told} (scene {scene.name})") from error
     start, end = frames[0], frames[-1]
     spans = camera_spans(scene, start, end)
     seen = sorted((frame, camera.name) for camera, each in spans.items() for frame, active in each if active)
