@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "batch": ("batch.cli", "add_batch_parser", "make the videos of many shots"),
+    "farm": ("farm.cli", "add_farm_parser", "write the job bundle of a render farm"),
     "control": ("control.cli", "add_control_parser", "write control films of a shot: depth, normals, pose, masks, ..."),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),

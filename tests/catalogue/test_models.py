@@ -99,7 +99,7 @@ def test_too_many_characters_are_refused(spec):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[options.a]\ntype = "text"\ndefault = "x"\nlabel = "A"', "options.a.type"),
+        ('[options.a]\ntype = "colour"\ndefault = "x"\nlabel = "A"', "options.a.type"),
         ('[options.a]\ntype = "int"\ndefault = 0.5\nlabel = "A"', "options.a.default"),
         ('[options.a]\ntype = "int"', r"options\.a\.default is missing"),
         ('[[sources]]\nname = "A"', r"sources\.component is missing"),

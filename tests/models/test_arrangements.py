@@ -29,12 +29,13 @@ from maquette.backend.models.registry import find_family
 from maquette.backend.shot import Shot
 
 from .conftest import make_shot as isa_shot
+from .control import builders as vace
 from .mimicmotion import conftest as mimicmotion
 from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
 from .tiny import save_weights
 
-FAMILIES = ("isa", "mtvcrafter-7b", "mtvcrafter-17b", "mimicmotion", "mofa")
+FAMILIES = ("isa", "vace", "mtvcrafter-7b", "mtvcrafter-17b", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
 STAGES = ("loading", "encoding", "denoising", "decoding")
 
@@ -43,6 +44,10 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
     """A tiny model with its weights, and a shot for it."""
     if family == "isa":
         return isa, isa_shot(frames=5)
+    if family == "vace":
+        spec = vace.tiny_spec(folder)
+        vace.write_weights(spec)
+        return spec, vace.led_shot(3)
     if family.startswith("mtvcrafter"):
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_7B if family.endswith("-7b") else mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)
@@ -275,5 +280,5 @@ def test_previews_are_made_when_due_and_are_small() -> None:
 
 def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
     assert isinstance(find_family(tiny_spec), Family)
-    with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of isa, mimicmotion, mofa, mtv"):
+    with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of control, isa, mimic"):
         find_family(replace(tiny_spec, engine="warp"))

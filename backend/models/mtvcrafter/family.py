@@ -17,7 +17,8 @@ from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
-from .build import NETWORKS, base, load_network, load_scheduler, load_text_tokenizer, load_transformer_with_lora
+from ..wan import encode_text, load_text_tokenizer
+from .build import NETWORKS, base, load_network, load_scheduler, load_transformer_with_lora
 from .inputs import ShotInputs, onto_canvas, shot_inputs
 from .pipeline_7b import MTVCrafter7BPipeline
 from .pipeline_17b import MTVCrafter17BPipeline, Sampling17B, Text
@@ -77,6 +78,19 @@ class MTVCrafterFamily(Family):
         """See ``Family.sampling``."""
         return steps_and_guidance(spec, shot)
 
+    def texts(self, run: Generation) -> tuple[str, ...]:
+        """See ``Family.texts``: what is to be seen and, with guidance, what is not; 17B's."""
+        if base(run.spec) != "wan":
+            return ()
+        table = sampling(run.spec)
+        positive = run.shot.prompt.strip() or table["prompt"]
+        return (positive, table["negative_prompt"]) if run.guidance > 1 else (positive,)
+
+    def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
+        """See ``Family.encode_text``."""
+        tokenizer = load_text_tokenizer(run.spec, "text_tokenizer")
+        return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
+
     def prepare(self, run: Generation) -> ShotInputs:
         """See ``Family.prepare``."""
         inputs = shot_inputs(run.shot, run.plan)
@@ -114,18 +128,13 @@ class MTVCrafterFamily(Family):
         return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference, starts=starts)
 
     def _encode_17b(self, run: Generation, picture: Tensor, tokens: list[MotionTokens], mean: Tensor) -> Conditions:
-        networks = {name: run.networks[name] for name in ("text_encoder", "image_encoder", "transformer", "vae")}
-        pipeline = MTVCrafter17BPipeline(
-            tokenizer=load_text_tokenizer(run.spec), scheduler=load_scheduler(run.spec), **networks
-        )
-        table = sampling(run.spec)
-        run.report("encoding", 0, 2)
-        positive = pipeline.encode_text(run.shot.prompt.strip() or table["prompt"], run.device)
-        run.report("encoding", 1, 2)
-        negative = pipeline.encode_text(table["negative_prompt"], run.device) if run.guidance > 1 else None
-        run.report("encoding", 2, 2)
+        networks = {name: run.networks[name] for name in ("image_encoder", "transformer", "vae")}
+        pipeline = MTVCrafter17BPipeline(scheduler=load_scheduler(run.spec), **networks)
+        positive, *negative = (run.texts[text] for text in self.texts(run))
+        run.report("encoding", 0, 1)
         colours = LatentColours(pipeline.condition(picture[:, None].to(run.device), 1)[0, 4:, 0], picture)
-        text = Text(positive, negative)
+        run.report("encoding", 1, 1)
+        text = Text(positive, negative[0] if negative else None)
         starts = self._starts(run, lambda film: pipeline.encode_film(film.to(run.device)), 1)
         return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text, starts=starts)
 

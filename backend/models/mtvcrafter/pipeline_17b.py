@@ -18,15 +18,13 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import CLIPVisionModel
 
 from .. import clip
 from ..carried_start import CarriedStart
+from ..wan import denormalized, encode_film
 from .rope import key_rope_17b
 from .transformer_17b import MVDiT17BTransformer3DModel
-
-TEXT_TOKENS = 512
-"""What the text is padded to with zeros, and what Wan's attention counts on."""
 
 StepCallback = Callable[[int, int, Tensor], None]
 """Called after each step of each window with the step's number from 1, the number of steps of all windows, and the
@@ -65,19 +63,16 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     """Video from a reference picture, a text and motion tokens.
 
     Args:
-        tokenizer, text_encoder: umT5's.
         image_encoder: CLIP ViT-H/14, the image half.
         transformer: MV-DiT-17B.
         vae: Wan 2.1's.
         scheduler: flow matching Euler, shifted by 5.
     """
 
-    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
+    model_cpu_offload_seq = "image_encoder->transformer->vae"
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
-        text_encoder: UMT5EncoderModel,
         image_encoder: CLIPVisionModel,
         transformer: MVDiT17BTransformer3DModel,
         vae: AutoencoderKLWan,
@@ -85,28 +80,11 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
             image_encoder=image_encoder,
             transformer=transformer,
             vae=vae,
             scheduler=scheduler,
         )
-
-    @torch.no_grad()
-    def encode_text(self, text: str, device: torch.device) -> Tensor:
-        """(1,512,E) float32: umT5's tokens of a text, zeros after its end."""
-        found = self.tokenizer(
-            " ".join(text.split()),
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        mask = found.attention_mask.to(device)
-        states = self.text_encoder(found.input_ids.to(device), mask).last_hidden_state.float()
-        return states * mask[..., None]
 
     @torch.no_grad()
     def encode_picture(self, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -119,7 +97,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode_film(self, film_3THW: Tensor) -> Tensor:
         """Normalised latents (1,C,L,h,w) float32 of a window's film in [-1, 1]."""
-        return self.normalized(self.vae.encode(film_3THW[None].to(self.vae.dtype)).latent_dist.mode().float())
+        return encode_film(self.vae, film_3THW)
 
     @torch.no_grad()
     def condition(self, known_3THW: Tensor, frames: int) -> Tensor:
@@ -137,20 +115,6 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         mask = torch.zeros(1, 4, *latents.shape[2:], device=latents.device)
         mask[:, :, : known_latents(count)] = 1
         return torch.cat([mask, latents], dim=1)
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (torch.tensor(self.vae.config[name]) for name in ("latents_mean", "latents_std"))
-        return mean.view(1, -1, 1, 1, 1).to(like), std.view(1, -1, 1, 1, 1).to(like)
-
-    def normalized(self, latents_BCLhw: Tensor) -> Tensor:
-        """The VAE's latents as they are denoised."""
-        mean, std = self._statistics(latents_BCLhw)
-        return (latents_BCLhw - mean) / std
-
-    def denormalized(self, latents_BCLhw: Tensor) -> Tensor:
-        """What ``normalized`` undoes."""
-        mean, std = self._statistics(latents_BCLhw)
-        return latents_BCLhw * std + mean
 
     @torch.no_grad()
     def __call__(
@@ -191,7 +155,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             latents = self.sample_window(
                 known, tokens, mean_joints, text, settings, generator, stepped, check or (lambda: None), start
             )
-            z = self.denormalized(latents).to(self.vae.dtype)
+            z = denormalized(self.vae, latents).to(self.vae.dtype)
             frames = self.vae.decode(z).sample[0].float().clamp(-1, 1).cpu()
             yield frames[:, settings.overlap if window else 0 :]
             known = frames[:, -settings.overlap :].to(device)
