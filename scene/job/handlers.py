@@ -13,7 +13,7 @@ from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
 from ..stage import STAGE, remove_stages
-from . import backends, control, effects, library, preview, readiness, shelf
+from . import backends, control, effects, fetching, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -23,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return min(control.tick(), preview.runner.poll(), effects.poll())
+        return min(control.tick(), fetching.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -149,15 +149,16 @@ def _first_look() -> None:
     shelf.leave_extension()
     if hasattr(bpy.data, "scenes"):
         library.sync()
-    effects.runner.take_up(follow=not bpy.app.background)
+    effects.take_up(follow=not bpy.app.background)
 
 
 def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
     preview.runner.leave()
-    effects.runner.leave_all()
+    effects.leave_all()
     control.close()
+    fetching.close()
     backends.close()
 
 
@@ -166,6 +167,7 @@ def _stop() -> None:
     preview.close()
     effects.close()
     control.close()
+    fetching.close()
     thumbnails.drop()
     drop_previews()
     backends.close()

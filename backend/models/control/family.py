@@ -144,9 +144,9 @@ class ControlFamily(Family):
         found = pipeline(
             prompt_embeds=positive,
             negative_prompt_embeds=negative[0] if negative else None,
-            video=leads.video,
-            mask=leads.mask,
-            reference_images=leads.references or None,
+            video=leads.video,  # type: ignore[arg-type]
+            mask=leads.mask,  # type: ignore[arg-type]
+            reference_images=leads.references or None,  # type: ignore[arg-type]
             conditioning_scale=float(options["strength"]),
             height=height,
             width=width,
@@ -155,7 +155,7 @@ class ControlFamily(Family):
             guidance_scale=run.guidance,
             latents=held(noise, scheduler.begin),
             output_type="latent",
-            callback_on_step_end=on_step_end,
+            callback_on_step_end=on_step_end,  # type: ignore[arg-type]
             return_dict=False,
         )
         return found[0][:, :, first:]
