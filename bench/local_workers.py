@@ -4,6 +4,7 @@
 the embedded model, by the processor, a thread each.
 
 python bench/local_workers.py [--seconds 10] [--jobs 200]
+python bench/local_workers.py --ray      # what Ray costs a job, where it is installed
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="of work for one engine")
     parser.add_argument("--jobs", type=int, default=200, help="through which an engine is killed")
+    parser.add_argument("--ray", action="store_true", help="only compare Ray's actor with the local process")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if args.ray:
+            local, ray = (
+                1 / _rate(Path(folder), 1, "", 60, {}, "--executor", executor) for executor in ("local", "ray")
+            )
+            print(f"a job that takes no time: {local:.3f} s local, {ray:.3f} s by Ray, {ray - local:.3f} s more")
+            return int(ray - local > 0.5)
         for kind, prompt, environment, each in (
             ("sleep", "wait=0.05", {}, 0.25),
             ("nano", "", {"MAQUETTE_ENGINES": "maquette.backend.server.engines:RegistryEngines"}, 1.0),
@@ -43,10 +51,10 @@ def main() -> int:
         return _killed(Path(folder), args.jobs)
 
 
-def _rate(folder: Path, workers: int, prompt: str, count: int, environment: dict[str, str]) -> float:
+def _rate(folder: Path, workers: int, prompt: str, count: int, environment: dict[str, str], *more: str) -> float:
     shot = save_shot(folder / "a.shot", prompt)
     with (
-        Server(folder, "--workers", str(workers), "--max-queue", "999", **environment) as server,
+        Server(folder, "--workers", str(workers), "--max-queue", "999", *more, **environment) as server,
         server.client() as client,
     ):
         # Every engine has had a job before the clock starts.

@@ -106,7 +106,7 @@ def main(
         log.exception("The engines cannot be loaded")
         connection.send(EngineMessage("broken", f"{type(error).__name__}: {error}"))
         return
-    host = _EngineHost(connection, cancel, source, device)
+    host = EngineHost(connection, cancel, source, device)
     host.warm_up()
     while True:
         try:
@@ -141,8 +141,15 @@ class Split:
         return f"{sum(self.seconds.values()):.2f} s ({parts})"
 
 
-class _EngineHost:
-    def __init__(self, connection: Connection, cancel: Any, source: Engines, device: str | None) -> None:
+class EngineHost:
+    """Runs tasks one after the other, and keeps the last model loaded.
+
+    Args:
+        connection: gets what is to be said.
+        cancel: its ``value`` is non-zero when the task under way is to stop.
+    """
+
+    def __init__(self, connection: Any, cancel: Any, source: Engines, device: str | None) -> None:
         self._connection = connection
         self._cancel = cancel
         self._source = source
@@ -165,6 +172,7 @@ class _EngineHost:
         log.info("Warmed up: %s", split)
 
     def run(self, task: Task) -> None:
+        """Carry a task out, and say how it ended."""
         self._split = Split("imports")
         from ..catalogue.models import ModelError
         from ..media import MediaError

@@ -1,4 +1,4 @@
-"""Where jobs run: in engine processes of this computer, one a GPU or as many as are wanted."""
+"""Where jobs run: in engine processes of this computer, one a GPU or as many as are wanted, or in a cluster."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import Counter
 
 from .config import ServerConfig
 from .dispatch import Dispatch, Seat
+from .engines import make_engines
 from .files import JobFiles
 from .jobs import JobStore
-from .local_engine import LocalEngine
+from .local_engine import EngineLink, LocalEngine
 from .runner import Runner
 
 
@@ -20,9 +21,8 @@ class Executor:
     """
 
     def __init__(self, config: ServerConfig, store: JobStore, files: JobFiles) -> None:
-        gpus: tuple[int | None, ...] = config.gpus or (None,) * config.workers
-        store.engines = len(gpus)
-        engines = [LocalEngine(config, gpu, len(gpus)) for gpu in gpus]
+        engines = _engines(config)
+        store.engines = len(engines)
         seats = [Seat() for _ in engines]
         dispatch = Dispatch(store, seats, self.wake)
         self.runners = [Runner(config, store, files, dispatch, *each) for each in zip(seats, engines, strict=True)]
@@ -70,3 +70,13 @@ class Executor:
             runner.leave()
         for runner in self.runners:
             runner.join()
+
+
+def _engines(config: ServerConfig) -> list[EngineLink]:
+    if config.cluster:
+        from .ray_engine import RayEngine
+
+        source = make_engines(config.engines, config.models)
+        return [RayEngine(config, source, config.cluster) for _ in range(config.workers)]
+    gpus: tuple[int | None, ...] = config.gpus or (None,) * config.workers
+    return [LocalEngine(config, gpu, len(gpus)) for gpu in gpus]

@@ -65,7 +65,7 @@ def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> Scheduler:
     folder = spec.folder / "scheduler"
     shift = _SHIFTS[size[0] * size[1] >= _LARGE]
     try:
-        return Scheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)
+        return Scheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)  # type: ignore[return-value]
     except (OSError, ValueError) as error:
         raise EngineError(
             "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"

@@ -53,7 +53,7 @@ def at_scene_rate(
         weights = [torch.full(pair[0].shape[:2], w, device=device) for w in (1 - share[t], share[t])]
         if drawn is not None:
             pair, weights = drawn.moved(i, pair, weights)
-        mixed = torch.lerp(*pair, (weights[1] / (weights[0] + weights[1]))[..., None])
+        mixed = torch.lerp(pair[0], pair[1], (weights[1] / (weights[0] + weights[1]))[..., None])
         out[t] = mixed.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return out
 
