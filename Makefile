@@ -20,7 +20,7 @@ MODELS := tests/models tests/parity tests/raster
 # file for tests/motions/test_parameters.py.
 INSIDE := $(if $(wildcard $(BLENDER_5)),tests/client tests/shot $(filter-out %/test_parameters.py,$(wildcard tests/motions/test_*.py)))
 
-.PHONY: setup demo test lint test-models test-backend test-blender test-blender-5 bench parity models-table model-inputs extension body report ablation train clean
+.PHONY: setup demo test lint test-models test-backend test-blender test-blender-5 test-cluster bench parity models-table model-inputs extension body report ablation train clean
 
 setup:
 	@tools/setup.sh
@@ -42,6 +42,11 @@ test-models:
 
 test-backend:
 	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(MODELS) $(INSIDE))
+
+# Jobs on a Ray cluster of two nodes. Ray is some 240 MB, so that nothing else installs it.
+test-cluster: setup
+	$(BACKEND) -m pip install --quiet --disable-pip-version-check -e '.[cluster]'
+	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests/cluster
 
 test-blender:
 	$(TEST_ENV) $(BLENDER) -m pytest -q -p no:cacheprovider

@@ -147,7 +147,7 @@ def _choice_items(self: MAQUETTE_PG_option, _context: bpy.types.Context | None) 
     return kept
 
 
-def _stored(kind: str, plain: bool | int | float) -> dict[str, Any]:
+def _stored(kind: str, plain: bool | int | float | str) -> dict[str, Any]:
     """Callbacks that show and set an option's value as one kind of property."""
 
     def get(self: MAQUETTE_PG_option):
@@ -186,6 +186,7 @@ class MAQUETTE_PG_option(PropertyGroup):
     as_choice: EnumProperty(
         name="Value", description="An option of this model alone", items=_choice_items, **_stored("choice", 0)
     )
+    as_text: StringProperty(name="Value", description="An option of this model alone", **_stored("text", ""))
 
 
 def _shown_otherwise(self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> None:

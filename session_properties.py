@@ -67,6 +67,14 @@ class MAQUETTE_PG_part(PropertyGroup):
     message: StringProperty()
 
 
+class MAQUETTE_PG_queued(PropertyGroup):
+    """A job behind the one under way. The group's name is what it makes."""
+
+    state: StringProperty(description="Its phase")
+    message: StringProperty()
+    can_resume: BoolProperty()
+
+
 class MAQUETTE_PG_backend(PropertyGroup):
     """A view of the backend for the panels and preferences."""
 
@@ -161,6 +169,7 @@ class MAQUETTE_PG_window(PropertyGroup):
     notes: StringProperty(description="One note a line", options={"SKIP_SAVE"})
     can_resume: BoolProperty(options={"SKIP_SAVE"})
     parts: CollectionProperty(type=MAQUETTE_PG_part, options={"SKIP_SAVE"})
+    queue: CollectionProperty(type=MAQUETTE_PG_queued, options={"SKIP_SAVE"})
     preview_path: StringProperty(description="Picture of the newest preview", options={"SKIP_SAVE"})
     preview: IntProperty(description="Icon of the newest preview; 0 when there is none", options={"SKIP_SAVE"})
     checks: CollectionProperty(type=MAQUETTE_PG_check, options={"SKIP_SAVE"})
@@ -184,6 +193,7 @@ CLASSES = (
     MAQUETTE_PG_check,
     MAQUETTE_PG_model,
     MAQUETTE_PG_part,
+    MAQUETTE_PG_queued,
     MAQUETTE_PG_backend,
     MAQUETTE_PG_file_joint,
     MAQUETTE_PG_body_part,

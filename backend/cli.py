@@ -17,6 +17,7 @@ _COMMANDS = {
     "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "batch": ("batch.cli", "add_batch_parser", "make the videos of many shots"),
+    "farm": ("farm.cli", "add_farm_parser", "write the job bundle of a render farm"),
     "control": ("control.cli", "add_control_parser", "write control films of a shot: depth, normals, pose, masks, ..."),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),
@@ -30,7 +31,13 @@ _COMMANDS = {
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""
 
-_EXTRAS = {"torchmetrics": "evaluate", "matplotlib": "evaluate", "jinja2": "evaluate", "tensorboard": "train"}
+_EXTRAS = {
+    "torchmetrics": "evaluate",
+    "matplotlib": "evaluate",
+    "jinja2": "evaluate",
+    "tensorboard": "train",
+    "ray": "cluster",
+}
 """The extra of the package that brings a module; the others come with ``backend``."""
 
 

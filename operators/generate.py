@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
-from bpy.props import BoolProperty, EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
 from ..scene.job import effects, preview
+from ..scene.job.farm import performers
 from .shortcuts import Shortcuts
 
 
@@ -27,23 +30,80 @@ class MAQUETTE_OT_generate(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Start the job; with ``wait`` see it through. Errors are reported."""
-        if effects.runner.state.busy:
+        if self.wait and effects.busy():
             self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
             return {"CANCELLED"}
         preview.runner.cancel()
         if context.screen is not None and context.screen.is_animation_playing:
             # Playing on would take the time that the capture needs.
             bpy.ops.screen.animation_cancel(restore_frame=False)
-        effects.generate(context.scene)
+        job = effects.generate(context.scene)
         if not self.wait:
             # What is wrong from the start is said by the operator itself; the rest comes from the timer.
-            return _said(self) if not effects.runner.state.busy else {"FINISHED"}
+            return _said(self, job.state) if not job.state.busy else {"FINISHED"}
         try:
             effects.wait()
         except KeyboardInterrupt:
             effects.runner.dispatch(s.Cancel())
             effects.wait()
-        return _said(self)
+        return _said(self, effects.runner.state)
+
+
+class MAQUETTE_OT_generate_all(Operator):
+    """Capture the shot of every scene in this file, one after the other, and have all their videos made"""
+
+    bl_idname = "maquette.generate_all"
+    bl_label = "Generate All Scenes"
+    bl_options = {"REGISTER"}
+
+    def execute(self, context: Context) -> set[str]:
+        """Start a job for each scene in which somebody performs; what is wrong with one does not stop the others."""
+        scenes = [scene for scene in bpy.data.scenes if performers(scene)]
+        if not scenes:
+            self.report({"ERROR"}, "Nobody performs in any scene of this file: add a body, or tick Is a Character")
+            return {"CANCELLED"}
+        preview.runner.cancel()
+        begun = 0
+        for scene in scenes:
+            state = effects.generate(scene).state
+            begun += state.busy
+            if not state.busy:
+                self.report({"WARNING"}, f"{scene.name}: {state.message}")
+        self.report({"INFO"}, f"Scenes that wait to be captured: {begun}")
+        return {"FINISHED"} if begun else {"CANCELLED"}
+
+
+class MAQUETTE_OT_change_queue(Operator):
+    """Change the order of the jobs that wait, or take one of them out"""
+
+    bl_idname = "maquette.change_queue"
+    bl_label = "Change Queue"
+    bl_options = {"INTERNAL"}
+
+    place: IntProperty(name="Place", description="In the list of waiting jobs, from 0", options={"SKIP_SAVE"})
+    change: EnumProperty(
+        name="Change",
+        description="What becomes of the job",
+        items=(
+            ("UP", "Move Up", "Have this job run before the one in front of it"),
+            ("CANCEL", "Cancel", "Take this job out of the list"),
+            ("AGAIN", "Try Again", "Have this job, which has failed, wait for its turn again"),
+        ),
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def description(cls, context: Context, properties: Any) -> str:
+        """What the button does."""
+        return cls.bl_rna.properties["change"].enum_items[properties.change].description
+
+    def execute(self, context: Context) -> set[str]:
+        """Change it."""
+        if not 0 <= self.place < len(effects.queue):
+            self.report({"ERROR"}, f"No job waits at place {self.place}")
+            return {"CANCELLED"}
+        {"UP": effects.move_up, "CANCEL": effects.cancel, "AGAIN": effects.try_again}[self.change](self.place)
+        return {"FINISHED"}
 
 
 class MAQUETTE_OT_cancel(Operator):
@@ -91,7 +151,7 @@ class MAQUETTE_OT_resume_job(Operator):
         effects.poll()
         if self.wait:
             effects.wait()
-            return _said(self)
+            return _said(self, effects.runner.state)
         return {"FINISHED"}
 
 
@@ -105,7 +165,7 @@ class MAQUETTE_OT_dismiss(Operator):
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
         effects.runner.dispatch(s.Dismiss())
-        effects.runner.take_up(follow=not bpy.app.background)
+        effects.take_up(follow=not bpy.app.background)
         effects.poll()
         return {"FINISHED"}
 
@@ -144,9 +204,8 @@ class MAQUETTE_OT_tell(Operator):
         return {"FINISHED"}
 
 
-def _said(operator: Operator) -> set[str]:
+def _said(operator: Operator, state: s.JobState) -> set[str]:
     """Report how the job ended; returns the operator's result."""
-    state = effects.runner.state
     effects.runner.notices.clear()
     if state.phase is s.Phase.DONE:
         # Of several models some may have failed.
@@ -162,6 +221,8 @@ def _said(operator: Operator) -> set[str]:
 
 CLASSES = (
     MAQUETTE_OT_generate,
+    MAQUETTE_OT_generate_all,
+    MAQUETTE_OT_change_queue,
     MAQUETTE_OT_cancel,
     MAQUETTE_OT_resume_job,
     MAQUETTE_OT_dismiss,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import Any
+
+from ..scene import aside
 
 
 class _Stopped(Exception):
@@ -22,18 +25,7 @@ class Reading:
         """Start ``work(watch)``, which tells ``watch`` the part done and lets through what that raises."""
         self.part = 0.0
         self._stop = threading.Event()
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    def _run(self, work: Callable[[Callable[[float], None]], Any]) -> None:
-        try:
-            self._result = work(self._watch)
-        except _Stopped:
-            pass
-        except BaseException as error:  # raised again by ``result``, in Blender's thread
-            self._error = error
+        self._future = aside.run(work, self._watch)
 
     def _watch(self, part: float) -> None:
         self.part = part
@@ -42,12 +34,12 @@ class Reading:
 
     def wait(self, seconds: float | None) -> None:
         """Wait until it is done, at most so long; None waits to the end."""
-        self._thread.join(seconds)
+        wait([self._future], seconds)
 
     @property
     def done(self) -> bool:
         """Whether it has ended, however."""
-        return not self._thread.is_alive()
+        return self._future.done()
 
     def stop(self) -> None:
         """Let it end at the next part."""
@@ -55,7 +47,8 @@ class Reading:
 
     def result(self) -> Any:
         """What the function returned; None where it was stopped. Raises what it raised."""
-        self.wait(None)
-        if self._error is not None:
-            raise self._error
-        return None if self._stop.is_set() else self._result
+        try:
+            result = self._future.result()
+        except _Stopped:
+            return None
+        return None if self._stop.is_set() else result

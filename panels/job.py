@@ -38,6 +38,39 @@ def draw_job(layout: UILayout, context: Context) -> None:
         column.template_icon(icon_value=view.preview, scale=8.0)
 
 
+def draw_queue(layout: UILayout, context: Context) -> None:
+    """The jobs behind the one under way."""
+    view = context.window_manager.maquette
+    if view.queue:
+        box = layout.box()
+        box.label(text=f"Queue ({len(view.queue)})", icon="PRESET")
+        for place, item in enumerate(view.queue):
+            _draw_queued(box, context, place, item)
+
+
+def _draw_queued(layout: UILayout, context: Context, place: int, item: bpy.types.PropertyGroup) -> None:
+    failed = item.state == "FAILED"
+    icon = "ERROR" if failed else "REC" if item.state == "CAPTURING" else "SORTTIME"
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.label(text=item.name, icon=icon)
+
+    def button(change: str, icon: str, usable: bool = True) -> None:
+        place_for = row.row(align=True)
+        place_for.enabled = usable
+        operator = place_for.operator("maquette.change_queue", text="", icon=icon, emboss=False)
+        operator.place, operator.change = place, change
+
+    if failed and item.can_resume:
+        button("AGAIN", "FILE_REFRESH")
+    if not failed:
+        button("UP", "TRIA_UP", usable=place > 0)
+    button("CANCEL", "X")
+    detail = column.column()
+    detail.active = failed
+    draw_text(detail, context, item.message, width=context.region.width - 52)
+
+
 def job_words(view: bpy.types.PropertyGroup) -> tuple[str, str]:
     """What stands in the bar, and what beneath it."""
     left = f"about {duration(view.eta_seconds)} left" if view.eta_seconds >= 0 else ""

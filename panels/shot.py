@@ -11,7 +11,7 @@ from ..scene.capture.looks import asked_of
 from ..scene.job import control, models
 from ..scene.job.backends import INSTALL_WORDS, is_local
 from ..scene.job.model_checks import late_references, makers, used
-from .job import draw_ended, draw_job
+from .job import draw_ended, draw_job, draw_queue
 from .looks import draw_looks
 from .main import SidebarPanel, draw_hint, draw_text
 from .models import draw_about, draw_compare, draw_model, draw_options
@@ -54,9 +54,11 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
             _draw_control(layout)
         if view.state not in ("idle", "done", "failed", "cancelled"):
             draw_job(layout, context)
+            layout.operator("maquette.generate", text="Generate Another", icon="ADD")
         else:
             draw_ended(layout, context)
             _draw_generate(layout, context)
+        draw_queue(layout, context)
         draw_preview(layout, context)
 
         layout.separator()
@@ -138,6 +140,9 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     row = body.row(align=True)
     row.operator("maquette.export_shot", icon="EXPORT")
     row.operator("maquette.export_control_film", text="Control Film", icon="IMAGE_ZDEPTH")
+    body.operator("maquette.submit_to_farm", icon="NETWORK_DRIVE")
+    if len(bpy.data.scenes) > 1:
+        body.operator("maquette.generate_all", icon="RENDER_ANIMATION")
 
 
 def _draw_generate(layout: UILayout, context: Context) -> None:

@@ -105,7 +105,8 @@ class Stage:
     def from_lobby(self) -> Iterator[None]:
         """In the block, operators may be called that take the stage by its name, and its frame from the context.
 
-        An operator evaluates the view layer in context as one that is edited.
+        An operator evaluates the view layer in context as one that is edited. No thread of Python may be at work
+        meanwhile, see ``aside``.
         """
         _put_frame(self.lobby, self.scene.frame_current)
         with bpy.context.temp_override(scene=self.lobby, view_layer=self.lobby.view_layers[0]):

@@ -37,6 +37,8 @@ collect_ignore = [
     *ELSEWHERE,
     *(() if HAS_BPY else BLENDER_TESTS),
     *(() if HAS_TORCH else BACKEND_TESTS),
+    # By make test-cluster, which installs it.
+    *(() if HAS_TORCH and importlib.util.find_spec("ray") is not None else ["cluster"]),
     "gui",
 ]
 

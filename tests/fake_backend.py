@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
+import socket
 import threading
 import zipfile
 import zlib
@@ -81,7 +83,8 @@ class FakeBackend:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        # It sleeps until somebody asks: a thread that wakes while Blender renders may crash it, see ``scene.aside``.
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def change(self, job: str = "", **values: Any) -> None:
@@ -95,8 +98,14 @@ class FakeBackend:
         with self.changed:
             self.closed = True
             self.changed.notify_all()
-        self._server.shutdown()
+        with contextlib.suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._server.server_close()
+
+    def _serve(self) -> None:
+        while not self.closed:
+            self._server.handle_request()
 
 
 @contextmanager

@@ -58,6 +58,9 @@ def add_batch_parser(subparsers: Any) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
     parser.add_argument("--models", action="append", default=[], metavar="DIR", help="more models; may be repeated")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--no-report", action="store_true", help="films alone, for several commands at a time into one folder"
+    )
     parser.set_defaults(run=run_batch)
 
 
@@ -84,11 +87,14 @@ def run_batch(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
         records = [record for task in tasks if (record := read_record(args.output, task.name)) is not None]
-        write_table(args.output / "batch.csv", records)
+        if not args.no_report:
+            write_table(args.output / "batch.csv", records)
     made = [record for record in records if not record.error]
-    _write_sheets(args.output, made)
-    print(_table(records))
-    about = "; batch.csv tells of them, batch.png shows them" if made else "; batch.csv says why"
+    about = ""
+    if not args.no_report:
+        _write_sheets(args.output, made)
+        print(_table(records))
+        about = "; batch.csv tells of them, batch.png shows them" if made else "; batch.csv says why"
     print(f"{len(made)} of {len(tasks)} films are in {args.output}{about}")
     return 0 if len(made) == len(tasks) else 1
 

@@ -37,8 +37,11 @@ INPUTS = {
 
 LIMITS = (
     "points", "window_frames", "window_overlap", "window_stride", "min_frames", "max_frames", "max_characters",
-    "size_multiple", "min_size", "max_size", "max_short_side", "first_frame_reference",
+    "size_multiple", "min_size", "max_size", "max_short_side", "first_frame_reference", "fps",
 )  # fmt: skip
+
+MOST_TEXT = 1000
+"""Characters of an option that is a text."""
 
 Level = Literal["required", "optional", "ignored"]
 Value = bool | int | float | str
@@ -64,20 +67,24 @@ class ModelOption:
     """Something that this model alone lets the animator choose; ``[options.NAME]`` in its file.
 
     Attributes:
-        type: ``bool``, ``int``, ``float`` or ``choice``.
+        type: ``bool``, ``int``, ``float``, ``choice`` or ``text``.
         choices: what a ``choice`` can be.
         min, max: least and greatest number, or None.
+        needs: inputs that a shot is to hold for it, unless it is at its default, even those that the model ignores.
     """
 
-    type: Literal["bool", "int", "float", "choice"]
+    type: Literal["bool", "int", "float", "choice", "text"]
     default: Value
     label: str
     description: str = ""
     choices: tuple[str, ...] = ()
     min: float | None = None
     max: float | None = None
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := [name for name in self.needs if name not in INPUTS]:
+            raise ValueError(f"needs {unknown[0]!r}, which is no input; choose from {', '.join(INPUTS)}")
         if self.type == "choice" and not self.choices:
             raise ValueError("choices is empty; name what can be chosen")
         if why := self.problem(self.default):
@@ -99,6 +106,9 @@ class ModelOption:
             return "" if isinstance(value, bool) else f"{value!r}; choose true or false"
         if self.type == "choice":
             return "" if value in self.choices else f"{value!r}; choose one of {', '.join(self.choices)}"
+        if self.type == "text":
+            good = isinstance(value, str) and len(value) <= MOST_TEXT
+            return "" if good else f"{str(value)[:40]!r}; write at most {MOST_TEXT} characters"
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.type == "int" and not whole):
             return f"{value!r}; choose {'a whole number' if self.type == 'int' else 'a number'}"
@@ -106,7 +116,7 @@ class ModelOption:
 
     def fit(self, value: Value) -> Value:
         """The nearest value that the option can have; the default for what is no such value at all."""
-        if self.type == "bool" or self.type == "choice":
+        if self.type in ("bool", "choice", "text"):
             return self.default if self.problem(value) else value
         if isinstance(value, (bool, str)) or not math.isfinite(value):
             return self.default
@@ -150,7 +160,8 @@ class ModelSpec:
         inputs: which of ``INPUTS`` it takes, and how; what is not listed is ignored.
         limits: those of ``LIMITS`` that apply: ``points`` per character; sizes in pixels a side; ``max_short_side``
             makes the default size's short side that of every aspect, see ``settings.fit_size``;
-            ``first_frame_reference`` is 1 when the reference picture is the video's first frame.
+            ``first_frame_reference`` is 1 when the reference picture is the video's first frame; ``fps`` is the only
+            rate that it knows.
         files: paths that must exist under ``folder``.
         folder: where the weights lie.
         unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.

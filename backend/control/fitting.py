@@ -67,6 +67,14 @@ def reframed(shot: Shot, width: int, height: int) -> tuple[Shot, list[str]]:
     return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks.astype(np.float32))), notes
 
 
+def squeezed(shot: Shot, width: int, height: int) -> Shot:
+    """The whole of the shot's picture at another size, squeezed where that has another shape."""
+    clip = shot.clip
+    Ks = clip.Ks.copy()
+    Ks[:, :2] *= np.array([[width / clip.width], [height / clip.height]], np.float32)
+    return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks))
+
+
 def resampled(shot: Shot, fps: float | None) -> tuple[Shot, list[str]]:
     """The shot at another rate, over the same time. Frame s shows the moment s / fps.
 
@@ -85,16 +93,21 @@ def resampled(shot: Shot, fps: float | None) -> tuple[Shot, list[str]]:
     if not 1 <= fps <= 240:
         raise ShotError("fps", f"{fps:g} frames per second; choose 1 to 240")
     count = max(1, round(clip.frames * fps / clip.fps))
-    at = np.minimum(np.arange(count) * (clip.fps / fps), clip.frames - 1)
-    moments = _Moments(at, clip.frames)
-    shot = _with_meshes(shot)
     seconds, before = count / fps, clip.frames / clip.fps
     lasting = f"{seconds:.3f} s" + ("" if abs(seconds - before) < 1e-6 else f" instead of {before:.3f} s")
     notes = [f"{clip.frames} frames at {clip.fps:g} per second became {count} at {fps:g}, lasting {lasting}"]
     pictures = [shot.background.media, () if shot.clay is None else shot.clay.media]
     if any(len(media) > 1 for media in pictures):
         notes.append("Background and clay are pictures of the nearest frame; only what has geometry moves in between")
-    made = replace(
+    return shot_at(shot, np.arange(count) * (clip.fps / fps), fps), notes
+
+
+def shot_at(shot: Shot, at: np.ndarray, fps: float) -> Shot:
+    """The shot at moments ``at`` (S,), in frames of it, as a clip of ``fps``; see ``resampled``."""
+    clip = shot.clip
+    moments = _Moments(np.clip(at, 0, clip.frames - 1), clip.frames)
+    shot = _with_meshes(shot)
+    return replace(
         shot,
         clip=Clip(fps, clip.width, clip.height, moments.cameras(clip.viewmats), moments.mix(clip.Ks)),
         characters=tuple(_character(character, moments) for character in shot.characters),
@@ -109,7 +122,6 @@ def resampled(shot: Shot, fps: float | None) -> tuple[Shot, list[str]]:
         background=replace(shot.background, media=_pictures(shot.background.media, moments)),
         clay=None if shot.clay is None else replace(shot.clay, media=_pictures(shot.clay.media, moments)),
     )
-    return made, notes
 
 
 class _Moments:

@@ -27,8 +27,8 @@ from .draft import FAMILY as DRAFT
 from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
 from .finite import check, watch
 from .interrupting import interruptible
-from .memory.arrangement import Strategy, check_fits
-from .memory.footprint import free_memory, reclaimable
+from .memory.arrangement import MARGIN, Strategy, check_fits
+from .memory.footprint import TEXT, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
 from .settings import option
@@ -45,6 +45,9 @@ PREVIEW_SECONDS = 0.5
 PREVIEW_SIDE = 384
 """Pixels of a preview's longer side at most."""
 
+MOST_TEXTS = 8
+"""Texts of the latest jobs that need not be read again."""
+
 
 @dataclass(eq=False)
 class Generation:
@@ -56,6 +59,7 @@ class Generation:
         options: the shot's choice of each of the model's options.
         device: where tensors made by hand belong.
         dtype: what the networks compute in.
+        texts: what the text encoder made of each of the family's texts.
         networks: loaded and spread. Those above 512 MiB may be off the device between calls: reach them by their
             ``forward``, or by methods with diffusers' ``apply_forward_hook``, and never read their ``.device``.
         notes: sentences for the animator; families add to them.
@@ -73,6 +77,7 @@ class Generation:
     on_progress: Callable[[Progress], None]
     cancelled: Callable[[], bool]
     options: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, Any] = field(default_factory=dict)
     placement: Placement | None = None
     notes: list[str] = field(default_factory=list)
@@ -158,6 +163,7 @@ class Engine:
         self.dtype = self.family.dtype(self.device)
         self.networks: dict[str, nn.Module] = {}
         self._variants: dict[str, str] = {}
+        self._texts: dict[str, Any] = {}
         self._placement: Placement | None = None
         self._run: Generation | None = None
 
@@ -223,39 +229,76 @@ class Engine:
         if not wanted:
             return
         run.report("loading", 0, len(wanted))
+        first = {name: network for name, network in wanted.items() if _is_first(name, network)}
+        others = {name: network for name, network in wanted.items() if name not in first}
         there = self._placement is not None and all(
-            self._variants.get(name) == network.variant for name, network in wanted.items()
+            self._variants.get(name) == network.variant for name, network in others.items()
         )
-        if not there or self._placement is None or not self._placement.serves(run.plan):
-            self._read(run, wanted)
+        kept = there and self._placement is not None and self._placement.serves(run.plan)
+        texts = dict.fromkeys(run.family.texts(run))
+        unread = [text for text in texts if text not in self._texts]
+        if unread or not kept:
+            self._check_files(run.plan, kept)
+        if unread:
+            self._read_texts(run, first, unread, len(wanted))
+        run.texts = {text: self._texts.pop(text) for text in texts}
+        self._texts = dict([*self._texts.items(), *run.texts.items()][-MOST_TEXTS:])
+        if self._placement is None:
+            self._read(run, others, len(first))
         run.report("loading", len(wanted), len(wanted))
         assert self._placement is not None
         run.networks, run.placement, run.device = self.networks, self._placement, self._placement.device
         run.notes.extend(self._placement.notes)
 
-    def _read(self, run: Generation, wanted: Mapping[str, Network]) -> None:
-        # Here, because it imports diffusers, which a draft does without.
-        from .memory.placement import place
-
+    def _check_files(self, plan: Plan, kept: bool) -> None:
+        """Before anything is read: the files are there and what is to come fits beside the networks that are kept."""
         found = status(self.spec)
         if not found.available:
             raise ModelError(found.reason)
-        self.unload()
         try:
-            log.info("%s: %s", self.spec.id, self.check_memory(run.plan))
+            if kept:
+                parts = parts_of_files(self.spec, self.dtype.itemsize)
+                come = sum(part.weights for part in parts if part.first)
+                kept = come <= free_memory(self.device).ram * (1 - MARGIN)
+            if not kept:
+                self.unload()
+                log.info("%s: %s", self.spec.id, self.check_memory(plan))
         except WeightsError as error:
             # Reading the file tells it with its cure.
             log.info("%s: memory is not estimated: %s", self.spec.id, error)
-        read: dict[str, nn.Module] = {}
-        with interruptible(run.check):
-            for i, (name, network) in enumerate(wanted.items()):
-                run.report("loading", i, len(wanted))
-                read[name] = network.load()
-        watch(read, lambda: "" if self._run is None else self._run.when())
+
+    def _read_texts(self, run: Generation, first: Mapping[str, Network], texts: Iterable[str], count: int) -> None:
+        """Have the text encoder read what it has not yet read, and let it go; ``count`` networks are read in all."""
+        from .memory.placement import place_first
+
+        read = self._load(run, first, 0, count)
+        run.device = place_first(read, self.device, self.dtype)
+        for text in texts:
+            run.check()
+            self._texts[text] = run.family.encode_text(run, read, text)
+            run.check_finite(self._texts[text], "The text encoder")
+        read.clear()
+        _collect()
+
+    def _read(self, run: Generation, wanted: Mapping[str, Network], done: int) -> None:
+        # Here, because it imports diffusers, which a draft does without.
+        from .memory.placement import place
+
+        read = self._load(run, wanted, done, done + len(wanted))
         stages = {name: network.stages for name, network in wanted.items() if network.stages}
         self._placement = place(read, self.spec, run.plan, self.device, self.dtype, stages)
         self.networks = read
         self._variants = {name: network.variant for name, network in wanted.items()}
+
+    def _load(self, run: Generation, wanted: Mapping[str, Network], done: int, count: int) -> dict[str, nn.Module]:
+        """Networks on the CPU, watched from now on; ``done`` of ``count`` have been read before."""
+        read: dict[str, nn.Module] = {}
+        with interruptible(run.check):
+            for i, (name, network) in enumerate(wanted.items(), done):
+                run.report("loading", i, count)
+                read[name] = network.load()
+        watch(read, lambda: "" if self._run is None else self._run.when())
+        return read
 
     def check_memory(self, plan: Plan) -> Strategy:
         """The arrangement that a job would run under, by the headers of the files: a job that cannot fit costs nobody
@@ -277,8 +320,7 @@ class Engine:
     def unload(self) -> None:
         """Give the networks' memory back."""
         self.networks, self._variants, self._placement = {}, {}, None
-        # Hooks of offloading tie a network to itself: its memory comes back only when it is collected.
-        gc.collect()
+        _collect()
 
     def _family(self, shot: Shot) -> Family:
         return DRAFT if is_draft(shot) else self.family
@@ -299,6 +341,17 @@ class Engine:
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"placement": str(run.placement.strategy)} if run.placement is not None else {}),
         }
+
+
+def _is_first(name: str, network: Network) -> bool:
+    return TEXT in (network.stages or stages_of(name))
+
+
+def _collect() -> None:
+    """Give back the memory of networks that are no longer held: hooks of offloading tie a network to itself."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def load_engine(model_id: str, device: str | None = None, extra_dirs: Iterable[str | Path] = ()) -> Engine:

@@ -135,8 +135,8 @@ class Family(ABC):
     The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``; beside it
     ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which needs no torch.
 
-    A generation calls ``prepare``, ``encode``, ``sample`` and ``decode`` in this order. What one returns the next ones
-    are given. ``run`` is an ``engine.Generation``.
+    A generation calls ``prepare``, ``encode_text`` for each of ``texts``, ``encode``, ``sample`` and ``decode`` in this
+    order; what each but ``encode_text`` returns the next is given. ``run`` is an ``engine.Generation``.
     """
 
     @abstractmethod
@@ -152,6 +152,18 @@ class Family(ABC):
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """The networks that a shot needs, by name. Raises EngineError."""
         return {}
+
+    def texts(self, run: Any) -> tuple[str, ...]:
+        """What the text encoder (``footprint.TEXT``) is to read, before any other network is there."""
+        return ()
+
+    def encode_text(self, run: Any, networks: Mapping[str, Any], text: str) -> Any:
+        """A text as ``run.texts`` has it then, on the CPU. Raises EngineError.
+
+        Args:
+            networks: those of the stage of texts; they are not among ``run.networks``.
+        """
+        raise NotImplementedError
 
     def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
         """Denoising steps and guidance. Raises EngineError."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ..catalogue.models import ModelSpec
+from .carried_start import CarriedStart
+from .frames import frames_to_tensor
 
 
 def new_network(spec: ModelSpec, part: str, classes: Mapping[str, Any]) -> nn.Module:
@@ -36,3 +39,36 @@ def encode_picture(vae: Any, picture_B3HW: Tensor, device: torch.device) -> Tens
     if upcast:
         vae.to(dtype=torch.float16)
     return latents
+
+
+def encode_film(vae: Any, film: np.ndarray, device: torch.device, report: Callable[[int, int], None]) -> Tensor:
+    """Scaled latents (T,4,h,w) float32 of frames (T,H,W,3) uint8, encoded one by one.
+
+    Args:
+        report: called before each with how many are done, of how many.
+    """
+    parts = []
+    for t, frame in enumerate(film):
+        report(t, len(film))
+        parts.append(encode_picture(vae, frames_to_tensor(frame[None]).transpose(0, 1), device))
+    return torch.cat(parts) * vae.config.scaling_factor
+
+
+def begin(start: CarriedStart | None, scheduler: Any, noise: Tensor) -> tuple[Tensor, int]:
+    """What Euler's steps start from, and how many of them are skipped.
+
+    Args:
+        scheduler: with its steps set. noise: (...) unit noise, float32.
+    """
+    if start is None:
+        return noise * scheduler.init_noise_sigma, 0
+    done = start.begin(len(scheduler.timesteps))
+    scheduler.set_begin_index(done)
+    return hold(start, noise, done, scheduler, noise), done
+
+
+def hold(start: CarriedStart | None, x: Tensor, done: int, scheduler: Any, noise: Tensor) -> Tensor:
+    """Latents ``x`` (...) after ``done`` of Euler's steps, with what ``start`` holds put back at their noise."""
+    if start is None:
+        return x
+    return start.hold(x, done, len(scheduler.timesteps), lambda z: z + scheduler.sigmas[done].to(z) * noise)

@@ -9,7 +9,7 @@ from pathlib import Path
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def share_cores(environment: MutableMapping[str, str] = os.environ, quota: Path = _QUOTA) -> None:
+def share_cores(environment: MutableMapping[str, str] = os.environ, quota: Path = _QUOTA, parts: int = 1) -> None:
     """Let torch's threads sleep while they wait for one another, and be no more than a container may run at once.
 
     By default OpenMP's threads spin while they wait. Where another program keeps a core busy they then use up the time
@@ -20,12 +20,15 @@ def share_cores(environment: MutableMapping[str, str] = os.environ, quota: Path 
     Args:
         environment: variables to set.
         quota: Linux's file of the processor time that a container may use, ``microseconds period``, or ``max period``.
+        parts: processes that share the cores.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    cores = allowed = os.cpu_count() or 1
     try:
         time, period = quota.read_text("ascii").split()
         allowed = max(1, int(time) // int(period))
     except (OSError, ValueError):
-        return  # no container, or one without a quota
-    if allowed < (os.cpu_count() or 1):
-        environment.setdefault("OMP_NUM_THREADS", str(allowed))
+        pass  # no container, or one without a quota
+    # The process that shares them out may have set its own number already.
+    if (allowed < cores or parts > 1) and environment.get("OMP_NUM_THREADS", str(allowed)) == str(allowed):
+        environment["OMP_NUM_THREADS"] = str(max(1, allowed // parts))

@@ -35,6 +35,22 @@ def fusion_windows(latents: int, window: int, overlap: int) -> list[list[int]]:
     return [[0, *range(1 + start, 1 + start + body)] for start in starts]
 
 
+def even_windows(latents: int, window: int, overlap: int) -> list[range]:
+    """Latent frames of each window, spread evenly; the last one ends with the last latent frame.
+
+    Args:
+        latents: of the whole shot.
+        window: latent frames that the model takes at once.
+        overlap: least number of them that neighbours share.
+    """
+    if latents <= window:
+        return [range(latents)]
+    overlap = min(max(overlap, 0), window - 1)
+    count = ceil((latents - overlap) / (window - overlap))
+    starts = [round(i * (latents - window) / (count - 1)) for i in range(count)]
+    return [range(start, start + window) for start in starts]
+
+
 def fusion_weights(length: int) -> list[float]:
     """Triangular weight of each place in a window: most in its middle, never zero."""
     return [min((k + 0.5) * 2 / length, 2 - (k + 0.5) * 2 / length) for k in range(length)]

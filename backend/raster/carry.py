@@ -53,6 +53,9 @@ class CarriedFilm:
         normal: (T,H,W,3) float32, unit normals in the OpenCV camera's frame; 0 where no body shows.
         depth: (T,H,W) float32 metres along the optical axis of the bodies; infinite where none shows.
         canonical: (T,H,W,3) float32 metres, the spot on the rest pose (Y up, pelvis at the origin); 0 where no body.
+        lit: (T,H,W) float32 in [0,1], how far the light in which a colour was seen is known; 0 where no body shows.
+        worn: (T,H,W) float32 metres that what shows stands off the body's skin, as hair and skirts do; 0 on bare skin
+            and where no body shows.
         notes: sentences for the animator.
     """
 
@@ -62,6 +65,8 @@ class CarriedFilm:
     normal: np.ndarray
     depth: np.ndarray
     canonical: np.ndarray
+    lit: np.ndarray
+    worn: np.ndarray
     notes: tuple[str, ...] = ()
 
 
@@ -84,6 +89,12 @@ class _Dressed:
     def bare(self, now: slice) -> Tensor:
         """The body's vertices (T,V,3) without what it wears."""
         return (self.mesh if self.garb is None else self.garb).vertices[now]
+
+    def worn(self) -> Tensor:
+        """Metres (V,) that the mesh stands off the skin."""
+        if self.garb is None:
+            return torch.zeros(len(self.mesh.rest), device=self.mesh.rest.device)
+        return (self.mesh.vertices[0] - self.garb.vertices[0]).norm(dim=-1)
 
 
 @torch.no_grad()
@@ -136,6 +147,8 @@ def carry_shot(
         joined("normal"),
         joined("depth"),
         joined("canonical"),
+        joined("lit"),
+        joined("worn"),
         tuple(notes),
     )
 
@@ -215,20 +228,20 @@ def _draw(
     owner = owners[raster.face]
     normals = torch.cat([vertex_normals(one.mesh.vertices[now], one.mesh.faces) for one in dressed], dim=1)
 
-    values = torch.zeros(len(raster.index), 9, device=plate.device)
+    values = torch.zeros(len(raster.index), 10, device=plate.device)
     for i, one in enumerate(dressed):
         mine = torch.nonzero(owner == i).squeeze(1)
         if len(mine):
-            values[mine, :8] = _coloured(one, raster, mine, faces - int(starts[i]))
-    values[:, 8] = 1
+            values[mine, :9] = _coloured(one, raster, mine, faces - int(starts[i]))
+    values[:, 9] = 1
     for i, one in enumerate(dressed):
         if one.plaster and clay is None:
             mine = torch.nonzero(owner == i).squeeze(1)
             values[mine, :3] *= _shaded(raster, mine, normals, faces, views)[:, None]
-    grid = torch.zeros(raster.depth.numel(), 9, device=plate.device)
+    grid = torch.zeros(raster.depth.numel(), 10, device=plate.device)
     grid[raster.index] = values
-    grid = _mean(grid.view(frames, *size, 9))
-    cover = grid[..., 8]
+    grid = _mean(grid.view(frames, *size, 10))
+    cover = grid[..., 9]
     colours = grid[..., :3] / cover[..., None].clamp(min=1e-6)
     behind = plate[:, top:bottom, left:right]
     film = plate.clone()
@@ -260,6 +273,8 @@ def _draw(
         whole(maps[1], 0.0),
         whole(maps[2], float("inf")),
         whole(maps[3], 0.0),
+        whole(grid[..., 6], 0.0),
+        whole(grid[..., 8], 0.0),
     )
 
 
@@ -296,9 +311,10 @@ def _box(
 
 
 def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
-    """Colour, clay, whether that is known, and how well it is known (P,8) of a mesh's samples ``mine`` (P,)."""
+    """Colour, clay, whether that is known, how well it is known, and metres off the skin (P,9) of a mesh's samples
+    ``mine`` (P,)."""
     moments = (torch.cat([look.vertices, look.facing[:, None]], dim=1) for look in one.looks)
-    attributes = torch.cat([one.borrowed, one.mesh.rest, *moments], dim=1)
+    attributes = torch.cat([one.borrowed, one.mesh.rest, one.worn()[:, None], *moments], dim=1)
     corners = faces[raster.face[mine]]
     weights = raster.barycentric[mine]
     found = sum(attributes.index_select(0, corners[:, k]) * weights[:, k, None] for k in range(3))
@@ -306,7 +322,7 @@ def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Ten
     total = torch.zeros(len(mine), 7, device=found.device)
     share, known = (torch.zeros(len(mine), device=found.device) for _ in range(2))
     for k, look in enumerate(one.looks):
-        spots, facing = found[:, 10 + 4 * k : 13 + 4 * k], found[:, 13 + 4 * k]
+        spots, facing = found[:, 11 + 4 * k : 14 + 4 * k], found[:, 14 + 4 * k]
         place, seen = look.seen(spots, facing, found[:, 7:10])
         weight = seen * facing.clamp(min=0) ** SQUARE if len(one.looks) > 1 else seen
         total += weight[:, None] * look.colours(place)
@@ -315,7 +331,7 @@ def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Ten
     low, high = _SURE
     mix = ((known - low) / (high - low)).clamp(0, 1)[:, None]
     carried = total / share.clamp(min=1e-6)[:, None]
-    return torch.cat([mix * carried + (1 - mix) * found[:, :7], known[:, None]], dim=1)
+    return torch.cat([mix * carried + (1 - mix) * found[:, :7], known[:, None], found[:, 10:11]], dim=1)
 
 
 def _shaded(raster: Raster, mine: Tensor, normals: Tensor, faces: Tensor, views: Tensor) -> Tensor:

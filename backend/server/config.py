@@ -20,6 +20,8 @@ class ServerConfig:
         any_host: answer whatever name the request was sent to. Without a token and on this computer only, requests
             sent to another name are refused: a web page could otherwise point its own name at this computer.
         device: for the engines, such as ``cuda:1`` or ``cpu``; None lets them choose.
+        gpus: an engine on each of these; empty for ``workers`` engines on ``device``.
+        cluster: what the Ray cluster has, in words, when that is to run the engines; else empty.
         engines: ``module:attribute`` of a factory of the engines (see ``engines.Engines``).
         models: folders with descriptions of more models, beside the built-in ones.
         max_upload: bytes of a .shot file.
@@ -39,6 +41,9 @@ class ServerConfig:
     token: str = ""
     any_host: bool = False
     device: str | None = None
+    gpus: tuple[int, ...] = ()
+    workers: int = 1
+    cluster: str = ""
     engines: str = REGISTRY_ENGINES
     models: tuple[Path, ...] = ()
     max_upload: int = MAX_UPLOAD

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..models.threads import share_cores
 from ..wire import Code, JobError
 from .engines import Engines, make_engines
 from .errors import is_disk_full
+from .gpus import see_only
 
 log = logging.getLogger("maquette.engine")
 
@@ -48,8 +49,10 @@ class EngineMessage:
     """What the process says.
 
     Attributes:
-        kind: ``ready`` (text: the device), ``broken`` (text), ``progress``, ``completed``, ``cancelled``, ``failed``.
-        error: of ``failed``.
+        kind: ``ready`` (text: the device), ``broken`` (text), ``progress``, ``completed``, ``cancelled``, ``failed``;
+            ``died`` (text: how), which the server's end says for it.
+        error: of ``failed`` and ``died``.
+        model: that stays loaded when a task has ended; empty for none.
     """
 
     kind: str
@@ -59,14 +62,24 @@ class EngineMessage:
     steps: int = 0
     notes: tuple[str, ...] = ()
     error: JobError | None = None
+    model: str = ""
 
 
-def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, ...], device: str | None) -> None:
+def main(
+    connection: Connection,
+    cancel: Any,
+    engines: str,
+    models: tuple[Path, ...],
+    device: str | None,
+    gpu: int | None = None,
+    parts: int = 1,
+) -> None:
     """Serve tasks until the pipe closes.
 
     Args:
         cancel: shared byte, non-zero when the task under way is to stop. A byte rather than an Event: a process
             that is killed while it holds an Event's lock would block the server for ever.
+        gpu, parts: see ``LocalEngine``.
     """
     # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -74,7 +87,9 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
     if sys.stderr is not None:
         # Of a crash the log tells where it was.
         faulthandler.enable()
-    share_cores()
+    share_cores(parts=parts)
+    if gpu is not None:
+        see_only(gpu)
     _prefer_to_be_killed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     split = Split("Python", time.monotonic() - (time.time() - psutil.Process().create_time()))
@@ -82,13 +97,16 @@ def main(connection: Connection, cancel: Any, engines: str, models: tuple[Path, 
     try:
         source = make_engines(engines, models)
         where = source.device(device)
+        if gpu is not None:
+            # To the process its only GPU is the first.
+            where = f"cuda:{gpu}{where.removeprefix('cuda')}"
         log.info("Ready on %s: %s", where, split)
         connection.send(EngineMessage("ready", where))
     except Exception as error:
         log.exception("The engines cannot be loaded")
         connection.send(EngineMessage("broken", f"{type(error).__name__}: {error}"))
         return
-    host = _EngineHost(connection, cancel, source, device)
+    host = EngineHost(connection, cancel, source, device)
     host.warm_up()
     while True:
         try:
@@ -123,8 +141,15 @@ class Split:
         return f"{sum(self.seconds.values()):.2f} s ({parts})"
 
 
-class _EngineHost:
-    def __init__(self, connection: Connection, cancel: Any, source: Engines, device: str | None) -> None:
+class EngineHost:
+    """Runs tasks one after the other, and keeps the last model loaded.
+
+    Args:
+        connection: gets what is to be said.
+        cancel: its ``value`` is non-zero when the task under way is to stop.
+    """
+
+    def __init__(self, connection: Any, cancel: Any, source: Engines, device: str | None) -> None:
         self._connection = connection
         self._cancel = cancel
         self._source = source
@@ -147,6 +172,7 @@ class _EngineHost:
         log.info("Warmed up: %s", split)
 
     def run(self, task: Task) -> None:
+        """Carry a task out, and say how it ended."""
         self._split = Split("imports")
         from ..catalogue.models import ModelError
         from ..media import MediaError
@@ -185,7 +211,7 @@ class _EngineHost:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         log.info("Job %s, %s, %s: %s", task.job, task.model, said.kind, self._split)
-        self._connection.send(said)
+        self._connection.send(replace(said, model=self._model))
 
     def _engine_for(self, model: str, shot: Any) -> Any:
         """What makes the shot. For a draft the model that is loaded stays: it needs none of its memory."""

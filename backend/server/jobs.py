@@ -50,6 +50,7 @@ class JobStore:
 
     Attributes:
         size: jobs that wait or run; may be read without waiting for a write to end.
+        engines: that take jobs from the queue.
     """
 
     def __init__(self, path: Path, make_room: Callable[[], bool] = lambda: False) -> None:
@@ -57,11 +58,13 @@ class JobStore:
         self._make_room = make_room
         self._lock = threading.RLock()
         self._listeners: list[tuple[str | None, Callable[[], None]]] = []
-        # Of each waiting job: the jobs before it, and the seconds of those and its own. None: to be counted anew.
+        # Of each waiting job: the jobs before it, and the seconds of those, shared among the engines, and its own.
+        # None: to be counted anew.
         self._line: dict[str, tuple[int, float | None]] | None = None
         self._busy: list[JobRow] | None = None
         self._db = open_database(path, readable)
         self.size = self._count()
+        self.engines = 1
 
     def close(self) -> None:
         """Let go of the file."""
@@ -126,7 +129,7 @@ class JobStore:
         return self._read("SELECT jobs.* " + _QUEUE)
 
     def running(self) -> list[JobRow]:
-        """Jobs under way (at most one)."""
+        """Jobs under way."""
         with self._lock:
             if self._busy is None:
                 self._busy = self._read("SELECT * FROM jobs WHERE status = 'in_progress' ORDER BY seq")
@@ -173,7 +176,8 @@ class JobStore:
         """Jobs before a waiting one, and seconds until it is done; None where any of it is unknown."""
         with self._lock:
             if self._line is None:
-                self._line, total = {}, 0.0
+                self._line = {}
+                total: float | None = 0.0
                 timings: dict[str, Timing | None] = {}
                 # Whole rows of a long queue would keep this lock for much of a tenth of a second after every change.
                 queue = self._db.execute(f"SELECT jobs.id, model, steps, {_WORK} {_QUEUE}")
@@ -181,12 +185,16 @@ class JobStore:
                     if model not in timings:
                         timings[model] = self.timing(model)
                     timing = timings[model]
-                    total = None if timing is None or total is None else total + timing.total(work, steps)
-                    self._line[waiting] = (place, total)
+                    own = None if timing is None else timing.total(work, steps)
+                    if own is None or total is None:
+                        self._line[waiting], total = (place, None), None
+                        continue
+                    self._line[waiting] = (place, total / self.engines + own)
+                    total += own
             place, seconds = self._line.get(job_id, (None, None))
             for job in self.running():
                 left = seconds_left(job)
-                seconds = None if seconds is None or left is None else seconds + left
+                seconds = None if seconds is None or left is None else seconds + left / self.engines
         return place, seconds
 
     # -- changing ------------------------------------------------------------------------------------------------
@@ -243,22 +251,27 @@ class JobStore:
         if counts.get(client, 0) >= share or sum(counts.values()) >= _MOST_FULL * max_queue:
             raise QueueFull
 
-    def claim(self) -> JobRow | None:
-        """Make the first of the queue the running one."""
+    def claim(self, choose: Callable[[list[str]], int | None] = lambda _: 0) -> JobRow | None:
+        """Make a waiting job a running one.
+
+        Args:
+            choose: of the models of all waiting jobs, next first, says which job; None for none of them.
+        """
         with self._lock:
-            waiting = self._read(f"SELECT jobs.* {_QUEUE} LIMIT 1")
-            if not waiting:
+            waiting = self._db.execute(f"SELECT jobs.id, client, model {_QUEUE}").fetchall()
+            place = choose([row["model"] for row in waiting]) if waiting else None
+            if place is None:
                 return None
-            job = waiting[0]
+            job_id, client, _ = waiting[place]
             self._write(
                 "UPDATE jobs SET status = 'in_progress', started_at = MAX(?, created_at) "
                 "WHERE id = ? AND status = 'queued'",
-                *(time.time(), job.id),
+                *(time.time(), job_id),
             )
             self._write(
-                "INSERT OR REPLACE INTO turns SELECT ?, 1 + coalesce(MAX(turn), 0) FROM turns", job.client, moves=False
+                "INSERT OR REPLACE INTO turns SELECT ?, 1 + coalesce(MAX(turn), 0) FROM turns", client, moves=False
             )
-            return self.get(job.id)
+            return self.get(job_id)
 
     def count_attempt(self, job_id: str) -> None:
         """A running job has come to its first denoising step, or felled the engine's process before."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
 from .config import REGISTRY_ENGINES, ServerConfig
+from .gpus import gpu_numbers, missing_gpus
 from .upkeep import Upkeep, log_to
 
 
@@ -50,7 +51,24 @@ def add_serve_parser(subparsers: Any) -> None:
         metavar="DIR",
         help="folder with more models; may be repeated",
     )
-    parser.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
+    where.add_argument(
+        "--gpus", type=gpu_numbers, default=(), metavar="N,N...",
+        help="an engine on each of these GPUs, by nvidia-smi's numbers; each runs a job at a time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--executor", choices=("local", "ray"), default="local",
+        help="where jobs run: on this computer, or as actors of a Ray cluster (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="the cluster's head (default: one of this computer alone)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N",
+        help="engines that share the device; each has a model in its memory (default: one, or one a GPU of --gpus or "
+        "of the cluster)",
+    )  # fmt: skip
     parser.add_argument(
         "--max-upload",
         type=_positive,
@@ -100,11 +118,31 @@ def run_serve(args: argparse.Namespace) -> int:
             raise ServeError(f"--models {folder}: there is no such folder.")
     if bool(args.tls_cert) != bool(args.tls_key):
         raise ServeError("--tls-cert and --tls-key go together.")
+    if args.gpus and args.workers:
+        raise ServeError("--gpus starts one engine a GPU: leave --workers out.")
+    if args.gpus and args.executor == "ray":
+        raise ServeError("--gpus is of this computer: with --executor ray say by --workers how many engines there are.")
+    if args.ray_address and args.executor != "ray":
+        raise ServeError("--ray-address goes with --executor ray.")
+    if args.gpus and (problem := missing_gpus(args.gpus)):
+        raise ServeError(problem)
+    cluster = ""
+    if args.executor == "ray":
+        from .ray_engine import ClusterError, connect, gpus
+
+        try:
+            cluster = connect(args.ray_address)
+        except ClusterError as error:
+            raise ServeError(str(error)) from error
+        args.workers = args.workers or max(1, gpus())
     config = ServerConfig(
         data=args.data or default_data_folder(),
         token=token,
         any_host=not _is_this_computer(args.host),
         device=args.device,
+        gpus=args.gpus,
+        workers=args.workers or 1,
+        cluster=cluster,
         models=tuple(folder.resolve() for folder in args.models),
         engines=os.environ.get("MAQUETTE_ENGINES", REGISTRY_ENGINES),
         max_upload=args.max_upload << 20,

@@ -50,6 +50,16 @@ def status(
         "device": executor.device,
         "runner": {"alive": executor.alive, "doing": executor.doing, "problem": executor.problem},
         "running": _entry(store, running[0]) if running else None,
+        "engines": [
+            {
+                "device": runner.device,
+                "doing": runner.doing,
+                "problem": runner.problem,
+                "model": runner.seat.model,
+                "running": next((_entry(store, job) for job in running if job.id == runner.seat.job), None),
+            }
+            for runner in executor.runners
+        ],
         "queue": [_entry(store, job) for job in waiting[:_MOST]],
         "waiting": len(waiting),
         "models": [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 import bpy
 
 from ...backend.shot import Shot
+from .. import aside
 from ..capture import memory
 from ..capture import shot as capture
 from ..capture.pace import LONGEST_SLICE, Pace
@@ -76,7 +77,12 @@ class Capturing:
         self._steps = steps(self._pace)
 
     def turn(self) -> Iterator[tuple[int, int]]:
-        """The steps until it is the window's turn, or all of them where none waits; each with their number."""
+        """The steps until it is the window's turn, or all of them where none waits; each with their number.
+
+        None while a thread is at work, see ``aside``.
+        """
+        if aside.busy():
+            return
         self._pace.begin()
         for progress in self._steps:
             yield progress

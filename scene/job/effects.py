@@ -1,358 +1,33 @@
-"""Carries out what the job's state machine asks for, and tells it what has happened.
+"""The jobs of this Blender: one is under way, the others wait behind it.
 
 ``poll()`` does all of it. One timer calls it while Blender has a window; in the background, and in tests, whoever
-started the job calls it. It never waits: the capture is done in slices, the backend is followed by a process of its
-own, and the result is put into the scene when it is here.
+started the job calls it. Each is captured as soon as it may be, so that the scene can be worked in while it waits; one
+at a time is sent to the backend, so that the order can be changed until then.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-import uuid
-from collections import deque
-from dataclasses import asdict, replace
-from pathlib import Path
 
 import bpy
 
-from ...backend.client import Follower, FollowSpec
 from ...backend.client import state as s
-from ...backend.client.owed import owe
-from ...backend.client.process import is_alive, read_json, write_json
-from ...backend.wire import RECONNECT_SECONDS
 from .. import folders
-from ..capture.pace import Pace
-from . import backends, library, readiness
-from . import shots as job_shots
+from . import backends, readiness
 from . import view as job_view
-from .capturing import Capturing, Steps, captured
-from .estimate import Stopwatch
-from .reports import events_of, reason
+from .effect_runner import EffectRunner
 
-_RECORD = "record.json"
-_LEFT = "Blender was closed while this job was under way"
 _LOOK_SECONDS = 0.25
 _SHOW_SECONDS = 0.2
 _SHOW_SHARE = 5.0
 """While a capture goes on, seconds between two drawings of it for each that the last took."""
 
-
-class EffectRunner:
-    """The one job of this Blender."""
-
-    def __init__(self) -> None:
-        self.state = s.JobState()
-        self.notices: list[s.Notify] = []
-        self._events: deque[s.Event] = deque()
-        self._dispatching = False
-        self._folders: dict[int, Path] = {}
-        self._record: library.Record | None = None
-        self._capture: Capturing | None = None
-        self._to_start: s.StartWorker | None = None
-        self._follower: Follower | None = None
-        self._polled = time.monotonic()
-        self._watch = Stopwatch()
-        self._seeds: dict[str, int] = {}
-
-    def dispatch(self, event: s.Event) -> None:
-        """Let the state machine have an event, and carry out what follows from it."""
-        self._events.append(event)
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            while self._events:
-                before = self.state.phase
-                self.state, effects = s.transition(self.state, self._events.popleft())
-                for effect in effects:
-                    if not s.superseded(self.state, effect):
-                        self._carry_out(effect)
-                if self.state.phase is not before and self.state.phase in s.WITH_BACKEND | {s.Phase.FAILED}:
-                    self._remember()
-        finally:
-            self._dispatching = False
-
-    def poll(self) -> None:
-        """Take in whatever has happened since the last call."""
-        now = time.monotonic()
-        elapsed, self._polled = now - self._polled, now
-        state = self.state
-        self._watch.passed(elapsed, state, self._to_start is not None)
-        try:
-            self._look()
-        except Exception as error:
-            # Nobody foresaw this; a job that is never heard of again would be worse.
-            failed = s.CaptureFailed if state.phase is s.Phase.CAPTURING else s.BackendFailed
-            self.dispatch(failed(self.state.run, reason(error)))
-        if state.phase is s.Phase.CANCELLING:
-            # A window that stood still, for a render say, is no proof that the backend did.
-            self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
-
-    def _look(self) -> None:
-        phase = self.state.phase
-        if phase is s.Phase.CAPTURING:
-            if not _rendering():
-                self._capture_slice()
-        elif self._to_start is not None:
-            self._start_worker()
-        elif self._follower is not None and phase in s.WITH_BACKEND:
-            self._look_at_worker()
-
-    # -- effects -------------------------------------------------------------------------------------------------
-
-    def _carry_out(self, effect: s.Effect) -> None:
-        match effect:
-            case s.StartCapture(run, scene):
-                self._start_capture(run, scene)
-            case s.StopCapture():
-                self.stop_capture()
-            case s.StartWorker(run, shot):
-                if shot:
-                    self._folders[run] = Path(shot).parent
-                self._to_start = effect
-                self._start_worker(first=True)
-            case s.CancelJob(run):
-                if self._follower is None:
-                    if self._to_start is not None and self._to_start.job:
-                        owe(backends.owed_file(), self._to_start.job)
-                    self._to_start = None
-                    self.dispatch(s.BackendCancelled(run))
-                else:
-                    self._follower.cancel()
-            case s.StopWorker():
-                self._to_start = None
-                if self._follower is not None:
-                    self._follower.leave()
-                    self._follower = None
-            case s.ApplyResult(run, scene, video, load):
-                try:
-                    self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
-                except Exception as error:
-                    self.dispatch(s.ApplyFailed(run, reason(error)))
-            case s.ShowTogether(run, scene, videos):
-                try:
-                    library.show_together(scene, [Path(video) for video in videos])
-                except Exception as error:
-                    self.notices.append(s.Notify(run, "WARNING", f"Not shown side by side: {reason(error)}"))
-            case s.Forget(run, shot):
-                self._forget(run, shot)
-            case s.Notify():
-                self.notices.append(effect)
-
-    def _start_capture(self, run: int, uid: str) -> None:
-        try:
-            if why := backends.problem():
-                raise backends.BackendProblem(why)
-            scene = folders.scene_of(uid)
-            if scene is None:
-                raise backends.BackendProblem("The scene is gone")
-            folders.results_folder()
-            recipients = job_shots.recipients(scene)
-            self._watch = Stopwatch.of(scene)
-            self._record = library.describe(scene)
-            if recipients.several or scene.maquette.seeds > 1:
-                self._record = replace(self._record, comparison=uuid.uuid4().hex)
-            if run not in self._folders:
-                self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            path = self._folders[run] / f"{folders.stem(scene)}.shot"
-            self._capture = Capturing(lambda pace: self._captured(run, scene, recipients, path, pace))
-            # A local backend takes seconds to start: it does so while the scene is captured.
-            backends.prepare()
-        except Exception as error:
-            self.dispatch(s.CaptureFailed(run, reason(error)))
-
-    def _captured(
-        self, run: int, scene: bpy.types.Scene, recipients: job_shots.Recipients, path: Path, pace: Pace
-    ) -> Steps:
-        """Capture step by step, save the shot for each model, and say so."""
-        notes: list[str] = []
-        shot = yield from captured(scene, job_shots.wants(scene, recipients.able), notes, pace)
-        if self._record is not None:
-            self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
-        if scene.use_preview_range:
-            notes.append(f"The preview range was left out: the shot is frames {scene.frame_start} to {scene.frame_end}")
-        tries = job_shots.seeds(scene)
-        first, *others = parts = job_shots.save(shot, scene, recipients.able, path, tries)
-        self._seeds = {part.shot: tries[number % len(tries)] for number, part in enumerate(parts)}
-        if len(recipients.able) > 1 and (scene.maquette.steps or scene.maquette.guidance):
-            notes.append(f"Steps and guidance are for {first.label}; the other models took their own")
-        for part in others:
-            self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
-        rest = (*others, *recipients.refused)
-        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, rest))
-
-    def _capture_slice(self) -> None:
-        if self._capture is None:
-            # It was stopped for the file to be saved or an undo to be made: it begins again.
-            self._start_capture(self.state.run, self.state.scene)
-        run, going = self.state.run, self._capture
-        if going is None:
-            return
-        try:
-            for done, total in going.turn():
-                self.dispatch(s.CaptureAdvanced(run, done, total))
-            if going.over:
-                self._capture = None
-        except Exception as error:
-            self._capture = None
-            self.dispatch(s.CaptureFailed(run, reason(error)))
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Until the end of the capture that is under way."""
-        return None if self._capture is None else self._capture.seconds_left
-
-    def stop_capture(self) -> None:
-        going, self._capture = self._capture, None
-        if going is not None:
-            going.close()
-
-    def _start_worker(self, first: bool = False) -> None:
-        start = self._to_start
-        if start is None:
-            return
-        try:
-            if first:
-                backends.prepare()
-            target = backends.target()
-            if target is None:
-                self.dispatch(s.Waiting(start.run, backends.waiting_line()))
-                return
-            self._to_start = None
-            folder = self._folders.get(start.run)
-            if folder is None:
-                folder = self._folders[start.run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            stem = Path(start.shot).stem if start.shot else "shot"
-            spec = FollowSpec(
-                address=target.address,
-                token=target.token,
-                client_id=folders.client_id(),
-                results=str(folders.results_folder()),
-                shot=start.shot,
-                job=start.job,
-                name=library.film_name(stem, self._record, self.state.model if self.state.several else ""),
-                patience=RECONNECT_SECONDS,
-                owed=str(backends.owed_file()),
-            )
-            self._follower = Follower.start(spec, folder)
-        except Exception as error:
-            self._to_start = None
-            self.dispatch(s.BackendFailed(start.run, reason(error)))
-
-    def _look_at_worker(self) -> None:
-        if self._follower is None:
-            return
-        run, report = self.state.run, self._follower.report()
-        if report.state == "completed" and _rendering():
-            return  # the scene is not to be touched now; the video waits
-        if report.view is not None:
-            backends.heard()
-        job_view.show_preview(report.preview_path, report.preview_revision)
-        for event in events_of(report, self.state):
-            self.dispatch(event)
-        if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
-            status = backends.local().poll()
-            if status.state == "dead" and report.state not in ("completed", "downloading"):
-                self.dispatch(s.BackendFailed(self.state.run, status.message))
-
-    def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
-        """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
-        known = self._record or library.Record(scene=uid)
-        whose = {"model": self.state.model, "model_label": self.state.label} if self.state.model else {}
-        seed = self._seeds.get(self.state.shot, known.seed)
-        record = replace(
-            known, scene=uid, seed=seed, job=self.state.job, notes=self.state.notes, created=library.now(), **whose
-        )
-        self._watch.keep()
-        self._watch = Stopwatch()
-        where, notes = library.put_away(video, record, load)
-        return (self.state.message if self.state.stopped else where), notes
-
-    # -- what outlives Blender -----------------------------------------------------------------------------------
-
-    def _remember(self) -> None:
-        """Write down what a later session needs to take the job up."""
-        folder = self._folders.get(self.state.run)
-        if folder is None or not (self.state.shot or self.state.job):
-            return
-        state = self.state
-        part = s.Part(state.model, state.label, state.shot, state.job)
-        self._write_record(folder, part, state.scene, state.notes)
-
-    def _write_record(self, folder: Path, part: s.Part, scene: str, notes: tuple[str, ...]) -> None:
-        record = self._record
-        if record is not None and part.model:
-            seed = self._seeds.get(part.shot, record.seed)
-            record = replace(record, model=part.model, model_label=part.label, seed=seed)
-        data = {
-            "pid": os.getpid(),
-            "scene": scene,
-            "shot": part.shot,
-            "job": part.job,
-            "notes": list(notes),
-            "record": asdict(record) if record else None,
-        }
-        try:
-            write_json(folder / _RECORD, data)
-        except OSError as error:
-            print(f"Maquette: the job cannot be written down in {folder}: {error}")
-
-    def take_up(self, follow: bool = False) -> None:
-        """Offer the newest job that an earlier session left behind, if there is one.
-
-        Args:
-            follow: go on at once with one that the backend has already, so that its video arrives by itself.
-        """
-        if self.state.phase is not s.Phase.IDLE:
-            return
-        try:
-            left = sorted(folders.user_folder("jobs").glob(f"*/{_RECORD}"), key=os.path.getmtime, reverse=True)
-        except OSError:
-            return
-        for path in left:
-            data = read_json(path) or {}
-            pid = data.get("pid")
-            if not isinstance(pid, int) or (pid != os.getpid() and is_alive(pid)):
-                continue  # another Blender is at it
-            shot, job = str(data.get("shot") or ""), str(data.get("job") or "")
-            shot = shot if Path(shot).is_file() else ""
-            if not (shot or job):
-                shutil.rmtree(path.parent, ignore_errors=True)
-                continue
-            self._record = library.from_json(data.get("record"))
-            self._folders[self.state.run + 1] = path.parent
-            self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
-            if follow and job:
-                self.dispatch(s.Resume())
-            return
-
-    def _forget(self, run: int, shot: str = "") -> None:
-        if shot:
-            shutil.rmtree(Path(shot).parent, ignore_errors=True)
-            return
-        folder = self._folders.pop(run, None)
-        # A job that is tried again lives on in the folder of the run before.
-        if folder is not None and folder != self._folders.get(self.state.run):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def stop(self) -> None:
-        """Let go of everything; a job at the backend goes on there and can be taken up later."""
-        self.stop_capture()
-        self.leave_all()
-
-    def leave_all(self) -> None:
-        """End the processes without touching Blender's data, which may be gone."""
-        if self._capture is not None:
-            self._capture.abandon()
-        if self._follower is not None:
-            self._follower.leave()
-            self._follower = None
-        self._to_start = None
-
-
 runner = EffectRunner()
+"""The job under way, or the last one."""
+
+queue: list[EffectRunner] = []
+"""Those behind it, next first; also those that have failed, which wait for the animator."""
+
 _shown_at = _show_took = 0.0
 _shown = False
 
@@ -362,8 +37,11 @@ def poll() -> float:
     global _shown_at, _show_took, _shown
     if _shown:
         _show_took, _shown = time.monotonic() - _shown_at, False
-    runner.poll()
-    capturing = runner.state.phase is s.Phase.CAPTURING
+    _advance()
+    _take_turns()
+    for one in _all():
+        one.poll()
+    capturing = _capturing() is not None
     if capturing and time.monotonic() - _shown_at < max(_SHOW_SECONDS, _SHOW_SHARE * _show_took):
         # Drawing would take longer than the frames that are captured.
         return 0.0
@@ -376,23 +54,59 @@ def poll() -> float:
     _shown_at, _shown = time.monotonic(), capturing
     if capturing:
         return 0.0
-    return _LOOK_SECONDS if runner.state.busy or backends.busy() else 2 * _LOOK_SECONDS
+    return _LOOK_SECONDS if busy() or backends.busy() else 2 * _LOOK_SECONDS
 
 
-def _publish() -> bool:
-    told, runner.notices = runner.notices, []
-    return job_view.publish(runner.state, told, runner.seconds_left)
+def busy() -> bool:
+    """Whether a job is under way or waits for its turn."""
+    return any(one.state.busy for one in _all())
 
 
-def generate(scene: bpy.types.Scene) -> None:
-    """Start a job for the scene."""
-    runner.dispatch(s.Generate(folders.scene_id(scene)))
+def generate(scene: bpy.types.Scene) -> EffectRunner:
+    """Start a job for the scene, behind those that are there; returns what carries it out."""
+    if runner.state.busy:
+        queue.append(EffectRunner())
+    job = queue[-1] if runner.state.busy else runner
+    _take_turns(job)
+    job.dispatch(s.Generate(folders.scene_id(scene)))
+    if job is not runner and not job.state.busy:
+        # It cannot even begin, which whoever asked for it tells.
+        queue.remove(job)
+    _publish()
+    return job
+
+
+def move_up(place: int) -> None:
+    """Have a job of the queue run before the one in front of it."""
+    if 0 < place < len(queue):
+        queue[place - 1 : place + 1] = [queue[place], queue[place - 1]]
     _publish()
 
 
+def cancel(place: int) -> None:
+    """Take a job out of the queue; one that has failed is given up."""
+    if 0 <= place < len(queue):
+        job = queue[place]
+        job.dispatch(s.Cancel() if job.state.busy else s.Dismiss())
+    poll()
+
+
+def try_again(place: int) -> None:
+    """Have a job that has failed wait for its turn again."""
+    if 0 <= place < len(queue):
+        _take_turns(queue[place])
+        queue[place].dispatch(s.Resume())
+    poll()
+
+
+def take_up(follow: bool = False) -> None:
+    """See ``EffectRunner.take_up``."""
+    runner.take_up(follow, {folder for one in queue for folder in one.folders})
+
+
 def wait() -> s.JobState:
-    """Poll until the job has ended. For scripts: a window stands still meanwhile."""
-    while runner.state.busy:
+    """Poll until all jobs have ended. For scripts: a window stands still meanwhile."""
+    while busy():
         poll()
         time.sleep(0.02)
     poll()
@@ -401,23 +115,70 @@ def wait() -> s.JobState:
 
 def step_aside() -> None:
     """Leave the scene as it was found, for the file to be saved or an undo to be made; a capture begins again."""
-    runner.stop_capture()
+    for one in _all():
+        one.stop_capture()
 
 
 def file_going() -> None:
     """Another file is about to be opened."""
-    if runner.state.phase is s.Phase.CAPTURING:
-        message = "Another file was opened while the scene was being captured: press Generate again there"
-        runner.dispatch(s.CaptureFailed(runner.state.run, message))
+    message = "Another file was opened while the scene was being captured: press Generate again there"
+    for one in _all():
+        if one.state.phase is s.Phase.CAPTURING:
+            one.dispatch(s.CaptureFailed(one.state.run, message))
+
+
+def leave_all() -> None:
+    """See ``EffectRunner.leave_all``."""
+    for one in _all():
+        one.leave_all()
 
 
 def close() -> None:
     """Blender or the add-on ends."""
     global runner
-    runner.stop()
+    for one in _all():
+        one.stop()
     runner = EffectRunner()
+    queue.clear()
 
 
-def _rendering() -> bool:
-    """Whether Blender renders in the background just now."""
-    return bpy.app.is_job_running("RENDER")
+def _all() -> list[EffectRunner]:
+    return [runner, *queue]
+
+
+def _capturing() -> EffectRunner | None:
+    return next((one for one in _all() if one.state.phase is s.Phase.CAPTURING), None)
+
+
+def _take_turns(new: EffectRunner | None = None) -> None:
+    """One is sent and one is captured at a time."""
+    capturing = _capturing() or new
+    for one in _all():
+        one.may_send, one.may_capture = one is runner, one is capturing
+
+
+def _advance() -> None:
+    """Let the next job take the place of one that has ended. One that has failed stays in the queue, to be seen."""
+    global runner
+    for one in [*queue]:
+        if one.state.phase in (s.Phase.CANCELLED, s.Phase.IDLE):
+            queue.remove(one)
+            runner.notices += one.notices
+    following = next((one for one in queue if one.state.busy), None)
+    if following is None or runner.state.busy:
+        return
+    queue.remove(following)
+    following.notices[:0] = runner.notices
+    if runner.state.phase is s.Phase.FAILED:
+        runner.notices = []
+        queue.append(runner)
+    runner = following
+
+
+def _publish() -> bool:
+    told = []
+    for one in _all():
+        told += one.notices
+        one.notices = []
+    changed = job_view.publish_queue([(one.title, one.state) for one in queue])
+    return job_view.publish(runner.state, told, runner.seconds_left) or changed

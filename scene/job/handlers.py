@@ -149,14 +149,14 @@ def _first_look() -> None:
     shelf.leave_extension()
     if hasattr(bpy.data, "scenes"):
         library.sync()
-    effects.runner.take_up(follow=not bpy.app.background)
+    effects.take_up(follow=not bpy.app.background)
 
 
 def _at_exit() -> None:
     """A timer still registered when the interpreter ends hangs Blender 4.5. Blender's data may be gone already."""
     _stop_timers()
     preview.runner.leave()
-    effects.runner.leave_all()
+    effects.leave_all()
     control.close()
     backends.close()
 

@@ -53,6 +53,8 @@ class Model(ModelEntry):
         if low and high:
             steps = f", in steps of {multiple}" if multiple > 1 else ""
             said.append(f"{low} to {high} pixels a side{steps}" if low != high else f"{low} pixels a side")
+        if fps := self.limit("fps"):
+            said.append(f"Made at {fps} frames per second and brought to the scene's rate")
         if self.limit("first_frame_reference"):
             said.append("The reference shows the shot's first frame")
         return said

@@ -6,16 +6,15 @@ import contextlib
 import shutil
 import tempfile
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from ...backend.client import Follower, FollowSpec, Report
 from ...backend.client.owed import owe
 from ...backend.shot import Shot, save_shot
-from .. import folders
+from .. import aside, folders
 from . import backends
 
-_writer = ThreadPoolExecutor(1, "maquette-preview")
 _root: Path | None = None
 
 
@@ -42,7 +41,7 @@ class Sending:
         self._scratch = root() / uuid.uuid4().hex
         self._scratch.mkdir()
         self._path = self._scratch / "preview.shot"
-        self._written: Future[None] = _writer.submit(save_shot, shot, self._path)
+        self._written: Future[None] = aside.run(save_shot, shot, self._path)
         self._follower: Follower | None = None
 
     def report(self) -> Report | str:

@@ -58,9 +58,21 @@ def recipients(scene: bpy.types.Scene) -> Recipients:
 
 def wants(scene: bpy.types.Scene, able: Sequence[models.Model]) -> Wants:
     """What the capture must hold for all of them."""
-    each = [wants_of(model.inputs or None) for model in able]
+    each = [wants_of(_inputs(scene, model)) for model in able]
     shared = {f.name: any(getattr(one, f.name) for one in each) for f in fields(Wants) if f.name != "options"}
     return Wants(**shared, options=options.chosen(scene, able[0].id))
+
+
+def _inputs(scene: bpy.types.Scene, model: models.Model) -> dict[str, str] | None:
+    """The table of a model's inputs, with what the options that the animator has set need besides."""
+    needed = {
+        name: "optional"
+        for entry, described in options.entries(scene, model.id)
+        if options.value(entry) != described.default
+        for name in described.needs
+        if model.inputs.get(name, "ignored") == "ignored"
+    }
+    return {**model.inputs, **needed} if model.inputs else None
 
 
 def seeds(scene: bpy.types.Scene) -> range:

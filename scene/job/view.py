@@ -86,6 +86,26 @@ def _publish_parts(state: s.JobState, view: Any) -> bool:
     return True
 
 
+def publish_queue(jobs: Iterable[tuple[str, s.JobState]]) -> bool:
+    """Copy the jobs behind the one under way; returns whether anything has changed."""
+    view = bpy.context.window_manager.maquette
+    shown = []
+    for title, state in jobs:
+        if state.phase is s.Phase.CAPTURING:
+            detail = f"Capturing {state.step} of {state.steps}" if state.steps else "Waits to be captured"
+        else:
+            detail = state.message
+        resumable = state.resumable and not state.busy
+        shown.append((title, state.phase.name, detail, resumable))
+    if shown == [(item.name, item.state, item.message, item.can_resume) for item in view.queue]:
+        return False
+    view.queue.clear()
+    for each in shown:
+        item = view.queue.add()
+        item.name, item.state, item.message, item.can_resume = each
+    return True
+
+
 def show_preview(path: str, revision: int) -> None:
     """Show a new preview of the running job."""
     global _previews, _revision

@@ -99,7 +99,7 @@ def test_too_many_characters_are_refused(spec):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[options.a]\ntype = "text"\ndefault = "x"\nlabel = "A"', "options.a.type"),
+        ('[options.a]\ntype = "colour"\ndefault = "x"\nlabel = "A"', "options.a.type"),
         ('[options.a]\ntype = "int"\ndefault = 0.5\nlabel = "A"', "options.a.default"),
         ('[options.a]\ntype = "int"', r"options\.a\.default is missing"),
         ('[[sources]]\nname = "A"', r"sources\.component is missing"),
@@ -140,6 +140,7 @@ def test_an_entry_survives_the_wire(spec):
     assert ModelEntry.from_json({**sent, "of a later version": {}}) == entry
     assert sent["options"]["window"] == {
         "type": "int", "default": 25, "label": "Window", "description": "", "choices": [], "min": 2, "max": None,
+        "needs": [],
     }  # fmt: skip
     assert ModelEntry.from_json({"id": "x", "inputs": {"prompt": "later", "y": 3}}).inputs == {"prompt": "later"}
     with pytest.raises(CatalogueError, match="id is missing"):

@@ -52,3 +52,6 @@ def test_a_containers_share_bounds_the_threads(tmp_path: Path, monkeypatch: pyte
     environment: dict[str, str] = {}
     share_cores(environment, quota)
     assert environment.get("OMP_NUM_THREADS") == threads
+    # The server has set this; its engines share it.
+    share_cores(environment, quota, parts=4)
+    assert environment["OMP_NUM_THREADS"] == str(max(1, int(threads or 64) // 4))

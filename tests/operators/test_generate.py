@@ -45,7 +45,7 @@ def test_generate_returns_at_once(bench: Bench, backend: FakeBackend) -> None:
     assert bpy.ops.maquette.generate() == {"FINISHED"}
     assert bench.state.phase.value == "capturing"
     with pytest.raises(RuntimeError, match="under way already"):
-        bpy.ops.maquette.generate()
+        bpy.ops.maquette.generate(wait=True)
     bench.until_phase("running")
     assert bpy.ops.maquette.cancel() == {"FINISHED"}
     bench.until_phase("cancelled")

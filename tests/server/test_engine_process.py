@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.server.engine_process import Split, _EngineHost
+from maquette.backend.server.engine_process import EngineHost, Split
 
 from .harness import Server, save_shot, until
 
@@ -71,7 +71,7 @@ class Pieces:
 
 def warm(free: int, source: Any) -> Any:
     connection: Any = Pipe(free)
-    _EngineHost(connection, None, source, None).warm_up()
+    EngineHost(connection, None, source, None).warm_up()
     return source
 
 

@@ -1,4 +1,4 @@
-"""The executor's own thread: whatever goes wrong in it, the next jobs run."""
+"""A runner's thread: whatever goes wrong in it, the next jobs run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.server import executor as executor_module
+from maquette.backend.server import runner as runner_module
 from maquette.backend.server.config import ServerConfig
 from maquette.backend.server.executor import Executor
 from maquette.backend.server.files import JobFiles
@@ -22,15 +22,16 @@ PLAN = VideoPlan(48, 32, 5, 24.0)
 
 @pytest.fixture
 def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An executor whose jobs are done at once, without a process, as far as the test lets them."""
-    monkeypatch.setattr(executor_module, "_PAUSES", (0.01,))
+    """A runner whose jobs are done at once, without a process, as far as the test lets them."""
+    monkeypatch.setattr(runner_module, "_PAUSES", (0.01,))
     files = JobFiles(tmp_path)
     store = JobStore(tmp_path / "jobs.sqlite")
     executor = Executor(ServerConfig(tmp_path), store, files)
-    monkeypatch.setattr(executor, "_ensure_process", lambda: None)
-    monkeypatch.setattr(executor, "_idle", lambda _: executor._wake.wait(0.05))
-    monkeypatch.setattr(executor, "_follow", lambda job, _: store.finish(job.id, "completed"))
-    yield executor
+    (runner,) = executor.runners
+    monkeypatch.setattr(runner, "_ensure_engine", lambda: None)
+    monkeypatch.setattr(runner, "_idle", lambda _: runner._wake.wait(0.05))
+    monkeypatch.setattr(runner, "_follow", lambda job, _: store.finish(job.id, "completed"))
+    yield runner
     executor.stop()
     store.close()
 
@@ -52,7 +53,7 @@ def failing(times: int, error: BaseException, then: Any) -> Any:
     return call
 
 
-@pytest.mark.parametrize("what", ["_ensure_process", "_follow", "_idle"])
+@pytest.mark.parametrize("what", ["_ensure_engine", "_follow", "_idle"])
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError(), sqlite3.OperationalError("odd")])
 def test_the_queue_runs_on(runner: Any, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception):
     monkeypatch.setattr(runner, what, failing(2, error, getattr(runner, what)))
@@ -60,7 +61,7 @@ def test_the_queue_runs_on(runner: Any, monkeypatch: pytest.MonkeyPatch, what: s
     job = add(runner)
     until(lambda: runner._store.get(job).status == "completed", what="done")
     assert runner.alive
-    if what == "_ensure_process":
+    if what == "_ensure_engine":
         assert runner._store.get(job).attempts == 0, "it is no fault of the job"
     until(lambda: not runner.problem, what="nothing is wrong any more")
     assert runner.doing in ("starting", "idle")
@@ -84,7 +85,7 @@ def test_a_job_that_always_fells_the_runner_is_given_up(runner: Any, monkeypatch
 
 
 def test_it_says_what_is_wrong(runner: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner, "_ensure_process", failing(10**6, OSError(24, "Too many open files"), None))
+    monkeypatch.setattr(runner, "_ensure_engine", failing(10**6, OSError(24, "Too many open files"), None))
     assert not runner.alive
     add(runner)
     runner.start()

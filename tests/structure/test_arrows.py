@@ -13,7 +13,7 @@ from ..conftest import ROOT
 from .reading import imports_in
 
 _NUMPY = {"backend/shot", "backend/bodies", "backend/motions"}
-_SHARED = _NUMPY | {"backend/catalogue", "backend/wire", "backend/client"}
+_SHARED = _NUMPY | {"backend/catalogue", "backend/farm", "backend/wire", "backend/client"}
 _PICTURES = _NUMPY | {"backend/media", "backend/raster"}
 _DRAWN = _PICTURES | {"backend/control"}
 _NETWORKS = _DRAWN | {"backend/catalogue", "backend/models"}
@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/bodies": {"backend/catalogue", "backend/shot"},
     "backend/motions": {"backend/catalogue", "backend/shot", "backend/bodies"},
     "backend/catalogue": set(),
+    "backend/farm": {"backend/catalogue"},
     "backend/wire": set(),
     "backend/client": {"backend/wire"},
     "backend/media": {"backend/shot"},

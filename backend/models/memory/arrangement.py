@@ -100,8 +100,10 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
     """Peak bytes of a job under an arrangement."""
     activations = need.tiled if strategy.tiling else need.activations
     peak = max(activations.values(), default=0)
+    parts = [part for part in need.parts if not part.first]
     if not on_gpu:
-        return Estimate(ram=need.weights + peak + need.base)
+        rest = sum(part.weights for part in parts) + peak
+        return Estimate(ram=max(need.weights, rest) + need.base)
     # Weights are read into main memory first, whatever becomes of them.
     ram = need.weights + GB
 
@@ -109,8 +111,10 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
         # While a layer runs it is there in both widths.
         return part.weights - part.saved + part.layer if strategy.casting and cast(part) else part.weights
 
+    # What comes first is put there whole where it fits, and else by layers, whatever becomes of the others.
+    before = need.base + sum(min(part.layer, part.weights) for part in need.parts if part.first)
     if strategy.mode is Mode.RESIDENT:
-        return Estimate(ram, need.base + sum(map(whole, need.parts)) + peak)
+        return Estimate(ram, max(before, need.base + sum(map(whole, parts)) + peak))
 
     def present(part: NetworkFootprint) -> int:
         """What of a part is on the GPU while it runs."""
@@ -121,14 +125,14 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
             return min(whole(part), int(part.block * shrink) + (part.layer if strategy.casting else 0))
         return min(whole(part), part.layer)
 
-    moving = [part for part in need.parts if moves(part, strategy.mode)]
-    stays = sum(whole(part) for part in need.parts if part not in moving)
+    moving = [part for part in parts if moves(part, strategy.mode)]
+    stays = sum(whole(part) for part in parts if part not in moving)
     # Denoising parts run in turns at every step and stay together; of the others only one is there at a time.
     peaks = [peak, sum(present(part) for part in moving if part.denoises) + activations.get("denoising", 0)]
     for part in moving:
         if not part.denoises:
             peaks.append(present(part) + max((activations.get(stage, 0) for stage in part.stages), default=0))
-    return Estimate(ram, need.base + stays + max(peaks))
+    return Estimate(ram, max(before, need.base + stays + max(peaks)))
 
 
 def moves(part: NetworkFootprint, mode: Mode) -> bool:

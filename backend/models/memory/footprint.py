@@ -6,6 +6,8 @@ value, and an mpf is a megapixel of one frame:
 
 ``weights_gb``
     all weights as they run, said while no files are there
+``text_gb``
+    of these the text encoder's, which is let go before the others come
 ``least_gb``
     GPU memory of the default job at the least, said while no files are there
 ``base_gb``
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 GB = 10**9
 
 STAGES = ("encoding", "denoising", "decoding")
+
+TEXT = "text"
+"""The stage of networks that read the shot's texts: they run before any other is read, and are then let go."""
 
 SMALL = 512 * 2**20
 """Bytes: a part with less stays on the GPU whatever happens; moving it would cost more than it gives."""
@@ -84,6 +89,11 @@ class NetworkFootprint:
         return self.weights < SMALL
 
     @property
+    def first(self) -> bool:
+        """Gone before the other parts come."""
+        return TEXT in self.stages
+
+    @property
     def denoises(self) -> bool:
         """Runs at every step, beside the other parts that do."""
         return "denoising" in self.stages
@@ -111,8 +121,8 @@ class Need:
 
     @property
     def weights(self) -> int:
-        """Bytes of all parts."""
-        return sum(part.weights for part in self.parts)
+        """Bytes of all parts that are there at a time: those that come first, or the others."""
+        return max(sum(part.weights for part in self.parts if part.first == first) for first in (True, False))
 
     @property
     def tiles(self) -> bool:
@@ -139,7 +149,9 @@ def stages_of(name: str) -> tuple[str, ...]:
     """When a part of this name runs, if nobody says otherwise."""
     if name.startswith("vae"):
         return ("encoding", "decoding")
-    return ("encoding",) if name.startswith(("image_encoder", "text_encoder")) else ("denoising",)
+    if name.startswith("text_encoder"):
+        return (TEXT,)
+    return ("encoding",) if name.startswith("image_encoder") else ("denoising",)
 
 
 def part_of(

@@ -82,8 +82,8 @@ def place(
     """Put a model's networks, loaded on the CPU, where they run.
 
     Args:
-        modules: by name; ``vae*``, ``image_encoder*`` and ``text_encoder*`` encode (the VAE decodes as well), all
-            others denoise, together at every step.
+        modules: by name; ``vae*`` and ``image_encoder*`` encode (the VAE decodes as well), all others denoise, together
+            at every step.
         stages: when a network runs where its name does not say: ``{"cmp": ("encoding",)}``.
 
     Raises:
@@ -109,6 +109,23 @@ def place(
         parts=parts,
         itemsize=dtype.itemsize,
     )
+
+
+def place_first(modules: Mapping[str, nn.Module], device: torch.device, dtype: torch.dtype) -> torch.device:
+    """Put networks that run before all others on the device: whole where there is room, else layer by layer.
+
+    Returns:
+        Where their inputs belong.
+    """
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    parts = parts_of_modules(modules, {}, tiles=False)
+    free = free_memory(device)
+    # What is kept of other networks there is not free.
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    whole = free.gpu is None or sum(part.weights for part in parts) + GB <= (free.gpu - held) * (1 - MARGIN)
+    apply(Strategy(Mode.RESIDENT if whole else Mode.LAYERS), modules, parts, device, dtype)
+    return device
 
 
 def apply(

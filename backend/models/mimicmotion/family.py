@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from ...catalogue.models import ModelSpec
 from ...control.pose_drawing import MIMICMOTION, draw_pose
 from ...media import resize_frames
 from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
 from ..device import choose_svd_dtype
 from ..family import Family, Network, Plan
 from ..start_picture import reference_picture
-from ..svd import new_scheduler
+from ..svd import encode_film, new_scheduler
 from .build import NETWORKS, load_network
 from .inputs import Poses, crop_picture, read_poses
 from .pipeline import MimicMotionPipeline, PictureCondition
@@ -43,6 +45,7 @@ class Conditions:
     picture: PictureCondition
     maps: np.ndarray
     generator: torch.Generator
+    start: CarriedStart | None
 
 
 class MimicMotionFamily(Family):
@@ -78,7 +81,18 @@ class MimicMotionFamily(Family):
         noise = float(run.options["noise_augmentation"])
         picture = pipeline.encode_picture(prepared.reference, noise, generator)
         run.report("encoding", len(maps), len(maps))
-        return Conditions(pipeline, picture, maps, generator)
+        return Conditions(pipeline, picture, maps, generator, self._start(run, picture))
+
+    def _start(self, run: Generation, picture: PictureCondition) -> CarriedStart | None:
+        """The reference and the carried film, if that is to be started from."""
+        film = carried_picture(run, run.plan.model_size, run.plan.frames)
+        if film is None:
+            return None
+        vae: Any = run.networks["vae"]
+        start = film.start(encode_film(vae, film.frames, run.device, partial(run.report, "encoding")), 1)
+        first = picture.latents[None] * vae.config.scaling_factor
+        sure = torch.full_like(start.part[:1], film.strength)
+        return CarriedStart(torch.cat([first, start.latents]), torch.cat([sure, start.part]))
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor:
         """Scaled latents (1+T,4,h,w), the reference's own first."""
@@ -99,6 +113,7 @@ class MimicMotionFamily(Family):
             conditions.generator,
             on_step=lambda step, steps, clean: run.stepped(step, steps, lambda: still(clean)),
             check=run.check,
+            start=conditions.start,
         )
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..carried_start import CarriedStart
+from ..svd import begin, hold
 from ..windows import fusion_weights
 
 
@@ -44,6 +46,7 @@ def fused_sampling(
     guidance: float,
     on_step: StepCallback | None = None,
     check: Callable[[], None] | None = None,
+    start: CarriedStart | None = None,
 ) -> Tensor:
     """Denoise a sequence in overlapping tiles.
 
@@ -55,20 +58,21 @@ def fused_sampling(
         steps: Euler steps.
         guidance: scale; 1 leaves the unconditional branch out.
         check: called before every evaluation of the model; may raise to stop.
+        start: latents (N,C,h,w), scaled, that sampling starts from instead of from noise alone.
 
     Returns:
         Scaled latents (N,C,h,w).
     """
     device = noise_NChw.device
     scheduler.set_timesteps(steps, device=device)
-    x_NChw = noise_NChw * scheduler.init_noise_sigma
+    x_NChw, begun = begin(start, scheduler, noise_NChw)
     places = [torch.tensor(list(tile), device=device) for tile in tiles]
     weights = [torch.tensor(fusion_weights(len(tile)), device=device)[:, None, None, None] for tile in tiles]
     total = torch.zeros(len(x_NChw), 1, 1, 1, device=device)
     for place, weight in zip(places, weights, strict=True):
         total.index_add_(0, place, weight)
     branches = (False, True) if guidance != 1 else (True,)
-    for step, timestep in enumerate(scheduler.timesteps, 1):
+    for step, timestep in enumerate(scheduler.timesteps[begun:], begun + 1):
         scaled = scheduler.scale_model_input(x_NChw, timestep)
         fused = [torch.zeros_like(x_NChw) for _ in branches]
         for tile, place, weight in zip(tiles, places, weights, strict=True):
@@ -80,6 +84,7 @@ def fused_sampling(
         outputs = [branch / total for branch in fused]
         output = outputs[-1] if len(outputs) == 1 else outputs[0] + guidance * (outputs[1] - outputs[0])
         x_NChw, clean = scheduler.step(output, timestep, x_NChw, return_dict=False)
+        x_NChw = hold(start, x_NChw, step, scheduler, noise_NChw)
         if on_step is not None:
             on_step(step, steps, clean)
     return x_NChw

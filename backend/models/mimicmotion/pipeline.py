@@ -22,6 +22,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from .. import clip
+from ..carried_start import CarriedStart
 from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
 from ..svd import encode_picture
@@ -101,6 +102,7 @@ class MimicMotionPipeline:
         generator: torch.Generator | None = None,
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
+        start: CarriedStart | None = None,
     ) -> Tensor:
         """Denoise.
 
@@ -109,7 +111,7 @@ class MimicMotionPipeline:
             tiles: frames of each tile, see ``tiles.sequence_tiles``.
             time_ids: frame rate - 1, motion bucket, noise augmentation.
             generator: on the CPU, so that a seed gives the same noise on every device.
-            on_step, check: see ``fusion.fused_sampling``.
+            on_step, check, start: see ``fusion.fused_sampling``.
 
         Returns:
             Scaled latents (N,4,h,w), float32.
@@ -129,7 +131,7 @@ class MimicMotionPipeline:
 
         shape = (max(map(len, tiles)), *picture.latents.shape)
         noise = repeat_noise(randn_tensor(shape, generator=generator), len(maps)).to(self.device)
-        return fused_sampling(predict, self.scheduler, noise, tiles, steps, guidance, on_step, check)
+        return fused_sampling(predict, self.scheduler, noise, tiles, steps, guidance, on_step, check, start)
 
     def decode(self, latents: Tensor, chunk: int = 8) -> Iterator[np.ndarray]:
         """Scaled latents (N,4,h,w) -> frames (n,H,W,3) uint8, ``chunk`` at a time, the reference's frame included."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
 from ..device import choose_svd_dtype
 from ..family import Family, Network, Plan
 from ..frames import tensor_to_frames
-from ..svd import new_scheduler
+from ..svd import encode_film, new_scheduler
 from .build import load_network, network_names
 from .inputs import first_picture, make_steering, to_tensor
 from .pipeline import MOFAPipeline, Steering
@@ -32,6 +34,7 @@ class Conditions:
     pipeline: MOFAPipeline
     picture: Tensor
     steering: Steering
+    start: CarriedStart | None
 
 
 class MOFAFamily(Family):
@@ -74,7 +77,16 @@ class MOFAFamily(Family):
             lambda step, count: run.report("encoding", step, count),
         )
         run.notes.extend(notes)
-        return Conditions(pipeline, prepared, steering)
+        return Conditions(pipeline, prepared, steering, self._start(run))
+
+    def _start(self, run: Generation) -> CarriedStart | None:
+        """The carried film, if that is to be started from."""
+        fit = fit_picture(run.spec, run.shot)
+        film = carried_picture(run, fit.size, run.plan.model_frames, fit.scaled)
+        if film is None:
+            return None
+        vae: Any = run.networks["vae"]
+        return film.start(encode_film(vae, film.frames, run.device, partial(run.report, "encoding"))[None], 2)
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor:
         """Latents (1,T,4,h,w)."""
@@ -98,6 +110,7 @@ class MOFAFamily(Family):
             on_step=lambda step, steps, clean: run.stepped(step, steps, lambda: still(clean), by_vae=True),
             check=run.check,
             output_type="latent",
+            start=conditions.start,
         ).latents
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:

@@ -19,7 +19,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from ..svd import encode_picture
+from ..carried_start import CarriedStart
+from ..svd import begin, encode_picture, hold
 from ..windows import periodic_windows
 from .flow_controlnet import FlowControlNet
 from .flow_controlnet_layers import Residuals
@@ -139,6 +140,7 @@ class MOFAPipeline:
         check: Callable[[], None] | None = None,
         decode_chunk: int = 8,
         output_type: str = "pt",
+        start: CarriedStart | None = None,
     ) -> MOFAPipelineOutput:
         """Sample a video.
 
@@ -158,6 +160,7 @@ class MOFAPipeline:
             check: called before each evaluation of a network, in every window; may raise to stop.
             decode_chunk: frames that the VAE decodes at once.
             output_type: ``pt`` for frames, ``latent`` for latents only.
+            start: latents (B,T,4,h,w), scaled, that sampling starts from instead of from noise alone.
 
         Raises:
             ValueError: sizes that do not fit each other, or landmarks without the adapter for them.
@@ -192,7 +195,8 @@ class MOFAPipeline:
         ids = torch.tensor([[FPS_ID, MOTION_BUCKET, NOISE_AUGMENTATION]], device=device).repeat(B * halves, 1)
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        x_BT4hw: Tensor = latents.to(device=device, dtype=torch.float32) * self.scheduler.init_noise_sigma
+        latents = latents.to(device=device, dtype=torch.float32)
+        x_BT4hw, begun = begin(start, self.scheduler, latents)
         windows = periodic_windows(T, window, stride)
         # Motion of a long clip is large: on the device is what one window needs.
         whole = steering.to(device) if len(windows) == 1 else None
@@ -202,7 +206,7 @@ class MOFAPipeline:
         for frames in owned:
             counts[frames] += 1
 
-        for step, timestep in enumerate(self.scheduler.timesteps, 1):
+        for step, timestep in enumerate(self.scheduler.timesteps[begun:], begun + 1):
             scaled = self.scheduler.scale_model_input(x_BT4hw, timestep)
             # An Euler step is affine in the prediction: averaging predictions is averaging stepped latents.
             total = torch.zeros_like(x_BT4hw)
@@ -219,7 +223,7 @@ class MOFAPipeline:
                     prediction = unconditional + ramp[:, None, None, None] * (conditional - unconditional)
                 total[:, own] += prediction[:, len(frames) - len(own) :]
             output = self.scheduler.step(total / counts[:, None, None, None], timestep, x_BT4hw)
-            x_BT4hw = cast(Any, output).prev_sample
+            x_BT4hw = hold(start, cast(Any, output).prev_sample, step, self.scheduler, latents)
             if on_step is not None:
                 on_step(step, num_inference_steps, cast(Any, output).pred_original_sample)
 

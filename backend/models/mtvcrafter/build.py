@@ -13,7 +13,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from ...catalogue.models import ModelError, ModelSpec
 from ..family import EngineError
@@ -81,15 +81,6 @@ def load_transformer_with_lora(spec: ModelSpec, dtype: torch.dtype) -> Any:
             "settings.options.few_steps", f"{path}: not a LoRA for {spec.label} ({error}); run: {_check(spec)}"
         ) from error
     return transformer
-
-
-def load_text_tokenizer(spec: ModelSpec) -> Any:
-    """umT5's tokenizer. Raises EngineError when it cannot be read."""
-    folder = spec.folder / "text_tokenizer"
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise EngineError("settings.model", f"{folder}: cannot be read ({error}); run: {_check(spec)}") from error
 
 
 def load_scheduler(spec: ModelSpec) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...media import resize_frames
 from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
-from .build import NETWORKS, base, load_network, load_scheduler, load_text_tokenizer, load_transformer_with_lora
+from ..wan import encode_text, load_text_tokenizer
+from .build import NETWORKS, base, load_network, load_scheduler, load_transformer_with_lora
 from .inputs import ShotInputs, onto_canvas, shot_inputs
 from .pipeline_7b import MTVCrafter7BPipeline
 from .pipeline_17b import MTVCrafter17BPipeline, Sampling17B, Text
@@ -25,6 +27,9 @@ from .tokenizer import HIGH_TOKEN_LOSS, MotionTokens
 
 if TYPE_CHECKING:
     from ..engine import Generation
+
+_GROUP = 4
+"""Frames of a latent frame; latent 0 holds one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Conditions:
         generator: has drawn what encoding took.
         reference: (1,C,L,h,w) latents, 7B's.
         text: encoded, 17B's.
+        starts: of every window, where they start from the carried film; empty where from noise alone.
     """
 
     pipeline: Any
@@ -50,6 +56,7 @@ class Conditions:
     generator: torch.Generator
     reference: Tensor | None = None
     text: Text | None = None
+    starts: tuple[CarriedStart, ...] = ()
 
 
 class MTVCrafterFamily(Family):
@@ -70,6 +77,19 @@ class MTVCrafterFamily(Family):
     def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
         """See ``Family.sampling``."""
         return steps_and_guidance(spec, shot)
+
+    def texts(self, run: Generation) -> tuple[str, ...]:
+        """See ``Family.texts``: what is to be seen and, with guidance, what is not; 17B's."""
+        if base(run.spec) != "wan":
+            return ()
+        table = sampling(run.spec)
+        positive = run.shot.prompt.strip() or table["prompt"]
+        return (positive, table["negative_prompt"]) if run.guidance > 1 else (positive,)
+
+    def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
+        """See ``Family.encode_text``."""
+        tokenizer = load_text_tokenizer(run.spec, "text_tokenizer")
+        return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
 
     def prepare(self, run: Generation) -> ShotInputs:
         """See ``Family.prepare``."""
@@ -104,22 +124,42 @@ class MTVCrafterFamily(Family):
         reference = pipeline.reference_latents(still, run.plan.model_frames, generator=generator).float()
         run.report("encoding", 1, 1)
         colours = LatentColours(reference[0, :, 0], picture)
-        return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference)
+        starts = self._starts(run, lambda film: pipeline.film_latents(film.to(run.device, run.dtype)), 2)
+        return Conditions(pipeline, picture, tokens, mean, colours, generator, reference=reference, starts=starts)
 
     def _encode_17b(self, run: Generation, picture: Tensor, tokens: list[MotionTokens], mean: Tensor) -> Conditions:
-        networks = {name: run.networks[name] for name in ("text_encoder", "image_encoder", "transformer", "vae")}
-        pipeline = MTVCrafter17BPipeline(
-            tokenizer=load_text_tokenizer(run.spec), scheduler=load_scheduler(run.spec), **networks
-        )
-        table = sampling(run.spec)
-        run.report("encoding", 0, 2)
-        positive = pipeline.encode_text(run.shot.prompt.strip() or table["prompt"], run.device)
-        run.report("encoding", 1, 2)
-        negative = pipeline.encode_text(table["negative_prompt"], run.device) if run.guidance > 1 else None
-        run.report("encoding", 2, 2)
+        networks = {name: run.networks[name] for name in ("image_encoder", "transformer", "vae")}
+        pipeline = MTVCrafter17BPipeline(scheduler=load_scheduler(run.spec), **networks)
+        positive, *negative = (run.texts[text] for text in self.texts(run))
+        run.report("encoding", 0, 1)
         colours = LatentColours(pipeline.condition(picture[:, None].to(run.device), 1)[0, 4:, 0], picture)
-        text = Text(positive, negative)
-        return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text)
+        run.report("encoding", 1, 1)
+        text = Text(positive, negative[0] if negative else None)
+        starts = self._starts(run, lambda film: pipeline.encode_film(film.to(run.device)), 1)
+        return Conditions(pipeline, picture, tokens, mean, colours, run.generator(), text=text, starts=starts)
+
+    def _starts(self, run: Generation, encode: Callable[[Tensor], Tensor], channels: int) -> tuple[CarriedStart, ...]:
+        """The carried film of every window, if that is to be started from.
+
+        Args:
+            encode: makes latents (1,C,L,h,w) or (1,L,C,h,w) of a film (3,T,H,W) in [-1, 1].
+            channels: which dimension of these is C.
+        """
+        plan, clip = run.plan, run.shot.clip
+        aspect = clip.width / clip.height
+        # The model of one size sees the middle of the clip's picture, the other one all of it.
+        side = max if len(sizes(run.spec)) == 1 else min
+        wide, high = plan.model_size
+        drawn = round(side(wide, high * aspect)), round(side(high, wide / aspect))
+        film = carried_picture(run, plan.model_size, plan.model_frames, drawn)
+        if film is None:
+            return ()
+        starts = []
+        for first, stop in plan.windows:
+            run.check()
+            latents = encode(frames_to_tensor(film.frames[first:stop]))
+            starts.append(film.start(latents, channels, slice(first, stop), _GROUP))
+        return tuple(starts)
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor | list[np.ndarray]:
         """Latents (1,C,L,h,w) of 7B; of 17B the films of all windows, since each one is led by the one before."""
@@ -142,6 +182,7 @@ class MTVCrafterFamily(Family):
                 dtype=run.dtype,
                 on_step=on_step,
                 check=run.check,
+                start=conditions.starts[0] if conditions.starts else None,
             )
         settings = Sampling17B(
             steps=run.steps,
@@ -161,6 +202,7 @@ class MTVCrafterFamily(Family):
             generator=conditions.generator,
             on_step=on_step,
             check=run.check,
+            starts=conditions.starts,
         ):
             parts.append(tensor_to_frames(frames))
             run.report("decoding", len(parts), count)

@@ -18,14 +18,13 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import CLIPVisionModel
 
 from .. import clip
+from ..carried_start import CarriedStart
+from ..wan import denormalized, encode_film
 from .rope import key_rope_17b
 from .transformer_17b import MVDiT17BTransformer3DModel
-
-TEXT_TOKENS = 512
-"""What the text is padded to with zeros, and what Wan's attention counts on."""
 
 StepCallback = Callable[[int, int, Tensor], None]
 """Called after each step of each window with the step's number from 1, the number of steps of all windows, and the
@@ -64,19 +63,16 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     """Video from a reference picture, a text and motion tokens.
 
     Args:
-        tokenizer, text_encoder: umT5's.
         image_encoder: CLIP ViT-H/14, the image half.
         transformer: MV-DiT-17B.
         vae: Wan 2.1's.
         scheduler: flow matching Euler, shifted by 5.
     """
 
-    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
+    model_cpu_offload_seq = "image_encoder->transformer->vae"
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
-        text_encoder: UMT5EncoderModel,
         image_encoder: CLIPVisionModel,
         transformer: MVDiT17BTransformer3DModel,
         vae: AutoencoderKLWan,
@@ -84,28 +80,11 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
             image_encoder=image_encoder,
             transformer=transformer,
             vae=vae,
             scheduler=scheduler,
         )
-
-    @torch.no_grad()
-    def encode_text(self, text: str, device: torch.device) -> Tensor:
-        """(1,512,E) float32: umT5's tokens of a text, zeros after its end."""
-        found = self.tokenizer(
-            " ".join(text.split()),
-            padding="max_length",
-            max_length=TEXT_TOKENS,
-            truncation=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        mask = found.attention_mask.to(device)
-        states = self.text_encoder(found.input_ids.to(device), mask).last_hidden_state.float()
-        return states * mask[..., None]
 
     @torch.no_grad()
     def encode_picture(self, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -114,6 +93,11 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         small = F.interpolate(picture_3HW[None].float().cpu(), (side, side), mode="bicubic", align_corners=False)
         states = self.image_encoder(clip.normalized(small).to(device, dtype), output_hidden_states=True).hidden_states
         return states[-2].float()
+
+    @torch.no_grad()
+    def encode_film(self, film_3THW: Tensor) -> Tensor:
+        """Normalised latents (1,C,L,h,w) float32 of a window's film in [-1, 1]."""
+        return encode_film(self.vae, film_3THW)
 
     @torch.no_grad()
     def condition(self, known_3THW: Tensor, frames: int) -> Tensor:
@@ -127,25 +111,10 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             (1,4+C,L,h,w) float32: a mask, 1 on latent frames that are known, and normalised latents.
         """
         count = known_3THW.shape[1]
-        video = F.pad(known_3THW, (0, 0, 0, 0, 0, frames - count))[None]
-        latents = self.normalized(self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float())
+        latents = self.encode_film(F.pad(known_3THW, (0, 0, 0, 0, 0, frames - count)))
         mask = torch.zeros(1, 4, *latents.shape[2:], device=latents.device)
         mask[:, :, : known_latents(count)] = 1
         return torch.cat([mask, latents], dim=1)
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (torch.tensor(self.vae.config[name]) for name in ("latents_mean", "latents_std"))
-        return mean.view(1, -1, 1, 1, 1).to(like), std.view(1, -1, 1, 1, 1).to(like)
-
-    def normalized(self, latents_BCLhw: Tensor) -> Tensor:
-        """The VAE's latents as they are denoised."""
-        mean, std = self._statistics(latents_BCLhw)
-        return (latents_BCLhw - mean) / std
-
-    def denormalized(self, latents_BCLhw: Tensor) -> Tensor:
-        """What ``normalized`` undoes."""
-        mean, std = self._statistics(latents_BCLhw)
-        return latents_BCLhw * std + mean
 
     @torch.no_grad()
     def __call__(
@@ -158,6 +127,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
+        starts: Sequence[CarriedStart] = (),
     ) -> Iterator[Tensor]:
         """Sample and decode window after window.
 
@@ -167,6 +137,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             mean_joints: (24,3) millimetres, of the tokenizer's training set.
             generator: on the CPU, so that a seed gives the same noise on every device.
             check: called before each evaluation of the transformer; may raise to stop.
+            starts: normalised latents (1,C,L,h,w) that each window starts from; none where from noise alone.
 
         Yields:
             New frames (3,T,H,W) in [-1, 1], float32 on the CPU: all of the first window, and of each other one those
@@ -180,10 +151,11 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
                 if on_step is not None:
                     on_step(done + step, steps * len(motion_tokens), clean)
 
+            start = starts[window] if starts else None
             latents = self.sample_window(
-                known, tokens, mean_joints, text, settings, generator, stepped, check or (lambda: None)
+                known, tokens, mean_joints, text, settings, generator, stepped, check or (lambda: None), start
             )
-            z = self.denormalized(latents).to(self.vae.dtype)
+            z = denormalized(self.vae, latents).to(self.vae.dtype)
             frames = self.vae.decode(z).sample[0].float().clamp(-1, 1).cpu()
             yield frames[:, settings.overlap if window else 0 :]
             known = frames[:, -settings.overlap :].to(device)
@@ -199,11 +171,13 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         generator: torch.Generator | None,
         stepped: Callable[[int, Tensor], None],
         check: Callable[[], None],
+        start: CarriedStart | None = None,
     ) -> Tensor:
         """Normalised latents (1,C,L,h,w) of one window that goes on from ``known_3THW``.
 
         Args:
             known_3THW: the reference as one frame, or the last frames of the window before; CLIP sees the last.
+            start: see ``__call__``.
         """
         device, dtype = settings.device, settings.dtype
         condition = self.condition(known_3THW, settings.frames).to(device)
@@ -217,10 +191,21 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         head = self.transformer.config["attention_head_dim"]
         cos, sin = key_rope_17b(given.shape[2], mean_joints, head)
         table, motion_tokens = (cos.to(device), sin.to(device)), motion_tokens.to(device, dtype)
-        x_BCLhw = _noise(given, generator)
+        x_BCLhw = noise = _noise(given, generator)
 
         self.scheduler.set_timesteps(settings.steps, device=device)
-        for i, timestep in enumerate(self.scheduler.timesteps):
+
+        def held(x: Tensor, done: int) -> Tensor:
+            if start is None:
+                return x
+            level = float(self.scheduler.sigmas[done])
+            return start.hold(x, done, settings.steps, lambda z: (1 - level) * z + level * noise)
+
+        begun = 0 if start is None else start.begin(settings.steps)
+        if begun:
+            self.scheduler.set_begin_index(begun)
+        x_BCLhw = held(x_BCLhw, begun)
+        for i, timestep in enumerate(self.scheduler.timesteps[begun:], begun):
             flows = []
             for part in texts:
                 check()
@@ -238,7 +223,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             flow = flows[0] if len(flows) == 1 else flows[1] + settings.guidance * (flows[0] - flows[1])
             sigma, following = (float(level) for level in self.scheduler.sigmas[i : i + 2])
             clean = x_BCLhw - sigma * flow
-            x_BCLhw = self.scheduler.step(flow, timestep, x_BCLhw, return_dict=False)[0]
+            x_BCLhw = held(self.scheduler.step(flow, timestep, x_BCLhw, return_dict=False)[0], i + 1)
             if kept:
                 x_0 = given[:, :, :kept]
                 x_BCLhw[:, :, :kept] = (1 - following) * x_0 + following * _noise(x_0, generator)

@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from ..carried_start import CarriedStart
 from .rope import Table, key_rope_7b, query_rope_7b
 from .transformer_7b import MVDiT7BTransformer3DModel
 
@@ -54,6 +55,11 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         clip = reference_3HW[None, :, None].expand(-1, -1, frames, -1, -1)
         return self.vae.encode(clip).latent_dist.sample(generator)
 
+    def film_latents(self, film_3THW: Tensor) -> Tensor:
+        """Latents (1,L,C,h,w) float32, scaled, of a film in [-1, 1], on the VAE's device and of its type."""
+        latents = self.vae.encode(film_3THW[None]).latent_dist.mode().float()
+        return latents.transpose(1, 2) * self.vae.config["scaling_factor"]
+
     def tables(self, latents_shape: tuple[int, ...], mean_joints: Tensor, device: torch.device) -> tuple[Table, Table]:
         """Rotary tables of video and motion tokens for latents (L,C,h,w) on ``device``."""
         frames, _, height, width = latents_shape
@@ -76,6 +82,7 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         dtype: torch.dtype = torch.float32,
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
+        start: CarriedStart | None = None,
     ) -> Tensor:
         """Sample the latents of a video.
 
@@ -88,6 +95,7 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
             latents: noise (1,L,C,h,w) instead of new one.
             device, dtype: where and how the transformer computes.
             check: called before each evaluation of the transformer; may raise to stop.
+            start: latents (1,L,C,h,w), scaled, that sampling starts from instead of from noise alone.
 
         Returns:
             (1,C,L,h,w) float32, as the VAE gives them (divided by its ``scaling_factor``).
@@ -97,7 +105,8 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         shape = tuple(reference_BLChw.shape)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"), dtype=torch.float32)
-        x_BLChw = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        noise = latents.to(device, torch.float32)
+        x_BLChw = noise * self.scheduler.init_noise_sigma
         image_table, motion_table = self.tables(shape[1:], mean_joints, device)
         motion_tokens = motion_tokens.to(device, dtype)
 
@@ -117,8 +126,22 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         scale = self.vae.config["scaling_factor"]
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         timesteps = self.scheduler.timesteps
-        before = None
-        for i, timestep in enumerate(timesteps):
+        before, begun = None, 0
+
+        def held(x: Tensor, done: int) -> Tensor:
+            if start is None:
+                return x
+
+            def noised(z: Tensor) -> Tensor:
+                last = done == num_inference_steps
+                return z if last else self.scheduler.add_noise(z, noise, timesteps[done, None])
+
+            return start.hold(x, done, num_inference_steps, noised)
+
+        if start is not None:
+            begun = start.begin(num_inference_steps)
+            x_BLChw = held(x_BLChw, begun)
+        for i, timestep in enumerate(timesteps[begun:], begun):
             flow = predict(motion_tokens, timestep)
             if guidance_scale > 1:
                 unguided = predict(None, timestep)
@@ -127,11 +150,12 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
                 flow,
                 before,
                 timestep,
-                timesteps[i - 1] if i else None,
+                timesteps[i - 1] if i > begun else None,
                 x_BLChw,
                 generator=generator,
                 return_dict=False,
             )
+            x_BLChw = held(x_BLChw, i + 1)
             if on_step is not None:
                 on_step(i + 1, num_inference_steps, before[0].transpose(0, 1) / scale)
         return x_BLChw.transpose(1, 2) / scale

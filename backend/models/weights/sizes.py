@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...catalogue.models import ModelEntry, ModelSpec
 from ..family import Plan
 from ..memory.arrangement import Strategy, arrangements, estimate
-from ..memory.footprint import GB, NetworkFootprint, need_of, part_of, parts_of_files
+from ..memory.footprint import GB, NetworkFootprint, need_of, part_of, parts_of_files, stages_of
 from ..registry import ModelStatus
 from .component import components
 
@@ -27,8 +27,10 @@ def gpu_gigabytes(spec: ModelSpec, parts: tuple[NetworkFootprint, ...] = ()) -> 
         weights = spec.memory.get("weights_gb")
         if weights is None:
             return None
-        whole = NetworkFootprint("weights", int(weights * GB))
-        full = estimate(need_of(spec, default_plan(spec), (whole,)), Strategy(), on_gpu=True).gpu / GB
+        text = spec.memory.get("text_gb", 0.0)
+        said = {"weights": weights - text, "text_encoder": text}
+        whole = tuple(NetworkFootprint(name, int(size * GB), stages=stages_of(name)) for name, size in said.items())
+        full = estimate(need_of(spec, default_plan(spec), whole), Strategy(), on_gpu=True).gpu / GB
         return full, min(full, spec.memory.get("least_gb", full))
     need = need_of(spec, default_plan(spec), parts)
     lean = need_of(spec, default_plan(spec), parts, lean=True)

@@ -62,6 +62,11 @@ function show(now) {
     const left = job.eta_seconds === null ? "" : `, about ${duration(job.eta_seconds)} left`;
     find("stage").textContent = `${job.stage || "starting"}${step}${left}`;
   }
+  find("engines").hidden = now.engines.length < 2;
+  fill(find("engines"), now.engines.map((engine) => [
+    [engine.device], [engine.model, "number"], [engine.running ? engine.running.name : engine.problem || engine.doing],
+    [engine.running ? `${Math.round(engine.running.progress)} %` : "", "number"],
+  ]), "");
   find("waiting").textContent = now.waiting ? `${now.waiting} wait` : "";
   fill(find("queue"), now.queue.map((each, place) => [
     [place + 1, "number"], [each.name], [each.model, "number"], [clock(each.created_at), "number"],

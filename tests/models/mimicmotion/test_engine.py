@@ -15,12 +15,15 @@ from maquette.backend.catalogue.models import model_spec
 from maquette.backend.media import encode_png
 from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, Progress
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.memory.footprint import GB, fitting_chunk
 from maquette.backend.models.memory.placement import Placement
 from maquette.backend.models.mimicmotion import family as module
 from maquette.backend.models.mimicmotion.plan import make_plan
-from maquette.backend.shot import Settings, Shot, load_shot, save_shot
+from maquette.backend.raster.carry import carry_shot
+from maquette.backend.shot import Background, Settings, Shot, load_shot, save_shot
 
+from ...builders import png
 from ..given import begun
 from .conftest import make_shot, with_character
 
@@ -74,6 +77,28 @@ def test_every_input_reaches_the_video(engine, plain, change):
         name, value = {"noise": ("noise_augmentation", 0.5), "fps": ("fps", 30)}.get(change, (change, 5))
         other = replace(shot, settings=replace(shot.settings, options={name: value}))
     assert not np.array_equal(plain, generate(engine, other).frames)
+
+
+def test_a_start_from_the_carried_film(engine):
+    shot = replace(make_shot(3), background=Background("still", (png(16, 8, (90, 160, 40)),)))
+
+    def started(strength: float) -> np.ndarray:
+        options = {"carried_start": strength}
+        return generate(engine, replace(shot, settings=replace(shot.settings, options=options))).frames
+
+    plain = generate(engine, shot).frames
+    assert np.array_equal(started(0.0), plain)
+    film = carry_shot(shot, *engine.plan(shot).model_size).frames
+    # The reference is decoded along with the film.
+    film = np.concatenate([engine.family.prepare(begun(engine, shot)).reference[None], film])
+    vae = engine.networks["vae"]
+    with torch.no_grad():
+        z = vae.encode(frames_to_tensor(film).transpose(0, 1)).latent_dist.mode()
+        coded = tensor_to_frames(vae.decode(z, num_frames=4).sample.transpose(0, 1))[1:]
+    wanted = engine.family.fit(engine.spec, coded, *plain.shape[2:0:-1])
+    assert np.abs(started(1.0).astype(int) - wanted).max() <= 1
+    half = started(0.5)
+    assert (half != plain).any() and (half != wanted).any()
 
 
 def test_it_stops_between_the_tiles_of_a_step(engine):

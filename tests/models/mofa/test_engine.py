@@ -12,10 +12,12 @@ from maquette.backend.catalogue.models import ModelSpec
 from maquette.backend.media import encode_png, squeeze_frames
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.mofa import inputs
 from maquette.backend.models.mofa.build import load_network
 from maquette.backend.models.mofa.inputs import first_picture, make_steering, to_tensor
 from maquette.backend.models.mofa.plan import fit_picture
+from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Background, Shot
 
 from ...builders import png
@@ -60,6 +62,29 @@ def test_trajectory_model_from_shot_to_frames(trajectory: Engine) -> None:
     assert result.frames.dtype == np.uint8
     assert result.metadata["windows"] == 2
     assert result.metadata["options"]["motion"] == "both"
+
+
+def test_a_start_from_the_carried_film(trajectory: Engine) -> None:
+    """In parity, where the picture is cut."""
+    shot = shot_of(trajectory.spec, 5, {"parity": True})
+    shot = replace(shot, background=Background("still", (png(16, 8, (90, 160, 40)),)))
+
+    def started(strength: float) -> np.ndarray:
+        options = {"parity": True, "carried_start": strength}
+        return run(trajectory, replace(shot, settings=replace(shot.settings, options=options)))
+
+    plain, fit = run(trajectory, shot), fit_picture(trajectory.spec, shot)
+    assert np.array_equal(started(0.0), plain)
+    left, top = fit.offset
+    film = carry_shot(shot, *fit.scaled).frames[:, top : top + fit.size[1], left : left + fit.size[0]]
+    vae = trajectory.networks["vae"]
+    with torch.no_grad():
+        pixels = frames_to_tensor(film).transpose(0, 1)
+        coded = vae.decode(vae.encode(pixels).latent_dist.mode(), num_frames=5).sample.transpose(0, 1)
+    wanted = trajectory.family.fit(trajectory.spec, tensor_to_frames(coded), *plain.shape[2:0:-1])
+    assert np.abs(started(1.0).astype(int) - wanted).max() <= 1
+    half = started(0.5)
+    assert (half != plain).any() and (half != wanted).any()
 
 
 def test_hybrid_model_from_shot_to_frames(hybrid: Engine) -> None:

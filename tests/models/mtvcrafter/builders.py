@@ -49,6 +49,13 @@ code_dim = 32
 codes = 24
 layers_per_block = 1
 norm_num_groups = 4
+
+[options.carried_start]
+type = "float"
+default = 0.0
+min = 0.0
+max = 1.0
+label = "Start From Carried Film"
 """
 
 TINY_7B = (

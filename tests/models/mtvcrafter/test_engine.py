@@ -11,13 +11,16 @@ import torch
 from maquette.backend.catalogue.models import find_specs
 from maquette.backend.models.engine import Engine, load_engine
 from maquette.backend.models.family import Cancelled, EngineError
+from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.models.memory import placement
 from maquette.backend.models.memory.arrangement import Mode, Strategy
+from maquette.backend.models.mtvcrafter.inputs import hold_last
 from maquette.backend.models.registry import plan_shot, status
-from maquette.backend.shot import Settings, Shot
+from maquette.backend.raster.carry import carry_shot
+from maquette.backend.shot import Background, Settings, Shot
 
 from ...builders import png
-from .builders import TINY_17B, dancing, tiny_spec, write_lora
+from .builders import SIZE, TINY_17B, dancing, tiny_spec, write_lora
 
 RED, BLUE = (220, 40, 30), (30, 60, 210)
 
@@ -110,6 +113,33 @@ def test_where_the_set_stands_does_not_matter(engine, plain):
         characters=(replace(character, joints=character.joints @ turn[:3, :3].T + turn[:3, 3]),),
     )
     assert np.abs(Run(engine, moved).result.frames.astype(int) - plain.result.frames).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "frames", "width"), [("7b", 9, 96), ("17b", 60, 64)])
+def test_a_start_from_the_carried_film(engines, name, frames, width):
+    engine = engines[name]
+    shot = dancing(frames, model=engine.spec.id, width=width, height=64 if name == "17b" else 48)
+    shot = replace(shot, background=Background("still", (png(16, 8, (90, 160, 40)),)))
+
+    def started(strength: float) -> np.ndarray:
+        options = {"carried_start": strength}
+        return Run(engine, replace(shot, settings=replace(shot.settings, options=options))).result.frames
+
+    plain, plan = Run(engine, shot).result.frames, engine.plan(shot)
+    assert np.array_equal(started(0.0), plain)
+    film = carry_shot(shot, plan.width, plan.height).frames
+    left = (plan.width - SIZE) // 2
+    film = hold_last(film[:, :, left : left + SIZE], plan.model_frames)
+    parts = []
+    with torch.no_grad():
+        for start, stop in plan.windows:
+            z = engine.networks["vae"].encode(frames_to_tensor(film[start:stop])[None]).latent_dist.mode()
+            parts.append(tensor_to_frames(engine.networks["vae"].decode(z).sample[0])[9 if start else 0 :])
+    wanted = np.concatenate(parts)[:frames]
+    shown = started(1.0)[:, :, left : left + SIZE]
+    assert np.abs(shown.astype(int) - wanted).max() <= 1
+    half = started(0.5)[:, :, left : left + SIZE]
+    assert (half != plain[:, :, left : left + SIZE]).any() and (half != wanted).any()
 
 
 def test_cancelling_stops_within_a_step(engine):

@@ -25,6 +25,9 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
+from ..control.builders import CHANGES as VACE_CHANGES
+from ..control.builders import TABLES as VACE_TABLES
+from ..control.builders import write_small_files
 from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
 from ..mimicmotion.conftest import TINY_PARTS
 from ..mimicmotion.conftest import make_shot as figure
@@ -159,6 +162,14 @@ def _publish_17b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> 
     save(tiny_lora(), folder / "lora" / "Wan2.1_I2V_14B_FusionX_LoRA.safetensors")
 
 
+def _publish_vace(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    save_shards(states["transformer"], folder / "transformer", 2, torch.bfloat16)
+    save(states["vae"], folder / "vae" / "diffusion_pytorch_model.safetensors")
+    text = {k: v for k, v in states["text_encoder"].items() if k != "encoder.embed_tokens.weight"}
+    save(text, folder / "text_encoder" / "model.safetensors", torch.bfloat16)
+    write_small_files(folder)
+
+
 def _tables(text: str) -> dict[str, Any]:
     keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
     return {key: value for key, value in tomllib.loads(text).items() if key in keep}
@@ -177,6 +188,8 @@ FAMILIES = {
         Tiny("mimicmotion", tomllib.loads(TINY_PARTS), MIMICMOTION_CHANGES, _publish_mimicmotion),
         Tiny("mofa-trajectory", tables_of("mofa-trajectory"), MOFA_CHANGES, _publish_mofa),
         Tiny("mofa-hybrid", MOFA_TABLES, MOFA_CHANGES, _publish_mofa),
+        Tiny("vace-1.3b", VACE_TABLES, VACE_CHANGES, _publish_vace),
+        Tiny("vace-14b", VACE_TABLES, VACE_CHANGES, _publish_vace),
         _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
         _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
     )

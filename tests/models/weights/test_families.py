@@ -158,7 +158,8 @@ def test_no_pickle_is_run(download, tmp_path, monkeypatch):
 def test_other_models_checkpoints_are_recognised(name, published, tmp_path, capsys):
     """Every weight file in turn is replaced by one that is published with another model."""
     other_name = {"mimicmotion": "mofa-hybrid", "mofa-trajectory": "mtvcrafter-17b", "mofa-hybrid": "mimicmotion",
-                  "mtvcrafter-7b": "mofa-trajectory", "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
+                  "vace-1.3b": "mimicmotion", "vace-14b": "mofa-hybrid", "mtvcrafter-7b": "mofa-trajectory",
+                  "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
     download = Download(published(name), tmp_path, capsys)
     other = published(other_name)
     for i, path in enumerate(download.files(".safetensors", ".pt", ".pth", ".tar")):
@@ -188,6 +189,8 @@ def test_wrong_shapes_are_those_of_another_size(download):
         "mimicmotion": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "mofa-trajectory": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "mofa-hybrid": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
+        "vace-1.3b": ("ffn_dim = 24", "ffn_dim = 48"),
+        "vace-14b": ("ffn_dim = 24", "ffn_dim = 48"),
         "mtvcrafter-7b": ("attention_head_dim = 16", "attention_head_dim = 32"),
         "mtvcrafter-17b": ("ffn_dim = 24", "ffn_dim = 48"),
     }[smaller.id]

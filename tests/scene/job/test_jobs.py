@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,7 +201,7 @@ def test_a_refused_shot_is_kept_and_sent_again(bench: Bench, backend: FakeBacken
 
 
 def test_a_backend_that_dies(bench: Bench, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.jobs, "RECONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(bench.module("scene.job.effect_runner"), "RECONNECT_SECONDS", 0.3)
     backend.script = RUNNING
     bench.jobs.generate(bench.build())
     bench.until_phase("running")
@@ -259,7 +260,7 @@ def test_the_job_of_another_blender_is_let_alone(bench: Bench) -> None:
     (folder / "record.json").write_text(json.dumps({"pid": os.getppid(), "scene": "x", "shot": "", "job": "vid_1"}))
     bench.jobs.runner.take_up()
     assert bench.state.phase.value == "idle" and folder.is_dir()
-    bench.module("scene.job.effects").shutil.rmtree(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(

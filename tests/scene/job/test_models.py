@@ -28,6 +28,7 @@ ENTRY: dict[str, Any] = {
         "window": {"type": "int", "default": 72, "min": 4, "max": 128},
         "motion": {"type": "choice", "default": "both", "choices": ["both", "dense", "tracks"]},
         "few_steps": {"type": "bool", "default": False, "label": "Few Steps"},
+        "never": {"type": "text", "default": "blurred"},
     },
 }
 
@@ -115,6 +116,8 @@ def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
         match option.type:
             case "bool":
                 assert isinstance(fitted, bool)
+            case "text":
+                assert isinstance(fitted, str)
             case "choice":
                 assert fitted in option.choices
             case "int":
@@ -123,20 +126,39 @@ def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
                 assert isinstance(fitted, float) and math.isfinite(fitted) and option.low <= fitted <= option.high
 
 
+def test_an_option_that_is_set_has_what_it_needs_captured(bench: Bench) -> None:
+    start = {"type": "float", "default": 0.0, "min": 0.0, "max": 1.0, "needs": ["meshes", "clay"]}
+    bare = {"id": "m", "available": True, "inputs": {"characters": "required", "meshes": "ignored"}}
+    bench.backends.show_models([bare | {"options": {"start": start}}])
+    options, shots, scene = bench.module("scene.job.options"), bench.module("scene.job.shots"), bpy.context.scene
+    models = bench.module("scene.job.models")
+    options.ensure(scene, "m")
+    (entry, _), *_ = options.entries(scene, "m")
+    for value, captured in ((None, False), (0.5, True), (0.0, False)):
+        if value is not None:
+            entry.as_float = value
+        wants = shots.wants(scene, [models.find("m")])
+        assert (wants.meshes, wants.clay, wants.tracks, wants.meshes_required) == (captured, captured, False, False)
+    assert shots.wants(scene, [models.find("unknown")]).tracks
+
+
 def test_options_of_the_scene(bench: Bench, models: ModuleType) -> None:
     options, scene = bench.module("scene.job.options"), bpy.context.scene
     assert options.ensure(scene, "one") and not options.ensure(scene, "one")
     entries = {entry.option: entry for entry, _ in options.entries(scene, "one")}
-    assert list(entries) == ["strength", "window", "motion", "few_steps"]
+    assert list(entries) == ["strength", "window", "motion", "few_steps", "never"]
     assert (entries["strength"].as_float, entries["window"].as_int) == (pytest.approx(0.6), 72)
     assert entries["motion"].as_choice == "both" and entries["few_steps"].as_bool is False
+    assert entries["never"].as_text == "blurred"
     # What was not set is left to the model.
     assert options.chosen(scene, "one") == {}
     entries["strength"].as_float = 9.0
     entries["window"].as_int = -3
     entries["motion"].as_choice = "dense"
     entries["few_steps"].as_bool = True
-    assert options.chosen(scene, "one") == {"strength": 1.5, "window": 4, "motion": "dense", "few_steps": True}
+    entries["never"].as_text = "grey skies"
+    set_so = {"strength": 1.5, "window": 4, "motion": "dense", "few_steps": True, "never": "grey skies"}
+    assert options.chosen(scene, "one") == set_so
     assert (entries["strength"].as_float, entries["window"].as_int) == (1.5, 4)
     # The model's own value, chosen on purpose, is sent as well.
     entries["window"].as_int = 72

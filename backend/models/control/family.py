@@ -1,0 +1,200 @@
+"""Wan 2.1 VACE: films led by a control film, by what is known of them, and by pictures of the looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...catalogue.models import ModelSpec
+from ...control.films import ControlFilms
+from ...control.fitting import squeezed
+from ...media import squeeze_frames
+from ...shot import Shot
+from ..carried_start import CarriedStart, carried_picture
+from ..family import Family, Network, Plan
+from ..frames import frames_to_tensor, tensor_to_frames
+from ..previews import LatentColours
+from ..wan import denormalized, encode_film, encode_text, load_text_tokenizer
+from .build import NETWORKS, load_network, load_scheduler
+from .inputs import Leads, check_films, kept_film, laid_over, make_leads, model_shot, shot_errors
+from .pipeline import VACEPipeline, Windowed
+from .plan import GROUP, frames_in_time, latent_windows, make_plan
+from .retime import at_scene_rate
+
+if TYPE_CHECKING:
+    from ..engine import Generation
+
+_CHART = 64
+"""Pixels of a side of the picture by which previews learn what latents look like."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What is denoised with."""
+
+    pipeline: VACEPipeline
+    leads: Leads
+    colours: LatentColours
+    start: CarriedStart | None
+
+
+class ControlFamily(Family):
+    """See the module."""
+
+    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
+        """See ``Family.plan``."""
+        return make_plan(spec, shot)
+
+    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
+        """See ``Family.networks``."""
+        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS}
+
+    def texts(self, run: Generation) -> tuple[str, ...]:
+        """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
+        texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
+        return texts if run.guidance > 1 else texts[:1]
+
+    def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
+        """See ``Family.encode_text``."""
+        tokenizer = load_text_tokenizer(run.spec, "tokenizer")
+        return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
+
+    def prepare(self, run: Generation) -> ControlFilms:
+        """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
+        shot = model_shot(run.shot, run.plan, run.spec.limits["fps"])
+        with shot_errors():
+            films = ControlFilms(shot, device=run.device, on_progress=lambda done, count: run.check())
+        check_films(films, str(run.options["control"]), str(run.options["keep"]))
+        return films
+
+    def encode(self, run: Generation, prepared: ControlFilms) -> Conditions:
+        """See ``Family.encode``. What leads the film is encoded by the pipeline itself, before its first step."""
+        vae, options, frames = run.networks["vae"], run.options, run.plan.model_frames
+        leads = make_leads(
+            prepared,
+            str(options["control"]),
+            str(options["keep"]),
+            float(options["margin"]),
+            int(options["references"]),
+            lambda done, count: run.report("encoding", done, frames + 1),
+        )
+        run.notes.extend(leads.notes)
+        begun: list[bool] = []
+
+        def before_evaluation() -> None:
+            if not begun:
+                begun.append(True)
+                run.report("encoding", frames + 1, frames + 1)
+                run.report("denoising", scheduler.begin, run.steps)
+            run.check()
+
+        transformer = Windowed(
+            run.networks["transformer"],
+            run.dtype,
+            latent_windows(run.spec, run.plan.model_frames),
+            len(leads.references),
+            before_evaluation,
+        )
+        scheduler = load_scheduler(run.spec, run.plan.model_size)
+        shift = scheduler.config["flow_shift"]
+        run.metadata.update(fps=run.spec.limits["fps"], references=len(leads.references), flow_shift=shift)
+        chart = _chart()
+        colours = LatentColours(encode_film(vae, chart[:, None].to(run.device))[0, :, 0], chart)
+        start = None
+        size = run.plan.model_size
+        if (film := carried_picture(replace(run, shot=prepared.shot), size, frames, size)) is not None:
+            start = film.start(encode_film(vae, frames_to_tensor(film.frames).to(run.device)), 1, group=GROUP)
+            scheduler.begin = start.begin(run.steps)
+        return Conditions(VACEPipeline.of(vae, transformer, scheduler, run.device), leads, colours, start)
+
+    def sample(self, run: Generation, conditions: Conditions) -> Tensor:
+        """Normalised latents (1,C,L,h,w), without the references'."""
+        pipeline, leads, options = conditions.pipeline, conditions.leads, run.options
+        positive, *negative = (run.texts[text].to(run.device) for text in self.texts(run))
+        scheduler, first = pipeline.scheduler, len(leads.references)
+        width, height = run.plan.model_size
+        noise, start = self._noise(run, conditions), conditions.start
+
+        def held(latents: Tensor, done: int) -> Tensor:
+            if start is None:
+                return latents
+            level = float(scheduler.levels[done])
+            film = start.hold(
+                latents[:, :, first:], done, run.steps, lambda z: (1 - level) * z + level * noise[:, :, first:]
+            )
+            # The scheduler would correct what is put back by what was there before.
+            scheduler.last_sample = None
+            return torch.cat([latents[:, :, :first], film], dim=2)
+
+        def on_step_end(_: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
+            # What the scheduler takes the clean film to be by now.
+            clean = scheduler.model_outputs[-1][0, :, first:]
+            run.check_finite(given["latents"], "The sampler")
+            middle, done = clean[:, clean.shape[1] // 2], scheduler.begin + step + 1
+            run.stepped(done, run.steps, lambda: conditions.colours(middle, width, height))
+            return {"latents": held(given["latents"], done)}
+
+        scheduler.set_timesteps(run.steps, device=run.device)
+        found = pipeline(
+            prompt_embeds=positive,
+            negative_prompt_embeds=negative[0] if negative else None,
+            video=leads.video,  # type: ignore[arg-type]
+            mask=leads.mask,  # type: ignore[arg-type]
+            reference_images=leads.references or None,  # type: ignore[arg-type]
+            conditioning_scale=float(options["strength"]),
+            height=height,
+            width=width,
+            num_frames=run.plan.model_frames,
+            num_inference_steps=run.steps,
+            guidance_scale=run.guidance,
+            latents=held(noise, scheduler.begin),
+            output_type="latent",
+            callback_on_step_end=on_step_end,  # type: ignore[arg-type]
+            return_dict=False,
+        )
+        return found[0][:, :, first:]
+
+    def _noise(self, run: Generation, conditions: Conditions) -> Tensor:
+        """(1,C,R+L,h,w) of the shot's seed: R latent frames of references, L of the film."""
+        pipeline, (width, height) = conditions.pipeline, run.plan.model_size
+        frames = run.plan.model_frames + GROUP * len(conditions.leads.references)
+        channels = int(pipeline.transformer.config["in_channels"])
+        cpu = torch.device("cpu")
+        noise = pipeline.prepare_latents(1, channels, height, width, frames, torch.float32, cpu, run.generator())
+        return noise.to(run.device)
+
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
+        """See ``Family.decode``: at the scene's rate, with what is kept as it was."""
+        vae, plan, shot = run.networks["vae"], run.plan, run.shot
+        run.report("decoding", 0, 2)
+        film = tensor_to_frames(vae.decode(denormalized(vae, sampled.float()).to(vae.dtype)).sample[0])
+        run.report("decoding", 1, 2)
+        rate, keep, margin = run.spec.limits["fps"], str(run.options["keep"]), float(run.options["margin"])
+        made = frames_in_time(run.spec, shot.clip)
+        film = at_scene_rate(
+            film[:made], squeezed(shot, *plan.model_size), rate, run.device, lambda done, count: run.check()
+        )
+        if keep != "nothing":
+            margin *= plan.height / plan.model_size[1]
+            with shot_errors():
+                films = ControlFilms(squeezed(shot, plan.width, plan.height), device=run.device)
+                kept = kept_film(films, keep, margin, lambda done, count: run.check())
+            if kept is not None:
+                film = laid_over(squeeze_frames(film, plan.width, plan.height), kept, margin)
+        run.report("decoding", 2, 2)
+        return film
+
+
+FAMILY = ControlFamily()
+
+
+def _chart() -> Tensor:
+    """A picture (3,H,W) in [-1, 1] of all kinds of colours, always the same."""
+    colours = 2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    return F.interpolate(colours, (_CHART, _CHART), mode="bicubic").clamp(-1, 1)[0]

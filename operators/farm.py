@@ -1,0 +1,82 @@
+"""Give the file's shots to a render farm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+from bpy.types import Context, Event, Operator
+
+from ..scene.job import farm
+from ..scene.job.reports import reason
+
+
+class MAQUETTE_OT_submit_to_farm(Operator):
+    """Write a folder that a render farm takes: it captures every shot of this file, scenes and markers' cameras, and \
+makes their videos"""
+
+    bl_idname = "maquette.submit_to_farm"
+    bl_label = "Submit to Farm"
+    bl_options = {"REGISTER"}
+
+    directory: StringProperty(name="Folder", description="Where the job bundle goes", subtype="DIR_PATH")
+    flavour: EnumProperty(
+        name="Farm",
+        description="What takes the job",
+        items=(
+            ("flamenco", "Flamenco", "A job type in JavaScript, and the job for Flamenco Manager"),
+            ("openjd", "Deadline Cloud", "An Open Job Description, which openjd runs on this computer too"),
+        ),
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Only of a file that the farm can open."""
+        if bpy.data.filepath:
+            return True
+        cls.poll_message_set("Save the file first: the farm opens it")
+        return False
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Choose the folder."""
+        if not self.directory:
+            path = Path(bpy.data.filepath)
+            self.directory = str(path.with_name(f"{path.stem}_farm"))
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def draw(self, context: Context) -> None:
+        """The farm."""
+        self.layout.prop(self, "flavour")
+
+    def execute(self, context: Context) -> set[str]:
+        """Write the bundle."""
+        dirty = bpy.data.is_dirty
+        try:
+            count, told = farm.submit(self.flavour, Path(bpy.path.abspath(self.directory)))
+        except Exception as error:
+            self.report({"ERROR"}, reason(error))
+            return {"CANCELLED"}
+        print(f"Maquette: {told}")
+        if dirty:
+            self.report({"WARNING"}, "The file has changes that the farm will not see: save it before it is submitted")
+        self.report({"INFO"}, f"{count} videos. {told}")
+        return {"FINISHED"}
+
+
+CLASSES = (MAQUETTE_OT_submit_to_farm,)
+
+
+def _menu(self, _context):
+    self.layout.operator(MAQUETTE_OT_submit_to_farm.bl_idname, text="Maquette Job for a Render Farm")
+
+
+def register() -> None:
+    """Add File > Export > Maquette Job for a Render Farm."""
+    bpy.types.TOPBAR_MT_file_export.append(_menu)
+
+
+def unregister() -> None:
+    """Take the menu entry away."""
+    bpy.types.TOPBAR_MT_file_export.remove(_menu)

@@ -1,0 +1,114 @@
+"""A server whose engines are actors of a Ray cluster with two nodes, on this computer.
+
+Ray is large, so that ``make setup`` does not install it: ``make test-cluster`` does, and runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from maquette.backend.server.jobs import AGAIN
+
+# The module is collected where Ray is installed (conftest.py).
+from ray.cluster_utils import Cluster
+
+from ..server.harness import HERE, Server, free_port, save_shot, until
+from ..server.test_serve import maquette, refused
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture(scope="module")
+def cluster(place: Path) -> Iterator[Cluster]:
+    """A head without processors, and two nodes with one each, which find the engines of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
+        patch.setenv("FAKE_LOG", str(place / "fake.log"))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(
+            True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
+        )
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=1, object_store_memory=10**8)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(cluster: Cluster, place: Path) -> Iterator[Server]:
+    with Server(place, "--executor", "ray", "--ray-address", cluster.address, "--workers", "2") as server:
+        yield server
+
+
+def send(client: Any, server: Server, name: str, prompt: str = "", steps: int = 4) -> str:
+    return client.submit(save_shot(server.folder / f"{name}.shot", prompt, name=name, steps=steps)).id
+
+
+def pid(server: Server, name: str) -> int:
+    """Of the actor that has begun a job last."""
+    return int([line for line in server.noted() if line.startswith(f"begin {name} ")][-1].split()[2])
+
+
+def test_films_previews_and_the_same_actor_for_the_same_model(server: Server, tmp_path: Path):
+    with server.client() as client:
+        gate = tmp_path / "gate"
+        gate.touch()
+        first = send(client, server, "first", f"hold={gate}")
+        until(lambda: client.job(first).step, what="it runs in the cluster")
+        until(lambda: client.preview(first), what="a preview comes back")
+        gate.unlink()
+        assert "made of grey" in server.wait_for(first, "completed", "failed").notes
+        assert len(client.download(first, tmp_path / "a.mp4").read_bytes()) > 500
+        assert client.download(first, tmp_path / "a.zip", "frames").stat().st_size > 500
+        second = send(client, server, "second")
+        server.wait_for(second, "completed")
+        assert pid(server, "second") == pid(server, "first")
+        assert "Ray" in client.health()["device"]
+
+
+def test_a_cancel_stops_within_one_step(server: Server):
+    with server.client() as client:
+        job = send(client, server, "c", "wait=0.3", steps=1000)
+        until(lambda: client.job(job).step, what="first step")
+        before = len([line for line in server.noted() if line.startswith("step c ")])
+        client.cancel(job)
+        server.wait_for(job, "cancelled")
+        steps = len([line for line in server.noted() if line.startswith("step c ")])
+        assert steps - before <= 2 and any(line.startswith("stopped c") for line in server.noted())
+
+
+def test_a_lost_actor_and_a_lost_node_cost_no_job(server: Server, cluster: Cluster, tmp_path: Path):
+    with server.client() as client:
+        gate = tmp_path / "gate"
+        gate.touch()
+        jobs = {name: send(client, server, name, f"hold={gate}") for name in "ab"}
+        until(lambda: all(client.job(job).step for job in jobs.values()), what="both at work")
+        assert pid(server, "a") != pid(server, "b")
+        os.kill(pid(server, "a"), signal.SIGKILL)
+        until(lambda: AGAIN in client.job(jobs["a"]).notes, what="it is back in the queue")
+        until(lambda: client.job(jobs["a"]).step, what="at work again")
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        gate.unlink()
+        done = [server.wait_for(job, "completed", "failed", seconds=180) for job in jobs.values()]
+        assert [job.status for job in done] == ["completed"] * 2
+        ends = [
+            sum(f"{job}: completed" in line for line in server.log.read_text().splitlines()) for job in jobs.values()
+        ]
+        assert ends == [1, 1]
+
+
+def test_a_cluster_that_is_not_there():
+    address = f"127.0.0.1:{free_port()}"
+    done = maquette("serve", "--port", "0", "--executor", "ray", "--ray-address", address)
+    refused(done, f"--ray-address {address}", "no cluster can be joined", "ray start --head")
+    refused(maquette("serve", "--ray-address", "a:1"), "goes with --executor ray")

@@ -1,0 +1,103 @@
+"""Generate pressed again while a job runs: the jobs that wait, and what can be done about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import bpy
+import pytest
+
+from ..fake_backend import FakeBackend, fake_backend
+from ..scene.job_scene import Bench
+
+RUNNING = [{"status": "in_progress", "stage": "denoising", "step": 1, "steps": 30, "progress": 3}]
+
+
+@pytest.fixture
+def backend() -> Iterator[FakeBackend]:
+    with fake_backend() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(addon: ModuleType, backend: FakeBackend, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(addon)
+    bench.preferences.address = f"http://{backend.address}/"
+    bench.preferences.results_folder = str(tmp_path / "results")
+    yield bench
+    bench.jobs.close()
+
+
+def seeds(bench: Bench) -> list[int]:
+    """Of the jobs that wait, as their shots are captured."""
+    load = bench.module("backend.shot").load_shot
+    return [load(Path(job.state.shot)).settings.seed for job in bench.jobs.queue]
+
+
+def test_jobs_wait_as_they_were_captured_and_follow_each_other(bench: Bench, backend: FakeBackend) -> None:
+    usual, backend.script = backend.script, RUNNING
+    scene = bench.build()
+    for seed in range(4):
+        scene.maquette.seed = seed
+        bpy.ops.maquette.generate()
+        bench.until(lambda: all(job.state.shot for job in bench.jobs.queue) and bench.state.shot)
+    bench.until_phase("running")
+    with pytest.raises(RuntimeError, match="under way already"):
+        bpy.ops.maquette.generate(wait=True)
+    bench.until(lambda: all("turn" in item.message for item in bench.view.queue))
+    assert seeds(bench) == [1, 2, 3] and bench.view.queue[2].name == "Scene, ISA Nano, Seed 3"
+    assert len(backend.jobs) == 1, "the others wait here"
+    bpy.ops.maquette.change_queue(place=2, change="UP")
+    bpy.ops.maquette.change_queue(place=0, change="UP")
+    assert seeds(bench) == [1, 3, 2]
+    bpy.ops.maquette.change_queue(place=0, change="CANCEL")
+    bench.until(lambda: len(bench.view.queue) == 2)
+    with pytest.raises(RuntimeError, match="No job waits at place 7"):
+        bpy.ops.maquette.change_queue(place=7, change="UP")
+    backend.script = usual
+    bpy.ops.maquette.cancel()
+    assert bench.jobs.wait().phase.value == "done"
+    assert [item.seed for item in scene.maquette.results] == [3, 2] and not bench.view.queue
+    assert not list(bench.folders.user_folder("jobs").iterdir()), "nothing is left behind"
+
+
+def test_one_that_fails_is_kept_and_the_others_go_on(bench: Bench, backend: FakeBackend) -> None:
+    scene = bench.build()
+    backend.refuse = (507, "no_space", "The backend's disk is full.")
+    bpy.ops.maquette.generate()
+    scene.maquette.seed = 5
+    bpy.ops.maquette.generate()
+    assert [item.message for item in bench.view.queue] == ["Waits to be captured"]
+    bench.until(lambda: any(item.state == "FAILED" for item in bench.view.queue) or not bench.jobs.busy())
+    backend.refuse = None
+    bench.until(lambda: not bench.jobs.busy())
+    (failed,) = bench.view.queue
+    assert "disk is full" in failed.message and failed.can_resume
+    bpy.ops.maquette.change_queue(place=0, change="AGAIN")
+    bench.jobs.wait()
+    assert not bench.view.queue and len(scene.maquette.results) == 2
+
+
+def test_all_scenes(bench: Bench) -> None:
+    bench.build()
+    bpy.ops.scene.new(type="FULL_COPY")
+    bpy.ops.scene.new(type="FULL_COPY")
+    bpy.context.scene.camera = None
+    bpy.ops.scene.new(type="NEW")
+    assert bpy.ops.maquette.generate_all() == {"FINISHED"}
+    bench.jobs.wait()
+    made = [len(scene.maquette.results) for scene in bpy.data.scenes]
+    assert sorted(made) == [0, 0, 1, 1]
+    assert [item.state for item in bench.view.queue] in ([], ["FAILED"])
+
+
+def test_what_waits_outlives_blender(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    bench.build()
+    bpy.ops.maquette.generate()
+    bpy.ops.maquette.generate()
+    bench.until(lambda: bench.state.phase.value == "running" and bench.jobs.queue[0].state.shot)
+    bench.jobs.close()
+    assert len(list(bench.folders.user_folder("jobs").glob("*/record.json"))) == 2
