@@ -1,4 +1,4 @@
-"""The order in which engines take jobs, on a hundred simulated GPUs: what keeping models where they are loaded is worth.
+"""The order in which engines take jobs, on a hundred simulated GPUs: what it is worth that models stay where they are.
 
 Jobs come at random, most of them for a few models; reading a model's weights takes a minute; now and then an engine
 dies, its job begins again and its model is gone. ``first`` always takes the first of the queue, ``where loaded`` is the
