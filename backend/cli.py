@@ -31,7 +31,13 @@ _COMMANDS = {
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""
 
-_EXTRAS = {"torchmetrics": "evaluate", "matplotlib": "evaluate", "jinja2": "evaluate", "tensorboard": "train", "ray": "cluster"}
+_EXTRAS = {
+    "torchmetrics": "evaluate",
+    "matplotlib": "evaluate",
+    "jinja2": "evaluate",
+    "tensorboard": "train",
+    "ray": "cluster",
+}
 """The extra of the package that brings a module; the others come with ``backend``."""
 
 

@@ -152,7 +152,7 @@ class MAQUETTE_OT_get_models(_Backend, Operator):
     def description(cls, context: Context, properties: MAQUETTE_OT_get_models) -> str:
         """Which these are."""
         names = [model.label for model in models.everyone() if model.state == "MISSING"]
-        how = "Their files are fetched once and added on the backend's computer by: maquette models add"
+        how = "Their files are fetched once on the backend's computer by: maquette models fetch"
         return f"{', '.join(names)}\n\n{how}. The preferences say what each lacks" if names else str(cls.__doc__)
 
     def execute(self, context: Context) -> set[str]:

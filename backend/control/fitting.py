@@ -67,6 +67,14 @@ def reframed(shot: Shot, width: int, height: int) -> tuple[Shot, list[str]]:
     return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks.astype(np.float32))), notes
 
 
+def squeezed(shot: Shot, width: int, height: int) -> Shot:
+    """The whole of the shot's picture at another size, squeezed where that has another shape."""
+    clip = shot.clip
+    Ks = clip.Ks.copy()
+    Ks[:, :2] *= np.array([[width / clip.width], [height / clip.height]], np.float32)
+    return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks))
+
+
 def resampled(shot: Shot, fps: float | None) -> tuple[Shot, list[str]]:
     """The shot at another rate, over the same time. Frame s shows the moment s / fps.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..catalogue.models import DEFAULT_MODEL
+from .conditions import CONDITIONS, KNOWN
 
 if TYPE_CHECKING:
     from ..catalogue.models import ModelSpec
@@ -60,10 +61,17 @@ def add_evaluate_parser(subparsers: Any) -> None:
         choices=WITHOUT,
         help="hand the shots over without the pictures of their light, the bodies' meshes or their parameters",
     )
+    parser.add_argument(
+        "--drop",
+        nargs="+",
+        default=[],
+        choices=[*CONDITIONS, "all"],
+        help="also make the first --table-shots shots without each of these conditions in turn, and say what is lost",
+    )
     parser.add_argument("--steps", type=int, nargs="+", help="denoising steps, all combined with all of --guidance")
     parser.add_argument("--guidance", type=float, nargs="+", help="guidance scales")
     parser.add_argument(
-        "--table-shots", type=int, metavar="N", help="run the settings besides the default on the first N shots only"
+        "--table-shots", type=int, metavar="N", help="run what is besides the default on the first N shots only"
     )
     parser.add_argument(
         "--backbones",
@@ -95,8 +103,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from .report import EvaluationReport
     from .store import Store, store_key
 
-    _check(args)
     spec = model_spec(args.model, args.models)
+    _check(args, spec)
     engine: Any = load_engine(spec.id, args.device, args.models)
     device = str(getattr(engine, "device", args.device or "cpu"))
     backbones = find_backbones(args.backbones or backbones_home(), device)
@@ -128,8 +136,14 @@ def run_evaluate(args: argparse.Namespace) -> int:
         settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance, "without": args.without}
         title = f"{steps} steps, guidance {guidance:g}"
         runs.append(with_bar(title, run_model, shots, keep=keep if leads else frozenset(), **settings))
+    dropped = {}
+    everything = [name for name in CONDITIONS if name != KNOWN or spec.engine == "isa"]
+    for name in everything if "all" in args.drop else dict.fromkeys(args.drop):
+        settings = {"engine": engine, "model": spec.id, "steps": default[0], "guidance": default[1]}
+        shots = samples[: args.table_shots]
+        dropped[name] = with_bar(f"without {name}", run_model, shots, without=args.without, dropped=name, **settings)
     report = EvaluationReport(
-        spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without
+        spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without, dropped
     )
     report.write(args.output)
     print(report.as_markdown())
@@ -137,7 +151,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, spec: ModelSpec) -> None:
     """Raises SetError: options that do not go together."""
     from ..shot.validate import MAX_REFERENCES
     from .sets import SetError
@@ -152,6 +166,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SetError(f"--references {args.references}: choose 1 to {1 + MAX_REFERENCES}")
     if args.set == "real" and args.motions is None:
         raise SetError("--set real needs --motions DIR, a folder of motion files")
+    if KNOWN in args.drop and spec.engine != "isa":
+        raise SetError(f"--drop {KNOWN}: {spec.label} is not told how far the carried film is known; leave it out")
     if any(steps < 1 for steps in args.steps or ()):
         raise SetError(f"--steps {min(args.steps)}: choose at least 1")
     if any(guidance < 1 for guidance in args.guidance or ()):

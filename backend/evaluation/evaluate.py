@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..models.engine import Engine
+from ..models.isa.family import ISAFamily
 from ..raster.carry import carry_shot
 from ..shot.types import Settings, Shot
 from ..worlds.sample import Sample, to_shot
 from . import metrics
 from .backbones import Backbones
+from .conditions import CONDITIONS, KNOWN
 from .measures import FILM_REFERENCE, MEASURES, OTHER_REFERENCE, kinds, measure, reference_kind
 from .perceptual import frechet_distance
 from .store import Scored, Store
@@ -185,13 +187,17 @@ def run_model(
     steps: int,
     guidance: float,
     without: Sequence[str] = (),
+    dropped: str | None = None,
     **arguments: Any,
 ) -> EvaluationRun:
     """Generate every sample with a model at the sample's size and measure it. Further arguments as of ``run_films``.
 
     Args:
         without: what the shots are handed over without, as ``to_shot`` names it.
+        dropped: one of ``conditions.CONDITIONS`` that is taken away.
     """
+    if dropped == KNOWN:
+        engine = Engine(engine.spec, str(engine.device), family=ISAFamily(blind=True))
 
     def make(shot: Shot) -> np.ndarray:
         return engine.generate(shot, lambda progress: None, lambda: False).frames
@@ -199,9 +205,10 @@ def run_model(
     def ready(sample: Sample) -> Shot:
         height, width = sample.mask.shape[1:]
         settings = Settings(model, sample.seed % 2**32, steps, guidance, width, height)
-        return _shot(sample, settings, without)
+        shot = _shot(sample, settings, without)
+        return shot if dropped is None else CONDITIONS[dropped].drop(shot)
 
-    name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}"
+    name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}" + (f"_dropped-{dropped}" if dropped else "")
     return run_films(name, samples, make, steps=steps, guidance=guidance, ready=ready, **arguments)
 
 

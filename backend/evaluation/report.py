@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ import numpy as np
 
 from ..worlds.sample import Sample
 from .aims import ASPECT_SLACK, Verdict, judge
+from .conditions import CONDITIONS
 from .evaluate import EvaluationRun, by_kind
 from .markdown import render
 from .measures import FVD, MEASURES, OTHER_REFERENCE, Measure
 from .pictures import plot_settings, plot_shots, sheet, write_sheet
 from .recommend import Choice, recommend, rule
 from .sets import describe
+
+_WORTH = ("psnr", "psnr_figure", "ssim", "iou_share", "colour", "warp")
+"""Measures by which the report tells what a condition is worth."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class EvaluationReport:
         autoencoder: the true films through the VAE, or None.
         absent: measures that could not be taken, and why.
         without: what the shots were handed over without, as ``to_shot`` names it.
+        dropped: runs at the default, on the first shots, without one of ``conditions.CONDITIONS`` each.
     """
 
     model: str
@@ -48,6 +53,7 @@ class EvaluationReport:
     autoencoder: EvaluationRun | None
     absent: Sequence[str] = ()
     without: Sequence[str] = ()
+    dropped: Mapping[str, EvaluationRun] = field(default_factory=dict)
 
     @cached_property
     def kind(self) -> dict[str, np.ndarray]:
@@ -113,6 +119,7 @@ class EvaluationReport:
                 for one in self.verdicts
             ],
             "runs": [self._run_json(run) for run in self.runs],
+            "dropped": {name: self._run_json(run) for name, run in self.dropped.items()},
         }
 
     def _run_json(self, run: EvaluationRun) -> dict[str, Any]:
@@ -154,6 +161,8 @@ class EvaluationReport:
                 zip(self.runs, points, strict=True), key=lambda item: (item[0].steps or 0, item[0].guidance or 0)
             ),
             counted=_counted,
+            conditions=CONDITIONS,
+            worth=[one for one in MEASURES if one.name in _WORTH],
             median=np.median,
         )
 

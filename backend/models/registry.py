@@ -45,7 +45,8 @@ class ModelStatus:
             what = "its weights are" if none else f"{len(self.missing)} of its {len(spec.files)} files are"
             return (
                 f"{spec.label} cannot run: {what} not here; on the backend's computer run "
-                f"'maquette models add {spec.id} --from DIR' with the files that its authors publish"
+                f"'maquette models fetch {spec.id}', or 'maquette models add {spec.id} --from DIR' with the files that "
+                "its authors publish"
             )
         return f"{spec.label} cannot run: {', '.join(self.missing)} not found in {spec.folder}"
 

@@ -117,6 +117,7 @@ _PARSE: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "choice": str,
+    "text": str,
 }
 
 

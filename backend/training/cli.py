@@ -13,21 +13,22 @@ from typing import Any
 
 def add_train_parser(subparsers: Any) -> None:
     """Add ``train`` to the command line."""
+    from .head import is_head_run
     from .motion_tokens import is_token_run
     from .run import PRESETS, STAGES
 
-    token_runs = sorted(path.stem for path in PRESETS.glob("*.toml") if is_token_run(path))
-    runs = sorted(path.stem for path in PRESETS.glob("*.toml") if path.stem not in token_runs)
+    whole = sorted(path.stem for path in PRESETS.glob("*.toml") if is_token_run(path) or is_head_run(path))
+    runs = sorted(path.stem for path in PRESETS.glob("*.toml") if path.stem not in whole)
     parser = subparsers.add_parser(
         "train",
         help="train a model",
         description="Train a model on synthetic shots. A run's name does everything: data, VAE, DiT and export; "
         "a part's name does that part of it. Ctrl-C and SIGTERM keep what is done. 4dmot trains MTVCrafter's motion "
-        "tokenizer, on made-up motions or on those of --data.",
+        "tokenizer, on made-up motions or on those of --data; nano-head the embedded model's head for dressed people.",
     )
     parser.add_argument(
         "what",
-        choices=[*runs, *token_runs, *STAGES],
+        choices=[*runs, *whole, *STAGES],
         help="a run (a file of presets/training), or one part of it",
     )
     parser.add_argument("--of", default="nano", choices=runs, help="the run that a part belongs to (default nano)")
@@ -50,16 +51,20 @@ def add_train_parser(subparsers: Any) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from .head import is_head_run
     from .launch import check_device, first_alone, processes
     from .motion_tokens import is_token_run
     from .run import PRESETS, STAGES, TrainingError, TrainingRun, export, read_config, train
 
     _check_numbers(args)
-    if is_token_run(args.config or PRESETS / f"{args.what}.toml"):
+    file = args.config or PRESETS / f"{args.what}.toml"
+    if is_token_run(file):
         return _train_tokens(args)
     for option in ("data", "held_out"):
         if getattr(args, option) is not None:
             raise TrainingError(f"--{option.replace('_', '-')} belongs to 'train 4dmot'; leave it out")
+    if is_head_run(file):
+        return _train_head(args, file)
     name = args.what if args.what not in STAGES else args.of
     config = read_config(args.config or PRESETS / f"{name}.toml")
     if args.steps is not None:
@@ -109,6 +114,32 @@ def _say(text: str, file: Any = None) -> None:
     """Print it, once where several processes run the command."""
     if os.environ.get("RANK", "0") == "0":
         print(text, file=file)
+
+
+def _train_head(args: argparse.Namespace, file: Path) -> int:
+    """Train a model's head and export it."""
+    from .errors import TrainingError
+    from .head import CHECKPOINT, HeadRun, export_head, read_head_config, train_head
+    from .launch import check_device, launched
+
+    config = read_head_config(file)
+    if args.steps is not None:
+        config = replace(config, loop=replace(config.loop, steps=args.steps))
+    folder, device = args.folder or Path("runs") / args.what, _device(args)
+    if launched() or (args.workers or 1) > 1:
+        raise TrainingError("a head trains in one process; start it without --workers and by itself")
+    if not args.resume and (folder / CHECKPOINT).exists():
+        raise TrainingError(f"{folder} holds a run already; add --resume to go on with it, or name another --folder")
+    check_device(device)
+    run = HeadRun(config, folder, device, time.time() + 60 * args.minutes if args.minutes is not None else None)
+    done, head = train_head(run)
+    # Unfinished weights do not take the place of the published ones.
+    target = args.export_to or (run.spec.folder if done else folder)
+    if (folder / CHECKPOINT).exists():
+        print(f"weights written to {export_head(head, target, config.model)}")
+    if not done:
+        print("stopped before the last step; the same command with --resume goes on", file=sys.stderr)
+    return 0
 
 
 def _train_tokens(args: argparse.Namespace) -> int:

@@ -72,7 +72,7 @@ def _inputs(scene: bpy.types.Scene, model: models.Model) -> dict[str, str] | Non
         for name in described.needs
         if model.inputs.get(name, "ignored") == "ignored"
     }
-    return {**model.inputs, **needed} or None
+    return {**model.inputs, **needed} if model.inputs else None
 
 
 def seeds(scene: bpy.types.Scene) -> range:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
+from ...control.fitting import squeezed
 from ...media import squeeze_frames
 from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
@@ -21,7 +22,7 @@ from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
 from ..wan import denormalized, encode_film, encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network, load_scheduler
-from .inputs import Leads, check_films, kept_film, laid_over, make_leads, model_shot, shot_errors, sized
+from .inputs import Leads, check_films, kept_film, laid_over, make_leads, model_shot, shot_errors
 from .pipeline import VACEPipeline, Windowed
 from .plan import GROUP, frames_in_time, latent_windows, make_plan
 from .retime import at_scene_rate
@@ -177,12 +178,12 @@ class ControlFamily(Family):
         rate, keep, margin = run.spec.limits["fps"], str(run.options["keep"]), float(run.options["margin"])
         made = frames_in_time(run.spec, shot.clip)
         film = at_scene_rate(
-            film[:made], sized(shot, *plan.model_size), rate, run.device, lambda done, count: run.check()
+            film[:made], squeezed(shot, *plan.model_size), rate, run.device, lambda done, count: run.check()
         )
         if keep != "nothing":
             margin *= plan.height / plan.model_size[1]
             with shot_errors():
-                films = ControlFilms(sized(shot, plan.width, plan.height), device=run.device)
+                films = ControlFilms(squeezed(shot, plan.width, plan.height), device=run.device)
                 kept = kept_film(films, keep, margin, lambda done, count: run.check())
             if kept is not None:
                 film = laid_over(squeeze_frames(film, plan.width, plan.height), kept, margin)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ...control.films import ControlFilms
-from ...control.fitting import shot_at
+from ...control.fitting import shot_at, squeezed
 from ...media import background_frames, decode_rgba
 from ...shot import Shot, ShotError
 from ..family import EngineError, Plan
@@ -72,18 +72,10 @@ def shot_errors() -> Iterator[None]:
         raise EngineError(error.field, str(error).partition(": ")[2]) from error
 
 
-def sized(shot: Shot, width: int, height: int) -> Shot:
-    """The shot at another size, squeezed where that has another shape."""
-    clip = shot.clip
-    Ks = clip.Ks.copy()
-    Ks[:, :2] *= np.array([[width / clip.width], [height / clip.height]], np.float32)
-    return replace(shot, clip=replace(clip, width=width, height=height, Ks=Ks))
-
-
 def model_shot(shot: Shot, plan: Plan, rate: float) -> Shot:
     """The shot at the model's size and rate, standing still after its end."""
     at = np.arange(plan.model_frames) * (shot.clip.fps / rate)
-    return shot_at(sized(shot, *plan.model_size), at, rate)
+    return shot_at(squeezed(shot, *plan.model_size), at, rate)
 
 
 def check_films(films: ControlFilms, kind: str, keep: str) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from ...catalogue.models import ModelSpec
 from ..family import EngineError
 from ..loading import load_part
+from .head import CarriedHead
 from .transformer import ISATransformer3DModel, widened
 from .vae import AutoencoderKLISA
 
@@ -51,6 +52,16 @@ def load_transformer(
         torch.nn.Module.to(network, dtype)
         return network.eval()
     return load_part(spec, "transformer", ISATransformer3DModel, dtype)
+
+
+def new_head(spec: ModelSpec) -> CarriedHead:
+    """The model's head with new weights: it changes nothing."""
+    return CarriedHead(**spec.components["head"])
+
+
+def load_head(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> CarriedHead:
+    """The model's head with its saved weights."""
+    return load_part(spec, "head", CarriedHead, dtype)
 
 
 def image_embed_dim(spec: ModelSpec) -> int | None:

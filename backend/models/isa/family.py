@@ -1,13 +1,14 @@
 """ISA-DiT: videos as corrections of the carried film (``raster.carry``).
 
 What the VAE decodes is only the difference that the network makes: film = carried + D(z) - D(E(carried)), so that the
-VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit.
+VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit. A
+model with a ``[head]`` corrects it at full resolution besides, where people wear more than their bodies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ...raster.carry import CarriedFilm, carry_shot
 from ...shot import Reference, Shot
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from .build import image_embed_dim, load_image_encoder, load_transformer, load_vae, new_scheduler
+from .build import image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
@@ -33,6 +34,7 @@ from .conditions import (
     shot_geometry,
     stack_points,
 )
+from .head import correct
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
 from .plan import make_plan, window_latents
@@ -67,7 +69,14 @@ class Conditions:
 
 
 class ISAFamily(Family):
-    """See the module."""
+    """See the module.
+
+    Args:
+        blind: the networks are not told how far the carried film is known: as if all of the bodies had been seen.
+    """
+
+    def __init__(self, blind: bool = False) -> None:
+        self.blind = blind
 
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
@@ -79,6 +88,8 @@ class ISAFamily(Family):
             "vae": Network(lambda: load_vae(spec, dtype)),
             "transformer": Network(lambda: load_transformer(spec, dtype)),
         }
+        if "head" in spec.components:
+            found["head"] = Network(lambda: load_head(spec), stages=("decoding",))
         if (width := image_embed_dim(spec)) is not None:
             found["image_encoder"] = Network(lambda: load_image_encoder(spec, width, dtype))
         return found
@@ -87,6 +98,9 @@ class ISAFamily(Family):
         """See ``Family.encode``."""
         run.report("encoding", 0, len(run.shot.characters) + 3)
         carried = carry(run)
+        if self.blind:
+            seen = (carried.model.character >= 0).astype(np.float32)
+            carried = replace(carried, model=replace(carried.model, known=seen))
         return Conditions(carried, condition(run, carried))
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor:
@@ -137,7 +151,10 @@ class ISAFamily(Family):
             parts.append(frames.round().clamp(0, 255).to(torch.uint8).numpy())
             start += len(change)
             run.report("decoding", len(parts), count)
-        return np.concatenate(parts)
+        made = np.concatenate(parts)
+        if (head := run.networks.get("head")) is not None:
+            made = correct(head, made, conditions.carried.model, run.shot, run.device, run.check)
+        return made
 
     def autoencoder(
         self, spec: ModelSpec, device: torch.device, dtype: torch.dtype

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from maquette.backend.control.films import ControlFilms
-from maquette.backend.control.fitting import shot_at
+from maquette.backend.control.fitting import shot_at, squeezed
 from maquette.backend.media import background_frames
-from maquette.backend.models.control.inputs import grown, sized
+from maquette.backend.models.control.inputs import grown
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, NotFinite, Result
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
@@ -84,7 +84,7 @@ def test_texts_are_read_first_and_once(engine, plain):
 def test_the_plate_stays_the_plate(engine):
     shot = led_shot(options={"keep": "background", "margin": 2})
     frames = run(engine, shot).frames
-    films = ControlFilms(sized(shot, 32, 32))
+    films = ControlFilms(squeezed(shot, 32, 32))
     cover = np.stack([films.picture("silhouettes", t)[..., 0] > 0 for t in range(6)])
     plate = background_frames(shot, 32, 32)
     assert plate is not None
@@ -103,7 +103,7 @@ def test_starting_from_the_carried_film(engine, plain):
         steps.append([report.step for report in reports if report.stage == "denoising"])
     assert steps == [[0, 1, 2], [0, 1, 2], []] and len({round(each, 3) for each in away}) == 3
     vae = engine.networks["vae"]
-    drawn = carry_shot(shot_at(sized(led_shot(), 32, 32), np.arange(5) * 1.5, 16), 32, 32).frames
+    drawn = carry_shot(shot_at(squeezed(led_shot(), 32, 32), np.arange(5) * 1.5, 16), 32, 32).frames
     latents = encode_film(vae, frames_to_tensor(drawn))
     coded = tensor_to_frames(vae.decode(denormalized(vae, latents)).sample[0])
     np.testing.assert_allclose(frames[::3], coded[:4:2], atol=1)

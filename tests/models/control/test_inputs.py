@@ -9,6 +9,7 @@ import pytest
 import torch
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.control.films import ControlFilms
+from maquette.backend.control.fitting import squeezed
 from maquette.backend.media import background_frames, encode_png
 from maquette.backend.models.control.inputs import (
     grown,
@@ -17,7 +18,6 @@ from maquette.backend.models.control.inputs import (
     make_leads,
     model_shot,
     references,
-    sized,
 )
 from maquette.backend.models.control.pipeline import Windowed
 from maquette.backend.models.control.plan import make_plan
@@ -118,7 +118,7 @@ def test_the_model_s_shot_is_squeezed_resampled_and_held():
     assert (made.clip.width, made.clip.height) == plan.model_size
     np.testing.assert_allclose(made.clip.viewmats[2], shot.clip.viewmats[3], atol=1e-6)
     np.testing.assert_allclose(made.clip.viewmats[-1], shot.clip.viewmats[-1], atol=1e-6)
-    wide = sized(shot, 128, 32)
+    wide = squeezed(shot, 128, 32)
     spot = np.array([0.1, 0.2, 2.0])
     for size, clip in ((64, shot.clip), (128, wide.clip)):
         u = clip.Ks[0] @ spot

@@ -126,6 +126,22 @@ def test_an_option_always_has_a_value_that_it_can_have(value: Any) -> None:
                 assert isinstance(fitted, float) and math.isfinite(fitted) and option.low <= fitted <= option.high
 
 
+def test_an_option_that_is_set_has_what_it_needs_captured(bench: Bench) -> None:
+    start = {"type": "float", "default": 0.0, "min": 0.0, "max": 1.0, "needs": ["meshes", "clay"]}
+    bare = {"id": "m", "available": True, "inputs": {"characters": "required", "meshes": "ignored"}}
+    bench.backends.show_models([bare | {"options": {"start": start}}])
+    options, shots, scene = bench.module("scene.job.options"), bench.module("scene.job.shots"), bpy.context.scene
+    models = bench.module("scene.job.models")
+    options.ensure(scene, "m")
+    (entry, _), *_ = options.entries(scene, "m")
+    for value, captured in ((None, False), (0.5, True), (0.0, False)):
+        if value is not None:
+            entry.as_float = value
+        wants = shots.wants(scene, [models.find("m")])
+        assert (wants.meshes, wants.clay, wants.tracks, wants.meshes_required) == (captured, captured, False, False)
+    assert shots.wants(scene, [models.find("unknown")]).tracks
+
+
 def test_options_of_the_scene(bench: Bench, models: ModuleType) -> None:
     options, scene = bench.module("scene.job.options"), bpy.context.scene
     assert options.ensure(scene, "one") and not options.ensure(scene, "one")

@@ -1,0 +1,85 @@
+"""Conditions taken away one by one: the shot without each, and what the report says of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from maquette.backend.catalogue.models import model_spec
+from maquette.backend.evaluation.conditions import CONDITIONS, KNOWN
+from maquette.backend.evaluation.evaluate import EvaluationRun, true_films
+from maquette.backend.evaluation.measures import MEASURES
+from maquette.backend.evaluation.report import EvaluationReport
+from maquette.backend.models.engine import Engine
+from maquette.backend.models.isa.family import ISAFamily
+from maquette.backend.raster.carry import carry_shot
+from maquette.backend.shot import Shot
+from maquette.backend.shot.validate import validate
+from maquette.backend.worlds.sample import Sample, make_sample, to_shot
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    return make_sample(12, 3, 32, 64, 1, truth=True)
+
+
+@pytest.fixture(scope="module")
+def shot(sample: Sample) -> Shot:
+    return to_shot(sample)
+
+
+def test_without_each_condition_the_carried_film_is_another(shot: Shot) -> None:
+    whole = carry_shot(shot, 32, 32).frames
+    for name, condition in CONDITIONS.items():
+        lacking = condition.drop(shot)
+        validate(lacking)
+        film = carry_shot(lacking, 32, 32).frames
+        # Nothing of the set hides anybody in this shot, and what is known is told to networks alone.
+        assert (film != whole).any() == (name not in ("visibility", KNOWN)), name
+
+
+def test_what_is_taken_away_is_gone_and_nothing_else(shot: Shot) -> None:
+    still = CONDITIONS["points"].drop(shot)
+    assert all((one.points == one.points[0]).all() and (one.joints == one.joints[0]).all() for one in still.characters)  # type: ignore[index]
+    assert all((mesh.vertices == mesh.vertices[0]).all() for mesh in still.meshes)
+    assert still.clip is shot.clip
+    seen = CONDITIONS["visibility"].drop(shot)
+    assert all(one.visibility.all() for one in seen.characters) and all(mesh.character >= 0 for mesh in seen.meshes)
+    held = CONDITIONS["camera"].drop(shot)
+    assert (held.clip.viewmats == shot.clip.viewmats[0]).all() and held.characters == shot.characters
+    unlit = CONDITIONS["light"].drop(shot)
+    assert unlit.clay is None and all(r.clay is None for one in unlit.characters for r in one.references)
+    assert unlit.background is shot.background
+    assert CONDITIONS["background"].drop(shot).background.kind == "none"
+    assert not any(one.references for one in CONDITIONS["reference"].drop(shot).characters)
+
+
+def test_a_blind_model_is_told_that_all_of_the_bodies_were_seen(shot: Shot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maquette.backend.models.isa import family as module
+
+    told = []
+    monkeypatch.setattr(module, "condition", lambda run, carried: told.append(carried.model))
+    for blind in (False, True):
+        engine = Engine(model_spec("isa-nano"), "cpu", family=ISAFamily(blind))
+        engine.family.encode(engine.begin(shot), None)
+    seen, all_seen = told
+    assert (all_seen.known == (seen.character >= 0)).all() and (seen.known != all_seen.known).any()
+    assert (seen.frames == all_seen.frames).all()
+
+
+def test_the_report_says_what_each_is_worth(sample: Sample) -> None:
+    samples = [sample, replace(sample, seed=13), replace(sample, seed=14)]
+
+    def run(psnr: float, shots: int = 3) -> EvaluationRun:
+        plain = {one.name: np.full(shots, 0.5) for one in MEASURES} | {"psnr": np.full(shots, psnr)}
+        return EvaluationRun(1, 1.0, plain, np.ones(shots))
+
+    truth, dropped = true_films(samples), {"camera": run(17.5, 2), "known": run(30.0, 2)}
+    report = EvaluationReport("isa-nano", "dressed", samples, "cpu", [run(30.0)], truth, truth, None, dropped=dropped)
+    text = report.as_markdown().split("## What each condition is worth")[1].split("\n## ")[0]
+    assert "first 2 shots" in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "the first frame's camera throughout | -12.5 (-12.5 to -12.5)" in rows["camera"]
+    assert "+0 (+0 to +0)" in rows["known"] and "-" not in rows["known"].split("|")[3]
+    assert report.as_json()["dropped"]["camera"]["measures"]["psnr"]["mean"] == 17.5
