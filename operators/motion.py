@@ -34,7 +34,7 @@ def _is_scene(path: Path) -> bool:
 
 
 class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
-    """Put a motion file on a body: BVH, FBX, glTF, AMASS and SMPL-X .npz, trackers' .pkl, .npz and .pt, or joints"""
+    """Put a motion file on a body or an armature: BVH, FBX, glTF, AMASS, SMPL-X .npz, trackers' .pkl, .npz and .pt"""
 
     bl_idname = "maquette.import_motion"
     bl_label = "Import Motion"
@@ -90,10 +90,10 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
         if not paths:
             self.report({"ERROR"}, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
             return {"CANCELLED"}
-        mesh = self.begin(context)
+        performer = self.begin(context)
         try:
             # All files are read before the scene is touched, so that a bad one changes nothing.
-            targets = [mesh if index == 0 else None for index in range(len(paths))]
+            targets = [performer if index == 0 else None for index in range(len(paths))]
             jobs = [(path, model_of(target, self.body), target) for path, target in zip(paths, targets, strict=True)]
             shapes = [shape_of(target, model) for _, model, target in jobs]
             scenes = {}
@@ -124,6 +124,9 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
             return {"RUNNING_MODAL"}
         return self._finish(context)
 
+    def file(self) -> dict[str, str]:
+        return {"filepath": str(self._at)}
+
     def _may_wait(self, context: bpy.types.Context) -> bool:
         """Whether a window is there to show progress in, and this is no repetition from the redo panel."""
         return context.window is not None and not bpy.app.background and not self.options.is_repeat
@@ -145,7 +148,8 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
                 self.report({"INFO"}, "The import was cancelled; nothing has changed")
                 return {"CANCELLED"}
             self.stays = len(loaded) == 1  # Several keep together.
-            for motion, model, target in loaded:
+            for path, (motion, model, target) in zip(self._paths(), loaded, strict=True):
+                self._at = path
                 self.apply(context, motion, model, target)
             if len(loaded) == 1:
                 bone_map.remember(context, str(self._at), self.settings(), loaded[0][0])
@@ -197,7 +201,7 @@ def retarget_sampled(
 
 
 class MAQUETTE_OT_add_walk(MotionTarget, Operator):
-    """Let a body walk: a plain gait made on the spot, to try a camera or a shot with"""
+    """Let a body or an armature walk: a plain gait made on the spot, to try a camera or a shot with"""
 
     bl_idname = "maquette.add_walk"
     bl_label = "Add Walk"
@@ -214,13 +218,13 @@ class MAQUETTE_OT_add_walk(MotionTarget, Operator):
         return mode_allows(cls, context)
 
     def execute(self, context):
-        mesh = self.begin(context)
+        performer = self.begin(context)
         try:
-            model = model_of(mesh, self.body)
+            model = model_of(performer, self.body)
             fps = keys.scene_fps(context.scene)
             motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
             motion = at_rate(motions.to_body(motion, model), fps)
-            self.apply(context, motion, model, mesh)
+            self.apply(context, motion, model, performer)
         except ERRORS as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

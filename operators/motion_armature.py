@@ -28,6 +28,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
     bl_label = "Use Motion of Armature"
     bl_options = {"REGISTER", "UNDO"}
     stays = False  # The armature shows where.
+    keys_armatures = False
 
     live: BoolProperty(
         name="Live",

@@ -17,12 +17,14 @@ from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import find_body
 from .motion_target import ERRORS
 
+_OPERATORS = ("import_motion", "use_armature_motion")
+"""What brings in a file's motion, and an armature's."""
 _WIDTH = 760
 _ROWS = 20
 
 
 class MAQUETTE_OT_map_bones(Operator):
-    """Say which joint of the file is which of the body, and import it. Saved as a preset that files alike find"""
+    """Say which joint is which of the body, and bring in the motion. Saved as a preset that all alike find"""
 
     bl_idname = "maquette.map_bones"
     bl_label = "Map Bones"
@@ -99,12 +101,13 @@ class MAQUETTE_OT_map_bones(Operator):
     def _bring(self, context: bpy.types.Context) -> set[str]:
         view = context.window_manager.maquette.bones
         settings = json.loads(view.settings or "{}")
+        again = getattr(bpy.ops.maquette, settings.pop("operator", _OPERATORS[view.is_armature]))
         if not view.is_armature:
-            return bpy.ops.maquette.import_motion(filepath=view.source, **settings)
+            return again(filepath=view.source, **settings)
         armature, body = bpy.data.objects[view.source], find_body(context.active_object)
         selected = [*context.selected_objects, *([body] if body is not None else [])]
         with context.temp_override(active_object=armature, selected_objects=selected):
-            return bpy.ops.maquette.use_armature_motion(**settings)
+            return again(**settings)
 
     def draw(self, context):
         view = context.window_manager.maquette.bones

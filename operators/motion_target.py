@@ -1,4 +1,4 @@
-"""Which body a motion goes to, from which frame on, and what is said about it: shared by all that bring in motion."""
+"""Who performs a motion, from which frame on, and what is said about it: shared by all that bring in motion."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty
 from mathutils import Vector
 
 from ..backend import bodies, motions
+from ..backend.motions.skeletons import UnknownSkeleton
 from ..scene import keys
+from ..scene.rig import bone_map
+from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, fit_shape, key_motion
+from ..scene.rig.onto_armature import key_armature
 from .body import body_items, select_only
 
 ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
 
 
 _TARGETS = (
-    ("ACTIVE", "Active Body", "Move the active body; a new one is added when no body is active"),
+    (
+        "ACTIVE",
+        "Active Body or Armature",
+        "Move the active body, or the active armature of any other make; a new body is added when neither is active",
+    ),
     ("NEW", "New Body", "Add a body for the motion"),
 )
 _PLACES = (
@@ -36,16 +44,19 @@ class MotionTarget:
 
     Attributes:
         stays: whether a body without keys begins where it stands, unless Place says otherwise.
+        keys_armatures: whether an active armature performs, too.
     """
 
     stays = True
+    keys_armatures = True
 
     if TYPE_CHECKING:
         properties: Any
         report: Callable[[set[str], str], None]
         as_keywords: Callable[..., dict[str, Any]]
+        bl_idname: str
 
-    target: EnumProperty(name="Body", description="Which body performs the motion", items=_TARGETS, default="ACTIVE")
+    target: EnumProperty(name="Performer", description="Who performs the motion", items=_TARGETS, default="ACTIVE")
     body: EnumProperty(name="New Body", description="Which body to add when a new one is needed", items=body_items)
     place: EnumProperty(name="Place", description="Where the motion takes place", items=_PLACES, default="AUTO")
     frame_start: IntProperty(
@@ -67,13 +78,18 @@ class MotionTarget:
     )
 
     def settings(self) -> dict[str, Any]:
-        """What the animator has chosen, but for the files."""
-        return self.as_keywords(ignore=("filepath", "directory", "files", "filter_glob", "check_existing"))
+        """What the animator has chosen, but for the files, and the name of the ``operator``."""
+        chosen = self.as_keywords(ignore=("filepath", "directory", "files", "filter_glob", "check_existing"))
+        return {"operator": self.bl_idname.split("_OT_")[-1], **chosen}
+
+    def file(self) -> dict[str, str]:
+        """The file at hand, as ``filepath``; empty where the motion comes from none."""
+        return {}
 
     def begin(self, context: bpy.types.Context) -> bpy.types.Object | None:
-        """The body to move, or None for a new one; fills in what nobody has set."""
+        """The body's mesh or the armature to move, or None for a new body; fills in what nobody has set."""
         self.fill_in(context)
-        return find_body(context.active_object) if self.target == "ACTIVE" else None
+        return performer(context.active_object) if self.target == "ACTIVE" else None
 
     def fill_in(self, context: bpy.types.Context) -> None:
         """Set the start frame and whether the range is fitted, where nobody has."""
@@ -81,7 +97,9 @@ class MotionTarget:
         if not self.properties.is_property_set("frame_start"):
             self.frame_start = scene.frame_start
         if not self.properties.is_property_set("fit_range"):
-            rigs = (mesh.parent for obj in scene.objects if (mesh := find_body(obj)) is not None)
+            rigs = [mesh.parent for obj in scene.objects if (mesh := find_body(obj)) is not None]
+            if self.keys_armatures:
+                rigs.append(foreign_armature(context.active_object))
             self.fit_range = not any(rig is not None and keys.has_keys(rig) for rig in rigs)
 
     def apply(
@@ -89,13 +107,52 @@ class MotionTarget:
         context: bpy.types.Context,
         motion: motions.BodyMotion,
         model: bodies.BodyModel,
-        mesh: bpy.types.Object | None,
-    ) -> bpy.types.Object:
-        """Key ``motion``, made for ``model`` and at the scene's rate, on ``mesh`` or on a new body. Reports its notes.
+        target: bpy.types.Object | None,
+    ) -> None:
+        """Key ``motion``, made for ``model`` and at the scene's rate, on a body's mesh, an armature or a new body.
 
-        Returns the body's mesh.
+        Reports its notes.
         """
         notes = list(motion.notes)
+        if target is not None and target.type == "ARMATURE":
+            moved, done = target, self._key_armature(context, motion, model, target, notes)
+        else:
+            moved, done = self._key_body(context, motion, model, target, notes)
+        notes += done.notes
+        self._range(context.scene, done, notes)
+        self.tell(notes)
+        _keep_in_view(context, moved)
+        self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {moved.name}")
+
+    def _from_here(self, unkeyed: bool) -> bool:
+        return self.place == "BODY" or (self.place == "AUTO" and self.stays and unkeyed)
+
+    def _key_armature(
+        self,
+        context: bpy.types.Context,
+        motion: motions.BodyMotion,
+        model: bodies.BodyModel,
+        armature: bpy.types.Object,
+        notes: list[str],
+    ) -> Imported:
+        held = motions.lock_feet(motion, model, self.lock_feet)
+        notes += held.notes[len(motion.notes) :]
+        here = self._from_here(not keys.has_keys(armature))
+        try:
+            return key_armature(context.scene, armature, held, model, self.frame_start, from_here=here)
+        except UnknownSkeleton as error:
+            bone_map.remember(context, armature, {**self.settings(), **self.file()}, error)
+            raise RigError(armature.name, str(error).removeprefix(f"{error.field}: ")) from error
+
+    def _key_body(
+        self,
+        context: bpy.types.Context,
+        motion: motions.BodyMotion,
+        model: bodies.BodyModel,
+        mesh: bpy.types.Object | None,
+        notes: list[str],
+    ) -> tuple[bpy.types.Object, Imported]:
+        """Returns the body's mesh, too."""
         new = mesh is None
         if new:
             made = self.new_body(context, model, motion.name)
@@ -106,19 +163,12 @@ class MotionTarget:
             depsgraph = context.evaluated_depsgraph_get()
             fitted = motions.lock_feet(fit_shape(motion, model, made.betas()), model, self.lock_feet)
             notes += fitted.notes[len(motion.notes) :]
-            stands = self.stays and not new and not keys.has_keys(made.armature)
-            here = self.place == "BODY" or (self.place == "AUTO" and stands)
-            done = key_motion(made, fitted, self.frame_start, depsgraph, from_body=here)
+            here = self._from_here(not new and not keys.has_keys(made.armature))
+            return made.mesh, key_motion(made, fitted, self.frame_start, depsgraph, from_body=here)
         except Exception:
             if new:
                 remove_body(made)
             raise
-        notes += done.notes
-        self._range(context.scene, done, notes)
-        self.tell(notes)
-        _keep_in_view(context, made.mesh)
-        self.report({"INFO"}, f"{motion.name}: frames {done.first} to {done.last} on {made.mesh.name}")
-        return made.mesh
 
     @staticmethod
     def new_body(context: bpy.types.Context, model: bodies.BodyModel, name: str) -> Rig:
@@ -162,13 +212,14 @@ class MotionTarget:
             )
 
 
-def _keep_in_view(context: bpy.types.Context, mesh: bpy.types.Object) -> None:
-    """Turn to a body in 3D views that do not show it any more; a camera's view stays as it is."""
+def _keep_in_view(context: bpy.types.Context, target: bpy.types.Object) -> None:
+    """Turn to a performer in 3D views that do not show it any more; a camera's view stays as it is."""
     if context.window is None:
         return
     context.view_layer.update()
     corners = [
-        mesh.matrix_world @ Vector(corner) for corner in mesh.evaluated_get(context.evaluated_depsgraph_get()).bound_box
+        target.matrix_world @ Vector(corner)
+        for corner in target.evaluated_get(context.evaluated_depsgraph_get()).bound_box
     ]
     middle = sum(corners, Vector()) / 8
     for area in context.window.screen.areas if context.window.screen is not None else ():
@@ -180,16 +231,21 @@ def _keep_in_view(context: bpy.types.Context, mesh: bpy.types.Object) -> None:
             view.view_location = middle
 
 
-def model_of(mesh: bpy.types.Object | None, new: str) -> bodies.BodyModel:
-    """The body model to retarget to: the active body's own, or the one to add."""
-    if mesh is None:
+def performer(obj: bpy.types.Object | None) -> bpy.types.Object | None:
+    """Who performs where an object is active: the mesh of a body, or the armature of any other make."""
+    return find_body(obj) or foreign_armature(obj)
+
+
+def model_of(target: bpy.types.Object | None, new: str) -> bodies.BodyModel:
+    """The body model to retarget to: a body's own; else the one to add, which also stands in for an armature."""
+    if target is None or target.type == "ARMATURE":
         return bodies.load_body(new)
-    return bodies.load_body(body_source(mesh))
+    return bodies.load_body(body_source(target))
 
 
-def shape_of(mesh: bpy.types.Object | None, model: bodies.BodyModel) -> np.ndarray | None:
-    """(S,) the shape that the animator has given a body; None where it has the mean one or is new."""
-    given = load_rig(mesh).betas() if mesh is not None else np.zeros(0)
+def shape_of(target: bpy.types.Object | None, model: bodies.BodyModel) -> np.ndarray | None:
+    """(S,) the shape that the animator has given a body; None where it has the mean one, is new or no body."""
+    given = load_rig(target).betas() if find_body(target) is not None else np.zeros(0)
     if not given.any():
         return None
     shape = np.zeros(model.shapedirs.shape[2], dtype=np.float32)

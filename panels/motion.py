@@ -40,7 +40,8 @@ class MAQUETTE_PT_motion(SidebarPanel, Panel):
         draw_notes(layout, context, notes, "maquette_motion_notes", "maquette.dismiss_notes")
         mesh = find_body(context.active_object)
         if mesh is None:
-            draw_hint(layout, context, "No body is active: the motion brings a new one")
+            own, new = foreign_armature(context.active_object), "No body is active: the motion brings a new one"
+            draw_hint(layout, context, f"Motions go onto {own.name}" if own is not None else new)
             return
         armature, source = mesh.parent, followed(mesh)
         if link_of(mesh) is not None:

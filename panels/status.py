@@ -1,4 +1,4 @@
-"""The status bar: how far a job is, while no Maquette tab is open to show it; and entries in Blender's own menus."""
+"""The status bar: how far a job is, while no Maquette tab shows it whole; and entries in Blender's own menus."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from .main import CATEGORY
 CLASSES = ()
 
 
-def _tab_open(context: Context) -> bool:
-    """Whether a sidebar of the window shows the Maquette tab."""
+_TALL = 1000.0
+"""Height of a sidebar, in pixels at scale 1, from which on the tab shows its job without being scrolled."""
+
+
+def _job_shown(context: Context) -> bool:
+    """Whether a sidebar of the window shows the Maquette tab, down to the job."""
+    scale = context.preferences.system.ui_scale or 1.0
     for area in context.screen.areas if context.screen is not None else ():
         for region in area.regions if area.type == "VIEW_3D" else ():
             if region.type == "UI" and region.width > 1:
-                return getattr(region, "active_panel_category", CATEGORY) == CATEGORY
+                ours = getattr(region, "active_panel_category", CATEGORY) == CATEGORY
+                return ours and region.height >= _TALL * scale
     return False
 
 
 def _draw_status(self: Header, context: Context) -> None:
     view = context.window_manager.maquette
     backend = view.backend
-    if _tab_open(context):
+    if _job_shown(context):
         return
     if effects.runner.state.busy:
         text, detail = job_words(view)

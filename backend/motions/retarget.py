@@ -123,7 +123,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None, shape: np
     to_z = turn_to_z(axis)
     turns, places = to_z @ turns, places @ to_z.T
 
-    legs = _leg_length(skeleton, places)
+    legs = leg_length(joints, places)
     zero = clip.zero_pose()[keep]
     axes = joint_axes(skeleton, turns, places, zero, rest)
     stands = is_person(skeleton, zero) and trunk_bend(skeleton, axes) < TRUNK
@@ -132,7 +132,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None, shape: np
     perhaps: dict[str, np.ndarray] = {}
     if stands:
         posed, perhaps = posed_parts(skeleton, turns, places, zero, rest)
-        aligned = _alignments(clip, whole, clip.zero_pose(), rest, posed)
+        aligned = rest_alignments(clip, whole, clip.zero_pose(), rest, posed)
         axes = np.broadcast_to(np.eye(3), axes.shape)
     else:
         turns = turns @ axes
@@ -141,7 +141,7 @@ def retarget(clip: BvhClip, body: BodyModel, *, up: str | None = None, shape: np
     for upper, lower in LIMBS:
         _lay(goal, rest, JOINT[upper], JOINT[lower], places[:, joints[lower]] - places[:, joints[upper]])
 
-    scale = _rest_leg(rest) / legs
+    scale = leg_length(JOINT, rest[None]) / legs
     middle = place(goal, rest, np.zeros(3))[:, [1, 2]].mean(axis=1)
     trans = scale * places[:, hips].mean(axis=1) - middle
     for side in SIDES:
@@ -225,8 +225,8 @@ def line_errors(
     return out
 
 
-def _leg_length(skeleton: SkeletonMap, places: np.ndarray) -> float:
-    joints = skeleton.joints
+def leg_length(joints: Mapping[str, int], places: np.ndarray) -> float:
+    """From hip to ankle, the mean of both legs, in places (T,J,3). Raises MotionError where that is nothing."""
     total = 0.0
     for side in SIDES:
         for upper, lower in (("hip", "knee"), ("knee", "ankle")):
@@ -237,10 +237,6 @@ def _leg_length(skeleton: SkeletonMap, places: np.ndarray) -> float:
     return total
 
 
-def _rest_leg(rest: np.ndarray) -> float:
-    return 0.5 * sum(float(np.linalg.norm(rest[j + 3] - rest[j])) for j in (1, 2, 4, 5))
-
-
 def _unit_name(legs: float) -> str:
     """The likeliest unit of a file whose legs are that long: adults' measure 0.7 to 1 metre from hip to ankle."""
     sizes = {"metres": 1.0, "decimetres": 0.1, "inches": 0.0254, "centimetres": 0.01, "millimetres": 0.001}
@@ -248,8 +244,8 @@ def _unit_name(legs: float) -> str:
     return name if 0.6 < legs * sizes[name] / 0.83 < 1.6 else "unit unknown"
 
 
-def _alignments(
-    clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray, posed: dict[str, np.ndarray]
+def rest_alignments(
+    clip: BvhClip, skeleton: SkeletonMap, zero: np.ndarray, rest: np.ndarray, posed: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """(24,3,3): for each SMPL joint the turn from its rest to the source's zero pose; ``posed`` see ``posed_parts``."""
     joints = skeleton.joints
@@ -375,4 +371,4 @@ def _lay(goal: np.ndarray, rest: np.ndarray, joint: int, child: int, bone: np.nd
     goal[:, joint] = swing(now, bone) @ goal[:, joint]
 
 
-__all__ = ["LIMBS", "Link", "Retarget", "line_errors", "retarget"]
+__all__ = ["LIMBS", "Link", "Retarget", "leg_length", "line_errors", "rest_alignments", "retarget"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 
+from ...backend.catalogue.quality import list_quality
 from ...backend.catalogue.sizes import Size, picture_size
 from ...backend.client import state as s
 from ...backend.shot import ShotError
@@ -18,12 +19,20 @@ from . import backends, models
 from .model_checks import compared
 
 _FILE = "seconds.json"
+_ROUGH_CAPTURE = 0.4
+"""Seconds a frame on a two-core computer without a GPU; so are the following."""
+_ROUGH_CARRY, _ROUGH_STEP = 1e-6, 5e-6
+"""Seconds a frame's pixel: of the carried film, and of one step of a small network on it."""
 _LEAST_CAPTURE = 0.3
 """Seconds below which nothing was captured: the shot was known from before."""
 
 
 def expected(scene: bpy.types.Scene) -> str:
-    """Frames, size and, where it has been measured, the time of the scene's video, in words; empty where unknown."""
+    """Frames, size and the time of the scene's video, in words; empty where unknown.
+
+    Before it has been measured the time of a carried film, with at most one step of a network, is told roughly; a
+    longer run of a network depends on the backend's device too much to be told at all.
+    """
     model = models.find(scene.maquette.model)
     try:
         count, clip = len(shot_frames(scene)), render_size(scene.render)
@@ -37,10 +46,28 @@ def expected(scene: bpy.types.Scene) -> str:
     same = known.get("clip") == list(clip) and known.get("size")
     size = tuple(known["size"]) if same else size
     words = f"{frames}, {size[0]} x {size[1]}"
-    if compared(scene) or scene.maquette.seeds > 1 or not known.get("make"):
+    if compared(scene) or scene.maquette.seeds > 1:
         return words
+    about = "about"
+    if not known.get("make"):
+        known, about = _rough(model, scene), "roughly"
+        if not known:
+            return words
     seconds = known.get("capture", 0.0) * count + known["make"] * count * size[0] * size[1]
-    return f"{words}, about {duration(seconds)}"
+    return f"{words}, {about} {duration(seconds)}"
+
+
+def _rough(model: models.Model, scene: bpy.types.Scene) -> dict[str, float]:
+    """Times of a video like none that was measured; what was tells how fast this computer captures. Empty: unknown."""
+    level = list_quality().get(scene.maquette.quality)
+    if level is None:
+        return {}
+    steps = scene.maquette.steps or int(model.defaults.get("steps", 0)) * level.steps
+    if steps > 1 and not level.carried:
+        return {}
+    measured = [found["capture"] for found in _all().values() if isinstance(found, dict) and found.get("capture")]
+    capture = sum(measured) / len(measured) if measured else _ROUGH_CAPTURE
+    return {"capture": capture, "make": _ROUGH_CARRY if level.carried else _ROUGH_STEP}
 
 
 def duration(seconds: float) -> str:

@@ -148,7 +148,7 @@ def test_what_is_mended_is_for_the_animator_to_say(addon, maquette, walker) -> N
 def test_unlinked_a_body_has_its_own_keys_again(maquette, walker, tmp_path) -> None:
     armature, _ = walker
     bpy.ops.object.select_all(action="DESELECT")
-    bpy.ops.maquette.add_walk(seconds=1.0, seed=5)
+    bpy.ops.maquette.add_walk(seconds=1.0, seed=5, target="NEW")
     mesh = _body(maquette)
     before = _at(maquette, mesh, (1, 9))
     _make_active(armature, mesh)

@@ -231,6 +231,27 @@ def test_durations(bench: Bench, seconds: float, words: str) -> None:
     assert bench.module("scene.job.estimate").duration(seconds) == words
 
 
+def test_the_time_of_a_carried_film_is_told_roughly_before_the_first_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate, scene = bench.module("scene.job.estimate"), bench.build()
+    monkeypatch.setattr(estimate, "_cache", [{}])
+    limits = {"size_multiple": 16, "min_size": 64, "max_size": 256}
+    entry = {"id": "one", "label": "One", "available": True, "limits": limits}
+    scene.maquette.model = "one"
+    for steps, quality, told in (
+        (1, "standard", True),
+        (1, "fine", False),
+        (30, "standard", False),
+        (30, "draft", True),
+    ):
+        bench.backends.show_models([entry | {"defaults": {"steps": steps, "width": 128, "height": 128, "frames": 17}}])
+        scene.maquette.quality = quality
+        assert (", roughly " in estimate.expected(scene)) is told
+    estimate._cache[0]["another"] = {"capture": 1000.0}  # as slowly as this computer captures
+    assert " h" in estimate.expected(scene).partition("roughly")[2]
+
+
 def test_long_messages_are_broken_into_lines(bench: Bench) -> None:
     text = "The backend stopped answering during the job. " * 4
     main = bench.module("panels.main")
