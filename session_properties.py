@@ -73,6 +73,7 @@ class MAQUETTE_PG_queued(PropertyGroup):
     state: StringProperty(description="Its phase")
     message: StringProperty()
     can_resume: BoolProperty()
+    can_move: BoolProperty(description="Whether it can pass the one in front of it")
 
 
 class MAQUETTE_PG_backend(PropertyGroup):

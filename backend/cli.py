@@ -18,6 +18,7 @@ _COMMANDS = {
     "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
     "batch": ("batch.cli", "add_batch_parser", "make the videos of many shots"),
     "farm": ("farm.cli", "add_farm_parser", "write the job bundle of a render farm"),
+    "matte": ("control.matte", "add_matte_parser", "give a film the exact outline of its characters as alpha"),
     "control": ("control.cli", "add_control_parser", "write control films of a shot: depth, normals, pose, masks, ..."),
     "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
     "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),
@@ -26,7 +27,7 @@ _COMMANDS = {
     "synth": ("worlds.cli", "add_synth_parser", "make synthetic shots with their true films"),
     "train": ("training.cli", "add_train_parser", "train a model"),
     "ablate": ("ablation.cli", "add_ablate_parser", "measure what interspatial attention is worth"),
-    "models": ("models.weights.cli", "add_models_parser", "list the models; add, check and remove published weights"),
+    "models": ("models.weights.cli", "add_models_parser", "list, fetch, add, check and remove models"),
 }
 """Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
 command that is asked for is imported: help must not wait for torch."""

@@ -139,14 +139,7 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
             return {"CANCELLED"}
         for notice in notices:
             self.report({"WARNING"}, notice)
-        if not self.wait:
-            return {"FINISHED"}
-        while control.busy():
-            control.poll()
-            time.sleep(0.05)
-        level, words = control.outcome()
-        self.report({level}, words)
-        return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
+        return _waited(self) if self.wait else {"FINISHED"}
 
     def _problem(self, kinds: list[str]) -> str:
         """Why this cannot be exported, or an empty string."""
@@ -179,6 +172,85 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
         return arguments + (["--invert"] if self.invert else [])
 
 
+class MAQUETTE_OT_export_matte(Operator, ExportHelper):
+    """Write the chosen video with the exact outline of its characters as alpha, to composite the figures"""
+
+    bl_idname = "maquette.export_matte"
+    bl_label = "Export Matte"
+    bl_options = {"REGISTER"}
+
+    filename_ext = ""
+    check_extension = None
+    filter_glob: StringProperty(default="*.mov", options={"HIDDEN"})
+
+    format: EnumProperty(
+        name="Format",
+        description="How the film with its alpha is written",
+        items=(
+            ("mov", "ProRes 4444", "One film with alpha, for compositors and editors"),
+            ("png", "PNG Sequence", "A folder of 8-bit PNG files with alpha"),
+        ),
+    )
+    wait: BoolProperty(
+        name="Wait",
+        description="Return only when it is written, for scripts",
+        default=False,
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """A video is chosen, and nothing else is being written."""
+        if control.busy():
+            cls.poll_message_set("Films are being written already")
+            return False
+        shot = None if context.scene is None else context.scene.maquette
+        return shot is not None and 0 <= shot.active_result < len(shot.results)
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Offer a name beside the video."""
+        if not self.filepath:
+            shot = context.scene.maquette
+            film = Path(bpy.path.abspath(shot.results[shot.active_result].filepath))
+            self.filepath = str(film.with_name(f"{film.stem}_matte"))
+        return super().invoke(context, event)
+
+    def execute(self, context: Context) -> set[str]:
+        """Capture the bodies on the video's frames, then have it drawn in the background."""
+        item = context.scene.maquette.results[context.scene.maquette.active_result]
+        film, target = Path(bpy.path.abspath(item.filepath)), Path(bpy.path.abspath(self.filepath))
+        target = target.with_suffix(".mov" if self.format == "mov" else "")
+        frames = range(item.frame_start, item.frame_start + item.frame_count * item.frame_step, item.frame_step)
+        why = control.problem()
+        if not film.is_file():
+            why = f"'{film}' is not there any more: choose another video of the list"
+        elif not target.parent.is_dir():
+            why = f"'{target}' cannot be written: there is no such folder; choose another place"
+        if why:
+            self.report({"ERROR"}, why)
+            return {"CANCELLED"}
+        notices: list[str] = []
+        try:
+            shot = capture_at_once(context, notices, control.wants(["silhouettes"]), frames)
+            control.start(shot, str(target), [str(film), "--output", str(target)], "matte")
+        except (ShotError, OSError) as error:
+            self.report({"ERROR"}, reason(error))
+            return {"CANCELLED"}
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        return _waited(self) if self.wait else {"FINISHED"}
+
+
+def _waited(operator: Operator) -> set[str]:
+    """Stay until the films are written, and report it."""
+    while control.busy():
+        control.poll()
+        time.sleep(0.05)
+    level, words = control.outcome()
+    operator.report({level}, words)
+    return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
+
+
 class MAQUETTE_OT_cancel_control_film(Operator):
     """Stop writing control films; those that are finished stay"""
 
@@ -197,7 +269,7 @@ class MAQUETTE_OT_cancel_control_film(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_cancel_control_film)
+CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_export_matte, MAQUETTE_OT_cancel_control_film)
 
 
 def _menu(self, _context: Context) -> None:

@@ -15,7 +15,7 @@ from ..scene.capture.wants import Wants
 from ..scene.job import models, shots
 
 
-def capture_at_once(context: bpy.types.Context, notices: list[str], wants: Wants) -> Shot:
+def capture_at_once(context: bpy.types.Context, notices: list[str], wants: Wants, part: range | None = None) -> Shot:
     """Capture the scene while the window waits and the cursor tells how far it is; see ``capture_shot``."""
     manager = context.window_manager
     manager.progress_begin(0, 100)
@@ -25,6 +25,7 @@ def capture_at_once(context: bpy.types.Context, notices: list[str], wants: Wants
             on_progress=lambda done, total: manager.progress_update(100 * done // total),
             notices=notices,
             wants=wants,
+            part=part,
         )
     finally:
         manager.progress_end()

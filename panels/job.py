@@ -50,7 +50,7 @@ def draw_queue(layout: UILayout, context: Context) -> None:
 
 def _draw_queued(layout: UILayout, context: Context, place: int, item: bpy.types.PropertyGroup) -> None:
     failed = item.state == "FAILED"
-    icon = "ERROR" if failed else "REC" if item.state == "CAPTURING" else "SORTTIME"
+    icon = {"FAILED": "ERROR", "CAPTURING": "REC", "RUNNING": "PLAY"}.get(item.state, "SORTTIME")
     column = layout.column(align=True)
     row = column.row(align=True)
     row.label(text=item.name, icon=icon)
@@ -64,7 +64,7 @@ def _draw_queued(layout: UILayout, context: Context, place: int, item: bpy.types
     if failed and item.can_resume:
         button("AGAIN", "FILE_REFRESH")
     if not failed:
-        button("UP", "TRIA_UP", usable=place > 0)
+        button("UP", "TRIA_UP", usable=place > 0 and item.can_move)
     button("CANCEL", "X")
     detail = column.column()
     detail.active = failed

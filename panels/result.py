@@ -69,7 +69,9 @@ class MAQUETTE_PT_result(SidebarPanel, Panel):
         row.operator("maquette.show_side_by_side", text="", icon="SEQUENCE").mode = "STRIP"
         if shot.beside:
             layout.operator("maquette.unload_results", icon="X")
-        layout.operator("maquette.reuse_settings", icon="RECOVER_LAST")
+        row = layout.row(align=True)
+        row.operator("maquette.reuse_settings", icon="RECOVER_LAST")
+        row.operator("maquette.export_matte", icon="IMAGE_ALPHA")
         header, body = layout.panel("maquette_result_details", default_closed=True)
         header.label(text="Details")
         if body is not None:

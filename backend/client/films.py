@@ -33,20 +33,26 @@ class FilmReport:
 
 
 class FilmWriter:
-    """One run of ``maquette control``; nothing here waits, ``poll()`` tells how it is.
+    """One run of a command that draws films of a shot; nothing here waits, ``poll()`` tells how it is.
 
     Args:
         python: interpreter of an environment with the backend.
         folder: for the log; made when needed.
         shot: the .shot file; it is removed at the end.
         arguments: of the command, after the shot.
+        command: ``control`` or ``matte``.
 
     Raises:
         OSError: the process cannot be started.
     """
 
     def __init__(
-        self, python: str | os.PathLike[str], folder: str | os.PathLike[str], shot: Path, arguments: Sequence[str]
+        self,
+        python: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        shot: Path,
+        arguments: Sequence[str],
+        command: str = "control",
     ) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,9 +60,9 @@ class FilmWriter:
         self.log.unlink(missing_ok=True)
         self._shot = shot
         self._cancelled = False
-        command = [str(python), "-m", "maquette.backend.cli", "control", str(shot), *arguments]
+        line = [str(python), "-m", "maquette.backend.cli", command, str(shot), *arguments]
         self._process: subprocess.Popen[Any] = spawn(
-            [*command, "--quiet", "--progress-lines"], log=self.log, cwd=folder, env=clean_environment()
+            [*line, "--quiet", "--progress-lines"], log=self.log, cwd=folder, env=clean_environment()
         )
 
     def cancel(self) -> None:

@@ -113,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
         characters=tuple(args.character),
         invert=args.invert,
     )
-    bar = _Bar(quiet=args.quiet, lines=args.progress_lines)
+    bar = Bar(quiet=args.quiet, lines=args.progress_lines)
     films = ControlFilms(shot, options, device, bar.looked)
     films.notes[:0] = notes
     drawn = []
@@ -190,33 +190,43 @@ def _writer(films: ControlFilms, kind: str, form: str, target: Path) -> Iterator
         with mp4_writer(target, clip.width, clip.height, clip.fps, metadata, _CRF) as write:
             yield lambda frame: write(films.picture(kind, frame))
         return
+    with numbered_files(target, form) as write_file:
+
+        def draw(frame: int) -> None:
+            if form == "exr":
+                write_file(frame, encode_exr(films.data(kind, frame)))
+            else:
+                write_file(frame, encode_png(films.picture(kind, frame), metadata).data)
+
+        yield draw
+
+
+@contextmanager
+def numbered_files(target: Path, ending: str) -> Iterator[Callable[[int, bytes], None]]:
+    """A function that writes frame t as ``target/0000t.ENDING``, counted from 1. They appear only when complete."""
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as part:
 
-        def write_file(frame: int) -> None:
-            if form == "exr":
-                data = encode_exr(films.data(kind, frame))
-            else:
-                data = encode_png(films.picture(kind, frame), metadata).data
-            (Path(part) / f"{frame + 1:05d}.{form}").write_bytes(data)
+        def write(frame: int, data: bytes) -> None:
+            (Path(part) / f"{frame + 1:05d}.{ending}").write_bytes(data)
 
-        yield write_file
+        yield write
         target.mkdir(exist_ok=True)
         # Frames of an earlier, longer film would go on after this one's.
-        for old in target.glob(f"*.{form}"):
+        for old in target.glob(f"*.{ending}"):
             if _NUMBERED.fullmatch(old.name):
                 old.unlink()
         for made in sorted(Path(part).iterdir()):
             made.replace(target / made.name)
 
 
-class _Bar:
+class Bar:
     """Progress, as a bar or as lines for another program. Looking through the shot counts as a quarter."""
 
     def __init__(self, quiet: bool, lines: bool) -> None:
         self._quiet, self._lines = quiet, lines
         self._bar: Any = None
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: object) -> None:

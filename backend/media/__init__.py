@@ -3,6 +3,7 @@
 from .background import background_frames
 from .codec import (
     MediaError,
+    alpha_writer,
     decode_image,
     decode_rgba,
     decode_video,
@@ -18,6 +19,7 @@ from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
 
 __all__ = [
     "MediaError",
+    "alpha_writer",
     "background_frames",
     "contact_sheet",
     "decode_image",

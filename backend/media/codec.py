@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio.v3 as iio
 import numpy as np
 from av import FFmpegError, VideoStream
@@ -193,6 +194,44 @@ def mp4_writer(
                 setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
             film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
             yield lambda frame: film.write_frame(np.pad(frame, odd, mode="edge"))
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def alpha_writer(
+    path: str | PathLike[str], width: int, height: int, fps: float
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that takes the frames (H,W,4) uint8, straight alpha, of a ProRes 4444 film, one after another.
+
+    BT.709, alpha at 16 bits; odd sizes are padded by one pixel. The file appears under its name only when complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part.mov")
+    odd = [(0, height % 2), (0, width % 2), (0, 0)]
+    try:
+        with av.open(str(part), "w", format="mov") as film:
+            stream = film.add_stream("prores_ks", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height = width + width % 2, height + height % 2
+            stream.pix_fmt = "yuva444p10le"
+            stream.options = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
+            for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+                setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
+
+            def write(frame: np.ndarray) -> None:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(frame, odd, mode="edge")), "rgba")
+                picture = picture.reformat(
+                    format="yuva444p10le", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
+                )
+                film.mux(stream.encode(picture))
+
+            yield write
+            film.mux(stream.encode())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

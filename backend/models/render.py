@@ -12,6 +12,7 @@ from typing import Any
 
 from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..catalogue.quality import list_quality
+from ..control.matte import check_output, write_matte
 from ..shot import Shot, load_shot
 from .engine import shot_engine
 from .family import Cancelled, Progress, Result
@@ -23,6 +24,7 @@ _STAGES = {
     "denoising": "Denoising",
     "decoding": "Decoding",
     "writing": "Writing",
+    "matte": "Matte",
 }
 
 
@@ -48,6 +50,12 @@ def add_render_parser(subparsers: Any) -> None:
         help="an option of the model ('maquette models list --json' names them); may be repeated",
     )
     parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
+    parser.add_argument(
+        "--matte",
+        type=Path,
+        metavar="OUT",
+        help="also with the characters' outline as alpha: OUT.mov or a folder",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
     parser.add_argument(
         "--models", action="append", default=[], metavar="DIR", help="folder with more models; may be repeated"
@@ -73,6 +81,8 @@ def run_render(args: argparse.Namespace) -> int:
         changes["quality"] = args.quality
     shot = replace(shot, settings=replace(shot.settings, **changes))
     _check_output(args.output)
+    if args.matte is not None:
+        check_output(args.matte)
     plan = plan_shot(shot, args.models)
     for note in plan.notes:
         print(f"Note: {note}", file=sys.stderr)
@@ -84,6 +94,14 @@ def run_render(args: argparse.Namespace) -> int:
             engine = shot_engine(shot, args.device, args.models)
             result = engine.generate(shot, bar.update, lambda: bool(interrupted))
             write_result(shot, result, args.output, args.frames_dir, bar.update)
+            if args.matte is not None:
+                write_matte(
+                    shot,
+                    result.frames,
+                    args.matte,
+                    device=args.device,
+                    tell=lambda done, count: bar.update(Progress("matte", done, count)),
+                )
     except Cancelled:
         print("maquette: interrupted; nothing was written", file=sys.stderr)
         return 130

@@ -199,6 +199,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             "device": executor.device,
             "token_required": bool(config.token),
             "queue": store.size,
+            "engines": store.engines,
             "max_upload": config.max_upload,
             "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
             "retention": {"days": config.keep_days, "gigabytes": config.keep_gigabytes},

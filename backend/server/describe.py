@@ -40,6 +40,7 @@ class Health:
     device: str
     token_required: bool
     queue: int
+    engines: int
     max_upload: int
     runner: Runner
     retention: Retention

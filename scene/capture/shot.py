@@ -50,17 +50,18 @@ def capture_shot(
     on_progress: Progress | None = None,
     notices: list[str] | None = None,
     wants: Wants | None = None,
+    part: range | None = None,
 ) -> Shot:
     """Read the context's scene into a Shot in one go, and leave the scene as found.
 
     Args:
         on_progress: called with the steps done and their number; may raise to stop, and the scene is as it was.
-        notices, wants: see ``capture_steps``.
+        notices, wants, part: see ``capture_steps``.
 
     Raises:
         ShotError: see ``capture_steps``.
     """
-    steps = capture_steps(context.scene, notices=notices, wants=wants)
+    steps = capture_steps(context.scene, notices=notices, wants=wants, part=part)
     try:
         while True:
             try:

@@ -47,6 +47,7 @@ _local_python = ""
 _probe: Probe | None = None
 _shown: LocalStatus | None = None
 _asked = False
+_engines = 1
 
 
 def local() -> LocalBackend:
@@ -200,6 +201,11 @@ def unanswered() -> str:
     return view.test_message if view.test_state == "ERROR" and not is_local() else ""
 
 
+def engines() -> int:
+    """How many jobs the backend can run at a time, as far as it has said."""
+    return _engines
+
+
 def _has_window() -> bool:
     return not bpy.app.background
 
@@ -211,7 +217,8 @@ def testing() -> bool:
 
 def changed() -> None:
     """The preferences name another backend: what the old one said counts no more."""
-    global _probe, _asked
+    global _probe, _asked, _engines
+    _engines = 1
     if _probe is not None:
         _probe.stop()
         _probe = None
@@ -280,7 +287,10 @@ def _show_answer(view: Any, answer: dict[str, Any]) -> None:
     if answer["error"]:
         view.test_state, view.test_message = "ERROR", str(answer["error"])
         return
+    global _engines
     health, entries = answer["health"], answer["models"]
+    told = health.get("engines") if health else None
+    _engines = told if isinstance(told, int) and told > 0 else 1
     ready = sum(bool(entry.get("available")) for entry in entries)
     view.test_state = "OK"
     where = f"Maquette {health.get('version', '?')} on {health.get('device', '?')}"

@@ -18,6 +18,7 @@ from . import view as job_view
 
 _writer: FilmWriter | None = None
 _target = ""
+_what = "Control films"
 
 report = FilmReport("done")
 """How far the export is."""
@@ -29,8 +30,8 @@ def problem() -> str:
     if local.python.is_file() and local.poll().state != "absent":
         return ""
     return (
-        "Control films are drawn by a backend on this computer, and none is installed: press Install Backend with "
-        "Backend set to This Computer. Or use Export Shot, and 'maquette control' where the backend is"
+        "Control films and mattes are drawn by a backend on this computer, and none is installed: press Install "
+        "Backend with Backend set to This Computer. Or use Export Shot, and 'maquette control' where the backend is"
     )
 
 
@@ -47,25 +48,27 @@ def busy() -> bool:
     return _writer is not None
 
 
-def start(shot: Shot, target: str, arguments: Sequence[str]) -> None:
+def start(shot: Shot, target: str, arguments: Sequence[str], command: str = "control") -> None:
     """Begin to draw.
 
     Args:
         target: file or folder, for messages.
-        arguments: of ``maquette control``, after the shot.
+        arguments: of the command, after the shot.
+        command: ``control`` or ``matte``.
 
     Raises:
         OSError: the shot cannot be written, or the process not started.
     """
-    global _writer, _target, report
+    global _writer, _target, _what, report
     path = folders.user_folder("control") / f"{uuid.uuid4().hex}.shot"
     save_shot(shot, path)
     try:
-        _writer = FilmWriter(backends.local().python, path.parent, path, arguments)
+        _writer = FilmWriter(backends.local().python, path.parent, path, arguments, command)
     except OSError:
         path.unlink(missing_ok=True)
         raise
     _target, report = target, FilmReport("drawing")
+    _what = "Matte" if command == "matte" else "Control films"
 
 
 def poll() -> bool:
@@ -93,8 +96,8 @@ def outcome() -> tuple[str, str]:
     if report.state == "failed":
         return "ERROR", report.message
     if report.state == "cancelled":
-        return "WARNING", "The control films were cancelled; what was finished stays"
-    said = f"Control films written to {Path(_target).name}"
+        return "WARNING", f"{_what} cancelled; what was finished stays"
+    said = f"{_what} written to {Path(_target).name}"
     return "INFO", ". ".join([said, *(note.rstrip(".") for note in report.notes)])
 
 

@@ -41,12 +41,13 @@ class EffectRunner:
     Attributes:
         title: for the animator, while it waits.
         may_capture, may_send: whether it is its turn.
+        shown: whether its previews are.
     """
 
     def __init__(self) -> None:
         self.state = s.JobState()
         self.title = ""
-        self.may_capture = self.may_send = True
+        self.may_capture = self.may_send = self.shown = True
         self.notices: list[s.Notify] = []
         self._events: deque[s.Event] = deque()
         self._dispatching = False
@@ -257,7 +258,8 @@ class EffectRunner:
             return  # the scene is not to be touched now; the video waits
         if report.view is not None:
             backends.heard()
-        job_view.show_preview(report.preview_path, report.preview_revision)
+        if self.shown:
+            job_view.show_preview(report.preview_path, report.preview_revision)
         for event in events_of(report, self.state):
             self.dispatch(event)
         if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
@@ -306,6 +308,11 @@ class EffectRunner:
             write_json(folder / _RECORD, data)
         except OSError as error:
             print(f"Maquette: the job cannot be written down in {folder}: {error}")
+
+    @property
+    def sent(self) -> bool:
+        """Whether the backend has it, or is about to get it."""
+        return self._follower is not None
 
     @property
     def folders(self) -> set[Path]:

@@ -1,8 +1,8 @@
 """The jobs of this Blender: one is under way, the others wait behind it.
 
 ``poll()`` does all of it. One timer calls it while Blender has a window; in the background, and in tests, whoever
-started the job calls it. Each is captured as soon as it may be, so that the scene can be worked in while it waits; one
-at a time is sent to the backend, so that the order can be changed until then.
+started the job calls it. Each is captured as soon as it may be, so that the scene can be worked in while it waits. The
+backend gets as many as it can run at a time, so that the order of the others can be changed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def generate(scene: bpy.types.Scene) -> EffectRunner:
 
 def move_up(place: int) -> None:
     """Have a job of the queue run before the one in front of it."""
-    if 0 < place < len(queue):
+    if 0 < place < len(queue) and not queue[place - 1].sent:
         queue[place - 1 : place + 1] = [queue[place], queue[place - 1]]
     _publish()
 
@@ -151,17 +151,18 @@ def _capturing() -> EffectRunner | None:
 
 
 def _take_turns(new: EffectRunner | None = None) -> None:
-    """One is sent and one is captured at a time."""
-    capturing = _capturing() or new
+    """The first jobs are sent, as many as the backend runs at a time, and one is captured at a time."""
+    capturing, places = _capturing() or new, backends.engines()
     for one in _all():
-        one.may_send, one.may_capture = one is runner, one is capturing
+        one.may_send, one.may_capture, one.shown = places > 0, one is capturing, one is runner
+        places -= one.state.busy and one.state.phase is not s.Phase.CAPTURING
 
 
 def _advance() -> None:
     """Let the next job take the place of one that has ended. One that has failed stays in the queue, to be seen."""
     global runner
     for one in [*queue]:
-        if one.state.phase in (s.Phase.CANCELLED, s.Phase.IDLE):
+        if one.state.phase in (s.Phase.DONE, s.Phase.CANCELLED, s.Phase.IDLE):
             queue.remove(one)
             runner.notices += one.notices
     following = next((one for one in queue if one.state.busy), None)
@@ -180,5 +181,6 @@ def _publish() -> bool:
     for one in _all():
         told += one.notices
         one.notices = []
-    changed = job_view.publish_queue([(one.title, one.state) for one in queue])
+    movable = [not in_front.sent for in_front in _all()]
+    changed = job_view.publish_queue([(job.title, job.state, can) for job, can in zip(queue, movable, strict=False)])
     return job_view.publish(runner.state, told, runner.seconds_left) or changed

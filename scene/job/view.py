@@ -86,23 +86,27 @@ def _publish_parts(state: s.JobState, view: Any) -> bool:
     return True
 
 
-def publish_queue(jobs: Iterable[tuple[str, s.JobState]]) -> bool:
-    """Copy the jobs behind the one under way; returns whether anything has changed."""
+def publish_queue(jobs: Iterable[tuple[str, s.JobState, bool]]) -> bool:
+    """Copy the jobs behind the one under way, each with its title, and whether it can pass the one in front of it.
+
+    Returns:
+        Whether anything has changed.
+    """
     view = bpy.context.window_manager.maquette
     shown = []
-    for title, state in jobs:
+    for title, state, can_move in jobs:
         if state.phase is s.Phase.CAPTURING:
             detail = f"Capturing {state.step} of {state.steps}" if state.steps else "Waits to be captured"
         else:
-            detail = state.message
+            detail = state.message + (f" {state.progress:.0%}" if state.phase is s.Phase.RUNNING else "")
         resumable = state.resumable and not state.busy
-        shown.append((title, state.phase.name, detail, resumable))
-    if shown == [(item.name, item.state, item.message, item.can_resume) for item in view.queue]:
+        shown.append((title, state.phase.name, detail, resumable, can_move))
+    if shown == [(item.name, item.state, item.message, item.can_resume, item.can_move) for item in view.queue]:
         return False
     view.queue.clear()
     for each in shown:
         item = view.queue.add()
-        item.name, item.state, item.message, item.can_resume = each
+        item.name, item.state, item.message, item.can_resume, item.can_move = each
     return True
 
 

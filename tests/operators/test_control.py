@@ -110,7 +110,7 @@ def test_the_window_does_not_wait_and_can_cancel(stand):
         stand.control.poll()
     assert stand.control.report.share == 0.5
     assert bpy.ops.maquette.cancel_control_film() == {"FINISHED"}
-    assert stand.until_done() == ("WARNING", "The control films were cancelled; what was finished stays")
+    assert stand.until_done() == ("WARNING", "Control films cancelled; what was finished stays")
 
 
 def test_what_the_backend_says_is_reported(stand):
@@ -146,3 +146,22 @@ def test_without_a_backend_on_this_computer(stand):
 def test_is_in_the_export_menu(addon):
     functions = bpy.types.TOPBAR_MT_file_export._dyn_ui_initialize()
     assert sum(f.__module__.endswith("operators.control") for f in functions) == 1
+
+
+def test_a_matte_of_the_chosen_video(stand):
+    scene = bpy.context.scene
+    with pytest.raises(RuntimeError, match="poll"):
+        bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"))
+    item = scene.maquette.results.add()
+    item.filepath, item.frame_start, item.frame_count, item.frame_step = str(stand.folder / "f.mp4"), 1, 2, 2
+    with pytest.raises(RuntimeError, match="is not there any more"):
+        stand.backend()
+        bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"))
+    (stand.folder / "f.mp4").write_bytes(b"film")
+    assert bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"), wait=True) == {"FINISHED"}
+    assert stand.asked[2] == "matte" and stand.control.outcome()[1].startswith("Matte written to m.mov")
+    assert stand.asked[4:7] == [str(stand.folder / "f.mp4"), "--output", str(stand.folder / "m.mov")]
+    assert stand.shot.clip.frames == 2 and stand.shot.characters[0].reference is None
+    assert (scene.frame_start, scene.frame_end, scene.frame_step) == (1, 3, 1)
+    bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"), format="png", wait=True)
+    assert stand.asked[6] == str(stand.folder / "m")

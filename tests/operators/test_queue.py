@@ -80,6 +80,28 @@ def test_one_that_fails_is_kept_and_the_others_go_on(bench: Bench, backend: Fake
     assert not bench.view.queue and len(scene.maquette.results) == 2
 
 
+def test_a_backend_with_two_engines_gets_two(
+    bench: Bench, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.backends, "engines", lambda: 2)
+    backend.script = RUNNING
+    scene = bench.build()
+    for seed in range(3):
+        scene.maquette.seed = seed
+        bpy.ops.maquette.generate()
+        bench.until(lambda: bench.state.shot and all(job.state.shot for job in bench.jobs.queue))
+    bench.until(lambda: [item.state for item in bench.view.queue] == ["RUNNING", "SUBMITTING"])
+    bench.until(lambda: bench.state.phase.value == "running")
+    assert len(backend.jobs) == 2 and not bench.view.queue[1].can_move
+    bpy.ops.maquette.change_queue(place=1, change="UP")
+    assert [item.state for item in bench.view.queue] == ["RUNNING", "SUBMITTING"]
+    # The second is ready before the first, and the third takes its place.
+    backend.change(job=bench.jobs.queue[0].state.job, status="completed", progress=100)
+    bench.until(lambda: [item.seed for item in scene.maquette.results] == [1])
+    bench.until(lambda: len(backend.jobs) == 3 and bench.view.queue[0].state == "RUNNING")
+    assert bench.state.phase.value == "running" and len(bench.view.queue) == 1
+
+
 def test_all_scenes(bench: Bench) -> None:
     bench.build()
     bpy.ops.scene.new(type="FULL_COPY")

@@ -64,7 +64,7 @@ def test_the_queue_runs_on(runner: Any, monkeypatch: pytest.MonkeyPatch, what: s
     if what == "_ensure_engine":
         assert runner._store.get(job).attempts == 0, "it is no fault of the job"
     until(lambda: not runner.problem, what="nothing is wrong any more")
-    assert runner.doing in ("starting", "idle")
+    until(lambda: runner.doing in ("starting", "idle"), what="it waits for the next one")
 
 
 def test_a_job_that_always_fells_the_runner_is_given_up(runner: Any, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ import pytest
 from maquette.backend.models.isa.build import new_transformer
 from maquette.backend.training.config import PRESETS, RunConfig, StartConfig, read_config
 from maquette.backend.training.errors import TrainingError
+from maquette.backend.training.head import is_head_run, read_head_config
 from maquette.backend.training.motion_tokens import is_token_run, read_token_config
 
 LOOPS = "[vae]\nsteps=1\nbatch=1\nlr=1.0\n[dit]\nsteps=2\nbatch=1\nlr=1\n"
@@ -25,6 +26,8 @@ def test_shipped_files_read() -> None:
     for path in PRESETS.glob("*.toml"):
         if is_token_run(path):
             assert read_token_config(path).loop.steps > 0
+        elif is_head_run(path):
+            assert read_head_config(path).loop.steps > 0
         else:
             names.add(path.stem)
             assert read_config(path).dit.steps > 0

@@ -3,7 +3,8 @@
 Geometry grows the captured body to what a reference shows (``raster.garb``); folds, fringes, the far side and light
 that no clay tells are left. The head sees each frame of the carried film with what is known of it, and says by how much
 its light is wrong and what is to be added. Both count only on characters that wear something and on a ring around them:
-by construction every other pixel, and every film of bare bodies, stays as it is to the last bit.
+by construction every other pixel, and every film of bare bodies, stays as it is to the last bit. Where people are is
+better known than the head can tell: what stands out from the background goes on standing out.
 
 Shape letters: B batch, T frames, H W film, h w working size.
 """
@@ -33,6 +34,8 @@ _RING = 5
 _MULTIPLE = 8
 _LEAST = 0.01
 """Metres off the skin from which a character counts as dressed."""
+_FIGURE, _CLEAR = 28 / 255, 30 / 255
+"""By how much the worst channel of a pixel that stands out differs from the background, and goes on to differ."""
 _AT_ONCE = 32
 """Frames seen together, which bounds memory."""
 
@@ -107,6 +110,17 @@ class CarriedHead(ModelMixin, ConfigMixin):
 def corrected(frames: Tensor, gain: Tensor, change: Tensor) -> Tensor:
     """Frames in [0,1] with the head's correction, as it is where that is zero."""
     return frames * gain.exp() + change
+
+
+def standing_out(made: Tensor, carried: Tensor, background: Tensor) -> Tensor:
+    """Frames (T,3,H,W) in [0,1] taken back towards the carried ones as far as those stand out from the background."""
+    off = carried - background
+    most, worst = off.abs().max(dim=1, keepdim=True)
+    least = most.clamp(max=_CLEAR)
+    left = (made - background).gather(1, worst) * off.gather(1, worst).sign()
+    lost = (most > _FIGURE) & ((made - background).abs().amax(dim=1, keepdim=True) < least)
+    back = ((least - left) / (most - left).clamp(min=1e-6)).clamp(0, 1)
+    return torch.where(lost, made + back * (carried - made), made)
 
 
 def working_size(height: int, width: int) -> tuple[int, int]:
@@ -184,10 +198,12 @@ def correct(
     means, weights = zip(*(head.film_mean(*seen(now)) for now in parts), strict=True)
     total = torch.stack(weights)
     mean = (torch.stack(means) * total).sum(dim=0) / total.sum(dim=0)
+    behind = read_plate(shot, frames.shape[2], frames.shape[1], torch.device("cpu"))
     made = frames.copy()
     for now in parts:
         own = torch.from_numpy(made[now]).permute(0, 3, 1, 2).float() / 255
         gain, change = (F.interpolate(z[0].cpu(), own.shape[2:], mode="bilinear") for z in head(*seen(now), mean))
-        pixels = (corrected(own, gain, change) * 255).clamp(0, 255).round().to(torch.uint8)
+        pixels = standing_out(corrected(own, gain, change).clamp(0, 1), own, behind[now].permute(0, 3, 1, 2) / 255)
+        pixels = (pixels * 255).round().to(torch.uint8)
         made[now] = pixels.permute(0, 2, 3, 1).numpy()
     return made

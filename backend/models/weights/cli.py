@@ -18,7 +18,7 @@ from .component import WeightsError
 
 def add_models_parser(subparsers: Any) -> None:
     """Add ``models`` to the command line."""
-    parser = subparsers.add_parser("models", help="list the models; fetch, add, check and remove published weights")
+    parser = subparsers.add_parser("models", help="list, fetch, add, check and remove models")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     listing = verbs.add_parser("list", help="every model, whether it can run, what it takes and what it needs")
