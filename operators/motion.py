@@ -20,7 +20,7 @@ from ..scene.rig import bone_map
 from ..scene.rig.armature import FORMATS, frames_of, imported_armature, sample_armature
 from ..scene.rig.motion import at_rate
 from .motion_reading import Reading
-from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, shape_of
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, offer_map_bones, shape_of
 
 EXTENSIONS = (*motions.EXTENSIONS, *FORMATS)
 
@@ -160,6 +160,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
     def _failed(self, context: bpy.types.Context, error: Exception) -> set[str]:
         if isinstance(error, UnknownSkeleton):
             bone_map.remember(context, str(self._at), self.settings(), error)
+            offer_map_bones()
         self.report({"ERROR"}, str(error))
         return {"CANCELLED"}
 

@@ -18,7 +18,7 @@ from ..scene.rig.bodies import find_body, load_rig
 from ..scene.rig.follow import follow, followed, link_of, release
 from ..scene.rig.motion import key_motion, read_motion
 from .motion import retarget_sampled
-from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, shape_of
+from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, offer_map_bones, shape_of
 
 
 class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
@@ -91,6 +91,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
         except ERRORS as error:
             if isinstance(error, UnknownSkeleton):
                 bone_map.remember(context, armature, self.settings(), error)
+                offer_map_bones()
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

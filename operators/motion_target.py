@@ -142,6 +142,7 @@ class MotionTarget:
             return key_armature(context.scene, armature, held, model, self.frame_start, from_here=here)
         except UnknownSkeleton as error:
             bone_map.remember(context, armature, {**self.settings(), **self.file()}, error)
+            offer_map_bones()
             raise RigError(armature.name, str(error).removeprefix(f"{error.field}: ")) from error
 
     def _key_body(
@@ -258,6 +259,18 @@ def mode_allows(cls, context: bpy.types.Context) -> bool:
         cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
         return False
     return True
+
+
+def offer_map_bones() -> None:
+    """Open Map Bones for what was noted last, once the operator at hand has told its error."""
+    if not bpy.app.background:
+        bpy.app.timers.register(_map_bones, first_interval=0.2)
+
+
+def _map_bones() -> None:
+    for window in bpy.context.window_manager.windows[:1]:
+        with bpy.context.temp_override(window=window):
+            bpy.ops.maquette.map_bones("INVOKE_DEFAULT")
 
 
 def draw_target(layout: bpy.types.UILayout, operator: bpy.types.bpy_struct) -> None:

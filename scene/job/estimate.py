@@ -19,7 +19,7 @@ from . import backends, models
 from .model_checks import compared
 
 _FILE = "seconds.json"
-_ROUGH_CAPTURE = 0.4
+_ROUGH_CAPTURE = 0.7
 """Seconds a frame on a two-core computer without a GPU; so are the following."""
 _ROUGH_CARRY, _ROUGH_STEP = 1e-6, 5e-6
 """Seconds a frame's pixel: of the carried film, and of one step of a small network on it."""
