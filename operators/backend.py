@@ -1,4 +1,4 @@
-"""The backend: trying the connection, and installing, starting and stopping the local one."""
+"""The backend: trying the connection, installing, starting and stopping the local one, and weights for its models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import textwrap
 from pathlib import Path
 
 import bpy
+from bpy.props import StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..scene import folders
-from ..scene.job import backends, models
+from ..scene.job import backends, fetching, models
+from ..scene.job.reports import reason
 
 
 class _Backend:
@@ -160,6 +162,68 @@ class MAQUETTE_OT_get_models(_Backend, Operator):
         return bpy.ops.preferences.addon_show(module=folders.ADDON)
 
 
+class MAQUETTE_OT_fetch_model(_Backend, Operator):
+    """Download what this model needs from where its authors publish it, once you have agreed"""
+
+    bl_idname = "maquette.fetch_model"
+    bl_label = "Download"
+
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """One at a time."""
+        if fetching.busy():
+            cls.poll_message_set("Another model is being downloaded")
+        return not fetching.busy()
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Ask first: who publishes it, under which licence, how large it is."""
+        return context.window_manager.invoke_props_dialog(
+            self, title=f"Download {models.find(self.model).label}", confirm_text="Agree and Download", width=520
+        )
+
+    def draw(self, context: Context) -> None:
+        """The facts, and where Blender is offline its own switch."""
+        column = self.layout.column(align=True)
+        for fact in fetching.facts(models.find(self.model)):
+            for line in textwrap.wrap(fact, 76, subsequent_indent="    ", drop_whitespace=True):
+                column.label(text=line)
+        self.layout.label(text="Licences are on the publishers' pages; some want an account and consent there first")
+        system = context.preferences.system
+        self.layout.prop(system, "use_online_access", text="Allow Online Access", icon="INTERNET", toggle=True)
+
+    def execute(self, context: Context) -> set[str]:
+        """Begin; progress is shown in the preferences."""
+        found = models.find(self.model)
+        if not bpy.app.online_access:
+            return self._refused(
+                "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
+                "Online Access, or add the files by 'maquette models add'"
+            )
+        if not fetching.can(found):
+            return self._refused(
+                f"{found.label} is here already, or not published, or the backend is on another computer"
+            )
+        try:
+            fetching.start(found.id)
+        except OSError as error:
+            return self._refused(reason(error))
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_cancel_fetch(_Backend, Operator):
+    """Stop the download; downloading again goes on from there"""
+
+    bl_idname = "maquette.cancel_fetch"
+    bl_label = "Cancel Download"
+
+    def execute(self, context: Context) -> set[str]:
+        """Ask it to stop."""
+        fetching.cancel()
+        return {"FINISHED"}
+
+
 class MAQUETTE_OT_open_results_folder(_Backend, Operator):
     """Show the folder where this file's finished videos go"""
 
@@ -185,5 +249,7 @@ CLASSES = (
     MAQUETTE_OT_open_log,
     MAQUETTE_OT_open_preferences,
     MAQUETTE_OT_get_models,
+    MAQUETTE_OT_fetch_model,
+    MAQUETTE_OT_cancel_fetch,
     MAQUETTE_OT_open_results_folder,
 )

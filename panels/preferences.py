@@ -6,6 +6,7 @@ import bpy
 import rna_keymap_ui
 from bpy.types import AddonPreferences, Context, UILayout
 
+from ..scene.job import fetching, models
 from ..scene.job.backends import INSTALL_WORDS
 from .main import draw_text
 from .shot import draw_install, draw_online
@@ -112,9 +113,16 @@ def _draw_models(layout: UILayout, context: Context) -> None:
     header.label(text="Models")
     if body is None:
         return
+    if fetching.busy():
+        row = body.row(align=True)
+        row.progress(factor=fetching.report.share, text=fetching.report.label)
+        row.operator("maquette.cancel_fetch", text="", icon="CANCEL")
     for item in backend.models:
         icon = {"READY": "CHECKMARK", "MISSING": "CANCEL"}.get(item.state, "QUESTION")
         row = body.split(factor=0.35)
         row.label(text=item.label, icon=icon)
         text = item.missing if item.state == "MISSING" else item.description
-        draw_text(row, context, text, width=0.65 * context.region.width)
+        button = fetching.can(models.find(item.name)) and not fetching.busy()
+        draw_text(row, context, text, width=(0.45 if button else 0.65) * context.region.width)
+        if button:
+            row.operator("maquette.fetch_model", icon="IMPORT").model = item.name

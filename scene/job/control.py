@@ -9,18 +9,18 @@ from pathlib import Path
 import bpy
 
 from ...backend.catalogue.control import KINDS
-from ...backend.client.films import FilmReport, FilmWriter
+from ...backend.client.command import CommandReport, CommandRun
 from ...backend.shot import Shot, save_shot
 from .. import folders
 from ..capture.wants import Wants
 from . import backends
 from . import view as job_view
 
-_writer: FilmWriter | None = None
+_writer: CommandRun | None = None
 _target = ""
 _what = "Control films"
 
-report = FilmReport("done")
+report = CommandReport("done")
 """How far the export is."""
 
 
@@ -63,11 +63,11 @@ def start(shot: Shot, target: str, arguments: Sequence[str], command: str = "con
     path = folders.user_folder("control") / f"{uuid.uuid4().hex}.shot"
     save_shot(shot, path)
     try:
-        _writer = FilmWriter(backends.local().python, path.parent, path, arguments, command)
+        _writer = CommandRun(backends.local().python, path.parent, [command, str(path), *arguments], path)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    _target, report = target, FilmReport("drawing")
+    _target, report = target, CommandReport("running")
     _what = "Matte" if command == "matte" else "Control films"
 
 
@@ -77,7 +77,7 @@ def poll() -> bool:
     if _writer is None:
         return False
     before, report = report, _writer.poll()
-    if report.state != "drawing":
+    if report.state != "running":
         _writer = None
         if not bpy.app.background:
             job_view.tell(*outcome())
@@ -112,4 +112,4 @@ def close() -> None:
     global _writer, report
     if _writer is not None:
         _writer.close()
-    _writer, report = None, FilmReport("done")
+    _writer, report = None, CommandReport("done")

@@ -13,7 +13,7 @@ from ..capture import memory
 from ..screen import switch, thumbnails
 from ..screen.overlay import overlay
 from ..stage import STAGE, remove_stages
-from . import backends, control, effects, library, preview, readiness, shelf
+from . import backends, control, effects, fetching, library, preview, readiness, shelf
 from .view import drop_previews
 
 CLASSES = ()
@@ -23,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return min(control.tick(), preview.runner.poll(), effects.poll())
+        return min(control.tick(), fetching.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -158,6 +158,7 @@ def _at_exit() -> None:
     preview.runner.leave()
     effects.leave_all()
     control.close()
+    fetching.close()
     backends.close()
 
 
@@ -166,6 +167,7 @@ def _stop() -> None:
     preview.close()
     effects.close()
     control.close()
+    fetching.close()
     thumbnails.drop()
     drop_previews()
     backends.close()

@@ -1,4 +1,4 @@
-"""Control films drawn by a backend on this computer, in a process of their own."""
+"""Commands that a backend on this computer carries out in a process of their own: films drawn, weights fetched."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .process import kill_group, spawn, tail
 
 
 @dataclass(frozen=True)
-class FilmReport:
-    """How far the films are.
+class CommandReport:
+    """How far a command is.
 
     Attributes:
-        state: ``drawing``, ``done``, ``failed`` or ``cancelled``.
+        state: ``running``, ``done``, ``failed`` or ``cancelled``.
         share: 0 to 1.
-        label: of the kind that is drawn.
+        label: what is being done.
         message: when it has failed, why.
         notes: sentences for the animator, when it is done.
     """
@@ -32,15 +32,14 @@ class FilmReport:
     notes: tuple[str, ...] = ()
 
 
-class FilmWriter:
-    """One run of a command that draws films of a shot; nothing here waits, ``poll()`` tells how it is.
+class CommandRun:
+    """One run of a command of ``maquette``; nothing here waits, ``poll()`` tells how it is.
 
     Args:
         python: interpreter of an environment with the backend.
         folder: for the log; made when needed.
-        shot: the .shot file; it is removed at the end.
-        arguments: of the command, after the shot.
-        command: ``control`` or ``matte``.
+        words: of the command; it also gets ``--quiet`` and ``--progress-lines``.
+        used: a file for this run alone; it is removed at the end.
 
     Raises:
         OSError: the process cannot be started.
@@ -50,23 +49,20 @@ class FilmWriter:
         self,
         python: str | os.PathLike[str],
         folder: str | os.PathLike[str],
-        shot: Path,
-        arguments: Sequence[str],
-        command: str = "control",
+        words: Sequence[str],
+        used: Path | None = None,
     ) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.log = folder / "control.log"
+        self.log = folder / f"{words[0]}.log"
         self.log.unlink(missing_ok=True)
-        self._shot = shot
+        self._used = used
         self._cancelled = False
-        line = [str(python), "-m", "maquette.backend.cli", command, str(shot), *arguments]
-        self._process: subprocess.Popen[Any] = spawn(
-            [*line, "--quiet", "--progress-lines"], log=self.log, cwd=folder, env=clean_environment()
-        )
+        line = [str(python), "-m", "maquette.backend.cli", *words, "--quiet", "--progress-lines"]
+        self._process: subprocess.Popen[Any] = spawn(line, log=self.log, cwd=folder, env=clean_environment())
 
     def cancel(self) -> None:
-        """Stop; films that are finished stay."""
+        """Stop; what is finished stays."""
         self._cancelled = True
         kill_group(self._process.pid, gently=True)
 
@@ -75,22 +71,26 @@ class FilmWriter:
         if self._process.poll() is None:
             kill_group(self._process.pid)
             self._process.wait()
-        self._shot.unlink(missing_ok=True)
+        self._clear()
 
-    def poll(self) -> FilmReport:
+    def _clear(self) -> None:
+        if self._used is not None:
+            self._used.unlink(missing_ok=True)
+
+    def poll(self) -> CommandReport:
         """How far it is."""
         said = tail(self.log, 200, 60_000).splitlines()
         if self._process.poll() is None:
             told = next((line for line in reversed(said) if line.startswith("progress ")), "")
             _, _, rest = told.partition(" ")
             share, _, label = rest.partition(" ")
-            return FilmReport("drawing", float(share or 0), label)
-        self._shot.unlink(missing_ok=True)
+            return CommandReport("running", float(share or 0), label)
+        self._clear()
         if self._cancelled:
-            return FilmReport("cancelled")
+            return CommandReport("cancelled")
         if self._process.returncode:
             errors = [line.removeprefix("maquette: ") for line in said if line.startswith("maquette: ")]
             last = next((line for line in reversed(said) if not line.startswith("progress ")), "")
-            return FilmReport("failed", message=errors[-1] if errors else last or "The backend ended without a word")
+            return CommandReport("failed", message=errors[-1] if errors else last or "The backend ended without a word")
         notes = tuple(line.removeprefix("Note: ") for line in said if line.startswith("Note: "))
-        return FilmReport("done", 1.0, notes=notes)
+        return CommandReport("done", 1.0, notes=notes)
