@@ -85,7 +85,7 @@ EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $
 
 report: setup
 	$(EVALUATE) --shots $(SHOTS) -o docs/evaluation
-	$(EVALUATE) --set dressed --shots 16 --size 128 -o docs/evaluation/dressed
+	$(EVALUATE) --set dressed --shots 16 --size 128 --drop all --table-shots 4 -o docs/evaluation/dressed
 	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
 
 # docs/ablation; about an hour and a half of one CPU core. The same command goes on after a stop.
