@@ -265,7 +265,7 @@ def _smooth(x: Tensor) -> Tensor:
 def train_head(run: HeadRun) -> tuple[bool, CarriedHead]:
     """Make clips and train, or go on with it, to the last step or until the time is up.
 
-    A run begins with the model's published head where there is one.
+    A run begins with the model's head where it has one.
 
     Returns:
         Whether the run is complete, and the head with its averaged weights.

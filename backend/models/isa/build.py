@@ -60,7 +60,7 @@ def new_head(spec: ModelSpec) -> CarriedHead:
 
 
 def load_head(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> CarriedHead:
-    """The model's head with its saved weights."""
+    """The model's head with its saved weights, which it may lack."""
     return load_part(spec, "head", CarriedHead, dtype)
 
 

@@ -2,7 +2,7 @@
 
 What the VAE decodes is only the difference that the network makes: film = carried + D(z) - D(E(carried)), so that the
 VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit. A
-model with a ``[head]`` corrects it at full resolution besides, where people wear more than their bodies.
+model whose folder has a head corrects it at full resolution besides, where people wear more than their bodies.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ISAFamily(Family):
             "vae": Network(lambda: load_vae(spec, dtype)),
             "transformer": Network(lambda: load_transformer(spec, dtype)),
         }
-        if "head" in spec.components:
+        if (spec.folder / "head" / "config.json").exists():
             found["head"] = Network(lambda: load_head(spec), stages=("decoding",))
         if (width := image_embed_dim(spec)) is not None:
             found["image_encoder"] = Network(lambda: load_image_encoder(spec, width, dtype))
