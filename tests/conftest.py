@@ -42,6 +42,26 @@ collect_ignore = [
     "gui",
 ]
 
+_status: int | None = None
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remember how the session ended, for ``_leave``."""
+    global _status
+    _status = int(exitstatus)
+
+
+def _leave() -> None:
+    """End a process with Blender in it at once: 4.5 may wait for ever, on its way out, for a thread of its own."""
+    if _status is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
+
+
+if HAS_BPY:
+    atexit.register(_leave)  # first, and so last to be called
+
 # Blender's preferences and the extension's own folder: never those of whoever runs the tests.
 _BLENDER_USER = tempfile.mkdtemp(prefix="maquette-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _BLENDER_USER
