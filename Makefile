@@ -31,6 +31,8 @@ demo: setup
 # Longest first, two at a time.
 test: setup lint
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-models test-backend test-blender-5 test-blender
+	@if $(BACKEND) -c "import ray" 2> /dev/null; then $(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests/cluster; \
+	else echo "Ray was NOT tested: make test-cluster installs it and does so"; fi
 
 lint: setup
 	$(BACKEND) -m ruff check .
@@ -41,7 +43,7 @@ test-models:
 	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider $(MODELS)
 
 test-backend:
-	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(MODELS) $(INSIDE))
+	$(TEST_ENV) $(BACKEND) -m pytest -q -p no:cacheprovider tests $(addprefix --ignore=,$(MODELS) $(INSIDE) tests/cluster)
 
 # Jobs on a Ray cluster of two nodes. Ray is some 240 MB, so that nothing else installs it.
 test-cluster: setup
