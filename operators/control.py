@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
@@ -21,15 +23,58 @@ _KINDS = tuple((name, kind.label, kind.description) for name, kind in KINDS.item
 _FORMATS = tuple((name, _LABELS[name], f"{text[0].upper()}{text[1:]}") for name, text in FORMATS.items())
 
 
-class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
+class _Export(ExportHelper):
+    """Films that the backend of this computer draws of a capture."""
+
+    filename_ext = ""
+    check_extension = None
+
+    if TYPE_CHECKING:
+        report: Callable[[set[str], str], None]
+
+    wait: BoolProperty(
+        name="Wait",
+        description="Return only when all is written, for scripts",
+        default=False,
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
+
+    def _begin(
+        self,
+        context: Context,
+        kinds: list[str],
+        target: Path,
+        arguments: list[str],
+        frames: range | None = None,
+        command: str = "control",
+    ) -> set[str]:
+        """Capture what films of these kinds need, have a command draw them, and with ``wait`` see that through."""
+        notices: list[str] = []
+        try:
+            shot = capture_at_once(context, notices, control.wants(kinds), frames)
+            control.start(shot, str(target), arguments, command)
+        except (ShotError, OSError) as error:
+            self.report({"ERROR"}, reason(error))
+            return {"CANCELLED"}
+        for notice in notices:
+            self.report({"WARNING"}, notice)
+        if not self.wait:
+            return {"FINISHED"}
+        while control.busy():
+            control.poll()
+            time.sleep(0.05)
+        level, words = control.outcome()
+        self.report({level}, words)
+        return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
+
+
+class MAQUETTE_OT_export_control_film(_Export, Operator):
     """Write films of the shot that video models are led by, in ComfyUI for instance: exact, with no estimate"""
 
     bl_idname = "maquette.export_control_film"
     bl_label = "Export Control Film"
     bl_options = {"REGISTER"}
 
-    filename_ext = ""
-    check_extension = None
     filter_glob: StringProperty(default="*.mp4", options={"HIDDEN"})
 
     kinds: EnumProperty(
@@ -82,12 +127,6 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
         description="White is what is to be made: silhouettes and the known mask with black and white exchanged",
         default=False,
     )
-    wait: BoolProperty(
-        name="Wait",
-        description="Return only when the films are written, for scripts",
-        default=False,
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -130,16 +169,7 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
             self.report({"ERROR"}, why)
             return {"CANCELLED"}
         target = self._target(kinds)
-        notices: list[str] = []
-        try:
-            shot = capture_at_once(context, notices, control.wants(kinds))
-            control.start(shot, str(target), self._arguments(kinds, target))
-        except (ShotError, OSError) as error:
-            self.report({"ERROR"}, reason(error))
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
-        return _waited(self) if self.wait else {"FINISHED"}
+        return self._begin(context, kinds, target, self._arguments(kinds, target))
 
     def _problem(self, kinds: list[str]) -> str:
         """Why this cannot be exported, or an empty string."""
@@ -172,15 +202,13 @@ class MAQUETTE_OT_export_control_film(Operator, ExportHelper):
         return arguments + (["--invert"] if self.invert else [])
 
 
-class MAQUETTE_OT_export_matte(Operator, ExportHelper):
+class MAQUETTE_OT_export_matte(_Export, Operator):
     """Write the chosen video with the exact outline of its characters as alpha, to composite the figures"""
 
     bl_idname = "maquette.export_matte"
     bl_label = "Export Matte"
     bl_options = {"REGISTER"}
 
-    filename_ext = ""
-    check_extension = None
     filter_glob: StringProperty(default="*.mov", options={"HIDDEN"})
 
     format: EnumProperty(
@@ -190,12 +218,6 @@ class MAQUETTE_OT_export_matte(Operator, ExportHelper):
             ("mov", "ProRes 4444", "One film with alpha, for compositors and editors"),
             ("png", "PNG Sequence", "A folder of 8-bit PNG files with alpha"),
         ),
-    )
-    wait: BoolProperty(
-        name="Wait",
-        description="Return only when it is written, for scripts",
-        default=False,
-        options={"SKIP_SAVE", "HIDDEN"},
     )
 
     @classmethod
@@ -229,26 +251,7 @@ class MAQUETTE_OT_export_matte(Operator, ExportHelper):
         if why:
             self.report({"ERROR"}, why)
             return {"CANCELLED"}
-        notices: list[str] = []
-        try:
-            shot = capture_at_once(context, notices, control.wants(["silhouettes"]), frames)
-            control.start(shot, str(target), [str(film), "--output", str(target)], "matte")
-        except (ShotError, OSError) as error:
-            self.report({"ERROR"}, reason(error))
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
-        return _waited(self) if self.wait else {"FINISHED"}
-
-
-def _waited(operator: Operator) -> set[str]:
-    """Stay until the films are written, and report it."""
-    while control.busy():
-        control.poll()
-        time.sleep(0.05)
-    level, words = control.outcome()
-    operator.report({level}, words)
-    return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
+        return self._begin(context, ["silhouettes"], target, [str(film), "--output", str(target)], frames, "matte")
 
 
 class MAQUETTE_OT_cancel_control_film(Operator):

@@ -66,14 +66,20 @@ def add_control_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run_control)
 
 
-def run_control(args: argparse.Namespace) -> int:
-    """Run ``maquette control``. Returns 0."""
-    # Whoever ends the process asks so: half a film is taken away again.
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """In the block SIGTERM, by which Blender ends the process, is an exit: half a film is taken away again."""
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return _run(args)
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def run_control(args: argparse.Namespace) -> int:
+    """Run ``maquette control``. Returns 0."""
+    with ended_in_order():
+        return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,18 +33,14 @@ def add_matte_parser(subparsers: Any) -> None:
 def run_matte(args: argparse.Namespace) -> int:
     """Run ``maquette matte``. Returns 0."""
     from ..media import decode_video
-    from .cli import Bar
+    from .cli import Bar, ended_in_order
 
-    # Whoever ends the process asks so: half a film is taken away again.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    with ended_in_order():
         check_output(args.output)
         shot = load_shot(args.shot)
         frames, _ = decode_video(args.film, str(args.film))
         with Bar(quiet=args.quiet, lines=args.progress_lines) as bar:
             notes = write_matte(shot, frames, args.output, tuple(args.character), args.device, bar.frame)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     high, wide = frames.shape[1:3]
     print(f"{args.output}: {len(frames)} frames of {wide} x {high} with alpha at {shot.clip.fps:g} per second")
     for note in notes:

@@ -11,7 +11,7 @@ from types import ModuleType
 import bpy
 import pytest
 
-from ..fake_backend import FakeBackend, fake_backend
+from ..fake_backend import FakeBackend
 from ..scene.job_scene import Bench
 
 # Stands in for a Python that has the backend: answers ``-m maquette.backend.cli serve ... --info-file FILE``.
@@ -34,12 +34,6 @@ os._exit(3)
 """
 
 RUNNING = [{"status": "in_progress", "stage": "denoising", "step": 1, "steps": 30, "progress": 3}]
-
-
-@pytest.fixture
-def backend() -> Iterator[FakeBackend]:
-    with fake_backend() as made:
-        yield made
 
 
 @pytest.fixture
