@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,13 +38,18 @@ def run(command: Sequence[str], log: Path) -> int:
     Returns:
         The exit status for the shell: the child's, or 128 and the signal that ended it.
     """
-    # Python writes into the log where it was when Blender crashed.
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONFAULTHANDLER": "1"})
+    asked: list[int] = []
     # Ctrl-C reaches the child from the terminal, and this process waits until it has put things in order.
     signal.signal(signal.SIGINT, lambda *_: None)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: child.send_signal(got))
-    code = child.wait()
+        signal.signal(number, lambda got, _: asked.append(got))
+    # Python writes into the log where it was when Blender crashed.
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONFAULTHANDLER": "1"})
+    # In short turns: a signal that comes just before a wait begins would not end it.
+    while (code := child.poll()) is None:
+        while asked:
+            child.send_signal(asked.pop(0))
+        time.sleep(0.05)
     if code < 0 and -code not in _ASKED:
         print(f"\n{explain(-code, log)}", file=sys.stderr)
     return code if code >= 0 else 128 - code
