@@ -84,11 +84,12 @@ def _train(args: argparse.Namespace) -> int:
     if config.overrides and whole and args.export_to is None:
         raise TrainingError(f"[overrides] makes other networks than {config.model}'s; add --export-to FOLDER")
     if not train(run, STAGES[:-1] if whole else (args.what,)):
-        _say(
-            f"stopped before the last step; the same command with --resume goes on, and 'maquette train export --of "
-            f"{name}' writes the weights so far",
-            sys.stderr,
-        )
+        said = "stopped before the last step; the same command with --resume goes on"
+        if (folder / "dit.ckpt").exists():
+            command = f"maquette train export --of {name} --folder {folder} --export-to {folder / 'weights'}"
+            command += f" --config {args.config}" if args.config else ""
+            said += f", and '{command}' writes the weights so far"
+        _say(said, sys.stderr)
     elif whole:
         first_alone(device, lambda: export(run, args.export_to))
         _say(f"weights written to {args.export_to or run.spec.folder}")
