@@ -139,9 +139,10 @@ def claim(run: TrainingRun, stages: Sequence[str] = STAGES) -> None:
 
 
 def make_shots(run: TrainingRun) -> bool:
-    """Make the missing synthetic shots; in a run that ends at some time, in half of what is left of it.
+    """Make the missing synthetic shots; in a run that ends at some time, in a quarter of what is left of it.
 
-    So a run of minutes learns from the few shots that it had time for, and the next one has more.
+    So a run of minutes learns from the few shots that it had time for, which are to be encoded as well; the next one
+    has more.
 
     Returns:
         Whether there are shots of each length.
@@ -151,7 +152,7 @@ def make_shots(run: TrainingRun) -> bool:
 
     def make() -> None:
         for number, config in enumerate(kinds, start=1):
-            until = None if run.until is None else begun + (run.until - begun) / 2 * number / len(kinds)
+            until = None if run.until is None else begun + (run.until - begun) / 4 * number / len(kinds)
             make_data(run.folder / "data", config, max(run.workers, 1), run.device, until)
 
     first_alone(run.device, make)
