@@ -264,15 +264,17 @@ def _dit_worker(run: TrainingRun) -> bool:
     accelerator = new_accelerator(run.device, config.dit.precision, run.folder / "logs")
     torch.manual_seed(config.dit.seed)
     model = new_transformer(run.spec)
-    loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
-    if not loop.resume() and config.start.dit:
+    if config.start.dit and not (run.folder / "dit.ckpt").exists():
         _published(lambda spec: load_transformer(spec, like=model), run, model, "dit")
-        loop.ema.reset(model)
+    loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
+    loop.resume()
     dtype = torch.bfloat16 if loop.bf16 else torch.float32
     latents = Latents(run.latents())
     decode = _decoder(run, loop.device) if config.dit_loss.pixel else None
     loss = DiTLoss(latents, config.dit_loss, config.dit.batch, loop.device, dtype, decode)
-    show = show_samples(latents, lambda: trained_vae(run, loop.device)) if accelerator.log_with else None
+    show = show_samples(latents, lambda: trained_vae(run, loop.device))
+    if loop.sharded or not accelerator.log_with:  # one process alone cannot run a spread network
+        show = None
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log", show)
 
 
