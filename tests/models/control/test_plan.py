@@ -32,7 +32,7 @@ def shot_of(frames: int, fps: float = 24.0, width: int = 1280, height: int = 720
 @given(st.integers(1, 300), st.sampled_from([8.0, 12.0, 15.0, 16.0, 23.976, 24.0, 25.0, 30.0, 60.0]))
 def test_the_model_s_frames_last_as_long_as_the_range(frames: int, fps: float):
     shot = shot_of(frames, fps)
-    plan, count = make_plan(SPEC, shot), frames_in_time(SPEC, shot.clip)
+    plan, count = make_plan(SPEC, shot), frames_in_time(shot.clip, 16)
     assert plan.frames == frames and plan.model_frames % 4 == 1 and plan.model_frames >= max(count, 17)
     # Every moment of the range lies between two frames of the model, and none is made for nothing.
     assert (count - 2) / 16 < (frames - 1) / fps <= (count - 1) / 16 + 1e-6
