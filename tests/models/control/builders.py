@@ -103,7 +103,7 @@ CHANGES = {
     "defaults.height": 32,
 }
 
-ANIMATE_CHANGES = {key: value for key, value in CHANGES.items() if key != "limits.window_overlap"}
+ANIMATE_CHANGES = {key: value for key, value in CHANGES.items() if key != "limits.window_overlap"} | {"limits.window_frames": 13}
 
 SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler",
@@ -144,3 +144,9 @@ def led_shot(
     shot = make_shot(frames=frames, width=64, height=64, full=True, **others)
     settings = Settings(model="vace-1.3b", seed=3, options=options or {})
     return replace(shot, prompt=prompt, settings=settings)
+
+
+def animated_shot(frames: int = 5, **options: Any) -> Shot:
+    """The same for Wan-Animate, at the scene's own rate, so that no frame lies between two."""
+    shot = led_shot(frames, options={"frame_rate": 24, **options})
+    return replace(shot, settings=replace(shot.settings, model="wan-animate-14b"))

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
+from ..control.builders import ANIMATE_CHANGES, ANIMATE_TABLES, write_small_files
 from ..control.builders import CHANGES as VACE_CHANGES
 from ..control.builders import TABLES as VACE_TABLES
-from ..control.builders import write_small_files
 from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
 from ..mimicmotion.conftest import TINY_PARTS
 from ..mimicmotion.conftest import make_shot as figure
@@ -170,6 +170,14 @@ def _publish_vace(spec: ModelSpec, states: Mapping[str, State], folder: Path) ->
     write_small_files(folder)
 
 
+def _publish_animate(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    _publish_vace(spec, states, folder)
+    save_shards(states["transformer"], folder / "transformer", 2, torch.float32)
+    # As the class was when it was published.
+    vision = {f"vision_model.{key}": value for key, value in states["image_encoder"].items()}
+    save(vision, folder / "image_encoder" / "model.safetensors", torch.bfloat16)
+
+
 def _tables(text: str) -> dict[str, Any]:
     keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
     return {key: value for key, value in tomllib.loads(text).items() if key in keep}
@@ -190,7 +198,11 @@ FAMILIES = {
         Tiny("mofa-hybrid", MOFA_TABLES, MOFA_CHANGES, _publish_mofa),
         Tiny("vace-1.3b", VACE_TABLES, VACE_CHANGES, _publish_vace),
         Tiny("vace-14b", VACE_TABLES, VACE_CHANGES, _publish_vace),
+        Tiny("wan-animate-14b", ANIMATE_TABLES, ANIMATE_CHANGES, _publish_animate),
         _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
         _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
     )
 }
+
+DISTINCT = [name for name in FAMILIES if name != "vace-14b"]
+"""Without those that differ from another in their sizes alone."""
