@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.control.plan import frames_in_time, make_plan
@@ -59,6 +59,7 @@ def test_a_long_shot_is_made_in_windows():
     assert len(make_plan(SPEC, shot_of(81, 16)).windows) == 1
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 900), st.sampled_from(["1", "5"]), st.sampled_from([16.0, 24.0, 30.0]))
 def test_segments_go_on_from_each_other_and_hardly_a_frame_is_made_for_nothing(frames: int, overlap: str, fps: float):
     shot = replace(animated_shot(1), settings=Settings(options={"overlap": overlap}))
