@@ -64,8 +64,8 @@ class PoseStyle:
 
 @dataclass(frozen=True)
 class _Widths:
-    """Pixels: half width of a limb, radius of a keypoint of the body and of the face, thickness of a finger, radius of a
-    keypoint of a hand."""
+    """Pixels: half width of a limb, radius of a keypoint of the body and of the face, thickness of a finger, radius of
+    a keypoint of a hand."""
 
     limb: int
     disc: int

@@ -34,7 +34,7 @@ _PARTS = (
     ),
     Component(
         name="image_encoder",
-        published=("image_encoder/model.safetensors",),
+        published=("image_encoder/model*.safetensors",),
         build=partial(new_network, part="image_encoder"),
         # The class has lost this part of its names since.
         prefix="vision_model.",

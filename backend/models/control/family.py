@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,17 @@ from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
-from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
-from ..family import Family, Network, Plan
+from ..family import Family
 from ..frames import frames_to_tensor, tensor_to_frames
 from ..previews import LatentColours
-from ..wan import denormalized, encode_film, encode_text, latent_colours, load_text_tokenizer
-from .build import NETWORKS, load_network, load_scheduler
+from ..wan import denormalized, encode_film, latent_colours
+from .animate.family import AnimateFamily
+from .base import WanFamily
+from .build import load_scheduler
 from .inputs import Leads, check_films, make_leads, model_shot, shot_errors
 from .pipeline import VACEPipeline, Windowed, holder
-from .plan import GROUP, base, latent_windows, make_plan, model_rate
+from .plan import GROUP, base, latent_windows, model_rate
 from .returning import finished
 
 if TYPE_CHECKING:
@@ -38,26 +38,13 @@ class Conditions:
     start: CarriedStart | None
 
 
-class ControlFamily(Family):
+class ControlFamily(WanFamily):
     """See the module."""
-
-    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
-        """See ``Family.plan``."""
-        return make_plan(spec, shot)
-
-    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
-        """See ``Family.networks``."""
-        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
 
     def texts(self, run: Generation) -> tuple[str, ...]:
         """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
         texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
         return texts if run.guidance > 1 else texts[:1]
-
-    def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
-        tokenizer = load_text_tokenizer(run.spec, "tokenizer")
-        return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
@@ -166,6 +153,4 @@ class ControlFamily(Family):
 
 def family_of(spec: ModelSpec) -> Family:
     """What runs a model."""
-    from .animate.family import AnimateFamily
-
     return AnimateFamily() if base(spec) == "animate" else ControlFamily()

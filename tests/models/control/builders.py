@@ -103,7 +103,9 @@ CHANGES = {
     "defaults.height": 32,
 }
 
-ANIMATE_CHANGES = {key: value for key, value in CHANGES.items() if key != "limits.window_overlap"} | {"limits.window_frames": 13}
+ANIMATE_CHANGES = {key: value for key, value in CHANGES.items() if key != "limits.window_overlap"} | {
+    "limits.window_frames": 13
+}
 
 SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler",

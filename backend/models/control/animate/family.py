@@ -16,8 +16,8 @@ from ...carried_start import CarriedPicture, carried_picture
 from ...frames import frames_to_tensor, tensor_to_frames
 from ...previews import LatentColours
 from ...wan import encode_film, encode_picture, latent_colours
+from ..base import WanFamily
 from ..build import load_scheduler
-from ..family import ControlFamily
 from ..inputs import model_shot, shot_errors
 from ..pipeline import Checked, holder
 from ..plan import GROUP, model_rate, sampling
@@ -46,7 +46,7 @@ class Conditions:
     film: CarriedPicture | None
 
 
-class AnimateFamily(ControlFamily):
+class AnimateFamily(WanFamily):
     """See the module."""
 
     def texts(self, run: Generation) -> tuple[str, ...]:

@@ -59,7 +59,9 @@ def test_the_plate_stays_the_plate(engine):
 @pytest.mark.parametrize(("mode", "overlap"), [("animate", "1"), ("replace", "1"), ("animate", "5")])
 def test_segments_go_on_as_in_the_published_pipeline(engine, tiny_animate, mode, overlap, monkeypatch):
     """Segment by segment with pictures drawn for each, or the published pipeline with the whole film at once."""
-    shot = animated_shot(17 if overlap == "1" else 21, mode=mode, overlap=overlap, face="none" if overlap == "5" else "looks")
+    shot = animated_shot(
+        17 if overlap == "1" else 21, mode=mode, overlap=overlap, face="none" if overlap == "5" else "looks"
+    )
     seen: dict[str, Any] = {}
     sample = AnimateFamily.sample
 
