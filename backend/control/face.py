@@ -83,7 +83,7 @@ def face_film(
     """
     clip = shot.clip
     boxes = face_boxes(shot.characters[index], clip)
-    there: np.ndarray = np.isfinite(boxes).all(axis=1)
+    there = np.isfinite(boxes[:, 0])
     if not there.any():
         return np.zeros((clip.frames, side, side, 3), np.uint8)
     boxes = np.where(there[:, None], boxes, boxes[there][0])

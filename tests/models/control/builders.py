@@ -103,9 +103,8 @@ CHANGES = {
     "defaults.height": 32,
 }
 
-ANIMATE_CHANGES = {key: value for key, value in CHANGES.items() if key != "limits.window_overlap"} | {
-    "limits.window_frames": 13
-}
+ANIMATE_CHANGES = {**CHANGES, "limits.window_frames": 13}
+del ANIMATE_CHANGES["limits.window_overlap"]
 
 SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler",

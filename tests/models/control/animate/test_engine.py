@@ -59,9 +59,8 @@ def test_the_plate_stays_the_plate(engine):
 @pytest.mark.parametrize(("mode", "overlap"), [("animate", "1"), ("replace", "1"), ("animate", "5")])
 def test_segments_go_on_as_in_the_published_pipeline(engine, tiny_animate, mode, overlap, monkeypatch):
     """Segment by segment with pictures drawn for each, or the published pipeline with the whole film at once."""
-    shot = animated_shot(
-        17 if overlap == "1" else 21, mode=mode, overlap=overlap, face="none" if overlap == "5" else "looks"
-    )
+    frames, face = (17, "looks") if overlap == "1" else (21, "none")
+    shot = animated_shot(frames, mode=mode, overlap=overlap, face=face)
     seen: dict[str, Any] = {}
     sample = AnimateFamily.sample
 
@@ -97,7 +96,7 @@ def test_segments_go_on_as_in_the_published_pipeline(engine, tiny_animate, mode,
         generator=torch.Generator().manual_seed(3),
         output_type="pt",
     ).frames  # type: ignore[union-attr]
-    assert given.leads.face.any() == (overlap == "1")
+    assert given.leads.face.any() == (face == "looks")
     film = tensor_to_frames(2 * found[0].transpose(0, 1) - 1)
     assert len(film) == len(made)
     assert np.abs(film.astype(int) - made).max() <= 1
