@@ -7,10 +7,13 @@ recipe weights, named, nested, split and cut into files as each publisher does i
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -97,6 +100,22 @@ def save_shards(state: State, folder: Path, count: int, dtype: torch.dtype) -> N
     (folder / "config.json").write_text("{}", "utf-8")
 
 
+@contextmanager
+def pretended(module: str, name: str) -> Iterator[type]:
+    """A class of a module that is not there, for as long as it takes to pickle it."""
+    made = type(
+        name, (), {"__module__": module, "scale": 1.0, "__reduce__": lambda self: (type(self), (), {"scale": 2.0})}
+    )
+    names = [module[:end] for end in (*(i for i, c in enumerate(module) if c == "."), None)]
+    sys.modules.update({each: ModuleType(each) for each in names})
+    setattr(sys.modules[module], name, made)
+    try:
+        yield made
+    finally:
+        for each in names:
+            del sys.modules[each]
+
+
 def save_pickle(data: Any, path: Path) -> None:
     """As ``torch.save`` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +149,10 @@ def _publish_mofa(spec: ModelSpec, states: Mapping[str, State], folder: Path) ->
 
 
 def _publish_tokenizer(states: Mapping[str, State], folder: Path) -> None:
-    # As DeepSpeed writes it.
-    notes = {"global_steps": 500000, "optimizer": None, "mp_world_size": 1}
-    save_pickle({"module": states["tokenizer"], **notes}, folder / "4DMoT" / "mp_rank_00_model_states.pt")
+    # As DeepSpeed writes it, which is not installed here.
+    with pretended("deepspeed.runtime.fp16.loss_scaler", "LossScaler") as scaler:
+        notes = {"global_steps": 500000, "optimizer": {"loss_scaler": scaler()}, "mp_world_size": 1}
+        save_pickle({"module": states["tokenizer"], **notes}, folder / "4DMoT" / "mp_rank_00_model_states.pt")
 
 
 def _publish_7b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
