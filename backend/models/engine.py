@@ -27,8 +27,8 @@ from .draft import FAMILY as DRAFT
 from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
 from .finite import check, watch
 from .interrupting import interruptible
-from .memory.arrangement import MARGIN, Strategy, check_fits
-from .memory.footprint import TEXT, free_memory, parts_of_files, reclaimable, stages_of
+from .memory.arrangement import MARGIN, Strategy, check_fits, comes_from_disk
+from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
 from .settings import option
@@ -44,6 +44,11 @@ PREVIEW_SECONDS = 0.5
 
 PREVIEW_SIDE = 384
 """Pixels of a preview's longer side at most."""
+
+_FROM_DISK = (
+    "The weights came from the disk at every step, which is much slower, because main memory does not hold them; close "
+    "what else uses it"
+)
 
 MOST_TEXTS = 8
 """Texts of the latest jobs that need not be read again."""
@@ -165,6 +170,7 @@ class Engine:
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
         self._placement: Placement | None = None
+        self._said: tuple[str, ...] = ()
         self._run: Generation | None = None
 
     def plan(self, shot: Shot) -> Plan:
@@ -248,7 +254,7 @@ class Engine:
         run.report("loading", len(wanted), len(wanted))
         assert self._placement is not None
         run.networks, run.placement, run.device = self.networks, self._placement, self._placement.device
-        run.notes.extend(self._placement.notes)
+        run.notes.extend((*self._placement.notes, *self._said))
 
     def _check_files(self, plan: Plan, kept: bool) -> None:
         """Before anything is read: the files are there and what is to come fits beside the networks that are kept."""
@@ -262,7 +268,10 @@ class Engine:
                 kept = come <= free_memory(self.device).ram * (1 - MARGIN)
             if not kept:
                 self.unload()
-                log.info("%s: %s", self.spec.id, self.check_memory(plan))
+                strategy = self.check_memory(plan)
+                log.info("%s: %s", self.spec.id, strategy)
+                if comes_from_disk(parts_of_files(self.spec, self.dtype.itemsize), self._free(), strategy):
+                    self._said = (_FROM_DISK,)
         except WeightsError as error:
             # Reading the file tells it with its cure.
             log.info("%s: memory is not estimated: %s", self.spec.id, error)
@@ -307,10 +316,12 @@ class Engine:
         Raises:
             EngineError: it cannot fit; the message says what to change.
         """
+        return check_fits(self.spec, plan, self._free(), itemsize=self.dtype.itemsize)
+
+    def _free(self) -> Free:
         free = free_memory(self.device)
         # What an earlier job left in this process makes room for this one.
-        free = replace(free, ram=free.ram + reclaimable())
-        return check_fits(self.spec, plan, free, itemsize=self.dtype.itemsize)
+        return replace(free, ram=free.ram + reclaimable())
 
     @property
     def reconstruct(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -319,7 +330,7 @@ class Engine:
 
     def unload(self) -> None:
         """Give the networks' memory back."""
-        self.networks, self._variants, self._placement = {}, {}, None
+        self.networks, self._variants, self._placement, self._said = {}, {}, None, ()
         _collect()
 
     def _family(self, shot: Shot) -> Family:
