@@ -135,6 +135,7 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column = body.column(align=True)
     column.prop(shot, "steps", text="Steps")
     column.prop(shot, "guidance", text="Guidance")
+    body.prop(shot, "upscale", expand=True)
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
     row = body.row(align=True)

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...backend.catalogue.lora_choice import LoraEntry
 from ...backend.catalogue.models import INPUTS, CatalogueError, ModelEntry, ModelOption
 
 
@@ -96,6 +97,13 @@ def everyone() -> list[Model]:
 def option(model: str, name: str) -> ModelOption | None:
     """An option of a model, or None where it has no such option any more."""
     return find(model).options.get(name)
+
+
+def lora_words(entry: LoraEntry) -> str:
+    """A LoRA in a line: what it wants of the sampler, and its size."""
+    wants = [] if entry.steps is None else [f"{entry.steps} steps"]
+    wants += [f"{name} {value:g}" for name in ("guidance", "shift") if (value := getattr(entry, name)) is not None]
+    return ", ".join([*wants, f"{entry.megabytes:.0f} MB"])
 
 
 def _listed(parts: list[str]) -> str:

@@ -19,6 +19,8 @@ from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..lora.files import find_loras, shift_of
+from ..lora.fuse import with_loras
 from ..previews import LatentColours
 from ..wan import denormalized, encode_film, encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network, load_scheduler
@@ -53,7 +55,8 @@ class ControlFamily(Family):
 
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """See ``Family.networks``."""
-        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS}
+        found = {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS}
+        return with_loras(found, find_loras(spec, shot))
 
     def texts(self, run: Generation) -> tuple[str, ...]:
         """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
@@ -101,7 +104,7 @@ class ControlFamily(Family):
             len(leads.references),
             before_evaluation,
         )
-        scheduler = load_scheduler(run.spec, run.plan.model_size)
+        scheduler = load_scheduler(run.spec, run.plan.model_size, shift_of(run.spec, run.shot))
         shift = scheduler.config["flow_shift"]
         run.metadata.update(fps=run.spec.limits["fps"], references=len(leads.references), flow_shift=shift)
         chart = _chart()

@@ -7,6 +7,7 @@ from math import ceil
 from ...catalogue.models import ModelSpec
 from ...shot import Clip, Shot
 from ..family import EngineError, Plan
+from ..lora.files import lora_notes
 from ..settings import check_settings, fit_size, held_note, option
 from ..windows import even_windows
 
@@ -37,7 +38,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         EngineError: too many frames, nothing to be kept where something is to be kept, or settings that it cannot have.
     """
     clip, rate = shot.clip, int(spec.limits["fps"])
-    notes = check_settings(spec, shot)
+    notes = [*check_settings(spec, shot), *lora_notes(spec, shot)]
     most = int(spec.limits["max_frames"])
     if clip.frames > most:
         raise EngineError("clip", f"{clip.frames} frames; {spec.label} makes at most {most}, so shorten the range")
