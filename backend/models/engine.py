@@ -196,6 +196,7 @@ class Engine:
             run.check_finite(sampled, "The sampler")
             frames = family.decode(run, conditions, sampled)[: run.plan.frames]
             frames = family.fit(self.spec, frames, run.plan.width, run.plan.height)
+            self._look_at_seams(run, frames)
             if run.plan.upscale > 1:
                 run.metadata["upscaled"] = {"by": run.plan.upscale, **about()}
                 frames = upscale(
@@ -207,6 +208,17 @@ class Engine:
             (*run.plan.notes, *run.notes),
             {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
         )
+
+    def _look_at_seams(self, run: Generation, frames: np.ndarray) -> None:
+        if len(run.plan.windows) < 2:
+            return
+        # Here, because a film of one window does without.
+        from .seams import film_seam, seam_note
+
+        value = film_seam(self.spec, run.shot, run.plan, frames, self.device)
+        if np.isfinite(value):
+            run.metadata["window_seam"] = round(value, 2)
+            run.notes += [note] if (note := seam_note(value)) else []
 
     def begin(
         self,
