@@ -96,17 +96,18 @@ def _draw_loras(layout: UILayout, context: Context, model: models.Model, entry: 
     for place, chosen in enumerate(options.loras(entry)):
         known = there.get(chosen.name)
         lost = "The backend does not have it" if known is None else known.reason
-        row = column.row(align=True)
+        row = column.split(factor=0.6, align=True)
         row.use_property_split = False
         row.alert = bool(lost)
         row.label(text=chosen.name, icon="ERROR" if lost else "MOD_LINEART")
+        row = row.row(align=True)
         row.prop(entry, "as_weights", index=place, text="")
         remove = row.operator("maquette.remove_lora", text="", icon="X", emboss=False)
         remove.model, remove.lora = model.id, chosen.name
         if lost:
             draw_text(column, context, lost, "BLANK1")
         elif known is not None and known.steps is not None:
-            draw_text(column, context, models.lora_words(known), "BLANK1")
+            draw_text(column, context, models.lora_wants(known), "BLANK1")
     row = column.row(align=True)
     row.enabled = bool(fitting)
     text = "Add LoRA" if fitting else "No LoRA for This Model on the Backend"

@@ -131,11 +131,11 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(render, "resolution_x", text="Size X")
     column.prop(render, "resolution_y", text="Y")
     column.prop(render, "resolution_percentage", text="%")
+    body.row(align=True).prop(shot, "upscale", expand=True)
     body.prop(scene, "frame_step", text="Frame Step")
     column = body.column(align=True)
     column.prop(shot, "steps", text="Steps")
     column.prop(shot, "guidance", text="Guidance")
-    body.prop(shot, "upscale", expand=True)
     if any(not model.inputs or model.limit("points") for model in makers(scene)):
         body.prop(shot, "points")
     row = body.row(align=True)

@@ -101,9 +101,14 @@ def option(model: str, name: str) -> ModelOption | None:
 
 def lora_words(entry: LoraEntry) -> str:
     """A LoRA in a line: what it wants of the sampler, and its size."""
+    return ", ".join([*filter(None, [lora_wants(entry)]), f"{entry.megabytes:.0f} MB"])
+
+
+def lora_wants(entry: LoraEntry) -> str:
+    """What a LoRA wants of the sampler; empty for nothing."""
     wants = [] if entry.steps is None else [f"{entry.steps} steps"]
     wants += [f"{name} {value:g}" for name in ("guidance", "shift") if (value := getattr(entry, name)) is not None]
-    return ", ".join([*wants, f"{entry.megabytes:.0f} MB"])
+    return ", ".join(wants)
 
 
 def _listed(parts: list[str]) -> str:

@@ -256,7 +256,7 @@ def test_loras_are_chosen_weighed_and_taken_off(bench: Bench) -> None:
     chosen = bench.module("scene.job.options").chosen
     assert chosen(scene, "bones") == {"loras": "style/ink=1\nfast=0.6"}
     drawn = draw("MAQUETTE_PT_shot")
-    assert {"style/ink", "fast"} <= set(drawn.texts) and "4 steps, guidance 1, 300 MB" in drawn.text
+    assert {"style/ink", "fast"} <= set(drawn.texts) and "4 steps, guidance 1" in drawn.text
     # Another backend lacks one of them: it stays on the list, and that is told.
     gone = [{**ENTRIES[1], "loras": [ENTRIES[1]["loras"][0]]}]
     bench.backends.show_models(gone)
