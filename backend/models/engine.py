@@ -32,6 +32,7 @@ from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimab
 from .quality import is_draft, settled
 from .registry import find_family, status
 from .settings import option
+from .upscale import about, upscale, upscaled_plan
 from .weights.component import WeightsError
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class Engine:
     def plan(self, shot: Shot) -> Plan:
         """What ``generate`` would make. Raises EngineError."""
         with media_errors():
-            return self._family(shot).plan(self.spec, settled(shot, self.spec.defaults))
+            plan = self._family(shot).plan(self.spec, settled(shot, self.spec))
+        return upscaled_plan(shot, plan, is_draft(shot))
 
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
         """Make the video.
@@ -199,13 +201,30 @@ class Engine:
             sampled = family.sample(run, conditions)
             run.check_finite(sampled, "The sampler")
             frames = family.decode(run, conditions, sampled)[: run.plan.frames]
-        plan = run.plan
+            frames = family.fit(self.spec, frames, run.plan.width, run.plan.height)
+            self._look_at_seams(run, frames)
+            if run.plan.upscale > 1:
+                run.metadata["upscaled"] = {"by": run.plan.upscale, **about()}
+                frames = upscale(
+                    frames, run.plan.upscale, self.device, lambda done, count: run.report("upscaling", done, count)
+                )
         return Result(
-            family.fit(self.spec, frames, plan.width, plan.height),
+            frames,
             shot.clip.fps,
-            (*plan.notes, *run.notes),
+            (*run.plan.notes, *run.notes),
             {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
         )
+
+    def _look_at_seams(self, run: Generation, frames: np.ndarray) -> None:
+        if len(run.plan.windows) < 2:
+            return
+        # Here, because a film of one window does without.
+        from .seams import film_seam, seam_note
+
+        value = film_seam(self.spec, run.shot, run.plan, frames, self.device)
+        if np.isfinite(value):
+            run.metadata["window_seam"] = round(value, 2)
+            run.notes += [note] if (note := seam_note(value)) else []
 
     def begin(
         self,
@@ -215,8 +234,8 @@ class Engine:
     ) -> Generation:
         """A generation that has only been planned. Raises EngineError."""
         family = self._family(shot)
-        shot = settled(shot, self.spec.defaults)
-        plan = family.plan(self.spec, shot)
+        shot = settled(shot, self.spec)
+        plan = upscaled_plan(shot, family.plan(self.spec, shot), is_draft(shot))
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
         return Generation(
@@ -344,8 +363,8 @@ class Engine:
             "model": self.spec.id,
             **({"quality": settings.quality} if settings.quality else {}),
             **(sampled if run.placement is not None else {}),
-            "width": plan.width,
-            "height": plan.height,
+            "width": plan.width * plan.upscale,
+            "height": plan.height * plan.upscale,
             "model_size": list(plan.model_size),
             "windows": len(plan.windows),
             "device": str(run.device),
