@@ -26,6 +26,7 @@ from .device import choose_device
 from .draft import FAMILY as DRAFT
 from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
 from .finite import check, watch
+from .group import ALONE, Group, here
 from .interrupting import interruptible
 from .memory.arrangement import MARGIN, Strategy, check_fits
 from .memory.footprint import TEXT, free_memory, parts_of_files, reclaimable, stages_of
@@ -60,6 +61,8 @@ class Generation:
         device: where tensors made by hand belong.
         dtype: what the networks compute in.
         texts: what the text encoder made of each of the family's texts.
+        group: the processes that make the film together, each in a generation of its own; sampling may share its work
+            out to them. They stop together, at a report of a step.
         networks: loaded and spread. Those above 512 MiB may be off the device between calls: reach them by their
             ``forward``, or by methods with diffusers' ``apply_forward_hook``, and never read their ``.device``.
         notes: sentences for the animator; families add to them.
@@ -77,6 +80,7 @@ class Generation:
     on_progress: Callable[[Progress], None]
     cancelled: Callable[[], bool]
     options: Mapping[str, Any] = field(default_factory=dict)
+    group: Group = ALONE
     texts: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, Any] = field(default_factory=dict)
     placement: Placement | None = None
@@ -90,14 +94,16 @@ class Generation:
         return torch.Generator("cpu").manual_seed(self.shot.settings.seed)
 
     def check(self) -> None:
-        """Raise Cancelled when the generation is to stop."""
-        if self.cancelled():
+        """Raise Cancelled when the generation is to stop; the members of a group stop when a step is reported."""
+        if not self._in_step and self.cancelled():
             raise Cancelled
 
     def report(self, stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
         """Report a step of a stage (see ``Progress``). Raises Cancelled."""
         self._last = (stage, step, steps)
         self.on_progress(Progress(stage, step, steps, preview))
+        if self._in_step and self.group.any(self.cancelled()):
+            raise Cancelled
         self.check()
 
     def stepped(self, step: int, steps: int, still: Callable[[], np.ndarray], by_vae: bool = False) -> None:
@@ -112,7 +118,7 @@ class Generation:
         """
         preview = None
         due = step == steps or time.monotonic() - self._shown >= PREVIEW_SECONDS
-        if due and not (by_vae and self.placement is not None and not self.placement.previews):
+        if due and self.group.leads and not (by_vae and self.placement is not None and not self.placement.previews):
             try:
                 preview = self._small(still())
             except NotFinite:
@@ -138,6 +144,11 @@ class Generation:
             self.notes.append(f"Decoded {chunk} frames at once, for want of memory")
         return chunk
 
+    @property
+    def _in_step(self) -> bool:
+        """Whether the members of a group wait for each other: none may stop by itself."""
+        return self.group.size > 1 and self._last[0] == "denoising"
+
     def _small(self, still: np.ndarray) -> np.ndarray:
         scale = min(1.0, PREVIEW_SIDE / max(self.plan.width, self.plan.height))
         width, height = (max(1, round(side * scale)) for side in (self.plan.width, self.plan.height))
@@ -161,6 +172,7 @@ class Engine:
         self.family: Family = find_family(spec) if family is None else family
         self.device = choose_device(device)
         self.dtype = self.family.dtype(self.device)
+        self.group = here()
         self.networks: dict[str, nn.Module] = {}
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
@@ -173,7 +185,7 @@ class Engine:
             return self._family(shot).plan(self.spec, settled(shot, self.spec.defaults))
 
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """Make the video.
+        """Make the video. Of a group of processes all are to make it; only the first gets its frames.
 
         Args:
             on_progress: called at every stage and step, from the calling thread.
@@ -186,16 +198,19 @@ class Engine:
         started = time.monotonic()
         with torch.no_grad(), media_errors():
             run = self.begin(shot, on_progress, cancelled)
-            family = run.family
-            prepared = family.prepare(run)
-            self.load(run)
-            conditions = family.encode(run, prepared)
-            sampled = family.sample(run, conditions)
-            run.check_finite(sampled, "The sampler")
-            frames = family.decode(run, conditions, sampled)[: run.plan.frames]
-        plan = run.plan
+            family, plan = run.family, run.plan
+            frames = np.zeros((0, plan.height, plan.width, 3), np.uint8)
+            if self.group.leads or run.group.size > 1:
+                with run.group.agreement(Cancelled):
+                    prepared = family.prepare(run)
+                    self.load(run)
+                    conditions = family.encode(run, prepared)
+                sampled = family.sample(run, conditions)
+                run.check_finite(sampled, "The sampler")
+                if self.group.leads:
+                    frames = family.decode(run, conditions, sampled)[: plan.frames]
         return Result(
-            family.fit(self.spec, frames, plan.width, plan.height),
+            family.fit(self.spec, frames, plan.width, plan.height) if self.group.leads else frames,
             shot.clip.fps,
             (*plan.notes, *run.notes),
             {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
@@ -213,9 +228,18 @@ class Engine:
         plan = family.plan(self.spec, shot)
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
-        return Generation(
-            self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled, options
+        group = self.group if family.shared else ALONE
+        run = Generation(
+            *(self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled),
+            options=options,
+            group=group,
         )
+        if self.group.size > group.size and family is not DRAFT:
+            run.notes.append(
+                f"{self.spec.label} does not share its work out: one of the {self.group.size} devices made this film. "
+                "Start the backend with an engine a GPU (--gpus 0,1), and each makes a film"
+            )
+        return run
 
     def load(self, run: Generation) -> None:
         """Read a generation's networks and spread them, unless they lie right for it already.
@@ -338,6 +362,7 @@ class Engine:
             "model_size": list(plan.model_size),
             "windows": len(plan.windows),
             "device": str(run.device),
+            **({"members": run.group.size} if run.group.size > 1 else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"placement": str(run.placement.strategy)} if run.placement is not None else {}),
         }
