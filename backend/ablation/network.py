@@ -68,7 +68,9 @@ class VideoBlock(LedBlock):
         index: int,
     ) -> Tensor:
         """Update video tokens; see ``ISABlock.update``."""
-        spatial, spatial_ff, temporal, temporal_ff, video_ff = modulation_places(modulation, self.modulation, x_BLPD.dtype)
+        spatial, spatial_ff, temporal, temporal_ff, video_ff = modulation_places(
+            modulation, self.modulation, x_BLPD.dtype
+        )
         x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, temporal, temporal_ff, time)
         x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
         return self.cross_attend(x_BLPD, encoding_PD, conditions, index)

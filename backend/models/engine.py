@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Generation:
         dtype: what the networks compute in.
         texts: what the text encoder made of each of the family's texts.
         group: the processes that make the film together, each in a generation of its own; sampling may share its work
-            out to them. They stop together, at a report of a step.
+            out to them.
         networks: loaded and spread. Those above 512 MiB may be off the device between calls: reach them by their
             ``forward``, or by methods with diffusers' ``apply_forward_hook``, and never read their ``.device``.
         notes: sentences for the animator; families add to them.
@@ -86,6 +87,8 @@ class Generation:
     placement: Placement | None = None
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
+    _in_step: bool = False
+    """Whether the members of a group wait for each other: none may stop by itself."""
     _last: tuple[str, int, int] = ("encoding", 0, 0)
     _shown: float = float("-inf")
 
@@ -94,14 +97,14 @@ class Generation:
         return torch.Generator("cpu").manual_seed(self.shot.settings.seed)
 
     def check(self) -> None:
-        """Raise Cancelled when the generation is to stop; the members of a group stop when a step is reported."""
+        """Raise Cancelled when the generation is to stop; while a group samples, its members stop at a report."""
         if not self._in_step and self.cancelled():
             raise Cancelled
 
     def report(self, stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
         """Report a step of a stage (see ``Progress``). Raises Cancelled."""
         self._last = (stage, step, steps)
-        self.on_progress(Progress(stage, step, steps, preview))
+        self.on_progress(Progress(stage, step, steps, preview if self.group.leads else None))
         if self._in_step and self.group.any(self.cancelled()):
             raise Cancelled
         self.check()
@@ -126,6 +129,13 @@ class Generation:
             self._shown = time.monotonic()
         self.report("denoising", step, steps, preview)
 
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """While the members of the group sample together."""
+        self._in_step = self.group.size > 1
+        yield
+        self._in_step = False
+
     def check_finite(self, value: Any, name: str) -> None:
         """Raise NotFinite unless all tensors in ``value``, which ``name`` gave, are finite."""
         check(value, name, self.when())
@@ -143,11 +153,6 @@ class Generation:
         if chunk < wanted:
             self.notes.append(f"Decoded {chunk} frames at once, for want of memory")
         return chunk
-
-    @property
-    def _in_step(self) -> bool:
-        """Whether the members of a group wait for each other: none may stop by itself."""
-        return self.group.size > 1 and self._last[0] == "denoising"
 
     def _small(self, still: np.ndarray) -> np.ndarray:
         scale = min(1.0, PREVIEW_SIDE / max(self.plan.width, self.plan.height))
@@ -205,7 +210,8 @@ class Engine:
                     prepared = family.prepare(run)
                     self.load(run)
                     conditions = family.encode(run, prepared)
-                sampled = family.sample(run, conditions)
+                with run.in_step():
+                    sampled = family.sample(run, conditions)
                 run.check_finite(sampled, "The sampler")
                 if self.group.leads:
                     frames = family.decode(run, conditions, sampled)[: plan.frames]

@@ -27,13 +27,14 @@ def shares(length: int, size: int) -> list[int]:
     return [length // size + (member < length % size) for member in range(size)]
 
 
-def table_rows(size: int, calls: int, length: int) -> int:
+def table_rows(size: int, calls: int, length: int, even: bool = False) -> int:
     """Rows of the table in which ``Group.spread`` has the members.
 
     Calls shared out exchange nothing until they are done; an axis shared out does, but balances better where calls are
     few. It is taken what lets the busiest member do least, and of equals what exchanges least.
     """
     tables = [rows for rows in range(1, size + 1) if size % rows == 0 and size // rows <= length]
+    tables = [rows for rows in tables if not even or length % (size // rows) == 0]
     return min(tables, key=lambda rows: (-(-calls // rows) * -(-length // (size // rows)), -rows))
 
 
@@ -123,15 +124,18 @@ class Group:
     def _makes(self, place: int) -> bool:
         return place % self.size == self.rank
 
-    def spread(self, calls: int, length: int) -> tuple[Group, Group]:
+    def spread(self, calls: int, length: int, even: bool = False) -> tuple[Group, Group]:
         """The members in a table: calls are shared out to its rows, each call's axis of ``length`` within a row.
+
+        Args:
+            even: the members of a row must be able to share the axis out evenly.
 
         Returns:
             The members of this one's column (see ``together``), and of its row.
         """
         if self.size == 1:
             return self, self
-        rows = table_rows(self.size, calls, length)
+        rows = table_rows(self.size, calls, length, even)
         if rows not in self._spread:
             self._spread[rows] = self._table(rows)
         return self._spread[rows]
@@ -192,7 +196,7 @@ def join(rank: int, size: int, store: str, patience: timedelta = PATIENCE) -> No
 
 
 def join_torchrun() -> str | None:
-    """Become a member where ``torchrun`` has started several processes; gives the device of this one, if it is a GPU."""
+    """Become a member where ``torchrun`` has started several processes; gives the GPU of this one, if there are any."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://")
     return f"cuda:{os.environ['LOCAL_RANK']}" if here().size > 1 and torch.cuda.is_available() else None

@@ -6,17 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
+from maquette.backend.catalogue.models import ModelSpec
+from maquette.backend.models.engine import Engine
+from maquette.backend.models.family import Cancelled, Progress
 from maquette.backend.models.group import ALONE, Group, Part, shares, table_rows
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 
-from .conftest import TINY_TRANSFORMER, random_inputs, randomize
+from .conftest import TINY_TRANSFORMER, make_shot, random_inputs, randomize
 from .members import in_group
 
 
@@ -106,3 +110,33 @@ def test_isa_by_several_processes_is_isa_by_one(vae: Any, alone: list[torch.Tens
     for made in in_group(size, tmp_path, work):
         errors = [float((torch.from_numpy(a) - b).abs().max()) for a, b in zip(made, alone, strict=True)]
         assert max(errors) < 1e-5
+
+
+def test_a_film_is_made_and_stopped_together(tiny_spec: ModelSpec, tmp_path: Path):
+    """The first has the frames; who stops at a step, or fails before the first, ends it for both."""
+    shot = make_shot(frames=13, steps=3)
+    one = Engine(tiny_spec, "cpu").generate(shot, lambda _: None, lambda: False)
+
+    def work(group: Group) -> Any:
+        engine, told = Engine(tiny_spec, "cpu"), []
+        made = engine.generate(shot, told.append, lambda: False)
+        assert made.metadata["members"] == 2 and any(p.preview is not None for p in told) == group.leads
+        draft = engine.generate(make_shot(frames=5, quality="draft"), told.append, lambda: False)
+        assert bool(len(draft.frames)) == group.leads
+        steps: list[Progress] = []
+        with pytest.raises(Cancelled):
+            engine.generate(
+                shot, steps.append, lambda: group.rank == 1 and steps[-1:] and steps[-1].stage == "denoising"
+            )
+        assert steps[-1].stage == "denoising" and steps[-1].step == 0
+        with pytest.raises(RuntimeError if group.rank == 1 else Cancelled):
+            engine.generate(shot, lambda p: broken(p, group.rank), lambda: False)
+        return made.frames
+
+    frames, nothing = in_group(2, tmp_path, work)
+    assert np.abs(frames.astype(int) - one.frames).max() <= 1 and len(nothing) == 0
+
+
+def broken(progress: Progress, rank: int) -> None:
+    if rank == 1 and progress.stage == "encoding":
+        raise RuntimeError("broken")

@@ -47,6 +47,8 @@ class Conditions:
 class ControlFamily(Family):
     """See the module."""
 
+    shared = True
+
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
         return make_plan(spec, shot)
@@ -100,6 +102,7 @@ class ControlFamily(Family):
             latent_windows(run.spec, run.plan.model_frames),
             len(leads.references),
             before_evaluation,
+            run.group,
         )
         scheduler = load_scheduler(run.spec, run.plan.model_size)
         shift = scheduler.config["flow_shift"]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-
 _FRAME_AXES = {"points": 2, "point_mask": 2, "point_visibility": 2, "plucker": 1}
 _LATENT_AXES = {"background_latents": 2, "carried_latents": 2, "control_latents": 2, "known": 1}
 """Axis of frames T, and of latent frames L, of the fields of ``ISAInputs`` that have one."""

@@ -148,8 +148,8 @@ class ISAPipeline(DiffusionPipeline):
 class _Evaluations:
     """The transformer's answers for all windows and branches of guidance, made together with the others of a group.
 
-    Alone, the branches are one batch. In a group each branch of each window may be made by another member, or by several
-    that share out its latent frames.
+    Alone, the branches are one batch. In a group each branch of each window may be made by another member, or by
+    several that share out its latent frames.
 
     Args:
         branches: conditions of all latent frames, with and without what guidance strengthens.
