@@ -125,7 +125,9 @@ def run_serve(args: argparse.Namespace) -> int:
         raise ServeError("--tls-cert and --tls-key go together.")
     if args.gpus and args.workers:
         raise ServeError("--gpus says how many engines there are: leave --workers out.")
-    if args.members > 1 and (args.gpus or args.executor == "ray" or str(args.device or "").startswith("cuda")):
+    if args.members > 1 and args.executor == "ray":
+        raise ServeError("--members: an engine in a Ray cluster is one actor; leave --members out.")
+    if args.members > 1 and (args.gpus or str(args.device or "").startswith("cuda")):
         raise ServeError("--members is for the processor: say which GPUs work together by --gpus 0+1.")
     if args.gpus and args.executor == "ray":
         raise ServeError("--gpus is of this computer: with --executor ray say by --workers how many engines there are.")

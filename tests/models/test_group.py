@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.catalogue.models import ModelSpec
+from maquette.backend.models.control.pipeline import Windowed
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, Progress
 from maquette.backend.models.group import ALONE, Group, Part, shares, table_rows
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.pipeline import ISAPipeline
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
+from maquette.backend.models.mimicmotion.fusion import fused_sampling
+from maquette.backend.models.windows import even_windows, fusion_windows
 
 from .conftest import TINY_TRANSFORMER, make_shot, random_inputs, randomize
 from .members import in_group
@@ -95,17 +99,37 @@ def apart(inputs: ISAInputs) -> ISAInputs:
     return replace(inputs, point_mask=mask, reference_present=present)
 
 
+def fused(group: Group) -> list[torch.Tensor]:
+    """Windows of the other families, of networks that are none."""
+    tiles = fusion_windows(13, 5, 1)
+    x = torch.randn(13, 4, 2, 2, generator=torch.Generator().manual_seed(1))
+
+    def predict(x_TChw: torch.Tensor, timestep: torch.Tensor, frames: Any, conditional: bool) -> torch.Tensor:
+        return (x_TChw * (1 + conditional) + torch.tensor(frames).view(-1, 1, 1, 1)).sin()
+
+    made = fused_sampling(predict, EulerDiscreteScheduler(), x, tiles, 2, 2.0, group=group)
+
+    class Answers(SimpleNamespace):
+        def __call__(self, hidden_states: torch.Tensor, control_hidden_states: torch.Tensor) -> tuple[torch.Tensor]:
+            return ((hidden_states + control_hidden_states).cos(),)
+
+    network = Answers(config={"num_attention_heads": 2}, cache_context=None)
+    windowed = Windowed(network, torch.float32, even_windows(12, 4, 1), 1, lambda: None, group)
+    film = x.transpose(0, 1)[None]
+    return [made, windowed(film, 2 * film)[0]]
+
+
 @pytest.fixture(scope="module")
 def alone(vae: Any) -> list[torch.Tensor]:
-    return [sampled(vae, ALONE, **case) for case in CASES]
+    return [*(sampled(vae, ALONE, **case) for case in CASES), *fused(ALONE)]
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_isa_by_several_processes_is_isa_by_one(vae: Any, alone: list[torch.Tensor], tmp_path: Path, size: int):
+def test_what_several_processes_sample_is_what_one_does(vae: Any, alone: list[torch.Tensor], tmp_path: Path, size: int):
 
     def work(group: Group) -> list[torch.Tensor]:
         exchanged(group)
-        return [sampled(vae, group, **case).numpy() for case in CASES]
+        return [each.numpy() for each in (*(sampled(vae, group, **case) for case in CASES), *fused(group))]
 
     for made in in_group(size, tmp_path, work):
         errors = [float((torch.from_numpy(a) - b).abs().max()) for a, b in zip(made, alone, strict=True)]
