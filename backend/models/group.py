@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 import torch
@@ -148,6 +147,7 @@ class Group:
 
 
 ALONE = Group()
+_joined: list[Group] = []
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,23 +193,19 @@ def join(rank: int, size: int, store: str, patience: timedelta = PATIENCE) -> No
         RuntimeError: they did not.
     """
     dist.init_process_group(init_method=store, rank=rank, world_size=size, timeout=patience)
+    _joined.append(_of(dist.group.WORLD))
 
 
 def join_torchrun() -> str | None:
     """Become a member where ``torchrun`` has started several processes; gives the GPU of this one, if there are any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _joined:
         join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), "env://")
     return f"cuda:{os.environ['LOCAL_RANK']}" if here().size > 1 and torch.cuda.is_available() else None
 
 
 def here() -> Group:
-    """The group that this process is a member of."""
-    return _world() if dist.is_available() and dist.is_initialized() else ALONE
-
-
-@cache
-def _world() -> Group:
-    return _of(dist.group.WORLD)
+    """The group that this process has joined; training has groups of its own."""
+    return _joined[0] if _joined else ALONE
 
 
 def _of(processes: Any, mesh: Any = None) -> Group:

@@ -72,7 +72,8 @@ def add_render_parser(subparsers: Any) -> None:
 
 def run_render(args: argparse.Namespace) -> int:
     """Run ``maquette render``. Returns 0, or 130 when interrupted."""
-    args.device = join_torchrun() or args.device
+    own = join_torchrun()
+    args.device = args.device or own
     leads = here().leads
     shot = load_shot(args.shot)
     changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance")}

@@ -74,6 +74,8 @@ class Windowed:
 
     def __call__(self, hidden_states: Tensor, control_hidden_states: Tensor, **named: Any) -> tuple[Tensor]:
         """What the transformer answers, (1,C,R+L,h,w); arguments are the transformer's."""
+        # Every member of the group, also one without a window of its own.
+        self._check()
         R = self._references
         places = [[*range(R), *(R + latent for latent in window)] for window in self._windows]
         across, within = self._group.spread(len(places), self.config["num_attention_heads"], even=True)
