@@ -1,8 +1,8 @@
 """An ISA-DiT on several devices: what each layer exchanges and what that gains, on paper, and two processes measured.
 
 The table is for bf16, one character, a film of the model's window; ``compute`` and ``link`` are rates that are
-reached, not those of data sheets. Measured is one evaluation of a small ISA-DiT's latent frames by one process and by
-two (gloo), a thread each: the ratio is near 2 where two cores are idle.
+reached, not those of data sheets. Measured is one evaluation of a small ISA-DiT's eight latent frames by one process and
+by two (gloo), a thread each: by the clock where two cores are idle, and of processor time on a busy machine too.
 
 python bench/shards.py [--compute 400] [--link 300] [--repeats 5]
 """
@@ -114,8 +114,8 @@ def table(compute: float, link: float) -> str:
 # -- measured ----------------------------------------------------------------------------------------------------
 
 
-def measured(repeats: int) -> tuple[float, float]:
-    """Median seconds of an evaluation by one process, and by two."""
+def measured(repeats: int) -> tuple[list[float], list[float]]:
+    """Median seconds of an evaluation by one process and by two, by the clock and of processor time (the busier's)."""
     context: Any = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = context.Pipe(duplex=False)
@@ -136,16 +136,16 @@ def _member(rank: int, store: str, repeats: int, pipe: Any) -> None:
     network = ISATransformer3DModel(num_layers=4, num_attention_heads=4, attention_head_dim=48).eval()
     inputs = _inputs(frames=29, size=24)
     with torch.no_grad():
-        both = _seconds(network, inputs, here(), repeats)
-        dist.barrier()
+        both = torch.tensor(_seconds(network, inputs, here(), repeats))
+        dist.all_reduce(both, dist.ReduceOp.MAX)
         # By one, while the other waits without the processor.
-        one = _seconds(network, inputs, ALONE, repeats) if rank == 0 else 0.0
+        one = _seconds(network, inputs, ALONE, repeats) if rank == 0 else []
     if rank == 0:
-        pipe.send((one, both))
+        pipe.send((one, both.tolist()))
     dist.barrier()
 
 
-def _seconds(network: ISATransformer3DModel, inputs: ISAInputs, group: Group, repeats: int) -> float:
+def _seconds(network: ISATransformer3DModel, inputs: ISAInputs, group: Group, repeats: int) -> list[float]:
     latents = inputs.background_latents.shape[2]
     part = Part(group, latents)
     mine = list(range(latents))[part.place]
@@ -153,10 +153,10 @@ def _seconds(network: ISATransformer3DModel, inputs: ISAInputs, group: Group, re
     assert isinstance(conditions, ISAConditions)
     x, times = inputs.carried_latents[:, :, part.place], []
     for _ in range(1 + repeats):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         network(x, torch.tensor([500.0]), conditions, part=part)
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[1:])
+        times.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+    return [statistics.median(each) for each in zip(*times[1:], strict=True)]
 
 
 def _inputs(frames: int, size: int, points: int = 256) -> ISAInputs:
@@ -184,7 +184,8 @@ def main() -> None:
     print(f"MiB that each GPU sends in a block and evaluation; {args.compute:g} TFLOP/s, {args.link:g} GB/s\n")
     print(table(args.compute * 1e12, args.link * 1e9))
     one, both = measured(args.repeats)
-    print(f"\nmeasured: {one:.3f} s by one process, {both:.3f} s by two: {one / both:.2f} times as fast")
+    for name, alone, shared in zip(("by the clock", "of processor time"), one, both, strict=True):
+        print(f"measured, {name}: {alone:.3f} s by one process, {shared:.3f} s by two, a ratio of {alone / shared:.2f}")
 
 
 if __name__ == "__main__":
