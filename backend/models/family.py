@@ -142,6 +142,9 @@ class Family(ABC):
     order; what each but ``encode_text`` returns the next is given. ``run`` is an ``engine.Generation``.
     """
 
+    shared = False
+    """Whether ``sample`` shares its work out to the members of ``run.group``; else the first makes the film alone."""
+
     @abstractmethod
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """What will be made of a shot. Raises EngineError."""

@@ -42,6 +42,8 @@ class Conditions:
 class ControlFamily(WanFamily):
     """See the module."""
 
+    shared = True
+
     def texts(self, run: Generation) -> tuple[str, ...]:
         """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
         texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
@@ -82,6 +84,7 @@ class ControlFamily(WanFamily):
             latent_windows(run.spec, run.plan.model_frames),
             len(leads.references),
             before_evaluation,
+            run.group,
         )
         scheduler = load_scheduler(run.spec, run.plan.model_size, shift_of(run.spec, run.shot))
         shift = scheduler.config["flow_shift"]
