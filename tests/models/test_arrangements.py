@@ -21,8 +21,9 @@ from accelerate.hooks import CpuOffload
 from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
 from maquette.backend.catalogue.models import ModelError, ModelSpec
 from maquette.backend.models import engine as engines
-from maquette.backend.models.engine import Engine, Generation
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, Family, Network, NotFinite, Plan, Progress
+from maquette.backend.models.generation import Generation
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import ORDER, Mode, Strategy
 from maquette.backend.models.registry import find_family
