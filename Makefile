@@ -18,7 +18,9 @@ TEST_ENV := OMP_NUM_THREADS=1
 MODELS := tests/models tests/parity tests/raster
 # What runs inside Blender is tested there: in Blender 5.2, or by the backend's Python where that is missing. Torch writes a
 # file for tests/motions/test_parameters.py.
-INSIDE := $(if $(wildcard $(BLENDER_5)),tests/client tests/shot $(filter-out %/test_parameters.py,$(wildcard tests/motions/test_*.py)))
+INSIDE := $(if $(wildcard $(BLENDER_5)),tests/client tests/shot tests/farm $(filter-out \
+	%/motions/test_parameters.py %/catalogue/test_models.py %/test_smplx_agreement.py %/test_pickles.py %/test_landmarks.py, \
+	$(wildcard tests/motions/test_*.py tests/bodies/test_*.py tests/catalogue/test_*.py)))
 
 .PHONY: setup demo test lint test-models test-backend test-blender test-blender-5 test-cluster bench parity models-table model-inputs extension body report ablation train clean
 
