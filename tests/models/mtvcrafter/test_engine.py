@@ -93,7 +93,7 @@ def test_motion_reference_and_steps_matter(engine, plain):
 
 def test_only_17b_reads_the_prompt(engines):
     for name, engine in engines.items():
-        shot = dancing(9, model=engine.spec.id)
+        shot = replace(dancing(9, model=engine.spec.id), settings=Settings(steps=1))
         texts = [
             Run(engine, replace(shot, prompt=text)).result.frames for text in ("a person dances", "a person waves")
         ]
