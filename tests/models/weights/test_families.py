@@ -21,7 +21,7 @@ from maquette.backend.models.weights.component import components
 from maquette.backend.shot import save_shot
 from safetensors.torch import load_file
 
-from .families import FAMILIES, Tiny
+from .families import DISTINCT, FAMILIES, Tiny
 
 
 def test_every_model_with_published_weights_is_here():
@@ -68,11 +68,6 @@ def files(folder: Path, *endings: str) -> list[Path]:
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Published]:
     return cache(lambda name: Published(FAMILIES[name], tmp_path_factory.mktemp(name)))
-
-
-# Files of the same kinds under the same names as another model's.
-_ALIKE = {"vace-14b": "vace-1.3b", "mofa-trajectory": "mofa-hybrid"}
-DISTINCT = [name for name in FAMILIES if name not in _ALIKE]
 
 
 @pytest.fixture(params=DISTINCT)
@@ -165,7 +160,8 @@ def test_no_pickle_is_run(download, tmp_path, monkeypatch):
 def test_other_models_checkpoints_are_recognised(name, published, tmp_path, capsys):
     """Every weight file in turn is replaced by one that is published with another model."""
     other_name = {"mimicmotion": "mofa-hybrid", "mofa-hybrid": "mtvcrafter-17b", "vace-1.3b": "mimicmotion",
-                  "mtvcrafter-7b": "mofa-hybrid", "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
+                  "wan-animate-14b": "vace-1.3b", "mtvcrafter-7b": "mofa-hybrid",
+                  "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
     download = Download(published(name), tmp_path, capsys)
     other = published(other_name)
     for i, path in enumerate(download.files(".safetensors", ".pt", ".pth", ".tar")):
@@ -195,6 +191,7 @@ def test_wrong_shapes_are_those_of_another_size(download):
         "mimicmotion": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "mofa-hybrid": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "vace-1.3b": ("ffn_dim = 24", "ffn_dim = 48"),
+        "wan-animate-14b": ("ffn_dim = 24", "ffn_dim = 48"),
         "mtvcrafter-7b": ("attention_head_dim = 16", "attention_head_dim = 32"),
         "mtvcrafter-17b": ("ffn_dim = 24", "ffn_dim = 48"),
     }[smaller.id]
