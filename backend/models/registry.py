@@ -16,6 +16,7 @@ from ..catalogue.models import ModelError, ModelSpec, find_specs, model_spec
 from . import draft
 from .family import EngineError, Family, Plan, media_errors
 from .quality import is_draft, settled
+from .upscale import upscaled_plan
 
 if TYPE_CHECKING:
     from ..shot import Shot
@@ -80,7 +81,7 @@ def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
     except ModelError as error:
         raise EngineError("settings.model", str(error)) from error
     with media_errors():
-        return make_plan(spec, settled(shot, spec.defaults))
+        return upscaled_plan(shot, make_plan(spec, settled(shot, spec)), is_draft(shot))
 
 
 def find_family(spec: ModelSpec) -> Family:

@@ -11,6 +11,8 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...shot import Shot
 from ..family import Family, Network, Plan
+from ..lora.files import find_loras
+from ..lora.fuse import with_loras
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network
 from .plan import base, make_plan
@@ -28,7 +30,8 @@ class WanFamily(Family):
 
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """See ``Family.networks``."""
-        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
+        found = {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
+        return with_loras(found, find_loras(spec, shot))
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
         """See ``Family.encode_text``."""

@@ -70,14 +70,18 @@ class Scheduler(UniPCMultistepScheduler):
         self.timesteps, self.sigmas = self.timesteps[self.begin :], self.sigmas[self.begin :]
 
 
-def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> Scheduler:
-    """The published scheduler, its noise shifted as its authors advise for a picture of that size.
+def load_scheduler(spec: ModelSpec, size: tuple[int, int], shift: float | None = None) -> Scheduler:
+    """The published scheduler.
+
+    Args:
+        shift: of the noise; None for what its authors advise for a picture of that size.
 
     Raises:
         EngineError: it cannot be read.
     """
     folder = spec.folder / "scheduler"
-    shift = float(sampling(spec).get("shift", _SHIFTS[size[0] * size[1] >= _LARGE]))
+    if shift is None:
+        shift = float(sampling(spec).get("shift", _SHIFTS[size[0] * size[1] >= _LARGE]))
     try:
         return Scheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)  # type: ignore[return-value]
     except (OSError, ValueError) as error:

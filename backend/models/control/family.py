@@ -14,6 +14,7 @@ from ...control.films import ControlFilms
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..lora.files import shift_of
 from ..previews import LatentColours
 from ..wan import denormalized, encode_film, latent_colours
 from .animate.family import AnimateFamily
@@ -40,6 +41,8 @@ class Conditions:
 
 class ControlFamily(WanFamily):
     """See the module."""
+
+    shared = True
 
     def texts(self, run: Generation) -> tuple[str, ...]:
         """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
@@ -81,8 +84,9 @@ class ControlFamily(WanFamily):
             latent_windows(run.spec, run.plan.model_frames),
             len(leads.references),
             before_evaluation,
+            run.group,
         )
-        scheduler = load_scheduler(run.spec, run.plan.model_size)
+        scheduler = load_scheduler(run.spec, run.plan.model_size, shift_of(run.spec, run.shot))
         shift = scheduler.config["flow_shift"]
         run.metadata.update(fps=model_rate(run.spec, run.shot), references=len(leads.references), flow_shift=shift)
         colours = latent_colours(vae, run.device)

@@ -6,6 +6,7 @@ Shape letters: B batch, C latent channels, L latent frames, h w latent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -13,8 +14,13 @@ from diffusers.pipelines.wan.pipeline_wan_vace import WanVACEPipeline
 from torch import Tensor
 
 from ..carried_start import CarriedStart
+from ..context_parallel import SPLIT, WAN_PLAN, context_parallel
+from ..group import ALONE, Group
 from ..windows import fusion_weights
 from .build import Scheduler
+
+PLAN = {**WAN_PLAN, "vace_blocks.0": {"hidden_states": SPLIT, "control_hidden_states": SPLIT}}
+"""How VACE's transformer is evaluated by several (see ``context_parallel``); diffusers has no plan for it."""
 
 
 class Placed:
@@ -94,6 +100,7 @@ class Windowed(Checked):
     Args:
         windows: latent frames of each window, without those of the references.
         references: latent frames of references, before the film's.
+        group: who evaluates it together: windows, and the tokens of each.
     """
 
     def __init__(
@@ -103,27 +110,33 @@ class Windowed(Checked):
         windows: Sequence[range],
         references: int,
         check: Callable[[], None],
+        group: Group = ALONE,
     ) -> None:
         super().__init__(transformer, dtype, check)
-        self._windows, self._references = windows, references
+        self._windows, self._references, self._group = windows, references, group
 
     def __call__(self, hidden_states: Tensor, control_hidden_states: Tensor, **named: Any) -> tuple[Tensor]:
         """What the transformer answers, (1,C,R+L,h,w); arguments are the transformer's."""
-        if len(self._windows) == 1:
-            self._check()
-            return self._transformer(hidden_states=hidden_states, control_hidden_states=control_hidden_states, **named)
+        # Every member of the group, also one without a window of its own.
+        self._check()
         R = self._references
+        places = [[*range(R), *(R + latent for latent in window)] for window in self._windows]
+        across, within = self._group.spread(len(places), self.config["num_attention_heads"], even=True)
+
+        def evaluate(place: list[int]) -> Tensor:
+            self._check()
+            x, control = (z if len(places) == 1 else z[:, :, place] for z in (hidden_states, control_hidden_states))
+            with context_parallel(self._transformer, within, PLAN):
+                (answer,) = self._transformer(hidden_states=x, control_hidden_states=control, **named)
+            return answer.to(x.dtype)
+
+        answers = across.together([partial(evaluate, place) for place in places], hidden_states[:, :, places[0]])
+        if len(places) == 1:
+            return (answers[0],)
         total = torch.zeros_like(hidden_states, dtype=torch.float32)
         weight = torch.zeros(hidden_states.shape[2], device=hidden_states.device)
-        for window in self._windows:
-            self._check()
-            places = [*range(R), *(R + latent for latent in window)]
-            counts = torch.tensor([*[1.0] * R, *fusion_weights(len(window))], device=hidden_states.device)
-            (answer,) = self._transformer(
-                hidden_states=hidden_states[:, :, places],
-                control_hidden_states=control_hidden_states[:, :, places],
-                **named,
-            )
-            total[:, :, places] += answer.float() * counts.view(1, 1, -1, 1, 1)
-            weight[places] += counts
+        for place, answer in zip(places, answers, strict=True):
+            counts = torch.tensor([*[1.0] * R, *fusion_weights(len(place) - R)], device=hidden_states.device)
+            total[:, :, place] += answer.float() * counts.view(1, 1, -1, 1, 1)
+            weight[place] += counts
         return ((total / weight.view(1, 1, -1, 1, 1)).to(hidden_states.dtype),)

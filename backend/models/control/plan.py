@@ -9,6 +9,7 @@ from typing import Any
 from ...catalogue.models import ModelError, ModelSpec
 from ...shot import Clip, Shot
 from ..family import EngineError, Plan
+from ..lora.files import lora_notes
 from ..settings import check_settings, fit_size, held_note, option
 from ..windows import even_windows
 
@@ -71,7 +72,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         ModelError: the description names a base that there is not.
     """
     kind, clip = base(spec), shot.clip
-    notes = check_settings(spec, shot)
+    notes = [*check_settings(spec, shot), *lora_notes(spec, shot)]
     rate = model_rate(spec, shot)
     most = int(spec.limits["max_frames"])
     if clip.frames > most:

@@ -16,6 +16,8 @@ from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..lora.files import find_loras
+from ..lora.fuse import with_loras
 from ..previews import LatentColours
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, base, load_network, load_scheduler, load_transformer_with_lora
@@ -62,6 +64,8 @@ class Conditions:
 class MTVCrafterFamily(Family):
     """See the module."""
 
+    shared = True
+
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
         return make_plan(spec, shot)
@@ -72,7 +76,7 @@ class MTVCrafterFamily(Family):
         found["tokenizer"] = Network(found["tokenizer"].load, stages=("encoding",))
         if few_steps(spec, shot):
             found["transformer"] = Network(lambda: load_transformer_with_lora(spec, dtype), variant="few steps")
-        return found
+        return with_loras(found, find_loras(spec, shot))
 
     def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
         """See ``Family.sampling``."""
@@ -183,6 +187,7 @@ class MTVCrafterFamily(Family):
                 on_step=on_step,
                 check=run.check,
                 start=conditions.starts[0] if conditions.starts else None,
+                group=run.group,
             )
         settings = Sampling17B(
             steps=run.steps,
@@ -203,6 +208,7 @@ class MTVCrafterFamily(Family):
             on_step=on_step,
             check=run.check,
             starts=conditions.starts,
+            group=run.group,
         ):
             parts.append(tensor_to_frames(frames))
             run.report("decoding", len(parts), count)

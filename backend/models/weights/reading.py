@@ -96,6 +96,14 @@ def header(path: Path) -> dict[str, Entry]:
     return entries
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself in words. Raises WeightsError as ``header``."""
+    header(path)
+    with path.open("rb") as stream:
+        said = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0])).get("__metadata__")
+    return {key: value for key, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
+
+
 def _entry(value: Any) -> Entry:
     if not isinstance(value["dtype"], str):
         raise TypeError

@@ -14,6 +14,7 @@ from ....control.films import ControlFilms, ControlOptions
 from ....control.pose_drawing import ANIMATE
 from ...carried_start import CarriedPicture, carried_picture
 from ...frames import frames_to_tensor, tensor_to_frames
+from ...lora.files import shift_of
 from ...previews import LatentColours
 from ...wan import encode_film, encode_picture, latent_colours
 from ..base import WanFamily
@@ -77,7 +78,7 @@ class AnimateFamily(WanFamily):
             lambda done, count: run.report("encoding", done, count + 1),
         )
         run.notes.extend(leads.notes)
-        scheduler = load_scheduler(run.spec, size)
+        scheduler = load_scheduler(run.spec, size, shift_of(run.spec, run.shot))
         run.metadata.update(fps=model_rate(run.spec, run.shot), flow_shift=scheduler.config["flow_shift"])
         checked = Checked(transformer, run.dtype, run.check)
         pipeline = AnimatePipeline.of(vae, checked, scheduler, run.device, "image_processor", "image_encoder")
