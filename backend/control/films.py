@@ -37,7 +37,7 @@ from .colours import character_colour, flow_colours
 from .drawing import Drawn, Surfaces
 from .face import FACE_SIDE, face_boxes, face_film
 from .flow import Flow, exact_flow
-from .keypoints import Pose2D, character_keypoints, project_pose
+from .keypoints import Pose2D, character_keypoints, project_pose, project_toes
 from .pose_drawing import DWPOSE, PoseStyle, draw_poses
 
 NOTHING = 1e10
@@ -299,8 +299,8 @@ class ControlFilms:
     # -- poses ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _poses(self) -> list[tuple[Pose2D, np.ndarray]]:
-        """Of each character that is shown its pose, and (T,) how far away it is."""
+    def _poses(self) -> list[tuple[Pose2D, np.ndarray, np.ndarray]]:
+        """Of each character that is shown its pose, (T,) how far away it is, and (T,2,2) its toes."""
         clip, poses = self.shot.clip, []
         for i, character in enumerate(self.shot.characters):
             if not self._shown[i]:
@@ -316,16 +316,18 @@ class ControlFilms:
             away = to_camera(keypoints.points[:, BODY_KEYPOINTS].astype(np.float64), clip.viewmats)[..., 2]
             there = keypoints.state[:, BODY_KEYPOINTS] != KeypointState.ABSENT
             distance = (away * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-            poses.append((Pose2D(points, confidence), distance))
+            toes = project_toes(character, clip)
+            poses.append((Pose2D(points, confidence), distance, toes))
         return poses
 
     def _pose(self, frame: int) -> np.ndarray:
         clip = self.shot.clip
         # The nearest person is drawn last, over those behind.
         order = sorted(self._poses, key=lambda each: -each[1][frame])
-        points = np.array([pose.points[frame] for pose, _ in order]).reshape(-1, len(KEYPOINT_NAMES), 2)
-        confidence = np.array([pose.confidence[frame] for pose, _ in order]).reshape(-1, len(KEYPOINT_NAMES))
-        return draw_poses(points, confidence, clip.width, clip.height, self.options.pose)
+        points = np.array([pose.points[frame] for pose, _, _ in order]).reshape(-1, len(KEYPOINT_NAMES), 2)
+        confidence = np.array([pose.confidence[frame] for pose, _, _ in order]).reshape(-1, len(KEYPOINT_NAMES))
+        toes = np.array([toes[frame] for _, _, toes in order]).reshape(-1, 2, 2)
+        return draw_poses(points, confidence, clip.width, clip.height, self.options.pose, toes)
 
     @property
     def _first(self) -> int:
