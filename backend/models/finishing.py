@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .upscale import about, upscale
 
-if TYPE_CHECKING:
-    from .engine import Generation
 
-
-def finish(run: Generation, frames: np.ndarray) -> np.ndarray:
-    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded; tells ``run`` of it."""
+def finish(run: Any, frames: np.ndarray) -> np.ndarray:
+    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded; tells ``run``, an
+    ``engine.Generation``, of it."""
     plan = run.plan
     frames = run.family.fit(run.spec, frames, plan.width, plan.height)
     if len(plan.windows) > 1:
