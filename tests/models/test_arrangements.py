@@ -314,7 +314,8 @@ def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
 
 
 def test_two_processes_make_the_film_of_one(model: Made, tmp_path: Path) -> None:
-    """In one step, for all are alike. MTVCrafter without guidance, whose branches it would share out first."""
+    """In one step, for all are alike; or the first alone, where nothing can be shared. MTVCrafter without guidance,
+    whose branches it would share out first."""
     guidance = 1.0 if model.spec.engine == "mtvcrafter" else None
     shot = replace(model.shot, settings=replace(model.shot.settings, steps=1, guidance=guidance))
 
@@ -323,11 +324,12 @@ def test_two_processes_make_the_film_of_one(model: Made, tmp_path: Path) -> None
         sample = engine.family.sample
         engine.family.sample = lambda *given: kept.append(sample(*given)) or kept[0]  # type: ignore[method-assign]
         frames = engine.generate(shot, lambda _: None, lambda: False).frames
-        return np.asarray(kept[0]), len(frames)
+        return np.asarray(kept), len(frames)
 
     alone, _ = sampled()
     (first, count), (second, nothing) = in_group(2, tmp_path, lambda group: sampled())
-    assert find_family(model.spec).shared and count and not nothing
+    shared = find_family(model.spec).shared
+    assert shared == (model.spec.id != "wan-animate-14b") and count and not nothing
     # MOFA-Video's noise begins 700 times as large as its latents, and so does its rounding.
     np.testing.assert_allclose(first, alone, atol=1e-3 if model.spec.engine == "mofa" else 1e-5)
-    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(second, first if shared else [])
