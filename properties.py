@@ -316,6 +316,16 @@ class MAQUETTE_PG_shot(PropertyGroup):
     seeds: IntProperty(
         name="Seeds", description="Videos that each model makes, one a seed from Seed on", default=1, min=1, max=8
     )
+    priority: EnumProperty(
+        name="Priority",
+        description="Which of your jobs that wait come first",
+        items=(
+            ("HIGH", "High", "Before all others"),
+            ("NORMAL", "Normal", "In their order, drafts first"),
+            ("LOW", "Low", "When nothing else waits"),
+        ),
+        default="NORMAL",
+    )
     steps: IntProperty(
         name="Steps", description="Denoising steps; 0 takes the model's own number", default=0, min=0, max=200
     )

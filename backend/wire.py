@@ -30,6 +30,17 @@ CLIENT_HEADER = "X-Maquette-Client"
 UPLOAD_KEY_HEADER = "Idempotency-Key"
 """Names an upload: sent again with the same key, after its answer was lost for instance, it makes no second job."""
 
+PRIORITY_HEADER = "Priority"
+"""Of an upload: ``u=0`` to ``u=7``, most urgent first (RFC 9218)."""
+
+URGENCY = 3
+"""Of a shot that says none; a draft's is ``DRAFT_URGENCY``."""
+
+DRAFT_URGENCY = 2
+
+PRIORITIES = {"high": 1, "normal": None, "low": 5}
+"""Urgency by the names that people choose from; None leaves it to the backend."""
+
 SHOT_FIELD = "shot"
 """The file field of an upload."""
 

@@ -3,7 +3,7 @@
 ``sleep`` are jobs that wait, as for a GPU: what the queue itself costs. ``nano`` are films of
 the embedded model, by the processor, a thread each.
 
-python bench/local_workers.py [--seconds 10] [--jobs 200]
+python bench/local_workers.py [--seconds 10] [--jobs 200]      # nano by as many engines as there are cores, at most
 python bench/local_workers.py --ray      # what Ray costs a job, where it is installed
 """
 
@@ -37,12 +37,12 @@ def main() -> int:
             )
             print(f"a job that takes no time: {local:.3f} s local, {ray:.3f} s by Ray, {ray - local:.3f} s more")
             return int(ray - local > 0.5)
-        for kind, prompt, environment, each in (
-            ("sleep", "wait=0.05", {}, 0.25),
-            ("nano", "", {"MAQUETTE_ENGINES": "maquette.backend.server.engines:RegistryEngines"}, 1.0),
+        for kind, prompt, environment, each, most in (
+            ("sleep", "wait=0.05", {}, 0.25, 4),
+            ("nano", "", {"MAQUETTE_ENGINES": "maquette.backend.server.engines:RegistryEngines"}, 2.0, os.cpu_count()),
         ):
             one = 0.0
-            for workers in (1, 2, 4):
+            for workers in [count for count in (1, 2, 4) if count <= (most or 1)]:
                 place = Path(folder) / f"{kind}-{workers}"
                 place.mkdir()
                 rate = _rate(place, workers, prompt, max(4, round(args.seconds / each)), environment)

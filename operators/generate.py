@@ -10,7 +10,7 @@ from bpy.types import Context, Event, Operator
 
 from ..backend.client import state as s
 from ..scene.job import effects, preview
-from ..scene.job.farm import performers
+from ..scene.job.farm import parts, performers
 from .shortcuts import Shortcuts
 
 
@@ -50,26 +50,27 @@ class MAQUETTE_OT_generate(Operator):
 
 
 class MAQUETTE_OT_generate_all(Operator):
-    """Capture the shot of every scene in this file, one after the other, and have all their videos made"""
+    """Capture every shot of this file, one after the other, and have all their videos made: each scene, cut where \
+markers change the camera"""
 
     bl_idname = "maquette.generate_all"
-    bl_label = "Generate All Scenes"
+    bl_label = "Generate All Shots"
     bl_options = {"REGISTER"}
 
     def execute(self, context: Context) -> set[str]:
-        """Start a job for each scene in which somebody performs; what is wrong with one does not stop the others."""
-        scenes = [scene for scene in bpy.data.scenes if performers(scene)]
-        if not scenes:
+        """Start a job for each; what is wrong with one does not stop the others."""
+        found = [(scene, part) for scene in bpy.data.scenes if performers(scene) for part in parts(scene)]
+        if not found:
             self.report({"ERROR"}, "Nobody performs in any scene of this file: add a body, or tick Is a Character")
             return {"CANCELLED"}
         preview.runner.cancel()
         begun = 0
-        for scene in scenes:
-            state = effects.generate(scene).state
+        for scene, part in found:
+            state = effects.generate(scene, part).state
             begun += state.busy
             if not state.busy:
                 self.report({"WARNING"}, f"{scene.name}: {state.message}")
-        self.report({"INFO"}, f"Scenes that wait to be captured: {begun}")
+        self.report({"INFO"}, f"Shots that wait to be captured: {begun}")
         return {"FINISHED"} if begun else {"CANCELLED"}
 
 

@@ -133,6 +133,7 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(render, "resolution_percentage", text="%")
     body.row(align=True).prop(shot, "upscale", expand=True)
     body.prop(scene, "frame_step", text="Frame Step")
+    body.prop(shot, "priority")
     column = body.column(align=True)
     column.prop(shot, "steps", text="Steps")
     column.prop(shot, "guidance", text="Guidance")
@@ -142,7 +143,7 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     row.operator("maquette.export_shot", icon="EXPORT")
     row.operator("maquette.export_control_film", text="Control Film", icon="IMAGE_ZDEPTH")
     body.operator("maquette.submit_to_farm", icon="NETWORK_DRIVE")
-    if len(bpy.data.scenes) > 1:
+    if len(bpy.data.scenes) > 1 or sum(marker.camera is not None for marker in scene.timeline_markers) > 1:
         body.operator("maquette.generate_all", icon="RENDER_ANIMATION")
 
 

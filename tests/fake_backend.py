@@ -53,6 +53,7 @@ class FakeBackend:
         obeys: whether a cancel is obeyed at once.
         jobs, shots: what has been sent, by job id.
         cancels: ids of the jobs that were to be cancelled.
+        priority: of the latest upload, as its header says it.
         models: what it says of its models.
         film: the video of every job; films: those of jobs for certain models.
         scripts: like ``script``, by the model that the shot asks for; those of other models go through ``script``.
@@ -69,6 +70,7 @@ class FakeBackend:
         self.shots: dict[str, bytes] = {}
         self.clients: set[str] = set()
         self.cancels: list[str] = []
+        self.priority = ""
         self.models: list[dict[str, Any]] = MODELS
         self.film = FILM
         self.films: dict[str, bytes] = {}
@@ -156,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         shot = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
         model = _model_of(shot)
         with self.fake.changed:
+            self.fake.priority = self.headers.get("Priority", "")
             name = f"vid_{len(self.fake.jobs):08d}"
             # What is not said, the client takes for unknown.
             job: dict[str, Any] = {"id": name, "status": "queued", "model": model, "queue_position": 0}

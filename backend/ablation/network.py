@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
+from ..models.group import Part
 from ..models.isa.blocks import LedBlock, SpaceTimeBlock, modulation_places
 from ..models.isa.inputs import ISAConditions, ISAInputs
-from ..models.isa.layers import CrossAttention, FeedForward, modulate
+from ..models.isa.layers import CrossAttention, FeedForward, Time, modulate
 from ..models.isa.transformer import ISATransformer3DModel
 
 _VIDEO_PLACES = 3 * 5
@@ -62,13 +63,15 @@ class VideoBlock(LedBlock):
         x_BLPD: Tensor,
         modulation: Tensor,
         encoding_PD: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        time: Time,
         conditions: ISAConditions,
         index: int,
     ) -> Tensor:
         """Update video tokens; see ``ISABlock.update``."""
-        spatial, spatial_ff, time, time_ff, video_ff = modulation_places(modulation, self.modulation, x_BLPD.dtype)
-        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, time, time_ff, rotation)
+        spatial, spatial_ff, temporal, temporal_ff, video_ff = modulation_places(
+            modulation, self.modulation, x_BLPD.dtype
+        )
+        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, temporal, temporal_ff, time)
         x_BLPD = x_BLPD + video_ff[2] * self.video_mlp(modulate(self.norm(x_BLPD), video_ff[0], video_ff[1]))
         return self.cross_attend(x_BLPD, encoding_PD, conditions, index)
 
@@ -81,10 +84,10 @@ class ControlBlock(SpaceTimeBlock):
         self.out = nn.Linear(width, width)
         self.modulation = nn.Parameter(torch.zeros(_CONTROL_PLACES, width))
 
-    def forward(self, x_BLPD: Tensor, modulation: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BLPD: Tensor, modulation: Tensor, time: Time) -> tuple[Tensor, Tensor]:
         """The control branch's tokens (B,L,P,D) after the block, and what they add to the video branch."""
-        spatial, spatial_ff, time, time_ff = modulation_places(modulation, self.modulation, x_BLPD.dtype)
-        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, time, time_ff, rotation)
+        spatial, spatial_ff, temporal, temporal_ff = modulation_places(modulation, self.modulation, x_BLPD.dtype)
+        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, temporal, temporal_ff, time)
         return x_BLPD, self.out(x_BLPD)
 
 
@@ -146,7 +149,7 @@ class ControlTransformer3DModel(ISATransformer3DModel):
         hidden_states: Tensor | None,
         timestep: Tensor | None,
         conditions: ISAConditions | ISAInputs,
-        positions: Tensor | None = None,
+        part: Part | None = None,
         residual: bool = False,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor] | ISAConditions:
@@ -156,15 +159,15 @@ class ControlTransformer3DModel(ISATransformer3DModel):
         if hidden_states is None or timestep is None:
             return conditions
         assert isinstance(conditions, ControlConditions)
-        x_BLPD, encoding_PD, rotation = self._video_tokens(hidden_states, conditions.latents, positions)
+        x_BLPD, encoding_PD, time = self._video_tokens(hidden_states, conditions.latents, part)
         time_BD = F.silu(self.time_embedding(timestep.float()))
         modulation = self.modulation_out(self.modulation_in(time_BD))
         modulation = modulation.unflatten(1, (_VIDEO_PLACES + _CONTROL_PLACES, -1))
         for_video, for_control = modulation.split((_VIDEO_PLACES, _CONTROL_PLACES), dim=1)
         c_BLPD = x_BLPD + self.control_in(self._patches(conditions.control))
         for index, (block, control) in enumerate(zip(self.blocks, self.control_blocks, strict=True)):
-            x_BLPD = block(x_BLPD, for_video, encoding_PD, rotation, conditions, index)
-            c_BLPD, added = control(c_BLPD, for_control, rotation)
+            x_BLPD = block(x_BLPD, for_video, encoding_PD, time, conditions, index)
+            c_BLPD, added = control(c_BLPD, for_control, time)
             x_BLPD = x_BLPD + added
         sample = self._sample(x_BLPD, time_BD, hidden_states, timestep, None if residual else conditions.carried)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)

@@ -92,7 +92,11 @@ class BackendClient:
         return self._items(self._json("GET", wire.MODELS_PATH))
 
     def submit(
-        self, path: str | os.PathLike[str], on_bytes: Callable[[int, int], None] | None = None, key: str = ""
+        self,
+        path: str | os.PathLike[str],
+        on_bytes: Callable[[int, int], None] | None = None,
+        key: str = "",
+        urgency: int | None = None,
     ) -> JobView:
         """Upload a .shot file; returns the new job.
 
@@ -100,6 +104,7 @@ class BackendClient:
             on_bytes: called with (bytes sent, bytes in all) from time to time; what it raises ends the upload.
             key: 8 to 64 letters and digits that name this upload: sent once more with the same key, it makes no second
                 job. A new one when it is empty.
+            urgency: among this client's jobs, 0 to 7, most urgent first; None leaves it to the backend.
         """
 
         def sent(done: int, total: int) -> None:
@@ -110,11 +115,16 @@ class BackendClient:
         try:
             with open(path, "rb") as stream:
                 body = UploadBody(stream, Path(path).name, sent)
+                priority = {} if urgency is None else {wire.PRIORITY_HEADER: f"u={urgency}"}
                 return self._job(
                     "POST",
                     wire.VIDEOS_PATH,
                     data=body,
-                    headers={"Content-Type": body.content_type, wire.UPLOAD_KEY_HEADER: key or uuid.uuid4().hex},
+                    headers={
+                        "Content-Type": body.content_type,
+                        wire.UPLOAD_KEY_HEADER: key or uuid.uuid4().hex,
+                        **priority,
+                    },
                     # The shot is read and planned before it is answered.
                     timeout=(self.timeout, max(self.timeout, wire.STALL_SECONDS)),
                 )

@@ -27,6 +27,7 @@ class FollowSpec:
         timeout: seconds for each answer.
         patience: seconds to keep trying while the backend does not answer.
         forget: delete the job at the backend when its video is here.
+        urgency: of the job, see ``BackendClient.submit``.
         owed: file in which cancels are kept that this backend has not heard of; empty to keep none.
     """
 
@@ -42,6 +43,7 @@ class FollowSpec:
     patience: float = RECONNECT_SECONDS
     owed: str = ""
     forget: bool = False
+    urgency: int | None = None
 
 
 @dataclass(frozen=True)

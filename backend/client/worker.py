@@ -121,7 +121,7 @@ class Worker:
                 if lost and (known := client.find(key)):
                     return known
                 self._check()
-                return client.submit(self.spec.shot, sent, key)
+                return client.submit(self.spec.shot, sent, key, self.spec.urgency)
             except BackendError as error:
                 if not error.transient or time.monotonic() - began > self.spec.patience:
                     raise

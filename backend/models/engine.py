@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,16 @@ from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
 from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
+from .finishing import finish
 from .finite import check, watch
+from .group import ALONE, Group, here
 from .interrupting import interruptible
-from .memory.arrangement import MARGIN, Strategy, check_fits
-from .memory.footprint import TEXT, free_memory, parts_of_files, reclaimable, stages_of
+from .memory.arrangement import MARGIN, Strategy, check_fits, comes_from_disk
+from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
 from .settings import option
-from .upscale import about, upscale, upscaled_plan
+from .upscale import upscaled_plan
 from .weights.component import WeightsError
 
 if TYPE_CHECKING:
@@ -45,6 +48,11 @@ PREVIEW_SECONDS = 0.5
 
 PREVIEW_SIDE = 384
 """Pixels of a preview's longer side at most."""
+
+_FROM_DISK = (
+    "The weights came from the disk at every step, which is much slower, because main memory does not hold them; close "
+    "what else uses it"
+)
 
 MOST_TEXTS = 8
 """Texts of the latest jobs that need not be read again."""
@@ -61,6 +69,8 @@ class Generation:
         device: where tensors made by hand belong.
         dtype: what the networks compute in.
         texts: what the text encoder made of each of the family's texts.
+        group: the processes that make the film together, each in a generation of its own; sampling may share its work
+            out to them.
         networks: loaded and spread. Those above 512 MiB may be off the device between calls: reach them by their
             ``forward``, or by methods with diffusers' ``apply_forward_hook``, and never read their ``.device``.
         notes: sentences for the animator; families add to them.
@@ -78,11 +88,14 @@ class Generation:
     on_progress: Callable[[Progress], None]
     cancelled: Callable[[], bool]
     options: Mapping[str, Any] = field(default_factory=dict)
+    group: Group = ALONE
     texts: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, Any] = field(default_factory=dict)
     placement: Placement | None = None
     notes: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
+    _in_step: bool = False
+    """Whether the members of a group wait for each other: none may stop by itself."""
     _last: tuple[str, int, int] = ("encoding", 0, 0)
     _shown: float = float("-inf")
 
@@ -91,14 +104,16 @@ class Generation:
         return torch.Generator("cpu").manual_seed(self.shot.settings.seed)
 
     def check(self) -> None:
-        """Raise Cancelled when the generation is to stop."""
-        if self.cancelled():
+        """Raise Cancelled when the generation is to stop; while a group samples, its members stop at a report."""
+        if not self._in_step and self.cancelled():
             raise Cancelled
 
     def report(self, stage: str, step: int, steps: int, preview: np.ndarray | None = None) -> None:
         """Report a step of a stage (see ``Progress``). Raises Cancelled."""
         self._last = (stage, step, steps)
-        self.on_progress(Progress(stage, step, steps, preview))
+        self.on_progress(Progress(stage, step, steps, preview if self.group.leads else None))
+        if self._in_step and self.group.any(self.cancelled()):
+            raise Cancelled
         self.check()
 
     def stepped(self, step: int, steps: int, still: Callable[[], np.ndarray], by_vae: bool = False) -> None:
@@ -113,13 +128,20 @@ class Generation:
         """
         preview = None
         due = step == steps or time.monotonic() - self._shown >= PREVIEW_SECONDS
-        if due and not (by_vae and self.placement is not None and not self.placement.previews):
+        if due and self.group.leads and not (by_vae and self.placement is not None and not self.placement.previews):
             try:
                 preview = self._small(still())
             except NotFinite:
                 log.info("No preview of step %d: it is not finite", step)
             self._shown = time.monotonic()
         self.report("denoising", step, steps, preview)
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """While the members of the group sample together."""
+        self._in_step = self.group.size > 1
+        yield
+        self._in_step = False
 
     def check_finite(self, value: Any, name: str) -> None:
         """Raise NotFinite unless all tensors in ``value``, which ``name`` gave, are finite."""
@@ -162,10 +184,12 @@ class Engine:
         self.family: Family = find_family(spec) if family is None else family
         self.device = choose_device(device)
         self.dtype = self.family.dtype(self.device)
+        self.group = here()
         self.networks: dict[str, nn.Module] = {}
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
         self._placement: Placement | None = None
+        self._said: tuple[str, ...] = ()
         self._run: Generation | None = None
 
     def plan(self, shot: Shot) -> Plan:
@@ -175,7 +199,7 @@ class Engine:
         return upscaled_plan(shot, plan, is_draft(shot))
 
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
-        """Make the video.
+        """Make the video. Of a group of processes all are to make it; only the first gets its frames.
 
         Args:
             on_progress: called at every stage and step, from the calling thread.
@@ -188,37 +212,24 @@ class Engine:
         started = time.monotonic()
         with torch.no_grad(), media_errors():
             run = self.begin(shot, on_progress, cancelled)
-            family = run.family
-            prepared = family.prepare(run)
-            self.load(run)
-            conditions = family.encode(run, prepared)
-            sampled = family.sample(run, conditions)
-            run.check_finite(sampled, "The sampler")
-            frames = family.decode(run, conditions, sampled)[: run.plan.frames]
-            frames = family.fit(self.spec, frames, run.plan.width, run.plan.height)
-            self._look_at_seams(run, frames)
-            if run.plan.upscale > 1:
-                run.metadata["upscaled"] = {"by": run.plan.upscale, **about()}
-                frames = upscale(
-                    frames, run.plan.upscale, self.device, lambda done, count: run.report("upscaling", done, count)
-                )
+            family, plan = run.family, run.plan
+            frames = np.zeros((0, plan.height, plan.width, 3), np.uint8)
+            if self.group.leads or run.group.size > 1:
+                with run.group.agreement(Cancelled):
+                    prepared = family.prepare(run)
+                    self.load(run)
+                    conditions = family.encode(run, prepared)
+                with run.in_step():
+                    sampled = family.sample(run, conditions)
+                run.check_finite(sampled, "The sampler")
+                if self.group.leads:
+                    frames = finish(run, family.decode(run, conditions, sampled)[: plan.frames])
         return Result(
             frames,
             shot.clip.fps,
             (*run.plan.notes, *run.notes),
             {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
         )
-
-    def _look_at_seams(self, run: Generation, frames: np.ndarray) -> None:
-        if len(run.plan.windows) < 2:
-            return
-        # Here, because a film of one window does without.
-        from .seams import film_seam, seam_note
-
-        value = film_seam(self.spec, run.shot, run.plan, frames, self.device)
-        if np.isfinite(value):
-            run.metadata["window_seam"] = round(value, 2)
-            run.notes += [note] if (note := seam_note(value)) else []
 
     def begin(
         self,
@@ -232,9 +243,18 @@ class Engine:
         plan = upscaled_plan(shot, family.plan(self.spec, shot), is_draft(shot))
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
-        return Generation(
-            self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled, options
+        group = self.group if family.shared else ALONE
+        run = Generation(
+            *(self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled),
+            options=options,
+            group=group,
         )
+        if self.group.size > group.size and family is not DRAFT:
+            run.notes.append(
+                f"{self.spec.label} does not share its work out: one of the {self.group.size} devices made this film. "
+                "Start the backend with an engine a GPU (--gpus 0,1), and each makes a film"
+            )
+        return run
 
     def load(self, run: Generation) -> None:
         """Read a generation's networks and spread them, unless they lie right for it already.
@@ -267,7 +287,7 @@ class Engine:
         run.report("loading", len(wanted), len(wanted))
         assert self._placement is not None
         run.networks, run.placement, run.device = self.networks, self._placement, self._placement.device
-        run.notes.extend(self._placement.notes)
+        run.notes.extend((*self._placement.notes, *self._said))
 
     def _check_files(self, plan: Plan, kept: bool) -> None:
         """Before anything is read: the files are there and what is to come fits beside the networks that are kept."""
@@ -281,7 +301,10 @@ class Engine:
                 kept = come <= free_memory(self.device).ram * (1 - MARGIN)
             if not kept:
                 self.unload()
-                log.info("%s: %s", self.spec.id, self.check_memory(plan))
+                strategy = self.check_memory(plan)
+                log.info("%s: %s", self.spec.id, strategy)
+                if comes_from_disk(parts_of_files(self.spec, self.dtype.itemsize), self._free(), strategy):
+                    self._said = (_FROM_DISK,)
         except WeightsError as error:
             # Reading the file tells it with its cure.
             log.info("%s: memory is not estimated: %s", self.spec.id, error)
@@ -326,10 +349,12 @@ class Engine:
         Raises:
             EngineError: it cannot fit; the message says what to change.
         """
+        return check_fits(self.spec, plan, self._free(), itemsize=self.dtype.itemsize)
+
+    def _free(self) -> Free:
         free = free_memory(self.device)
         # What an earlier job left in this process makes room for this one.
-        free = replace(free, ram=free.ram + reclaimable())
-        return check_fits(self.spec, plan, free, itemsize=self.dtype.itemsize)
+        return replace(free, ram=free.ram + reclaimable())
 
     @property
     def reconstruct(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -338,7 +363,7 @@ class Engine:
 
     def unload(self) -> None:
         """Give the networks' memory back."""
-        self.networks, self._variants, self._placement = {}, {}, None
+        self.networks, self._variants, self._placement, self._said = {}, {}, None, ()
         _collect()
 
     def _family(self, shot: Shot) -> Family:
@@ -357,6 +382,7 @@ class Engine:
             "model_size": list(plan.model_size),
             "windows": len(plan.windows),
             "device": str(run.device),
+            **({"members": run.group.size} if run.group.size > 1 else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"placement": str(run.placement.strategy)} if run.placement is not None else {}),
         }

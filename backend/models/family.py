@@ -134,12 +134,16 @@ class Network:
 class Family(ABC):
     """One kind of model: what it does its own way. All else is the engine's (``engine.Engine``).
 
-    The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``; beside it
-    ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which needs no torch.
+    The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``, or, when these
+    differ, what ``family_of(spec)`` there gives; beside it ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which
+    needs no torch.
 
     A generation calls ``prepare``, ``encode_text`` for each of ``texts``, ``encode``, ``sample`` and ``decode`` in this
     order; what each but ``encode_text`` returns the next is given. ``run`` is an ``engine.Generation``.
     """
+
+    shared = False
+    """Whether ``sample`` shares its work out to the members of ``run.group``; else the first makes the film alone."""
 
     @abstractmethod
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:

@@ -86,7 +86,8 @@ def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
 
 def find_family(spec: ModelSpec) -> Family:
     """What a description's ``engine`` names: a folder here. Raises ModelError when there is none of that name."""
-    return _family_module(spec, "family").FAMILY
+    module = _family_module(spec, "family")
+    return module.family_of(spec) if hasattr(module, "family_of") else module.FAMILY
 
 
 def _family_module(spec: ModelSpec, module: str) -> Any:

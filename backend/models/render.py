@@ -19,6 +19,7 @@ from ..control.matte import check_output, write_matte
 from ..shot import Shot, load_shot
 from .engine import shot_engine
 from .family import Cancelled, Progress, Result
+from .group import here, join_torchrun
 from .registry import plan_shot
 from .upscale import FACTORS
 
@@ -35,7 +36,12 @@ _STAGES = {
 
 def add_render_parser(subparsers: Any) -> None:
     """Add ``render`` to the command line."""
-    parser = subparsers.add_parser("render", help="make the video of a shot without a server")
+    parser = subparsers.add_parser(
+        "render",
+        help="make the video of a shot without a server",
+        description="Several GPUs make it together where torchrun starts a process for each: "
+        "torchrun --nproc-per-node 2 -m maquette.backend.cli render SHOT -o OUT.mp4",
+    )
     parser.add_argument("shot", type=Path, help=".shot file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="where the video goes")
     parser.add_argument("--model", help="id of a model; the shot's by default")
@@ -73,6 +79,9 @@ def add_render_parser(subparsers: Any) -> None:
 
 def run_render(args: argparse.Namespace) -> int:
     """Run ``maquette render``. Returns 0, or 130 when interrupted."""
+    own = join_torchrun()
+    args.device = args.device or own
+    leads = here().leads
     shot = load_shot(args.shot)
     changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance", "upscale")}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -92,15 +101,17 @@ def run_render(args: argparse.Namespace) -> int:
     if args.matte is not None:
         check_output(args.matte)
     plan = plan_shot(shot, args.models)
-    for note in plan.notes:
+    for note in plan.notes if leads else ():
         print(f"Note: {note}", file=sys.stderr)
 
     interrupted: list[bool] = []
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
-        with ProgressBar(quiet=args.quiet) as bar:
+        with ProgressBar(quiet=args.quiet or not leads) as bar:
             engine = shot_engine(shot, args.device, args.models)
             result = engine.generate(shot, bar.update, lambda: bool(interrupted))
+            if not leads:
+                return 0
             write_result(shot, result, args.output, args.frames_dir, bar.update)
             if args.matte is not None:
                 write_matte(

@@ -42,6 +42,7 @@ log = logging.getLogger("maquette.server")
 _LOCAL_NAMES = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$", re.IGNORECASE)
 
 _UPLOAD_KEY = re.compile(r"[\w-]{8,64}", re.ASCII)
+_PRIORITY = re.compile(r"u=([0-7])(\s*[,;].*)?", re.ASCII)
 _UPLOADS = 64
 """Shots that are received at a time; others wait their turn."""
 
@@ -230,6 +231,10 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
         if key is not None and not _UPLOAD_KEY.fullmatch(key):
             message = f"The header {wire.UPLOAD_KEY_HEADER} must hold 8 to 64 letters, digits, - or _."
             raise ApiError(Code.BAD_REQUEST, message)
+        priority = request.headers.get(wire.PRIORITY_HEADER, "")
+        wanted = _PRIORITY.fullmatch(priority)
+        if priority and wanted is None:
+            raise ApiError(Code.BAD_REQUEST, f"The header {wire.PRIORITY_HEADER} must hold u=0 to u=7.")
         declared = request.headers.get("content-length", "")
         known = await to_thread.run_sync(admit, client, key, int(declared) if declared[:18].isdigit() else 0)
         if known is not None:
@@ -241,7 +246,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
                 await receive_shot(request, upload, config.max_upload, config.stall)
             async with backend.reading:
                 intake = await to_thread.run_sync(check_shot, upload, backend.engines)
-            view = await to_thread.run_sync(queue, client, key, upload, intake)
+            view = await to_thread.run_sync(queue, client, key, upload, intake, wanted and int(wanted[1]))
         finally:
             with contextlib.suppress(OSError):
                 upload.unlink(missing_ok=True)
@@ -260,7 +265,9 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             raise no_space()
         return None
 
-    def queue(client: str, key: str | None, upload: Path, intake: Intake) -> dict[str, Any]:
+    def queue(client: str, key: str | None, upload: Path, intake: Intake, urgency: int | None) -> dict[str, Any]:
+        if urgency is None:
+            urgency = wire.DRAFT_URGENCY if intake.draft else wire.URGENCY
         if not files.has_room(intake.result_bytes):
             raise no_space()
         job_id = new_id()
@@ -271,6 +278,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
                 max_queue=config.max_queue,
                 job_id=job_id,
                 upload_key=key,
+                urgency=urgency,
             )
         except BaseException as error:
             files.remove(job_id)

@@ -20,7 +20,8 @@ class ServerConfig:
         any_host: answer whatever name the request was sent to. Without a token and on this computer only, requests
             sent to another name are refused: a web page could otherwise point its own name at this computer.
         device: for the engines, such as ``cuda:1`` or ``cpu``; None lets them choose.
-        gpus: an engine on each of these; empty for ``workers`` engines on ``device``.
+        gpus: of each engine; empty for ``workers`` engines on ``device``.
+        members: processes of an engine that make each film together, where no GPUs are named.
         cluster: what the Ray cluster has, in words, when that is to run the engines; else empty.
         engines: ``module:attribute`` of a factory of the engines (see ``engines.Engines``).
         models: folders with descriptions of more models, beside the built-in ones.
@@ -41,8 +42,9 @@ class ServerConfig:
     token: str = ""
     any_host: bool = False
     device: str | None = None
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[tuple[int, ...], ...] = ()
     workers: int = 1
+    members: int = 1
     cluster: str = ""
     engines: str = REGISTRY_ENGINES
     models: tuple[Path, ...] = ()

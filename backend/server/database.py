@@ -12,7 +12,7 @@ from pathlib import Path
 
 log = logging.getLogger("maquette.store")
 
-VERSION = 2
+VERSION = 3
 """Of the layout, in SQLite's ``user_version``; files of version 1 have none there."""
 
 _TABLES = """
@@ -53,11 +53,16 @@ ALTER TABLE jobs ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
 CREATE UNIQUE INDEX jobs_by_key ON jobs (client, upload_key) WHERE upload_key IS NOT NULL;
 CREATE TABLE turns (client TEXT PRIMARY KEY, turn INTEGER NOT NULL);
 """,
+    # Which of its client's jobs a job comes before.
+    2: """
+ALTER TABLE jobs ADD COLUMN urgency INTEGER NOT NULL DEFAULT 3;
+""",
 }
 """What makes version n + 1 of version n."""
 
 _COLUMNS = {1: tuple(line.split()[0] for line in _TABLES.split(");")[0].splitlines()[2:])}
 _COLUMNS[2] = (*_COLUMNS[1], "upload_key", "again")
+_COLUMNS[3] = (*_COLUMNS[2], "urgency")
 
 
 class StoreInUse(Exception):

@@ -156,6 +156,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             if operation["operationId"] == "create":
                 pattern = "^[A-Za-z0-9_-]{8,64}$"
                 headers.append((wire.UPLOAD_KEY_HEADER, False, {"type": "string", "pattern": pattern}))
+                headers.append((wire.PRIORITY_HEADER, False, {"type": "string", "pattern": "^u=[0-7]"}))
             operation.setdefault("parameters", []).extend(
                 {"name": name, "in": "header", "required": needed, "schema": schema} for name, needed, schema in headers
             )

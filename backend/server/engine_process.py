@@ -65,6 +65,15 @@ class EngineMessage:
     model: str = ""
 
 
+@dataclass(frozen=True)
+class Member:
+    """One of the processes that make each film together, see ``models.group.join``."""
+
+    rank: int
+    size: int
+    store: str
+
+
 def main(
     connection: Connection,
     cancel: Any,
@@ -73,13 +82,14 @@ def main(
     device: str | None,
     gpu: int | None = None,
     parts: int = 1,
+    member: Member | None = None,
 ) -> None:
     """Serve tasks until the pipe closes.
 
     Args:
         cancel: shared byte, non-zero when the task under way is to stop. A byte rather than an Event: a process
             that is killed while it holds an Event's lock would block the server for ever.
-        gpu, parts: see ``LocalEngine``.
+        gpu, parts, member: see ``LocalEngine``.
     """
     # Ctrl-C in a terminal reaches the whole group; the server decides what happens to this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -100,13 +110,15 @@ def main(
         if gpu is not None:
             # To the process its only GPU is the first.
             where = f"cuda:{gpu}{where.removeprefix('cuda')}"
+        if member is not None:
+            _join(member)
         log.info("Ready on %s: %s", where, split)
         connection.send(EngineMessage("ready", where))
     except Exception as error:
         log.exception("The engines cannot be loaded")
         connection.send(EngineMessage("broken", f"{type(error).__name__}: {error}"))
         return
-    host = EngineHost(connection, cancel, source, device)
+    host = EngineHost(connection, cancel, source, device, leads=member is None or member.rank == 0)
     host.warm_up()
     while True:
         try:
@@ -147,13 +159,15 @@ class EngineHost:
     Args:
         connection: gets what is to be said.
         cancel: its ``value`` is non-zero when the task under way is to stop.
+        leads: whether it writes what is made; of several processes that make it together one does.
     """
 
-    def __init__(self, connection: Any, cancel: Any, source: Engines, device: str | None) -> None:
+    def __init__(self, connection: Any, cancel: Any, source: Engines, device: str | None, leads: bool = True) -> None:
         self._connection = connection
         self._cancel = cancel
         self._source = source
         self._device = device
+        self._leads = leads
         self._model = ""
         self._engine: Any = None
         self._previewed = 0.0
@@ -182,14 +196,15 @@ class EngineHost:
         part = task.folder / "result.part"
         self._previewed = 0.0
         try:
-            shutil.rmtree(part, ignore_errors=True)
+            self._clear(part)
             self._split.to("shot")
             shot = load_shot(task.folder / "job.shot")
             self._split.to("imports")
             engine = self._engine_for(task.model, shot)
             self._split.to("checks")
             result = engine.generate(shot, lambda progress: self._progress(task, progress), self._cancelled)
-            self._write(task, part, shot, result)
+            if self._leads:
+                self._write(task, part, shot, result)
             said = EngineMessage("completed", notes=tuple(result.notes))
         except Cancelled:
             said = EngineMessage("cancelled")
@@ -209,9 +224,13 @@ class EngineHost:
             self._unload()
             raise
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            self._clear(part)
         log.info("Job %s, %s, %s: %s", task.job, task.model, said.kind, self._split)
         self._connection.send(replace(said, model=self._model))
+
+    def _clear(self, part: Path) -> None:
+        if self._leads:
+            shutil.rmtree(part, ignore_errors=True)
 
     def _engine_for(self, model: str, shot: Any) -> Any:
         """What makes the shot. For a draft the model that is loaded stays: it needs none of its memory."""
@@ -332,6 +351,15 @@ def describe(shot: Any) -> dict[str, Any]:
 
 def _failed(code: Code, message: str, field: str | None = None) -> EngineMessage:
     return EngineMessage("failed", error=JobError(code, message, field))
+
+
+def _join(member: Member) -> None:
+    from ..models.group import join
+
+    if sys.platform == "linux":
+        # All are on this computer, whose name may lead nowhere.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    join(member.rank, member.size, member.store)
 
 
 def _prefer_to_be_killed() -> None:

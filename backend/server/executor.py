@@ -1,4 +1,4 @@
-"""Where jobs run: in engine processes of this computer, one a GPU or as many as are wanted, or in a cluster."""
+"""Where jobs run: in engines of this computer, of one GPU or several each or as many as are wanted, or in a cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from .config import ServerConfig
 from .dispatch import Dispatch, Seat
 from .engines import make_engines
 from .files import JobFiles
+from .group_engine import GroupEngine
 from .jobs import JobStore
 from .local_engine import EngineLink, LocalEngine
 from .runner import Runner
@@ -78,5 +79,8 @@ def _engines(config: ServerConfig) -> list[EngineLink]:
 
         source = make_engines(config.engines, config.models)
         return [RayEngine(config, source, config.cluster) for _ in range(config.workers)]
-    gpus: tuple[int | None, ...] = config.gpus or (None,) * config.workers
-    return [LocalEngine(config, gpu, len(gpus)) for gpu in gpus]
+    engines: tuple[tuple[int | None, ...], ...] = config.gpus or ((None,) * config.members,) * config.workers
+    parts = sum(len(gpus) for gpus in engines)
+    return [
+        LocalEngine(config, gpus[0], parts) if len(gpus) == 1 else GroupEngine(config, gpus, parts) for gpus in engines
+    ]

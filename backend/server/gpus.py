@@ -17,20 +17,21 @@ print(json.dumps([torch.cuda.get_device_name(i) for i in range(torch.cuda.device
 """
 
 
-def gpu_numbers(text: str) -> tuple[int, ...]:
-    """The numbers of ``0,1,3``, each once. Raises argparse.ArgumentTypeError."""
+def gpu_numbers(text: str) -> tuple[tuple[int, ...], ...]:
+    """The GPUs of each engine in ``0+1,3``, each once. Raises argparse.ArgumentTypeError."""
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        engines = tuple(tuple(int(part) for part in engine.split("+")) for engine in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no list of GPUs' numbers such as 0,1,3") from None
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of GPUs' numbers such as 0,1,3 or 0+1,2+3") from None
+    numbers = [number for engine in engines for number in engine]
     if any(number < 0 for number in numbers):
         raise argparse.ArgumentTypeError(f"'{text}': GPUs are counted from 0")
     if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' names a GPU twice; each runs one engine")
-    return numbers
+        raise argparse.ArgumentTypeError(f"'{text}' names a GPU twice; each belongs to one engine")
+    return engines
 
 
-def missing_gpus(wanted: tuple[int, ...], names: list[str] | None = None) -> str:
+def missing_gpus(wanted: tuple[tuple[int, ...], ...], names: list[str] | None = None) -> str:
     """What is wrong with the choice, and what would do; empty when all are here.
 
     Args:
@@ -39,7 +40,7 @@ def missing_gpus(wanted: tuple[int, ...], names: list[str] | None = None) -> str
     names = _names() if names is None else names
     if names is None:
         return "--gpus: torch cannot say which GPUs are here; 'maquette doctor' tells why."
-    missing = ", ".join(str(number) for number in wanted if number >= len(names))
+    missing = ", ".join(str(number) for engine in wanted for number in engine if number >= len(names))
     if not missing:
         return ""
     if not names:

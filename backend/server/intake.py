@@ -21,6 +21,7 @@ class Intake:
         plan: of the result.
         notes: what was changed to fit the model, in sentences.
         result_bytes: room that the result may take on disk.
+        draft: whether it is of a second.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Intake:
     plan: VideoPlan
     notes: list[str]
     result_bytes: int
+    draft: bool
 
 
 def check_shot(path: Path, engines: Engines) -> Intake:
@@ -75,6 +77,7 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         notes=list(plan.notes),
         # The frames and a zip of them; the film is small beside them.
         result_bytes=2 * 3 * width * height * plan.frames,
+        draft=draft,
     )
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from dataclasses import dataclass, fields
 
-from ..wire import JobError, Status, VideoPlan, read
+from ..wire import URGENCY, JobError, Status, VideoPlan, read
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class JobRow:
     cancel_requested: bool = False
     upload_key: str | None = None
     again: bool = False
+    urgency: int = URGENCY
 
     @property
     def ended(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ..wire import CANCELLING, Code, JobError, JobView, Status, VideoPlan
+from ..wire import CANCELLING, URGENCY, Code, JobError, JobView, Status, VideoPlan
 from .database import open_database
 from .errors import is_disk_full
 from .estimate import Timing
@@ -26,9 +26,11 @@ _MOST_FULL = 4
 
 _QUEUE = (
     "FROM jobs LEFT JOIN turns USING (client) WHERE status = 'queued' "
-    "ORDER BY again DESC, row_number() OVER (PARTITION BY client ORDER BY seq), coalesce(turn, 0), seq"
+    "ORDER BY again DESC, row_number() OVER (PARTITION BY client ORDER BY urgency, seq), "
+    "coalesce(turn, 0), seq"
 )
-"""Next first: what was interrupted, then each client's first job, whose turn is longest past, then the second ones."""
+"""Next first: what was interrupted, then each client's most urgent job, whose turn is longest past, then the second
+ones. Nobody's urgency comes before another client's turn."""
 
 _WORK = "1e-6 * " + " * ".join(f"json_extract(plan, '$.{side}')" for side in ("width", "height", "frames"))
 """``JobRow.work``."""
@@ -211,8 +213,12 @@ class JobStore:
         max_queue: int,
         job_id: str | None = None,
         upload_key: str | None = None,
+        urgency: int = URGENCY,
     ) -> JobRow:
         """Append a job to the queue.
+
+        Args:
+            urgency: among its client's jobs, 0 to 7, most urgent first.
 
         Returns:
             The new job, or the one that an earlier upload of the same key has made.
@@ -229,10 +235,10 @@ class JobStore:
             if upload_key:
                 self._write("UPDATE jobs SET upload_key = NULL WHERE client = ? AND upload_key = ?", client, upload_key)
             self._write(
-                "INSERT INTO jobs (id, client, status, name, model, created_at, steps, notes, plan, upload_key) "
-                "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, client, status, name, model, created_at, steps, notes, plan, upload_key, "
+                "urgency) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(job_id, client, name, model, time.time(), steps, json.dumps(notes), json.dumps(asdict(plan))),
-                upload_key,
+                *(upload_key, urgency),
             )
             job = self.get(job_id)
         assert job is not None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ..wire import Code, JobError
 from .config import ServerConfig
-from .engine_process import EngineMessage, Task, main
+from .engine_process import EngineMessage, Member, Task, main
 
 log = logging.getLogger("maquette.executor")
 
@@ -52,6 +52,9 @@ class LocalEngine:
         parts: processes that share the processor's cores.
     """
 
+    member: Member | None = None
+    """Of which group the process is to be when it is started."""
+
     def __init__(self, config: ServerConfig, gpu: int | None = None, parts: int = 1) -> None:
         self._config, self._gpu, self._parts = config, gpu, parts
         self._context = multiprocessing.get_context("spawn")
@@ -68,13 +71,18 @@ class LocalEngine:
         config = self._config
         arguments = (
             *(theirs, self._cancel, config.engines, config.models, config.device),
-            *(self._gpu, self._parts),
+            *(self._gpu, self._parts, self.member),
         )
         process = self._context.Process(target=main, args=arguments, name="maquette-engine", daemon=True)
         process.start()
         # Only the process holds its end now: when it dies the pipe says so.
         theirs.close()
         self._process, self._connection = process, ours
+
+    @property
+    def sources(self) -> list[Any]:
+        """What ``multiprocessing.connection.wait`` tells when there is something to be heard."""
+        return [self._connection, self._process.sentinel]
 
     def send(self, task: Task) -> None:
         assert self._connection is not None
@@ -88,7 +96,7 @@ class LocalEngine:
 
     def receive(self, seconds: float) -> EngineMessage | None:
         assert self._connection is not None
-        if not wait([self._connection, self._process.sentinel], seconds):
+        if not wait(self.sources, seconds):
             return None
         try:
             if self._connection.poll():
@@ -100,6 +108,10 @@ class LocalEngine:
             log.exception("A message of the engine process cannot be read")
         self._process.join(5.0)
         return _death(self._process.exitcode)
+
+    def kill(self) -> None:
+        """End the process at once; ``receive`` tells of it."""
+        self._process.kill()
 
     def end(self) -> None:
         if self._connection is not None:

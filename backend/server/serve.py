@@ -55,7 +55,8 @@ def add_serve_parser(subparsers: Any) -> None:
     where.add_argument("--device", help="device for the models, such as cuda:1 or cpu (default: the best there is)")
     where.add_argument(
         "--gpus", type=gpu_numbers, default=(), metavar="N,N...",
-        help="an engine on each of these GPUs, by nvidia-smi's numbers; each runs a job at a time",
+        help="an engine on each of these GPUs, by nvidia-smi's numbers; each runs a job at a time. 0+1,2+3: on two "
+        "each, which make each film together",
     )  # fmt: skip
     parser.add_argument(
         "--executor", choices=("local", "ray"), default="local",
@@ -68,6 +69,10 @@ def add_serve_parser(subparsers: Any) -> None:
         "--workers", type=_positive, metavar="N",
         help="engines that share the device; each has a model in its memory (default: one, or one a GPU of --gpus or "
         "of the cluster)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--members", type=_positive, default=1, metavar="N",
+        help="processes of each engine, on the processor, that make each film together; on GPUs say --gpus 0+1",
     )  # fmt: skip
     parser.add_argument(
         "--max-upload",
@@ -119,7 +124,11 @@ def run_serve(args: argparse.Namespace) -> int:
     if bool(args.tls_cert) != bool(args.tls_key):
         raise ServeError("--tls-cert and --tls-key go together.")
     if args.gpus and args.workers:
-        raise ServeError("--gpus starts one engine a GPU: leave --workers out.")
+        raise ServeError("--gpus says how many engines there are: leave --workers out.")
+    if args.members > 1 and args.executor == "ray":
+        raise ServeError("--members: an engine in a Ray cluster is one actor; leave --members out.")
+    if args.members > 1 and (args.gpus or str(args.device or "").startswith("cuda")):
+        raise ServeError("--members is for the processor: say which GPUs work together by --gpus 0+1.")
     if args.gpus and args.executor == "ray":
         raise ServeError("--gpus is of this computer: with --executor ray say by --workers how many engines there are.")
     if args.ray_address and args.executor != "ray":
@@ -142,6 +151,7 @@ def run_serve(args: argparse.Namespace) -> int:
         device=args.device,
         gpus=args.gpus,
         workers=args.workers or 1,
+        members=args.members,
         cluster=cluster,
         models=tuple(folder.resolve() for folder in args.models),
         engines=os.environ.get("MAQUETTE_ENGINES", REGISTRY_ENGINES),

@@ -21,7 +21,7 @@ from ...backend.client import Follower, FollowSpec
 from ...backend.client import state as s
 from ...backend.client.owed import owe
 from ...backend.client.process import is_alive, read_json, write_json
-from ...backend.wire import RECONNECT_SECONDS
+from ...backend.wire import RECONNECT_SECONDS, URGENCY
 from .. import folders
 from ..capture.pace import Pace
 from . import backends, library
@@ -40,6 +40,8 @@ class EffectRunner:
 
     Attributes:
         title: for the animator, while it waits.
+        part: frames that it captures; None for all of the scene's.
+        urgency: among the jobs that wait, see ``wire.URGENCY``.
         may_capture, may_send: whether it is its turn.
         shown: whether its previews are.
     """
@@ -47,6 +49,8 @@ class EffectRunner:
     def __init__(self) -> None:
         self.state = s.JobState()
         self.title = ""
+        self.part: range | None = None
+        self.urgency = URGENCY
         self.may_capture = self.may_send = self.shown = True
         self.notices: list[s.Notify] = []
         self._events: deque[s.Event] = deque()
@@ -156,13 +160,15 @@ class EffectRunner:
             folders.results_folder()
             recipients = job_shots.recipients(scene)
             self._watch = Stopwatch.of(scene)
-            self._record = library.describe(scene)
-            self.title = f"{scene.name}, {self._record.model_label}, Seed {self._record.seed}"
+            self._record = library.describe(scene, self.part)
+            name = scene.name if self.part is None else f"{scene.name} {self.part[0]}-{self.part[-1]}"
+            self.title = f"{name}, {self._record.model_label}, Seed {self._record.seed}"
             if recipients.several or scene.maquette.seeds > 1:
                 self._record = replace(self._record, comparison=uuid.uuid4().hex)
             if run not in self._folders:
                 self._folders[run] = folders.user_folder("jobs", uuid.uuid4().hex)
-            path = self._folders[run] / f"{folders.stem(scene)}.shot"
+            cut = "" if self.part is None else f"_{self.part[0]}-{self.part[-1]}"
+            path = self._folders[run] / f"{folders.stem(scene)}{cut}.shot"
             self._capture = Capturing(lambda pace: self._captured(run, scene, recipients, path, pace))
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
@@ -174,7 +180,7 @@ class EffectRunner:
     ) -> Steps:
         """Capture step by step, save the shot for each model, and say so."""
         notes: list[str] = []
-        shot = yield from captured(scene, job_shots.wants(scene, recipients.able), notes, pace)
+        shot = yield from captured(scene, job_shots.wants(scene, recipients.able), notes, pace, self.part)
         if self._record is not None:
             self._record = replace(self._record, frame_count=shot.clip.frames, fps=shot.clip.fps)
         if scene.use_preview_range:
@@ -244,6 +250,7 @@ class EffectRunner:
                 name=library.film_name(stem, self._record, self.state.model if self.state.several else ""),
                 patience=RECONNECT_SECONDS,
                 owed=str(backends.owed_file()),
+                urgency=self.urgency,
             )
             self._follower = Follower.start(spec, folder)
         except Exception as error:

@@ -11,7 +11,9 @@ import time
 
 import bpy
 
+from ...backend.catalogue.quality import list_quality
 from ...backend.client import state as s
+from ...backend.wire import DRAFT_URGENCY, PRIORITIES, URGENCY
 from .. import folders
 from . import backends, readiness
 from . import view as job_view
@@ -62,11 +64,17 @@ def busy() -> bool:
     return any(one.state.busy for one in _all())
 
 
-def generate(scene: bpy.types.Scene) -> EffectRunner:
-    """Start a job for the scene, behind those that are there; returns what carries it out."""
-    if runner.state.busy:
-        queue.append(EffectRunner())
-    job = queue[-1] if runner.state.busy else runner
+def generate(scene: bpy.types.Scene, part: range | None = None) -> EffectRunner:
+    """Start a job for the scene, behind those that are there and as urgent; returns what carries it out.
+
+    Args:
+        part: its frames; by default all of the scene's.
+    """
+    job = EffectRunner() if runner.state.busy else runner
+    job.part, job.urgency = part, _urgency(scene)
+    if job is not runner:
+        later = (place for place, one in enumerate(queue) if one.urgency > job.urgency and not one.sent)
+        queue.insert(next(later, len(queue)), job)
     _take_turns(job)
     job.dispatch(s.Generate(folders.scene_id(scene)))
     if job is not runner and not job.state.busy:
@@ -74,6 +82,13 @@ def generate(scene: bpy.types.Scene) -> EffectRunner:
         queue.remove(job)
     _publish()
     return job
+
+
+def _urgency(scene: bpy.types.Scene) -> int:
+    """Of a job for the scene, as the wire has it."""
+    wanted = PRIORITIES[scene.maquette.priority.lower()]
+    usual = DRAFT_URGENCY if list_quality()[scene.maquette.quality].carried else URGENCY
+    return usual if wanted is None else wanted
 
 
 def move_up(place: int) -> None:

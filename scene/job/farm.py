@@ -30,6 +30,16 @@ def shots_of_file() -> list[tuple[bpy.types.Scene, int, int]]:
     return found
 
 
+def parts(scene: bpy.types.Scene) -> list[range | None]:
+    """Frames of each shot of a scene (see ``shots_of_file``); None where it is one, or where its capture will say what
+    is wrong with its range."""
+    try:
+        cuts = _cuts(scene)
+    except ShotError:
+        cuts = []
+    return [range(first, last + 1, scene.frame_step) for first, last in cuts] if len(cuts) > 1 else [None]
+
+
 def submit(flavour: str, folder: Path) -> tuple[int, str]:
     """Write the bundle of all shots of the file.
 

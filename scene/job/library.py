@@ -75,16 +75,17 @@ REUSED = (
 """The scene's settings that a video remembers, so that it can be made again or gone on from."""
 
 
-def describe(scene: bpy.types.Scene) -> Record:
-    """What a video of the scene as it stands will be."""
+def describe(scene: bpy.types.Scene, part: range | None = None) -> Record:
+    """What a video of the scene as it stands will be, or of part of its frames."""
     shot = scene.maquette
+    frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step) if part is None else part
     return Record(
         scene=folders.scene_id(scene),
         scene_name=scene.name,
         blend=bpy.data.filepath,
-        frame_start=scene.frame_start,
+        frame_start=frames.start,
         frame_step=scene.frame_step,
-        frame_count=len(range(scene.frame_start, scene.frame_end + 1, scene.frame_step)),
+        frame_count=len(frames),
         fps=scene.render.fps / scene.render.fps_base / scene.frame_step,
         camera=scene.camera.name if scene.camera else "",
         model=shot.model,

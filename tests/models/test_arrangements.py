@@ -30,12 +30,13 @@ from maquette.backend.shot import Shot
 
 from .conftest import make_shot as isa_shot
 from .control import builders as vace
+from .members import in_group
 from .mimicmotion import conftest as mimicmotion
 from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
 from .tiny import save_weights
 
-FAMILIES = ("isa", "vace", "mtvcrafter", "mimicmotion", "mofa")
+FAMILIES = ("isa", "vace", "animate", "mtvcrafter", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
 STAGES = ("loading", "encoding", "denoising", "decoding")
 
@@ -48,6 +49,10 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
         spec = vace.tiny_spec(folder)
         vace.write_weights(spec)
         return spec, vace.led_shot(3)
+    if family == "animate":
+        spec = vace.tiny_spec(folder, "wan-animate-14b")
+        vace.write_weights(spec)
+        return spec, vace.animated_shot(2, mode="replace", face="none")
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)
@@ -282,3 +287,23 @@ def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
     assert isinstance(find_family(tiny_spec), Family)
     with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of control, isa, mimic"):
         find_family(replace(tiny_spec, engine="warp"))
+
+
+def test_two_processes_make_the_film_of_one(model: Made, tmp_path: Path) -> None:
+    """In one step, for all are alike. MTVCrafter without guidance, whose branches it would share out first."""
+    guidance = 1.0 if model.spec.engine == "mtvcrafter" else None
+    shot = replace(model.shot, settings=replace(model.shot.settings, steps=1, guidance=guidance))
+
+    def sampled() -> Any:
+        engine, kept = model.engine(), []
+        sample = engine.family.sample
+        engine.family.sample = lambda *given: kept.append(sample(*given)) or kept[0]  # type: ignore[method-assign]
+        frames = engine.generate(shot, lambda _: None, lambda: False).frames
+        return np.asarray(kept[0]), len(frames)
+
+    alone, _ = sampled()
+    (first, count), (second, nothing) = in_group(2, tmp_path, lambda group: sampled())
+    assert find_family(model.spec).shared and count and not nothing
+    # MOFA-Video's noise begins 700 times as large as its latents, and so does its rounding.
+    np.testing.assert_allclose(first, alone, atol=1e-3 if model.spec.engine == "mofa" else 1e-5)
+    np.testing.assert_array_equal(first, second)

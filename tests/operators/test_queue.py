@@ -46,6 +46,21 @@ def test_jobs_wait_as_they_were_captured_and_follow_each_other(bench: Bench, bac
     assert not list(bench.folders.user_folder("jobs").iterdir()), "nothing is left behind"
 
 
+def test_what_is_more_urgent_comes_before_what_waits(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    scene = bench.build()
+    for seed, priority, quality in (
+        *((0, "NORMAL", "standard"), (1, "NORMAL", "standard"), (2, "LOW", "standard")),
+        *((3, "NORMAL", "draft"), (4, "HIGH", "standard"), (5, "NORMAL", "standard")),
+    ):
+        scene.maquette.seed, scene.maquette.priority, scene.maquette.quality = seed, priority, quality
+        bpy.ops.maquette.generate()
+        bench.until(lambda: all(job.state.shot for job in bench.jobs.queue) and bench.state.shot)
+    bench.until_phase("running")
+    assert seeds(bench) == [4, 3, 1, 5, 2]
+    assert backend.priority == "u=3"
+
+
 def test_one_that_fails_is_kept_and_the_others_go_on(bench: Bench, backend: FakeBackend) -> None:
     scene = bench.build()
     backend.refuse = (507, "no_space", "The backend's disk is full.")
@@ -96,6 +111,30 @@ def test_all_scenes(bench: Bench) -> None:
     made = [len(scene.maquette.results) for scene in bpy.data.scenes]
     assert sorted(made) == [0, 0, 1, 1]
     assert [item.state for item in bench.view.queue] in ([], ["FAILED"])
+
+
+def test_cameras_of_markers_cut_a_scene_into_shots(bench: Bench, backend: FakeBackend) -> None:
+    backend.script = RUNNING
+    scene = bench.build()
+    first, last = scene.frame_start, scene.frame_end
+    cut = (first + last) // 2
+    other = scene.camera.copy()
+    scene.collection.objects.link(other)
+    for frame, camera in ((first, scene.camera), (cut, other)):
+        scene.timeline_markers.new(f"F{frame}", frame=frame).camera = camera
+    assert bpy.ops.maquette.generate_all() == {"FINISHED"}
+    (waiting,) = bench.jobs.queue
+    bench.until(lambda: bench.state.shot and waiting.state.shot)
+    load = bench.module("backend.shot").load_shot
+    counts = [load(Path(job.state.shot)).clip.frames for job in (bench.jobs.runner, waiting)]
+    assert counts == [cut - first, last + 1 - cut]
+    assert waiting.title.startswith(f"Scene {cut}-{last}, ")
+    bench.jobs.cancel(0)
+    bench.until_phase("running")
+    backend.change(status="completed", progress=100)
+    bench.until(lambda: not bench.jobs.busy())
+    (made,) = scene.maquette.results
+    assert made.frame_start == first
 
 
 def test_what_waits_outlives_blender(bench: Bench, backend: FakeBackend) -> None:

@@ -83,7 +83,7 @@ def test_a_step_that_breaks_off_leaves_the_old_layout(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("PRAGMA user_version=99", "written by a later Maquette .layout 99; this one reads up to 2.*Update"),
+        ("PRAGMA user_version=99", "written by a later Maquette .layout 99; this one reads up to 3.*Update"),
         ("ALTER TABLE jobs DROP COLUMN attempts", "layout that this Maquette does not know .it lacks attempts"),
     ],
 )

@@ -174,7 +174,8 @@ def test_an_engine_that_cannot_start_leaves_its_jobs_to_the_others(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("0,x", "no list"), ("", "no list"), ("0,0", "twice"), ("-1", "counted from 0")]
+    ("text", "words"),
+    [("0,x", "no list"), ("", "no list"), ("0+1,1", "twice"), ("-1", "counted from 0"), ("0+", "no list")],
 )
 def test_no_list_of_gpus(text: str, words: str):
     with pytest.raises(argparse.ArgumentTypeError, match=words):
@@ -183,8 +184,9 @@ def test_no_list_of_gpus(text: str, words: str):
 
 def test_gpus_that_are_not_here():
     assert gpus.missing_gpus(gpus.gpu_numbers("1,0"), ["A", "B"]) == ""
-    assert gpus.missing_gpus((1, 7), ["A", "B"]) == "--gpus 7: there is no such GPU. Here are 0 (A), 1 (B)."
-    assert "torch reaches no GPU here" in gpus.missing_gpus((0,), [])
+    assert gpus.missing_gpus(((1,), (7,)), ["A", "B"]) == "--gpus 7: there is no such GPU. Here are 0 (A), 1 (B)."
+    assert "torch reaches no GPU here" in gpus.missing_gpus(((0,),), [])
+    assert gpus.gpu_numbers("0+1,3") == ((0, 1), (3,))
     refused(maquette("serve", "--gpus", "0", "--workers", "2"), "leave --workers out")
 
 

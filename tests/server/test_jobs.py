@@ -178,6 +178,11 @@ def test_clients_take_turns_and_what_was_interrupted_comes_first(store: JobStore
     assert "".join(done) == "abcdabaa"
 
 
+def test_what_is_urgent_comes_before_its_clients_other_jobs(store: JobStore):
+    jobs = [add(store, client, urgency=urgency).id for client, urgency in (("a", 3), ("a", 5), ("b", 3), ("a", 2))]
+    assert [jobs.index(job.id) for job in store.waiting()] == [2, 3, 0, 1]
+
+
 def test_everybody_has_a_share_of_the_queue(store: JobStore):
     for client, share in (("a", 6), ("b", 3), ("c", 2), ("a", 0)):
         for _ in range(share):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .inputs import ISAConditions
-from .layers import CrossAttention, FeedForward, InterspatialAttention, SelfAttention, modulate
+from .layers import CrossAttention, FeedForward, InterspatialAttention, SelfAttention, Time, modulate
 
 MODULATIONS = 30
 """Shift, scale and gate at ten places of a block."""
@@ -42,12 +42,12 @@ class SpaceTimeBlock(nn.Module):
         x_BLPD: Tensor,
         spatial: Place,
         spatial_ff: Place,
-        time: Place,
-        time_ff: Place,
-        rotation: tuple[Tensor, Tensor],
+        temporal: Place,
+        temporal_ff: Place,
+        time: Time,
     ) -> Tensor:
         """Update video tokens (B,L,P,D)."""
-        b, frames, tokens, _ = x_BLPD.shape
+        b, frames = x_BLPD.shape[:2]
         # 2D spatial transformer: tokens of one latent frame (Eq. 15).
         h = modulate(self.norm(x_BLPD), spatial[0], spatial[1]).flatten(0, 1)
         x_BLPD = x_BLPD + spatial[2] * self.spatial_attention(h).unflatten(0, (b, frames))
@@ -55,12 +55,11 @@ class SpaceTimeBlock(nn.Module):
         x_BLPD = x_BLPD + spatial_ff[2] * self.spatial_mlp(h)
 
         # 2D temporal transformer: one place over time (Eq. 16).
-        h = modulate(self.norm(x_BLPD), time[0], time[1]).transpose(1, 2).flatten(0, 1)
-        h = self.temporal_attention(h, rotation).unflatten(0, (b, tokens)).transpose(1, 2)
-        x_BLPD = x_BLPD + time[2] * h
+        h = modulate(self.norm(x_BLPD), temporal[0], temporal[1])
+        x_BLPD = x_BLPD + temporal[2] * time.attend(self.temporal_attention, h)
         if self.temporal_mlp is not None:
-            h = modulate(self.norm(x_BLPD), time_ff[0], time_ff[1])
-            x_BLPD = x_BLPD + time_ff[2] * self.temporal_mlp(h)
+            h = modulate(self.norm(x_BLPD), temporal_ff[0], temporal_ff[1])
+            x_BLPD = x_BLPD + temporal_ff[2] * self.temporal_mlp(h)
         return x_BLPD
 
 
@@ -141,7 +140,7 @@ class ISABlock(LedBlock):
         y_BLMD: Tensor,
         modulation: Tensor,
         encoding_PD: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        time: Time,
         conditions: ISAConditions,
         index: int,
     ) -> tuple[Tensor, Tensor]:
@@ -150,19 +149,18 @@ class ISABlock(LedBlock):
         Args:
             modulation: (B,30,D) shift, scale and gate of the ten places.
             encoding_PD: ISPE of the video tokens.
-            rotation: rotary encoding of the latent frames' positions.
+            time: the latent frames; those of x and y are this process's part of them.
             index: this block's place in the conditions' keys and values.
         """
         b, frames = x_BLPD.shape[:2]
-        spatial, spatial_ff, time, time_ff, point_time, point_time_ff, video, video_ff, point, point_ff = (
+        spatial, spatial_ff, temporal, temporal_ff, point_time, point_time_ff, video, video_ff, point, point_ff = (
             modulation_places(modulation, self.modulation, x_BLPD.dtype)
         )
-        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, time, time_ff, rotation)
+        x_BLPD = self.space_time(x_BLPD, spatial, spatial_ff, temporal, temporal_ff, time)
 
         # 3D temporal transformer: one spot on the skin over time (Eq. 17).
-        h = modulate(self.norm(y_BLMD), point_time[0], point_time[1]).transpose(1, 2).flatten(0, 1)
-        h = self.point_temporal_attention(h, rotation).unflatten(0, (b, -1)).transpose(1, 2)
-        y_BLMD = y_BLMD + point_time[2] * h
+        h = modulate(self.norm(y_BLMD), point_time[0], point_time[1])
+        y_BLMD = y_BLMD + point_time[2] * time.attend(self.point_temporal_attention, h)
         if self.point_temporal_mlp is not None:
             h = modulate(self.norm(y_BLMD), point_time_ff[0], point_time_ff[1])
             y_BLMD = y_BLMD + point_time_ff[2] * self.point_temporal_mlp(h)

@@ -75,6 +75,8 @@ class ISAFamily(Family):
         blind: the networks are not told how far the carried film is known: as if all of the bodies had been seen.
     """
 
+    shared = True
+
     def __init__(self, blind: bool = False) -> None:
         self.blind = blind
 
@@ -129,6 +131,7 @@ class ISAFamily(Family):
                 step, steps, lambda: middle if steps == 1 else still(clean), by_vae=steps > 1
             ),
             check=run.check,
+            group=run.group,
             output_type="latent",
         ).latents
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+_FRAME_AXES = {"points": 2, "point_mask": 2, "point_visibility": 2, "plucker": 1}
+_LATENT_AXES = {"background_latents": 2, "carried_latents": 2, "control_latents": 2, "known": 1}
+"""Axis of frames T, and of latent frames L, of the fields of ``ISAInputs`` that have one."""
+
 
 @dataclass(frozen=True, eq=False)
 class ISAInputs:
@@ -103,6 +107,19 @@ class ISAInputs:
         background = self.background_latents * self.background_present[:, None, None, None, None]
         present = self.carried_present[:, None, None, None, None]
         return torch.where(present, self.carried_latents.float(), background.float())
+
+    def frames(self, latents: Sequence[int]) -> ISAInputs:
+        """The same conditions for some latent frames only, in increasing order."""
+        frames = [frame for at in latents for frame in (range(4 * at - 3, 4 * at + 1) if at else (0,))]
+
+        def chosen(name: str, x: Tensor) -> Tensor:
+            if name in _FRAME_AXES:
+                return x.index_select(_FRAME_AXES[name], torch.tensor(frames, device=x.device))
+            if name in _LATENT_AXES:
+                return x.index_select(_LATENT_AXES[name], torch.tensor(latents, device=x.device))
+            return x
+
+        return _map(self, chosen)
 
     @staticmethod
     def cat(parts: Sequence[ISAInputs]) -> ISAInputs:

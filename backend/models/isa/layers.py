@@ -7,10 +7,13 @@ L latent frames, P video tokens of a latent frame. ``...`` stands for any leadin
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..group import Part, shares
 
 _SHORT = 2**17
 """Query-key pairs per head up to which plain products win on a CPU."""
@@ -58,7 +61,12 @@ def interspatial_encoding(xyz: Tensor, width: int, heads: int, highest: float) -
 
 
 def group_frames(x: Tensor, dim: int, group: int) -> Tensor:
-    """Frames by latent frame: axis ``dim`` of 1 + group*(L-1) frames becomes (L, group); frame 0 is repeated."""
+    """Frames by latent frame: axis ``dim`` of 1 + group*(L-1) frames becomes (L, group); frame 0 is repeated.
+
+    An axis of group*L frames begins later in the film, with no frame 0 to repeat.
+    """
+    if x.shape[dim] % group == 0:
+        return x.unflatten(dim, (-1, group))
     first = x.narrow(dim, 0, 1).repeat_interleave(group, dim=dim)
     return torch.cat([first, x.narrow(dim, 1, x.shape[dim] - 1)], dim=dim).unflatten(dim, (-1, group))
 
@@ -175,6 +183,30 @@ class SelfAttention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         return self.to_out(merge_heads(attend(q, k, v)))
+
+
+@dataclass(frozen=True, eq=False)
+class Time:
+    """The latent frames of a film, for the layers that look along them.
+
+    Attributes:
+        rotation: rotary encoding of all of them.
+        part: those that this process has.
+    """
+
+    rotation: tuple[Tensor, Tensor]
+    part: Part
+
+    def attend(self, attention: SelfAttention, x_BLQD: Tensor) -> Tensor:
+        """Each of Q places or spots over all time, whoever has the other frames: (B,L,Q,D) -> same.
+
+        Members of a group exchange frames for places and back: that moves less than to bring everybody all keys and
+        values, and projections are shared out too.
+        """
+        group, b = self.part.group, x_BLQD.shape[0]
+        x = group.exchange(x_BLQD, split=2, join=1, joined=self.part.counts)
+        x = attention(x.transpose(1, 2).flatten(0, 1), self.rotation).unflatten(0, (b, -1)).transpose(1, 2)
+        return group.exchange(x, split=1, join=2, joined=shares(x_BLQD.shape[2], group.size))
 
 
 class CrossAttention(nn.Module):

@@ -20,9 +20,11 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from ..group import ALONE, Part
 from .blocks import MODULATIONS, ISABlock
 from .inputs import ISAConditions, ISAInputs
 from .layers import (
+    Time,
     TimestepEmbedding,
     group_frames,
     interspatial_encoding,
@@ -301,7 +303,7 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         hidden_states: Tensor | None,
         timestep: Tensor | None,
         conditions: ISAConditions | ISAInputs,
-        positions: Tensor | None = None,
+        part: Part | None = None,
         residual: bool = False,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor] | ISAConditions:
@@ -311,7 +313,8 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
             hidden_states: (B,16,L,h,w) noisy normalised latents; h and w multiples of the patch sizes.
             timestep: (B,) 1000 t, from 1000 (noise, or the carried film) to 0 (video).
             conditions: of the same batch and latent frames; ``ISAInputs`` are prepared first.
-            positions: (L,) places in time, latent 0 being the one that holds a single frame; 0, 1, ... by default.
+            part: of all latent frames, what ``hidden_states`` and ``conditions`` are where members of a group share
+                them out; all by default.
             residual: of ``prediction="residual"``, give what the layers give, and not the flow that follows from it.
 
         Returns:
@@ -321,14 +324,14 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
             conditions = self.prepare_conditions(conditions)
         if hidden_states is None or timestep is None:
             return conditions
-        x_BLPD, encoding_PD, rotation = self._video_tokens(hidden_states, conditions.latents, positions)
+        x_BLPD, encoding_PD, time = self._video_tokens(hidden_states, conditions.latents, part)
         y_BLMD = conditions.point_tokens
         time_BD = F.silu(self.time_embedding(timestep.float()))
         modulation = self.modulation_out(self.modulation_in(time_BD)).unflatten(1, (MODULATIONS, -1))
 
         checkpoint: Any = self._gradient_checkpointing_func if self.gradient_checkpointing else None
         for index, block in enumerate(self._isa_blocks()):
-            arguments = (x_BLPD, y_BLMD, modulation, encoding_PD, rotation, conditions, index)
+            arguments = (x_BLPD, y_BLMD, modulation, encoding_PD, time, conditions, index)
             if checkpoint is not None and torch.is_grad_enabled():
                 x_BLPD, y_BLMD = checkpoint(block, *arguments)
             else:
@@ -338,18 +341,18 @@ class ISATransformer3DModel(ModelMixin, ConfigMixin):
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def _video_tokens(
-        self, hidden_states: Tensor, condition_latents: Tensor, positions: Tensor | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Video tokens (B,L,P,D), their ISPE (P,D) and the rotary encoding of their latent frames."""
+        self, hidden_states: Tensor, condition_latents: Tensor, part: Part | None
+    ) -> tuple[Tensor, Tensor, Time]:
+        """Video tokens (B,L,P,D), their ISPE (P,D) and their latent frames among all."""
         frames, h, w = hidden_states.shape[2:]
         size = self.config["patch_size"]
-        if positions is None:
-            positions = torch.arange(frames, device=hidden_states.device)
+        part = part or Part(ALONE, frames)
+        positions = torch.arange(part.length, device=hidden_states.device)
         encoding_PD = self._grid_encoding(h // size, w // size, hidden_states.device)
         x_BXLhw = torch.cat([hidden_states.to(self._dtype()), condition_latents], dim=1)
         x_BLPD = self.patch_in(self._patches(x_BXLhw)) + encoding_PD
-        x_BLPD = x_BLPD + (positions == 0)[:, None, None] * self.first_frame.to(x_BLPD.dtype)
-        return x_BLPD, encoding_PD, rotary(positions, self.config["attention_head_dim"])
+        x_BLPD = x_BLPD + (positions[part.place] == 0)[:, None, None] * self.first_frame.to(x_BLPD.dtype)
+        return x_BLPD, encoding_PD, Time(rotary(positions, self.config["attention_head_dim"]), part)
 
     def _patches(self, x_BXLhw: Tensor) -> Tensor:
         """Latents by video token: (B,L,P, channels * patch area)."""

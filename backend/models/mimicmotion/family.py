@@ -51,6 +51,8 @@ class Conditions:
 class MimicMotionFamily(Family):
     """See the module."""
 
+    shared = True
+
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
         return make_plan(spec, shot)
@@ -114,6 +116,7 @@ class MimicMotionFamily(Family):
             on_step=lambda step, steps, clean: run.stepped(step, steps, lambda: still(clean)),
             check=run.check,
             start=conditions.start,
+            group=run.group,
         )
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:

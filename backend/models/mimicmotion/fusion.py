@@ -9,12 +9,14 @@ with triangular weights, guidance follows, then one Euler step of the whole sequ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..carried_start import CarriedStart
+from ..group import ALONE, Group
 from ..svd import begin, hold
 from ..windows import fusion_weights
 
@@ -47,6 +49,7 @@ def fused_sampling(
     on_step: StepCallback | None = None,
     check: Callable[[], None] | None = None,
     start: CarriedStart | None = None,
+    group: Group = ALONE,
 ) -> Tensor:
     """Denoise a sequence in overlapping tiles.
 
@@ -59,6 +62,7 @@ def fused_sampling(
         guidance: scale; 1 leaves the unconditional branch out.
         check: called before every evaluation of the model; may raise to stop.
         start: latents (N,C,h,w), scaled, that sampling starts from instead of from noise alone.
+        group: who evaluates the tiles' branches together.
 
     Returns:
         Scaled latents (N,C,h,w).
@@ -72,15 +76,24 @@ def fused_sampling(
     for place, weight in zip(places, weights, strict=True):
         total.index_add_(0, place, weight)
     branches = (False, True) if guidance != 1 else (True,)
+
+    def evaluate(x: Tensor, timestep: Tensor, tile: Sequence[int], place: Tensor, conditional: bool) -> Tensor:
+        if check is not None:
+            check()
+        return predict(x[place], timestep, tile, conditional).float()
+
     for step, timestep in enumerate(scheduler.timesteps[begun:], begun + 1):
         scaled = scheduler.scale_model_input(x_NChw, timestep)
+        calls = [
+            partial(evaluate, scaled, timestep, tile, place, conditional)
+            for tile, place in zip(tiles, places, strict=True)
+            for conditional in branches
+        ]
+        answers = iter(group.together(calls, x_NChw[: len(tiles[0])]))
         fused = [torch.zeros_like(x_NChw) for _ in branches]
-        for tile, place, weight in zip(tiles, places, weights, strict=True):
-            for branch, conditional in zip(fused, branches, strict=True):
-                if check is not None:
-                    check()
-                output = predict(scaled[place], timestep, tile, conditional)
-                branch.index_add_(0, place, output.float() * weight)
+        for place, weight in zip(places, weights, strict=True):
+            for branch in fused:
+                branch.index_add_(0, place, next(answers) * weight)
         outputs = [branch / total for branch in fused]
         output = outputs[-1] if len(outputs) == 1 else outputs[0] + guidance * (outputs[1] - outputs[0])
         x_NChw, clean = scheduler.step(output, timestep, x_NChw, return_dict=False)

@@ -24,6 +24,7 @@ from torch import Tensor
 from .. import clip
 from ..carried_start import CarriedStart
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..group import ALONE, Group
 from ..previews import LatentColours
 from ..svd import encode_picture
 from .fusion import StepCallback, fused_sampling, repeat_noise
@@ -103,6 +104,7 @@ class MimicMotionPipeline:
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
         start: CarriedStart | None = None,
+        group: Group = ALONE,
     ) -> Tensor:
         """Denoise.
 
@@ -111,7 +113,7 @@ class MimicMotionPipeline:
             tiles: frames of each tile, see ``tiles.sequence_tiles``.
             time_ids: frame rate - 1, motion bucket, noise augmentation.
             generator: on the CPU, so that a seed gives the same noise on every device.
-            on_step, check, start: see ``fusion.fused_sampling``.
+            on_step, check, start, group: see ``fusion.fused_sampling``.
 
         Returns:
             Scaled latents (N,4,h,w), float32.
@@ -131,7 +133,7 @@ class MimicMotionPipeline:
 
         shape = (max(map(len, tiles)), *picture.latents.shape)
         noise = repeat_noise(randn_tensor(shape, generator=generator), len(maps)).to(self.device)
-        return fused_sampling(predict, self.scheduler, noise, tiles, steps, guidance, on_step, check, start)
+        return fused_sampling(predict, self.scheduler, noise, tiles, steps, guidance, on_step, check, start, group)
 
     def decode(self, latents: Tensor, chunk: int = 8) -> Iterator[np.ndarray]:
         """Scaled latents (N,4,h,w) -> frames (n,H,W,3) uint8, ``chunk`` at a time, the reference's frame included."""

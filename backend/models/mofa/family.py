@@ -40,6 +40,8 @@ class Conditions:
 class MOFAFamily(Family):
     """See the module."""
 
+    shared = True
+
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
         return make_plan(spec, shot)
@@ -111,6 +113,7 @@ class MOFAFamily(Family):
             check=run.check,
             output_type="latent",
             start=conditions.start,
+            group=run.group,
         ).latents
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:

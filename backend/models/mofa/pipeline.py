@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from ..carried_start import CarriedStart
+from ..group import ALONE, Group
 from ..svd import begin, encode_picture, hold
 from ..windows import periodic_windows
 from .flow_controlnet import FlowControlNet
@@ -141,6 +143,7 @@ class MOFAPipeline:
         decode_chunk: int = 8,
         output_type: str = "pt",
         start: CarriedStart | None = None,
+        group: Group = ALONE,
     ) -> MOFAPipelineOutput:
         """Sample a video.
 
@@ -161,6 +164,7 @@ class MOFAPipeline:
             decode_chunk: frames that the VAE decodes at once.
             output_type: ``pt`` for frames, ``latent`` for latents only.
             start: latents (B,T,4,h,w), scaled, that sampling starts from instead of from noise alone.
+            group: who evaluates the windows together.
 
         Raises:
             ValueError: sizes that do not fit each other, or landmarks without the adapter for them.
@@ -206,17 +210,24 @@ class MOFAPipeline:
         for frames in owned:
             counts[frames] += 1
 
+        # Alone, guidance's halves are one batch; in a group another member may make the other half.
+        lots = [slice(i * B, (i + 1) * B) for i in range(halves)] if group.size > 1 else [slice(None)]
+
+        def evaluate(scaled: Tensor, timestep: Tensor, frames: list[int], lot: slice) -> Tensor:
+            part = whole or steering.select(frames).to(device)
+            sample = torch.cat([scaled[:, frames]] * halves)
+            sample = torch.cat([sample, first_B4hw[:, None].expand(-1, len(frames), -1, -1, -1)], dim=2)[lot]
+            given = (sample, timestep, embeds_B1D[lot], ids[lot], picture, part)
+            return self._predict(*given, conditioning_scale, landmark_scale, parity, pause)
+
         for step, timestep in enumerate(self.scheduler.timesteps[begun:], begun + 1):
             scaled = self.scheduler.scale_model_input(x_BT4hw, timestep)
             # An Euler step is affine in the prediction: averaging predictions is averaging stepped latents.
             total = torch.zeros_like(x_BT4hw)
-            for frames, own in zip(windows, owned, strict=True):
-                part = whole or steering.select(frames).to(device)
-                sample = torch.cat([scaled[:, frames]] * halves)
-                sample = torch.cat([sample, first_B4hw[:, None].expand(-1, len(frames), -1, -1, -1)], dim=2)
-                prediction = self._predict(
-                    sample, timestep, embeds_B1D, ids, picture, part, conditioning_scale, landmark_scale, parity, pause
-                )
+            calls = [partial(evaluate, scaled, timestep, frames, lot) for frames in windows for lot in lots]
+            answers = group.together(calls, scaled[:, windows[0]])
+            for place, (frames, own) in enumerate(zip(windows, owned, strict=True)):
+                prediction = torch.cat(answers[place * len(lots) : (place + 1) * len(lots)])
                 if guided:
                     unconditional, conditional = prediction.chunk(2)
                     ramp = torch.linspace(min_guidance_scale, max_guidance_scale, len(frames), device=device)

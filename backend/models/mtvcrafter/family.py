@@ -64,6 +64,8 @@ class Conditions:
 class MTVCrafterFamily(Family):
     """See the module."""
 
+    shared = True
+
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
         """See ``Family.plan``."""
         return make_plan(spec, shot)
@@ -185,6 +187,7 @@ class MTVCrafterFamily(Family):
                 on_step=on_step,
                 check=run.check,
                 start=conditions.starts[0] if conditions.starts else None,
+                group=run.group,
             )
         settings = Sampling17B(
             steps=run.steps,
@@ -205,6 +208,7 @@ class MTVCrafterFamily(Family):
             on_step=on_step,
             check=run.check,
             starts=conditions.starts,
+            group=run.group,
         ):
             parts.append(tensor_to_frames(frames))
             run.report("decoding", len(parts), count)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from .. import clip
 from ..carried_start import CarriedStart
-from ..wan import denormalized, encode_film
+from ..context_parallel import WAN_PLAN, context_parallel
+from ..group import ALONE, Group
+from ..wan import denormalized, encode_film, encode_picture
 from .rope import key_rope_17b
 from .transformer_17b import MVDiT17BTransformer3DModel
 
@@ -88,11 +90,8 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_picture(self, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """(1,I,E) float32: CLIP's last but one layer for a picture in [-1, 1], squeezed to a square as Wan does."""
-        side = self.image_encoder.config.image_size
-        small = F.interpolate(picture_3HW[None].float().cpu(), (side, side), mode="bicubic", align_corners=False)
-        states = self.image_encoder(clip.normalized(small).to(device, dtype), output_hidden_states=True).hidden_states
-        return states[-2].float()
+        """(1,I,E) float32: what CLIP makes of a picture in [-1, 1]."""
+        return encode_picture(self.image_encoder, picture_3HW, device, dtype)
 
     @torch.no_grad()
     def encode_film(self, film_3THW: Tensor) -> Tensor:
@@ -128,6 +127,7 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
         starts: Sequence[CarriedStart] = (),
+        group: Group = ALONE,
     ) -> Iterator[Tensor]:
         """Sample and decode window after window.
 
@@ -138,6 +138,8 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             generator: on the CPU, so that a seed gives the same noise on every device.
             check: called before each evaluation of the transformer; may raise to stop.
             starts: normalised latents (1,C,L,h,w) that each window starts from; none where from noise alone.
+            group: who evaluates the transformer together: guidance's branches, and the tokens of each. Windows follow
+                each other in any case.
 
         Yields:
             New frames (3,T,H,W) in [-1, 1], float32 on the CPU: all of the first window, and of each other one those
@@ -153,7 +155,8 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
 
             start = starts[window] if starts else None
             latents = self.sample_window(
-                known, tokens, mean_joints, text, settings, generator, stepped, check or (lambda: None), start
+                *(known, tokens, mean_joints, text, settings, generator, stepped, check or (lambda: None)),
+                *(start, group),
             )
             z = denormalized(self.vae, latents).to(self.vae.dtype)
             frames = self.vae.decode(z).sample[0].float().clamp(-1, 1).cpu()
@@ -172,12 +175,13 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
         stepped: Callable[[int, Tensor], None],
         check: Callable[[], None],
         start: CarriedStart | None = None,
+        group: Group = ALONE,
     ) -> Tensor:
         """Normalised latents (1,C,L,h,w) of one window that goes on from ``known_3THW``.
 
         Args:
             known_3THW: the reference as one frame, or the last frames of the window before; CLIP sees the last.
-            start: see ``__call__``.
+            start, group: see ``__call__``.
         """
         device, dtype = settings.device, settings.dtype
         condition = self.condition(known_3THW, settings.frames).to(device)
@@ -201,25 +205,20 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
             level = float(self.scheduler.sigmas[done])
             return start.hold(x, done, settings.steps, lambda z: (1 - level) * z + level * noise)
 
+        def predict(x: Tensor, timestep: Tensor, part: Tensor) -> Tensor:
+            check()
+            x = torch.cat([x.to(dtype), condition], dim=1)
+            given = (timestep.expand(1), part, image, motion_tokens, table)
+            with context_parallel(self.transformer, within, WAN_PLAN):
+                return self.transformer(x, *given, return_dict=False)[0].float()
+
+        across, within = group.spread(len(texts), self.transformer.config["num_attention_heads"], even=True)
         begun = 0 if start is None else start.begin(settings.steps)
         if begun:
             self.scheduler.set_begin_index(begun)
         x_BCLhw = held(x_BCLhw, begun)
         for i, timestep in enumerate(self.scheduler.timesteps[begun:], begun):
-            flows = []
-            for part in texts:
-                check()
-                flows.append(
-                    self.transformer(
-                        torch.cat([x_BCLhw.to(dtype), condition], dim=1),
-                        timestep.expand(1),
-                        part,
-                        image,
-                        motion_tokens,
-                        table,
-                        return_dict=False,
-                    )[0].float()
-                )
+            flows = across.together([partial(predict, x_BCLhw, timestep, part) for part in texts], x_BCLhw)
             flow = flows[0] if len(flows) == 1 else flows[1] + settings.guidance * (flows[0] - flows[1])
             sigma, following = (float(level) for level in self.scheduler.sigmas[i : i + 2])
             clean = x_BCLhw - sigma * flow

@@ -6,6 +6,7 @@ Shape letters: T frames, L latent frames, C latent channels, h w latent, H W pic
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
@@ -15,6 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ..carried_start import CarriedStart
+from ..group import ALONE, Group
 from .rope import Table, key_rope_7b, query_rope_7b
 from .transformer_7b import MVDiT7BTransformer3DModel
 
@@ -83,6 +85,7 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         on_step: StepCallback | None = None,
         check: Callable[[], None] | None = None,
         start: CarriedStart | None = None,
+        group: Group = ALONE,
     ) -> Tensor:
         """Sample the latents of a video.
 
@@ -96,6 +99,7 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
             device, dtype: where and how the transformer computes.
             check: called before each evaluation of the transformer; may raise to stop.
             start: latents (1,L,C,h,w), scaled, that sampling starts from instead of from noise alone.
+            group: who evaluates guidance's two branches together.
 
         Returns:
             (1,C,L,h,w) float32, as the VAE gives them (divided by its ``scaling_factor``).
@@ -141,11 +145,12 @@ class MTVCrafter7BPipeline(DiffusionPipeline):
         if start is not None:
             begun = start.begin(num_inference_steps)
             x_BLChw = held(x_BLChw, begun)
+        branches = (motion_tokens, None) if guidance_scale > 1 else (motion_tokens,)
         for i, timestep in enumerate(timesteps[begun:], begun):
-            flow = predict(motion_tokens, timestep)
-            if guidance_scale > 1:
-                unguided = predict(None, timestep)
-                flow = unguided + guidance_scale * (flow - unguided)
+            calls = [partial(predict, tokens, timestep) for tokens in branches]
+            flow, *unguided = group.together(calls, x_BLChw)
+            if unguided:
+                flow = unguided[0] + guidance_scale * (flow - unguided[0])
             x_BLChw, before = self.scheduler.step(
                 flow,
                 before,
