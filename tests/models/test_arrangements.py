@@ -53,7 +53,7 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
     if family == "animate":
         spec = vace.tiny_spec(folder, "wan-animate-14b")
         vace.write_weights(spec)
-        return spec, vace.animated_shot(2, mode="replace", face="none")
+        return spec, vace.animated_shot(2, face="none")
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)
