@@ -1,8 +1,8 @@
 """An ISA-DiT on several devices: what each layer exchanges and what that gains, on paper, and two processes measured.
 
 The table is for bf16, one character, a film of the model's window; ``compute`` and ``link`` are rates that are
-reached, not those of data sheets. Measured is one evaluation of a small ISA-DiT's eight latent frames by one process and
-by two (gloo), a thread each: by the clock where two cores are idle, and of processor time on a busy machine too.
+reached, not those of data sheets. Measured is one evaluation of a small ISA-DiT's eight latent frames by one process
+and by two (gloo), a thread each: by the clock where two cores are idle, and of processor time on a busy machine too.
 
 python bench/shards.py [--compute 400] [--link 300] [--repeats 5]
 """
