@@ -69,6 +69,7 @@ models-table: setup
 
 model-inputs: setup
 	$(BLENDER) tools/model_inputs.py
+	$(BLENDER) tools/control_sheet.py
 
 parity: setup
 	$(BACKEND) tools/parity_table.py

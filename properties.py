@@ -17,6 +17,8 @@ from bpy.props import (
 )
 from bpy.types import PropertyGroup
 
+from .backend.catalogue.lora_choice import MOST as MOST_LORAS
+from .backend.catalogue.lora_choice import STRONGEST
 from .backend.catalogue.models import DEFAULT_MODEL
 from .backend.catalogue.quality import STANDARD, list_quality
 
@@ -169,6 +171,19 @@ def _stored(kind: str, plain: bool | int | float | str) -> dict[str, Any]:
     return {"get": get, "set": put, "options": set()}
 
 
+def _weights(self: MAQUETTE_PG_option) -> list[float]:
+    from .scene.job import options
+
+    found = [each.weight for each in options.loras(self)]
+    return found + [0.0] * (MOST_LORAS - len(found))
+
+
+def _weigh(self: MAQUETTE_PG_option, values) -> None:
+    from .scene.job import options
+
+    options.weigh(self, values)
+
+
 class MAQUETTE_PG_option(PropertyGroup):
     """What the animator has set for one option of one model.
 
@@ -187,6 +202,20 @@ class MAQUETTE_PG_option(PropertyGroup):
         name="Value", description="An option of this model alone", items=_choice_items, **_stored("choice", 0)
     )
     as_text: StringProperty(name="Value", description="An option of this model alone", **_stored("text", ""))
+    as_weights: FloatVectorProperty(
+        name="Weight",
+        description="How much of each LoRA is added to the model",
+        size=MOST_LORAS,
+        min=-STRONGEST,
+        max=STRONGEST,
+        soft_min=0.0,
+        soft_max=1.5,
+        step=5,
+        precision=2,
+        get=_weights,
+        set=_weigh,
+        options=set(),
+    )
 
 
 def _shown_otherwise(self: MAQUETTE_PG_shot, _context: bpy.types.Context) -> None:
@@ -306,6 +335,16 @@ class MAQUETTE_PG_shot(PropertyGroup):
         default=0.0,
         min=0.0,
         max=20.0,
+    )
+    upscale: EnumProperty(
+        name="Upscale",
+        description="Make the finished video larger; the backend needs a package for it",
+        items=(
+            ("OFF", "Off", "The size that the model makes", 1),
+            ("X2", "2x", "Twice as wide and high", 2),
+            ("X4", "4x", "Four times as wide and high", 4),
+        ),
+        default="OFF",
     )
     show_as: EnumProperty(
         name="Show As",

@@ -187,8 +187,12 @@ class MAQUETTE_OT_fetch_model(_Backend, Operator):
         """The facts, and where Blender is offline its own switch."""
         column = self.layout.column(align=True)
         for fact in fetching.facts(models.find(self.model)):
-            for line in textwrap.wrap(fact, 76, subsequent_indent="    ", drop_whitespace=True):
+            for line in textwrap.wrap(fact, 76, subsequent_indent="    ", break_on_hyphens=False):
                 column.label(text=line)
+        if lack := fetching.lack(models.find(self.model)):
+            row = column.row()
+            row.alert = True
+            row.label(text=lack, icon="ERROR")
         self.layout.label(text="Licences are on the publishers' pages; some want an account and consent there first")
         system = context.preferences.system
         self.layout.prop(system, "use_online_access", text="Allow Online Access", icon="INTERNET", toggle=True)

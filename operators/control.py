@@ -234,14 +234,23 @@ class MAQUETTE_OT_export_matte(_Export, Operator):
         if not self.filepath:
             shot = context.scene.maquette
             film = Path(bpy.path.abspath(shot.results[shot.active_result].filepath))
-            self.filepath = str(film.with_name(f"{film.stem}_matte"))
+            self.filepath = str(film.with_name(f"{film.stem}_matte.mov"))
         return super().invoke(context, event)
+
+    def check(self, context: Context) -> bool:
+        """The name's ending follows the format."""
+        wanted = self._named()
+        changed, self.filepath = self.filepath != wanted, wanted
+        return changed
+
+    def _named(self) -> str:
+        plain = self.filepath[:-4] if self.filepath.lower().endswith(".mov") else self.filepath
+        return f"{plain}.mov" if self.format == "mov" else plain
 
     def execute(self, context: Context) -> set[str]:
         """Capture the bodies on the video's frames, then have it drawn in the background."""
         item = context.scene.maquette.results[context.scene.maquette.active_result]
-        film, target = Path(bpy.path.abspath(item.filepath)), Path(bpy.path.abspath(self.filepath))
-        target = target.with_suffix(".mov" if self.format == "mov" else "")
+        film, target = Path(bpy.path.abspath(item.filepath)), Path(bpy.path.abspath(self._named()))
         frames = range(item.frame_start, item.frame_start + item.frame_count * item.frame_step, item.frame_step)
         why = control.problem()
         if not film.is_file():

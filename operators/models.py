@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from bpy.props import StringProperty
+from bpy.props import EnumProperty, StringProperty
 from bpy.types import Context, Operator
 
+from ..backend.catalogue.lora_choice import MOST, ChosenLora
 from ..scene.job import model_checks, models, options
 
 
@@ -111,6 +112,64 @@ class MAQUETTE_OT_reset_option(Operator):
         return {"FINISHED"}
 
 
+_loras: list[tuple[str, str, str]] = []
+"""Items of the menu that was drawn last; Blender needs their strings kept alive."""
+
+
+def _lora_items(self: MAQUETTE_OT_add_lora, _context: Context | None) -> list[tuple[str, str, str]]:
+    """The backend's LoRAs that fit the model."""
+    fitting = [entry for entry in models.find(self.model).loras if not entry.reason]
+    items = [(entry.name, entry.name, models.lora_words(entry)) for entry in fitting]
+    if items != _loras:
+        _loras[:] = items
+    return _loras
+
+
+class MAQUETTE_OT_add_lora(Operator):
+    """Add one of the backend's LoRAs to the model, for this shot"""
+
+    bl_idname = "maquette.add_lora"
+    bl_label = "Add LoRA"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
+    lora: EnumProperty(name="LoRA", description="A file of the backend's LoRA folder", items=_lora_items)
+
+    def execute(self, context: Context) -> set[str]:
+        """Put it at the list's end."""
+        entry = options.lora_entry(context.scene, self.model)
+        if entry is None or not self.lora:
+            self.report({"ERROR"}, f"{models.find(self.model).label} takes no LoRA")
+            return {"CANCELLED"}
+        chosen = options.loras(entry)
+        if any(each.name == self.lora for each in chosen):
+            self.report({"ERROR"}, f"{self.lora} is on the list already; change its weight there")
+            return {"CANCELLED"}
+        if len(chosen) >= MOST:
+            self.report({"ERROR"}, f"{MOST} LoRAs are the most; take one off the list first")
+            return {"CANCELLED"}
+        options.choose_loras(entry, [*chosen, ChosenLora(self.lora)])
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_remove_lora(Operator):
+    """Take this LoRA off the list; its file stays"""
+
+    bl_idname = "maquette.remove_lora"
+    bl_label = "Remove LoRA"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
+    lora: StringProperty(name="LoRA", description="Its name", options={"SKIP_SAVE"})
+
+    def execute(self, context: Context) -> set[str]:
+        """Forget it."""
+        entry = options.lora_entry(context.scene, self.model)
+        if entry is not None:
+            options.choose_loras(entry, [each for each in options.loras(entry) if each.name != self.lora])
+        return {"FINISHED"}
+
+
 class MAQUETTE_OT_use_first_frame(Operator):
     """Take every character's reference at the shot's first frame, as this model needs it"""
 
@@ -131,5 +190,7 @@ CLASSES = (
     MAQUETTE_OT_choose_model,
     MAQUETTE_OT_compare_model,
     MAQUETTE_OT_reset_option,
+    MAQUETTE_OT_add_lora,
+    MAQUETTE_OT_remove_lora,
     MAQUETTE_OT_use_first_frame,
 )

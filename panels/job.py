@@ -13,6 +13,7 @@ _STAGES = {
     "encoding": "Encoding",
     "denoising": "Denoising",
     "decoding": "Decoding",
+    "upscaling": "Upscaling",
     "writing": "Writing the video",
 }
 _PARTS = {"WAITING": "SORTTIME", "NOW": "PLAY", "DONE": "CHECKMARK", "FAILED": "CANCEL", "CANCELLED": "PANEL_CLOSE"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpy.types import Context, Menu, UILayout
+from bpy.types import Context, Menu, PropertyGroup, UILayout
 
 from ..scene.job import models, options
 from ..scene.job.model_checks import compared
@@ -78,11 +78,40 @@ def draw_options(layout: UILayout, context: Context, model: models.Model, beside
     body.use_property_split = True
     body.use_property_decorate = False
     for entry, described in found:
+        if described.type == "loras":
+            _draw_loras(body, context, model, entry)
+            continue
         row = body.row(align=True)
         row.prop(entry, f"as_{described.type}", text=described.label)
         icon = "LOOP_BACK" if entry.stored else "DOT"
         reset = row.operator("maquette.reset_option", text="", icon=icon, emboss=False)
         reset.model, reset.option = model.id, entry.option
+
+
+def _draw_loras(layout: UILayout, context: Context, model: models.Model, entry: PropertyGroup) -> None:
+    """The shot's LoRAs with their weights, and a menu of those that the backend has."""
+    there = {each.name: each for each in model.loras}
+    fitting = sum(not each.reason for each in model.loras)
+    column = layout.column(align=True)
+    for place, chosen in enumerate(options.loras(entry)):
+        known = there.get(chosen.name)
+        lost = "The backend does not have it" if known is None else known.reason
+        row = column.split(factor=0.6, align=True)
+        row.use_property_split = False
+        row.alert = bool(lost)
+        row.label(text=chosen.name, icon="ERROR" if lost else "MOD_LINEART")
+        row = row.row(align=True)
+        row.prop(entry, "as_weights", index=place, text="")
+        remove = row.operator("maquette.remove_lora", text="", icon="X", emboss=False)
+        remove.model, remove.lora = model.id, chosen.name
+        if lost:
+            draw_text(column, context, lost, "BLANK1")
+        elif known is not None and known.steps is not None:
+            draw_text(column, context, models.lora_wants(known), "BLANK1")
+    row = column.row(align=True)
+    row.enabled = bool(fitting)
+    text = "Add LoRA" if fitting else "No LoRA for This Model on the Backend"
+    row.operator_menu_enum("maquette.add_lora", "lora", text=text, icon="ADD").model = model.id
 
 
 def draw_compare(layout: UILayout, context: Context, model: models.Model) -> None:

@@ -131,6 +131,7 @@ def _draw_advanced(layout: UILayout, context: Context) -> None:
     column.prop(render, "resolution_x", text="Size X")
     column.prop(render, "resolution_y", text="Y")
     column.prop(render, "resolution_percentage", text="%")
+    body.row(align=True).prop(shot, "upscale", expand=True)
     body.prop(scene, "frame_step", text="Frame Step")
     body.prop(shot, "priority")
     column = body.column(align=True)

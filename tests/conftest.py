@@ -25,7 +25,7 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 BLENDER_TESTS = ("scene", "operators", "panels")
 BACKEND_TESTS = (
     "batch", "server", "models", "raster", "control", "worlds", "training", "evaluation", "ablation", "media", "parity",
-    "test_inspect.py", "catalogue/test_models.py",
+    "test_inspect.py", "catalogue/test_models.py", "tools/test_published_models.py",
 )  # fmt: skip
 
 # Blender 4.5 has the backend's Python, which runs what needs no bpy; Blender 5.2 runs it in a newer one.

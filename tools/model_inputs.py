@@ -58,7 +58,7 @@ def capture(bpy: ModuleType, package: str, folder: Path) -> None:
         for frame in range(scene.frame_start, scene.frame_end + 1):
             stage.at(frame)
             (folder / f"{frame:04d}.png").write_bytes(render.render(stage, folder, "render"))
-            (folder / f"{frame:06d}.png").unlink()
+            (folder / f"{frame:06d}.png").unlink(missing_ok=True)
 
 
 def make_scene(folder: Path) -> None:
@@ -66,7 +66,7 @@ def make_scene(folder: Path) -> None:
     sys.path.insert(0, str(ROOT / "demo"))
     demo = importlib.import_module("demo")
     demo.WORK, demo.FRAMES = folder, FRAMES
-    bar = demo.Progress({"Building the scene": 4, "Reading the shot": 6})
+    bar = demo.DemoProgress({"Building the scene": 4, "Reading the shot": 6})
     bar.start("Building the scene")
     with demo.quiet(bar):
         bpy, package = demo.start_blender(folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..catalogue.models import find_specs
 from ..catalogue.quality import list_quality
+from ..models.render import add_lora_argument, add_upscale_argument, given_loras
 from .tasks import BatchError, Record, Task, done, film_path, make_tasks, read_record
 
 _SHEET_ROWS = 40
@@ -50,6 +51,8 @@ def add_batch_parser(subparsers: Any) -> None:
     parser.add_argument("--model", nargs="+", default=[], metavar="ID", help="each shot's own by default")
     parser.add_argument("--seed", type=int, nargs="+", default=[], metavar="N", help="each shot's own by default")
     parser.add_argument("--quality", choices=list(list_quality()), default="", help="each shot's own by default")
+    add_lora_argument(parser)
+    add_upscale_argument(parser)
     parser.add_argument("--server", metavar="ADDRESS", help="have a backend make them, which may be another computer")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="its token; $MAQUETTE_TOKEN by default")
     parser.add_argument(
@@ -68,7 +71,7 @@ def run_batch(args: argparse.Namespace) -> int:
     """Run ``maquette batch``. Returns 0, 1 when a shot failed, or 130 when interrupted."""
     from .run import Stopped
 
-    tasks = make_tasks(args.shots, args.model, args.seed, args.quality)
+    tasks = make_tasks(args.shots, args.model, args.seed, args.quality, given_loras(args.lora), args.upscale)
     args.output.mkdir(parents=True, exist_ok=True)
     todo = [task for task in tasks if done(args.output, task) is None]
     runner = _runner(args, tasks)

@@ -23,7 +23,7 @@ from ..shot import Shot, ShotError, save_shot
 from .fidelity import measure_fidelity
 from .tasks import Record, Task, film_path
 
-STAGES = ("loading", "encoding", "denoising", "decoding", "writing")
+STAGES = ("loading", "encoding", "denoising", "decoding", "upscaling", "writing")
 _LOOK_SECONDS = 0.2
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..catalogue.loras import OPTION as LORAS
 from ..catalogue.quality import list_quality
 from ..client.process import read_json, write_json
 from ..shot import Shot, load_shot
@@ -32,6 +33,8 @@ class Task:
         path: the .shot file.
         model, quality: empty: as the shot says.
         seed: None: the shot's.
+        loras: see ``lora_choice``; empty: the shot's.
+        upscale: None: the shot's.
         name: of its files, without an ending; unique in a batch.
     """
 
@@ -39,6 +42,8 @@ class Task:
     model: str = ""
     seed: int | None = None
     quality: str = ""
+    loras: str = ""
+    upscale: int | None = None
     name: str = ""
 
     def load(self) -> Shot:
@@ -52,12 +57,17 @@ class Task:
             settings = replace(settings, seed=self.seed)
         if self.quality:
             settings = replace(settings, quality=self.quality)
+        if self.upscale is not None:
+            settings = replace(settings, upscale=self.upscale)
+        if self.loras:
+            settings = replace(settings, options={**settings.options, LORAS: self.loras})
         return replace(shot, settings=settings)
 
     def key(self) -> str:
         """A digest of what is asked for: another one as soon as the shot or a setting changes. Raises OSError."""
         what = hashlib.sha256(self.path.read_bytes())
-        what.update(json.dumps([self.model, self.seed, self.quality]).encode())
+        further = {name: value for name in ("loras", "upscale") if (value := getattr(self, name))}
+        what.update(json.dumps([self.model, self.seed, self.quality, *([further] if further else [])]).encode())
         return what.hexdigest()[:32]
 
 
@@ -117,7 +127,12 @@ def done(folder: Path, task: Task) -> Record | None:
 
 
 def make_tasks(
-    given: Sequence[Path], models: Sequence[str] = (), seeds: Sequence[int] = (), quality: str = ""
+    given: Sequence[Path],
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    quality: str = "",
+    loras: str = "",
+    upscale: int | None = None,
 ) -> list[Task]:
     """Every shot with every model and seed.
 
@@ -135,6 +150,8 @@ def make_tasks(
             model=task.model or model,
             seed=seed if task.seed is None else task.seed,
             quality=task.quality or quality,
+            loras=loras,
+            upscale=upscale,
         )
         for task, model, seed in itertools.product(found, models or [""], seeds or [None])
     ]

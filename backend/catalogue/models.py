@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from .lora_choice import LoraEntry, parse_loras
 from .reader import PRESETS as _ROOT
 from .reader import CatalogueError, build_known, fit, make_preset, read_table, titled
 
@@ -67,13 +68,13 @@ class ModelOption:
     """Something that this model alone lets the animator choose; ``[options.NAME]`` in its file.
 
     Attributes:
-        type: ``bool``, ``int``, ``float``, ``choice`` or ``text``.
+        type: ``bool``, ``int``, ``float``, ``choice``, ``text`` or ``loras`` (a text, see ``lora_choice``).
         choices: what a ``choice`` can be.
         min, max: least and greatest number, or None.
         needs: inputs that a shot is to hold for it, unless it is at its default, even those that the model ignores.
     """
 
-    type: Literal["bool", "int", "float", "choice", "text"]
+    type: Literal["bool", "int", "float", "choice", "text", "loras"]
     default: Value
     label: str
     description: str = ""
@@ -106,6 +107,11 @@ class ModelOption:
             return "" if isinstance(value, bool) else f"{value!r}; choose true or false"
         if self.type == "choice":
             return "" if value in self.choices else f"{value!r}; choose one of {', '.join(self.choices)}"
+        if self.type == "loras":
+            try:
+                return "" if isinstance(value, str) and parse_loras(value) is not None else f"{value!r}; write a text"
+            except ValueError as error:
+                return str(error)
         if self.type == "text":
             good = isinstance(value, str) and len(value) <= MOST_TEXT
             return "" if good else f"{str(value)[:40]!r}; write at most {MOST_TEXT} characters"
@@ -116,7 +122,7 @@ class ModelOption:
 
     def fit(self, value: Value) -> Value:
         """The nearest value that the option can have; the default for what is no such value at all."""
-        if self.type in ("bool", "choice", "text"):
+        if self.type in ("bool", "choice", "text", "loras"):
             return self.default if self.problem(value) else value
         if isinstance(value, (bool, str)) or not math.isfinite(value):
             return self.default
@@ -213,6 +219,7 @@ class ModelEntry:
         inputs, limits, options, sources: see ``ModelSpec``.
         defaults: see ``ModelDefaults``; as far as they are known.
         memory: ``gpu_gb``, ``gpu_gb_least``, ``disk_gb`` at the default size, as far as they are known.
+        loras: the user's LoRAs there, where the model takes any.
     """
 
     id: str
@@ -228,6 +235,7 @@ class ModelEntry:
     options: Mapping[str, ModelOption] = field(default_factory=dict)
     sources: tuple[WeightsSource, ...] = ()
     memory: Mapping[str, float] = field(default_factory=dict)
+    loras: tuple[LoraEntry, ...] = ()
 
     @classmethod
     def of(cls, spec: ModelSpec, **said: Any) -> Self:

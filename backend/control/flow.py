@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..raster.occlusion import hidden, inside
@@ -61,3 +62,17 @@ def exact_flow(drawn: Drawn, after: Drawn) -> Flow:
     # What stands still does so exactly, whatever rounding makes of it.
     moved[moved.norm(dim=-1) < _STILL] = 0
     return Flow(moved.view(height, width, 2), seen.view(height, width))
+
+
+def taken(picture: Tensor, pixels: Tensor) -> Tensor:
+    """A picture (H,W,3) at spots that lie ``pixels`` (H,W,2) away."""
+    height, width = picture.shape[:2]
+    y, x = torch.meshgrid(
+        torch.arange(height, device=picture.device), torch.arange(width, device=picture.device), indexing="ij"
+    )
+    places = torch.stack([x, y], dim=-1) + 0.5 + pixels
+    grid = 2 * places / torch.tensor([width, height], device=picture.device) - 1
+    found = F.grid_sample(
+        picture.permute(2, 0, 1)[None], grid[None].float(), padding_mode="border", align_corners=False
+    )
+    return found[0].permute(1, 2, 0)

@@ -39,6 +39,7 @@ class PoseStyle:
             at the picture's own size.
         unit: pixels of the picture's shorter side at which lines are as wide as DWPose draws them; they grow with the
             picture. 0 keeps them as they are.
+        thin: lines of a pixel for each 200 of the picture's shorter side, less one, and hands half as wide.
         weighted: colours are dimmed by the confidence; else what is drawn is drawn fully.
         swapped: red and blue are exchanged.
         parts: which of ``body``, ``hands`` and ``face``.
@@ -46,25 +47,31 @@ class PoseStyle:
 
     canvas: int = 0
     unit: int = 0
+    thin: bool = False
     weighted: bool = False
     swapped: bool = False
     parts: tuple[str, ...] = ("body", "hands", "face")
 
     def widths(self, width: int, height: int) -> _Widths:
         """Of the lines in a picture of ``width`` x ``height``."""
+        if self.thin:
+            line = max(1, min(width, height) // 200 - 1)
+            return _Widths(line, line, line, max(1, line // 2), max(1, line // 2))
         scale = min(width, height) / self.unit if self.unit else 1.0
-        sizes = (_LIMB_HALF_WIDTH, _DISC_RADIUS, _FACE_RADIUS, _HAND_THICKNESS)
+        sizes = (_LIMB_HALF_WIDTH, _DISC_RADIUS, _FACE_RADIUS, _HAND_THICKNESS, _DISC_RADIUS)
         return _Widths(*(max(1, round(size * scale)) for size in sizes))
 
 
 @dataclass(frozen=True)
 class _Widths:
-    """Half width of a limb, radius of a keypoint of body or hands, and of the face, thickness of a finger; pixels."""
+    """Pixels: half width of a limb, radius of a keypoint of the body and of the face, thickness of a finger, radius of
+    a keypoint of a hand."""
 
     limb: int
     disc: int
     face: int
     hand: int
+    hand_disc: int
 
 
 DWPOSE = PoseStyle(unit=512)
@@ -72,6 +79,9 @@ DWPOSE = PoseStyle(unit=512)
 
 MIMICMOTION = PoseStyle(canvas=2160, weighted=True, swapped=True)
 """As MimicMotion was trained on them: thin and dimmed by confidence. Its weights know the exchanged palette."""
+
+ANIMATE = PoseStyle(thin=True, parts=("body", "hands"))
+"""As Wan-Animate was trained on them, by its authors' own drawing of DWPose's body and hands."""
 
 LIMBS: tuple[tuple[int, int], ...] = (
     (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
@@ -161,7 +171,7 @@ def _draw_hand(canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray, w
             cv2.line(canvas, _pixel(points[a]), _pixel(points[b]), colour, thickness=widths.hand)
     for point, c in zip(points, confidence, strict=True):
         if (point.astype(int) > _MARGIN).all():
-            _disc(canvas, point, widths.disc, [0, 0, int(c * 255)])
+            _disc(canvas, point, widths.hand_disc, [0, 0, int(c * 255)])
 
 
 def _draw_face(canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray, widths: _Widths) -> None:

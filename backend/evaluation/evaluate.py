@@ -15,6 +15,7 @@ import numpy as np
 
 from ..models.engine import Engine
 from ..models.isa.family import ISAFamily
+from ..models.windows import joins
 from ..raster.carry import carry_shot
 from ..shot.types import Settings, Shot
 from ..worlds.sample import Sample, to_shot
@@ -97,6 +98,7 @@ def run_films(
     guidance: float | None = None,
     bar: Any = None,
     ready: Callable[[Sample], Any] = lambda sample: sample,
+    across: Callable[[Any], Sequence[range]] = lambda given: (),
 ) -> EvaluationRun:
     """Make the film of every sample, or take up what is kept of it, and measure it.
 
@@ -105,6 +107,7 @@ def run_films(
         keep: indices of the samples whose films the run is to hold.
         bar: a tqdm bar, moved on after each sample.
         ready: what ``make`` is given of a sample; its time does not count.
+        across: where the windows of such a film meet, see ``windows.joins``.
     """
     backbones, store = backbones or Backbones(), store or Store(None, "")
     scored, films = [], {}
@@ -117,7 +120,7 @@ def run_films(
             film = make(given)
             seconds = time.monotonic() - started
             film = _fitted(film, sample)
-            one = score(film, sample, seconds, backbones)
+            one = score(film, sample, seconds, backbones, across(given))
             store.write(name, sample, one, film if index in keep else None)
         if film is not None and index in keep:
             films[index] = film
@@ -145,13 +148,15 @@ def _fitted(film: np.ndarray, sample: Sample) -> np.ndarray:
     return resize_frames(film, sample.video.shape[2], sample.video.shape[1])
 
 
-def score(film: np.ndarray, sample: Sample, seconds: float, backbones: Backbones) -> Scored:
+def score(
+    film: np.ndarray, sample: Sample, seconds: float, backbones: Backbones, across: Sequence[range] = ()
+) -> Scored:
     """The figures of one film (T,H,W,3) uint8 of a sample."""
     lpips = None if backbones.lpips is None else backbones.lpips.films
     features = None if backbones.i3d is None else backbones.i3d(film)
     return Scored(
         seconds,
-        {name: _plain(value) for name, value in measure(film, sample, lpips).items()},
+        {name: _plain(value) for name, value in measure(film, sample, lpips, across).items()},
         [_plain(float(error)) for error in metrics.place_errors(film, sample.video)],
         None if features is None else [float(value) for value in features],
     )
@@ -202,6 +207,10 @@ def run_model(
     def make(shot: Shot) -> np.ndarray:
         return engine.generate(shot, lambda progress: None, lambda: False).frames
 
+    def across(shot: Shot) -> list[range]:
+        rate = shot.clip.fps / engine.spec.limits.get("fps", shot.clip.fps)
+        return joins(engine.plan(shot).windows, shot.clip.frames, rate)
+
     def ready(sample: Sample) -> Shot:
         height, width = sample.mask.shape[1:]
         settings = Settings(model, sample.seed % 2**32, steps, guidance, width, height)
@@ -209,7 +218,7 @@ def run_model(
         return shot if dropped is None else CONDITIONS[dropped].drop(shot)
 
     name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}" + (f"_dropped-{dropped}" if dropped else "")
-    return run_films(name, samples, make, steps=steps, guidance=guidance, ready=ready, **arguments)
+    return run_films(name, samples, make, steps=steps, guidance=guidance, ready=ready, across=across, **arguments)
 
 
 def _shot(sample: Sample, settings: Settings | None, without: Sequence[str]) -> Shot:

@@ -63,6 +63,7 @@ MEASURES = (
     ),
     Measure("warp", "levels", False, "unsteadiness: difference to the next frame along the true flow"),
     Measure("judder", "", False, "jumps where a latent frame ends, as a multiple of the true film's"),
+    Measure("window_seam", "", False, "jumps where windows meet, along the true flow, as a multiple of the rest's"),
     Measure("seam", "dB", False, "last-frame bias: worst place in a latent frame against the mean of all"),
 )
 """Each gives one figure a shot, NaN where the shot has nothing to measure."""
@@ -87,11 +88,14 @@ def camera_moves(sample: Sample) -> bool:
     return not all(still)
 
 
-def measure(film: np.ndarray, sample: Sample, lpips: Perceptual | None = None) -> dict[str, float]:
+def measure(
+    film: np.ndarray, sample: Sample, lpips: Perceptual | None = None, across: Sequence[range] = ()
+) -> dict[str, float]:
     """All measures of one film (T,H,W,3) uint8 of a sample that was made with its truth.
 
     Args:
         lpips: the network; None leaves its measure NaN.
+        across: where windows meet, as ``windows.joins`` has it; none for a film of one window.
     """
     truth = sample.truth
     assert truth is not None, "the sample was made without its truth"
@@ -118,6 +122,7 @@ def measure(film: np.ndarray, sample: Sample, lpips: Perceptual | None = None) -
         "swapped_mean": metrics.nearer_another(mean, *_true_means(sample)),
         "warp": metrics.warp_error(film, truth),
         "judder": metrics.judder(film, sample.video),
+        "window_seam": metrics.window_seam(film, truth, across),
         "seam": metrics.seam_error(film, sample.video),
     }
 

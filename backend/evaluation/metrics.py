@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..control.flow import taken
+from ..models.windows import seam
 from ..shot.cameras import project
 from ..worlds.truth import Truth
 from .silhouette import psnr
@@ -188,6 +190,19 @@ def warp_error(film: np.ndarray, truth: Truth) -> float:
     )
     square = (back - pixels[:-1]).square().mean(dim=1).numpy()
     return float(np.sqrt(square[truth.flow_valid].mean()))
+
+
+def window_seam(film: np.ndarray, truth: Truth, across: Sequence[range]) -> float:
+    """``windows.seam`` of a film (T,H,W,3) uint8 along the true flow; NaN for films of one window."""
+    return seam([_along(film, truth, t) for t in range(len(film) - 1)], across) if across else float("nan")
+
+
+def _along(film: np.ndarray, truth: Truth, t: int) -> float:
+    """RMS difference of frame t to the next one taken back by the true flow; NaN where no spot shows in both."""
+    seen = truth.flow_valid[t]
+    pair, flow = torch.from_numpy(film[t : t + 2]).float(), torch.from_numpy(truth.flow[t])
+    square = (taken(pair[1], flow) - pair[0]).square().mean(dim=-1).numpy()[seen]
+    return float(np.sqrt(square.mean())) if len(square) else float("nan")
 
 
 def judder(film: np.ndarray, truth: np.ndarray) -> float:

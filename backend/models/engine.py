@@ -26,14 +26,16 @@ from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
 from .family import Cancelled, Family, Network, NotFinite, Plan, Progress, Result, media_errors
+from .finishing import finish
 from .finite import check, watch
 from .group import ALONE, Group, here
 from .interrupting import interruptible
-from .memory.arrangement import MARGIN, Strategy, check_fits
-from .memory.footprint import TEXT, free_memory, parts_of_files, reclaimable, stages_of
+from .memory.arrangement import MARGIN, Strategy, check_fits, comes_from_disk
+from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
 from .settings import option
+from .upscale import upscaled_plan
 from .weights.component import WeightsError
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ PREVIEW_SECONDS = 0.5
 
 PREVIEW_SIDE = 384
 """Pixels of a preview's longer side at most."""
+
+_FROM_DISK = (
+    "The weights came from the disk at every step, which is much slower, because main memory does not hold them; close "
+    "what else uses it"
+)
 
 MOST_TEXTS = 8
 """Texts of the latest jobs that need not be read again."""
@@ -182,12 +189,14 @@ class Engine:
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
         self._placement: Placement | None = None
+        self._said: tuple[str, ...] = ()
         self._run: Generation | None = None
 
     def plan(self, shot: Shot) -> Plan:
         """What ``generate`` would make. Raises EngineError."""
         with media_errors():
-            return self._family(shot).plan(self.spec, settled(shot, self.spec.defaults))
+            plan = self._family(shot).plan(self.spec, settled(shot, self.spec))
+        return upscaled_plan(shot, plan, is_draft(shot))
 
     def generate(self, shot: Shot, on_progress: Callable[[Progress], None], cancelled: Callable[[], bool]) -> Result:
         """Make the video. Of a group of processes all are to make it; only the first gets its frames.
@@ -214,11 +223,11 @@ class Engine:
                     sampled = family.sample(run, conditions)
                 run.check_finite(sampled, "The sampler")
                 if self.group.leads:
-                    frames = family.decode(run, conditions, sampled)[: plan.frames]
+                    frames = finish(run, family.decode(run, conditions, sampled)[: plan.frames])
         return Result(
-            family.fit(self.spec, frames, plan.width, plan.height) if self.group.leads else frames,
+            frames,
             shot.clip.fps,
-            (*plan.notes, *run.notes),
+            (*run.plan.notes, *run.notes),
             {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
         )
 
@@ -230,8 +239,8 @@ class Engine:
     ) -> Generation:
         """A generation that has only been planned. Raises EngineError."""
         family = self._family(shot)
-        shot = settled(shot, self.spec.defaults)
-        plan = family.plan(self.spec, shot)
+        shot = settled(shot, self.spec)
+        plan = upscaled_plan(shot, family.plan(self.spec, shot), is_draft(shot))
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
         group = self.group if family.shared else ALONE
@@ -278,7 +287,7 @@ class Engine:
         run.report("loading", len(wanted), len(wanted))
         assert self._placement is not None
         run.networks, run.placement, run.device = self.networks, self._placement, self._placement.device
-        run.notes.extend(self._placement.notes)
+        run.notes.extend((*self._placement.notes, *self._said))
 
     def _check_files(self, plan: Plan, kept: bool) -> None:
         """Before anything is read: the files are there and what is to come fits beside the networks that are kept."""
@@ -292,7 +301,10 @@ class Engine:
                 kept = come <= free_memory(self.device).ram * (1 - MARGIN)
             if not kept:
                 self.unload()
-                log.info("%s: %s", self.spec.id, self.check_memory(plan))
+                strategy = self.check_memory(plan)
+                log.info("%s: %s", self.spec.id, strategy)
+                if comes_from_disk(parts_of_files(self.spec, self.dtype.itemsize), self._free(), strategy):
+                    self._said = (_FROM_DISK,)
         except WeightsError as error:
             # Reading the file tells it with its cure.
             log.info("%s: memory is not estimated: %s", self.spec.id, error)
@@ -337,10 +349,12 @@ class Engine:
         Raises:
             EngineError: it cannot fit; the message says what to change.
         """
+        return check_fits(self.spec, plan, self._free(), itemsize=self.dtype.itemsize)
+
+    def _free(self) -> Free:
         free = free_memory(self.device)
         # What an earlier job left in this process makes room for this one.
-        free = replace(free, ram=free.ram + reclaimable())
-        return check_fits(self.spec, plan, free, itemsize=self.dtype.itemsize)
+        return replace(free, ram=free.ram + reclaimable())
 
     @property
     def reconstruct(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -349,7 +363,7 @@ class Engine:
 
     def unload(self) -> None:
         """Give the networks' memory back."""
-        self.networks, self._variants, self._placement = {}, {}, None
+        self.networks, self._variants, self._placement, self._said = {}, {}, None, ()
         _collect()
 
     def _family(self, shot: Shot) -> Family:
@@ -363,8 +377,8 @@ class Engine:
             "model": self.spec.id,
             **({"quality": settings.quality} if settings.quality else {}),
             **(sampled if run.placement is not None else {}),
-            "width": plan.width,
-            "height": plan.height,
+            "width": plan.width * plan.upscale,
+            "height": plan.height * plan.upscale,
             "model_size": list(plan.model_size),
             "windows": len(plan.windows),
             "device": str(run.device),

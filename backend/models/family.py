@@ -63,7 +63,7 @@ class Progress:
     """How far a generation is.
 
     Attributes:
-        stage: ``loading``, ``encoding``, ``denoising``, ``decoding`` or ``writing``.
+        stage: ``loading``, ``encoding``, ``denoising``, ``decoding``, ``upscaling`` or ``writing``.
         step, steps: within the stage.
         preview: (h,w,3) uint8, what the middle of the clip looks like by now, or None.
     """
@@ -86,6 +86,7 @@ class Plan:
         notes: sentences for the animator about what was fitted to the model.
         model_size: (width, height) in pixels that the model works at.
         model_frames: frames that the model works on, at least ``frames``.
+        upscale: how many times as wide and high the film is when it is finished.
     """
 
     width: int
@@ -95,6 +96,7 @@ class Plan:
     notes: tuple[str, ...]
     model_size: tuple[int, int] = (0, 0)
     model_frames: int = 0
+    upscale: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +134,9 @@ class Network:
 class Family(ABC):
     """One kind of model: what it does its own way. All else is the engine's (``engine.Engine``).
 
-    The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``; beside it
-    ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which needs no torch.
+    The object ``FAMILY`` in ``models/NAME/family.py`` serves the descriptions with ``engine = "NAME"``, or, when these
+    differ, what ``family_of(spec)`` there gives; beside it ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which
+    needs no torch.
 
     A generation calls ``prepare``, ``encode_text`` for each of ``texts``, ``encode``, ``sample`` and ``decode`` in this
     order; what each but ``encode_text`` returns the next is given. ``run`` is an ``engine.Generation``.

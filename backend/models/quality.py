@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from ..catalogue.models import ModelDefaults
+from ..catalogue.loras import chosen_loras, recipe_for
+from ..catalogue.models import ModelDefaults, ModelSpec
 from ..catalogue.quality import QualityLevel, list_quality
 from ..shot import Settings, Shot
 from .family import EngineError
@@ -34,7 +36,28 @@ def is_draft(shot: Shot) -> bool:
     return level is not None and level.carried
 
 
-def settled(shot: Shot, defaults: ModelDefaults) -> Shot:
-    """The shot with its level's steps and guidance where it leaves them open. Raises EngineError as ``level_of``."""
-    level = level_of(shot)
-    return shot if level is None else replace(shot, settings=apply(level, shot.settings, defaults))
+def settled(shot: Shot, spec: ModelSpec) -> Shot:
+    """The shot with its level's steps and guidance where it leaves them open; few-step LoRAs have their own.
+
+    Raises:
+        EngineError: as ``level_of``, or LoRAs that cannot be read.
+    """
+    level, meant, settings = level_of(shot), lora_settings(spec, shot), shot.settings
+    if level is not None:
+        defaults = replace(spec.defaults, steps=meant.get("steps", spec.defaults.steps))
+        settings = apply(level, settings, defaults)
+    own = {name: value for name, value in meant.items() if getattr(shot.settings, name) is None}
+    if level is not None:
+        own.pop("steps", None)
+    return replace(shot, settings=replace(settings, **own))
+
+
+def lora_settings(spec: ModelSpec, shot: Shot) -> dict[str, Any]:
+    """The steps and the guidance that the shot's LoRAs are made for, as far as they say. Raises EngineError."""
+    try:
+        wanted = recipe_for(chosen_loras(spec, shot.settings.options))
+    except ValueError as error:
+        raise EngineError("settings.options.loras", str(error)) from error
+    recipe = None if wanted is None else wanted[1]
+    meant = {name: getattr(recipe, name, None) for name in ("steps", "guidance")}
+    return {name: value for name, value in meant.items() if value is not None}

@@ -16,6 +16,7 @@ from ..catalogue.models import ModelError, ModelSpec, find_specs, model_spec
 from . import draft
 from .family import EngineError, Family, Plan, media_errors
 from .quality import is_draft, settled
+from .upscale import upscaled_plan
 
 if TYPE_CHECKING:
     from ..shot import Shot
@@ -80,12 +81,13 @@ def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
     except ModelError as error:
         raise EngineError("settings.model", str(error)) from error
     with media_errors():
-        return make_plan(spec, settled(shot, spec.defaults))
+        return upscaled_plan(shot, make_plan(spec, settled(shot, spec)), is_draft(shot))
 
 
 def find_family(spec: ModelSpec) -> Family:
     """What a description's ``engine`` names: a folder here. Raises ModelError when there is none of that name."""
-    return _family_module(spec, "family").FAMILY
+    module = _family_module(spec, "family")
+    return module.family_of(spec) if hasattr(module, "family_of") else module.FAMILY
 
 
 def _family_module(spec: ModelSpec, module: str) -> Any:

@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..catalogue.lora_choice import parse_loras
+from ..catalogue.loras import OPTION as LORAS
+from ..catalogue.loras import loras_home
 from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..catalogue.quality import list_quality
 from ..control.matte import check_output, write_matte
@@ -18,12 +21,14 @@ from .engine import shot_engine
 from .family import Cancelled, Progress, Result
 from .group import here, join_torchrun
 from .registry import plan_shot
+from .upscale import FACTORS
 
 _STAGES = {
     "loading": "Loading",
     "encoding": "Encoding",
     "denoising": "Denoising",
     "decoding": "Decoding",
+    "upscaling": "Upscaling",
     "writing": "Writing",
     "matte": "Matte",
 }
@@ -55,6 +60,8 @@ def add_render_parser(subparsers: Any) -> None:
         metavar="NAME=VALUE",
         help="an option of the model ('maquette models list --json' names them); may be repeated",
     )
+    add_lora_argument(parser)
+    add_upscale_argument(parser)
     parser.add_argument("--frames-dir", type=Path, metavar="FOLDER", help="also write every frame as PNG here")
     parser.add_argument(
         "--matte",
@@ -76,7 +83,7 @@ def run_render(args: argparse.Namespace) -> int:
     args.device = args.device or own
     leads = here().leads
     shot = load_shot(args.shot)
-    changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance")}
+    changes = {name: getattr(args, name) for name in ("model", "seed", "steps", "guidance", "upscale")}
     changes = {name: value for name, value in changes.items() if value is not None}
     if not 0 <= changes.get("seed", 0) < 2**32:
         raise ValueError(f"--seed {args.seed}: choose 0 to 4294967295")
@@ -85,6 +92,7 @@ def run_render(args: argparse.Namespace) -> int:
     changes["options"] = {
         **kept,
         **_options(model_spec(changes.get("model", shot.settings.model), args.models), args.option),
+        **({LORAS: given_loras(args.lora)} if args.lora else {}),
     }
     if args.quality is not None:
         changes["quality"] = args.quality
@@ -123,6 +131,34 @@ def run_render(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_lora_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--lora``."""
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT",
+        help=f"a file of {loras_home()} to be added to the model, in place of the shot's; may be repeated",
+    )
+
+
+def add_upscale_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--upscale``."""
+    parser.add_argument(
+        "--upscale", type=int, choices=(1, *FACTORS), help="make the finished film so many times as wide and high"
+    )
+
+
+def given_loras(given: list[str]) -> str:
+    """``--lora`` as the option of a shot. Raises ModelError."""
+    text = "\n".join(given)
+    try:
+        parse_loras(text)
+    except ValueError as error:
+        raise ModelError(f"--lora: {error}") from error
+    return text
+
+
 def _options(spec: ModelSpec, given: list[str]) -> dict[str, Any]:
     """``NAME=VALUE`` as values of the model's options. Raises ModelError that names the option."""
     values: dict[str, Any] = {}
@@ -147,6 +183,7 @@ _PARSE: dict[str, Callable[[str], Any]] = {
     "float": float,
     "choice": str,
     "text": str,
+    "loras": str,
 }
 
 

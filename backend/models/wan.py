@@ -1,6 +1,6 @@
-"""What Wan 2.1's descendants share: umT5's reading of a text, and latents as they are denoised.
+"""What Wan 2.1's descendants share: umT5's reading of a text, CLIP's of a picture, and latents as they are denoised.
 
-Shape letters: B batch, C latent channels, L latent frames, h w latent, T frames, H W picture, E text width.
+Shape letters: B batch, C latent channels, L latent frames, h w latent, T frames, H W picture, I patches, E width.
 """
 
 from __future__ import annotations
@@ -8,14 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from ..catalogue.models import ModelSpec
+from . import clip
 from .family import EngineError
+from .previews import LatentColours
 
 TEXT_TOKENS = 512
 """What a text is padded to with zeros, and what Wan's attention counts on."""
+
+_CHART = 64
+"""Pixels of a side of the picture by which previews learn what latents look like."""
 
 
 def load_text_tokenizer(spec: ModelSpec, part: str) -> Any:
@@ -45,6 +51,15 @@ def encode_text(tokenizer: Any, encoder: Any, text: str, device: torch.device) -
     return states * mask[..., None]
 
 
+@torch.no_grad()
+def encode_picture(encoder: Any, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1,I,E) float32: CLIP's last but one layer for a picture in [-1, 1], squeezed to a square as Wan does."""
+    side = encoder.config.image_size
+    small = F.interpolate(picture_3HW[None].float().cpu(), (side, side), mode="bicubic", align_corners=False)
+    states = encoder(clip.normalized(small).to(device, dtype), output_hidden_states=True).hidden_states
+    return states[-2].float()
+
+
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     mean, std = (torch.tensor(vae.config[name]) for name in ("latents_mean", "latents_std"))
     return mean.view(1, -1, 1, 1, 1).to(like), std.view(1, -1, 1, 1, 1).to(like)
@@ -65,3 +80,10 @@ def denormalized(vae: Any, latents_BCLhw: Tensor) -> Tensor:
     """What ``normalized`` undoes."""
     mean, std = _statistics(vae, latents_BCLhw)
     return latents_BCLhw * std + mean
+
+
+def latent_colours(vae: Any, device: torch.device) -> LatentColours:
+    """What a VAE's normalised latents look like, by a picture of all kinds of colours, always the same."""
+    colours = 2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    chart = F.interpolate(colours, (_CHART, _CHART), mode="bicubic").clamp(-1, 1)[0]
+    return LatentColours(encode_film(vae, chart[:, None].to(device))[0, :, 0], chart)

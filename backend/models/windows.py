@@ -7,7 +7,12 @@ that the model was trained on, and all share one anchor for looks and light.
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Iterable, Sequence
+from math import ceil, floor, isfinite, nan
+from statistics import fmean, median
+
+_LEAST_CHANGE = 0.5
+"""Levels of 255 that a film changes at the least: rounding."""
 
 
 def fusion_windows(latents: int, window: int, overlap: int) -> list[list[int]]:
@@ -74,3 +79,35 @@ def periodic_windows(frames: int, window: int, stride: int) -> list[list[int]]:
     if starts[-1] + body < frames:
         starts.append(frames - body)
     return [[0, *range(start, start + body)] for start in starts]
+
+
+def joins(windows: Iterable[tuple[int, int]], frames: int, rate: float = 1.0) -> list[range]:
+    """Where windows begin or end within a film: for each place the neighbouring frames (t, t + 1), by t, that lie
+    across it.
+
+    Args:
+        windows: (start, stop) frames of the model.
+        frames: of the film.
+        rate: frames of the film to a frame of the model; above 1 a jump is spread over several.
+    """
+    edges = {edge for window in windows for edge in window}
+    across = [range(floor((edge - 1) * rate + 1e-6), ceil(edge * rate - 1e-6)) for edge in sorted(edges)]
+    return [pairs for pairs in across if pairs.start >= 0 and pairs.stop < frames]
+
+
+def seam(changes: Sequence[float], across: Iterable[range]) -> float:
+    """How much a film jumps where windows meet, as a multiple of what it changes elsewhere; 1 is no seam.
+
+    Args:
+        changes: from each frame to the next in levels of 255, NaN where it is not known.
+        across: as ``joins`` has them.
+
+    Returns:
+        NaN where windows do not meet, or nothing is known on either side.
+    """
+    across = list(across)
+    inside = {t for pairs in across for t in pairs}
+    elsewhere = [change for t, change in enumerate(changes) if t not in inside and isfinite(change)]
+    at = [max((changes[t] for t in pairs if isfinite(changes[t])), default=nan) for pairs in across]
+    at = [change for change in at if isfinite(change)]
+    return fmean(at) / max(median(elsewhere), _LEAST_CHANGE) if at and elsewhere else nan

@@ -11,6 +11,7 @@ _SPANS = {
     "encoding": (4.0, 8.0),
     "denoising": (8.0, 90.0),
     "decoding": (90.0, 97.0),
+    "upscaling": (90.0, 97.0),
     "writing": (97.0, 100.0),
 }
 """Percent of the whole at which each stage begins and ends."""
@@ -90,9 +91,11 @@ class Clock:
             if per_step is None and self._last is not None:
                 per_step = (now - self._since) / self._last[1]
             return None if per_step is None else round(per_step * max(steps - step, 0) + tail, 1)
+        spent_here = now - self._since
+        if stage == "upscaling":
+            return round(spent_here / step * max(steps - step, 0), 1) if step > 0 else None
         if self._known is None:
             return None
-        spent_here = now - self._since
         if stage in _AFTER:
             before = self._spent.get("decoding", 0.0) if stage == "writing" else 0.0
             return round(max(tail - before - spent_here, 0.0), 1)

@@ -59,7 +59,7 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         raise _invalid(message, "settings.model")
     try:
         draft = is_draft(shot)
-        settings = settled(shot, status.spec.defaults).settings
+        settings = settled(shot, status.spec).settings
     except EngineError as error:
         raise _invalid(_without_field(error), error.field) from error
     if not status.available and not draft:
@@ -68,14 +68,15 @@ def check_shot(path: Path, engines: Engines) -> Intake:
         plan = engines.plan(shot)
     except EngineError as error:
         raise _invalid(_without_field(error), error.field) from error
+    width, height = plan.width * plan.upscale, plan.height * plan.upscale
     return Intake(
         name=shot.name,
         model=shot.settings.model,
         steps=int(settings.steps or status.spec.defaults.steps),
-        plan=VideoPlan(plan.width, plan.height, plan.frames, float(shot.clip.fps)),
+        plan=VideoPlan(width, height, plan.frames, float(shot.clip.fps)),
         notes=list(plan.notes),
         # The frames and a zip of them; the film is small beside them.
-        result_bytes=2 * 3 * plan.width * plan.height * plan.frames,
+        result_bytes=2 * 3 * width * height * plan.frames,
         draft=draft,
     )
 

@@ -131,6 +131,8 @@ def save_shot(shot: Shot, path: str | PathLike[str]) -> None:
             "height": s.height,
             "options": dict(s.options),
             "quality": s.quality,
+            # Readers that do not know it take films as they are.
+            **({"upscale": int(s.upscale)} if s.upscale != 1 else {}),
         },
         "meshes": [{"name": mesh.name, "character": int(mesh.character)} for mesh in shot.meshes],
         "tracks": [{"name": track.name} for track in shot.tracks],

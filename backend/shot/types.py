@@ -271,6 +271,7 @@ class Settings:
             model takes.
         options: what the model alone has, by the names in its description; left out means its default.
         quality: id in presets/quality, which fills in what is left open here; None is the model's own advice.
+        upscale: how many times as wide and high the finished film is made by a network of its own: 1, 2 or 4.
     """
 
     model: str = DEFAULT_MODEL
@@ -281,6 +282,7 @@ class Settings:
     height: int | None = None
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     quality: str | None = None
+    upscale: int = 1
 
 
 @dataclass(frozen=True, eq=False)

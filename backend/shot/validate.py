@@ -317,6 +317,8 @@ def _settings(settings: Settings) -> None:
         _number("settings.guidance", settings.guidance, 0, 100)
     if settings.quality is not None:
         _text("settings.quality", settings.quality, 64)
+    if isinstance(settings.upscale, bool) or settings.upscale not in (1, 2, 4):
+        raise ShotError("settings.upscale", f"is {settings.upscale!r}; use 1, 2 or 4")
     for name in ("width", "height"):
         value = getattr(settings, name)
         if value is not None:

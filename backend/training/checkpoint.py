@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .errors import TrainingError
 from .players import Player
+from .sharding import like
 
 _ENTRIES = ("modules", "players", "ema", "step", "skipped", "figures")
 
@@ -27,14 +28,17 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """Read what ``write_checkpoint`` wrote, into main memory.
+
+    Args:
+        mapped: leave it on the disk until it is used, and then share it with other processes.
 
     Raises:
         TrainingError: the file is cut short, or no checkpoint of a training loop.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch.load raises nearly anything on a damaged file
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise TrainingError(f"{path}: cut short or no checkpoint ({reason}); delete it to begin again") from error
@@ -79,9 +83,26 @@ def unpack(path: Path, state: dict[str, Any], players: Mapping[str, Player]) -> 
                 )
     for player, one in players.items():
         for name, module in one.modules.items():
-            module.load_state_dict(state["modules"][player][name])
+            mine = module.state_dict()
+            module.load_state_dict(
+                {key: like(value, mine[key]) for key, value in state["modules"][player][name].items()}
+            )
         for name, optimizer in one.optimizers.items():
-            optimizer.load_state_dict(state["players"][player][name])
+            optimizer.load_state_dict(_spread(state["players"][player][name], optimizer))
+
+
+def _spread(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's state with the moments of each parameter spread as the parameter is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def spread(value: Any, parameter: Tensor) -> Any:
+        return like(value, parameter) if getattr(value, "shape", None) == parameter.shape else value
+
+    entries = {
+        number: {name: spread(value, parameters[number]) for name, value in found.items()}
+        for number, found in state["state"].items()
+    }
+    return {**state, "state": entries}
 
 
 def load_averaged(path: Path, model: nn.Module) -> int:

@@ -8,7 +8,10 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import RunConfig
 
 
 def add_train_parser(subparsers: Any) -> None:
@@ -44,6 +47,7 @@ def add_train_parser(subparsers: Any) -> None:
         help="processes that share each step; by default one a GPU, or one a CPU core up to 8. Under 'accelerate "
         "launch' and torchrun it is their number",
     )
+    parser.add_argument("--estimate", action="store_true", help="only say how much memory the DiT's training takes")
     parser.add_argument("--export-to", type=Path, help="write the weights here instead of the model's preset")
     parser.add_argument("--data", type=Path, help="4dmot: a folder of motion files to train on")
     parser.add_argument("--held-out", type=Path, help="4dmot: a folder of motion files to measure on")
@@ -70,6 +74,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.steps is not None:
         config = config.with_steps(args.steps)
     folder = args.folder or Path("runs") / name
+    if args.estimate:
+        return _estimate(args, config)
     device = _device(args)
     check_device(device)
     parts = [f"{part}.ckpt" for part in ("vae", "vae_long", "dit")]
@@ -84,14 +90,25 @@ def _train(args: argparse.Namespace) -> int:
     if config.overrides and whole and args.export_to is None:
         raise TrainingError(f"[overrides] makes other networks than {config.model}'s; add --export-to FOLDER")
     if not train(run, STAGES[:-1] if whole else (args.what,)):
-        _say(
-            f"stopped before the last step; the same command with --resume goes on, and 'maquette train export --of "
-            f"{name}' writes the weights so far",
-            sys.stderr,
-        )
+        said = "stopped before the last step; the same command with --resume goes on"
+        if (folder / "dit.ckpt").exists():
+            command = f"maquette train export --of {name} --folder {folder} --export-to {folder / 'weights'}"
+            command += f" --config {args.config}" if args.config else ""
+            said += f", and '{command}' writes the weights so far"
+        _say(said, sys.stderr)
     elif whole:
         first_alone(device, lambda: export(run, args.export_to))
         _say(f"weights written to {args.export_to or run.spec.folder}")
+    return 0
+
+
+def _estimate(args: argparse.Namespace, config: RunConfig) -> int:
+    """Say what training takes, on a machine that need not be this one."""
+    from .estimate import as_text, estimate
+
+    bf16 = config.dit.precision == "bf16" or (config.dit.precision == "auto" and args.device != "cpu")
+    count = args.workers or 1
+    print(as_text(config, estimate(config, count, bf16), count, bf16))
     return 0
 
 

@@ -24,8 +24,8 @@ PRESETS = Path(__file__).resolve().parents[2] / "presets" / "training"
 LOOPS = ("vae", "vae_long", "dit")
 """A run's loops, in order; each has a section and one of its loss, ``NAME_loss``."""
 
-PASSING = ("steps", "lr", "decay", "save_minutes")
-"""Entries of a loop that may change when it is resumed: a run may be made longer or shorter, or calmed down."""
+PASSING = ("steps", "lr", "decay", "save_minutes", "sharded", "checkpointing")
+"""Entries of a loop that may change when it is resumed: a run may be made longer or shorter, calmed down, or spread."""
 
 PUBLISHED = "published"
 """What ``start`` says in short for both networks' published weights."""

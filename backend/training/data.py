@@ -177,35 +177,61 @@ def carry_sample(sample: Sample, device: str = "cpu") -> dict[str, np.ndarray]:
     return {"carried": film.frames, "known": np.rint(255 * film.known).astype(np.uint8)}
 
 
-def make_shard(folder: Path, config: DataConfig, index: int, device: str = "cpu") -> Path:
-    """Make one shard unless it is there; written under another name first, so that a file is always whole."""
+def made_paths(folder: Path, config: DataConfig) -> list[Path]:
+    """Files of the shards that are there, in order; of a shard that is not whole, its first samples."""
+    found = (path if path.exists() else _begun(path) for path in shard_paths(folder, config))
+    return [path for path in found if path is not None]
+
+
+def _begun(path: Path) -> Path | None:
+    """The file of a shard's first samples; their number is in its name, so that no two contents share a name."""
+    return next(path.parent.glob(f"{path.stem}_first*.npz"), None)
+
+
+def make_shard(
+    folder: Path, config: DataConfig, index: int, device: str = "cpu", until: float | None = None
+) -> Path | None:
+    """Make one shard unless it is there; written under another name first, so that a file is always whole.
+
+    Args:
+        until: begin no sample after this ``time.time()``. What was made until then is kept in a file of its own, from
+            where the next call goes on.
+
+    Returns:
+        The shard's file, or that of its first samples, or None where there was time for none.
+    """
     path = shard_path(folder, config, index)
     if path.exists():
         return path
     characters, number = config.cast(index)
+    size, dressed = config.size_of(index), config.dressed_at(number)
     kept: dict[str, list[np.ndarray]] = {name: [] for name in config.fields}
-    for seed in shard_seeds(config.frames, characters, number):
-        size = config.size_of(index)
+    begun = _begun(path)
+    if begun is not None:
+        with np.load(begun) as file:
+            kept = {name: list(file[name]) for name in config.fields}
+    seeds = shard_seeds(config.frames, characters, number)
+    count = before = len(kept["video"])
+    while count < len(seeds) and not time_is_up(until):
         sample = make_sample(
-            seed,
-            config.frames,
-            size,
-            config.points,
-            characters,
-            device,
-            maps=config.maps,
-            dressed=config.dressed_at(number),
+            seeds[count], config.frames, size, config.points, characters, device, maps=config.maps, dressed=dressed
         )
         carried = carry_sample(sample, device) if config.carried else {}
         for name, values in kept.items():
             values.append(carried[name] if name in carried else getattr(sample, name))
+        count += 1
+    if count == before:
+        return begun
+    target = path if count == len(seeds) else path.with_name(f"{path.stem}_first{count}.npz")
     partial = path.with_suffix(f".{os.getpid()}.partial.npz")
     np.savez(partial, **{name: np.stack(values) for name, values in kept.items()})  # type: ignore[arg-type]
-    os.replace(partial, path)
-    return path
+    os.replace(partial, target)
+    if begun is not None:
+        begun.unlink(missing_ok=True)
+    return target
 
 
-def _work(arguments: tuple[Path, DataConfig, int, str]) -> Path:
+def _work(arguments: tuple[Path, DataConfig, int, str, float | None]) -> Path | None:
     torch.set_num_threads(1)
     return make_shard(*arguments)
 
@@ -256,10 +282,10 @@ def make_data(
 
     Args:
         workers: processes on a CPU; a GPU has one.
-        until: begin no shard after this ``time.time()``.
+        until: begin no sample after this ``time.time()``; see ``make_shard``.
 
     Returns:
-        All of its files, in order; those that there was no time for are not there.
+        ``made_paths``: where there was no time for all, fewer, and the last of them with fewer samples.
 
     Raises:
         TrainingError: the folder holds shots of another version of the generator.
@@ -268,18 +294,15 @@ def make_data(
 
     claim_data(folder)
     missing = [i for i in range(config.count) if not shard_path(folder, config, i).exists()]
-    jobs = [(folder, config, i, device) for i in missing]
+    jobs = [(folder, config, i, device, until) for i in missing]
+    told = functools.partial(tqdm, total=len(jobs), desc="synthetic shots", unit="shard")
     if missing and (device != "cpu" or workers <= 1):
-        for job in tqdm(jobs, desc="synthetic shots", unit="shard"):
-            if time_is_up(until):
-                break
+        for job in told(jobs):
             make_shard(*job)
     elif missing:
         import multiprocessing
 
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for _ in tqdm(pool.map(_work, jobs), total=len(jobs), desc="synthetic shots", unit="shard"):
-                if time_is_up(until):
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    break
-    return shard_paths(folder, config)
+            for _ in told(pool.map(_work, jobs)):
+                pass
+    return made_paths(folder, config)

@@ -19,6 +19,7 @@ from ..models.isa.inputs import ISAInputs
 from ..models.isa.transformer import ISATransformer3DModel
 from .encode import spread_cover, unpack
 from .errors import TrainingError
+from .sharding import sharded
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ class DiTLoss:
         t = times.view(-1, 1, 1, 1, 1)
         noisy = (1 - t) * clean + t * noise
         arguments = (noisy, 1000 * times, inputs)
-        if self.dtype != torch.float32:
+        if self.dtype != torch.float32 and not sharded(model):
             # Every activation in the lower precision: twice as fast as autocast, which keeps most of them float32.
             weights = {name: p.to(self.dtype) for name, p in model.named_parameters()}
             flow = torch.func.functional_call(model, weights, arguments, {"return_dict": False})[0]

@@ -26,6 +26,7 @@ from .launch import in_bfloat16, new_accelerator
 from .logs import Log, average
 from .players import EMA, Player, share
 from .schedule import LoopConfig, step_generator
+from .sharding import like, shard, sharded, whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,8 +76,8 @@ class Loop:
             rivals: networks that each have a loss and an optimiser of their own: discriminators, for instance.
 
         Raises:
-            TrainingError: the accelerator computes in another precision than ``config`` asks for, or a rival is called
-                as the model's player is.
+            TrainingError: the accelerator computes in another precision than ``config`` asks for, a rival is called as
+                the model's player is, or the model cannot be sharded or checkpointed.
         """
         self.config, self.checkpoint, self.model = config, checkpoint, model
         self.accelerator = accelerator or new_accelerator("cpu", config.precision)
@@ -92,6 +93,12 @@ class Loop:
             raise TrainingError(f"no companion and no rival can be called {MODEL!r}")
         for module in (*networks.values(), *(rivals or {}).values()):
             nn.Module.to(module, self.device)
+        if config.checkpointing:
+            _remember_less(model)
+        if config.sharded:
+            if companions or rivals:
+                raise TrainingError("sharded = true: a network with companions or rivals cannot be spread")
+            shard(model, self.device, self.bf16)
         self.players = {MODEL: Player(networks, config)}
         for name, rival in (rivals or {}).items():
             self.players[name] = Player({name: rival}, config, config.rival_lr, muon=False)
@@ -110,12 +117,17 @@ class Loop:
         """
         if not self.checkpoint.exists():
             return False
-        state = read_checkpoint(self.checkpoint)
+        state = read_checkpoint(self.checkpoint, mapped=self.sharded)
         unpack(self.checkpoint, state, self.players)
         for name, value in state["ema"].items():
-            self.ema.weights[name].copy_(value)
+            self.ema.weights[name].copy_(like(value, self.ema.weights[name]))
         self.step, self.skipped, self.figures = state["step"], state["skipped"], state["figures"]
         return True
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the model is spread over processes, none of which can run it alone."""
+        return sharded(self.model)
 
     def start_from(self, checkpoint: Path) -> None:
         """Begin where another loop ended: with its averaged weights, and its companions and rivals.
@@ -130,9 +142,12 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint; the old one stays until the new one is whole. Only the first process writes."""
+        state = {**pack(self.players), "ema": self.ema.weights}
+        if self.sharded:
+            state = whole(state)
         if self.accelerator.is_main_process:
             counts = {"step": self.step, "skipped": self.skipped, "figures": self.figures}
-            write_checkpoint(self.checkpoint, {**pack(self.players), "ema": self.ema.weights, **counts})
+            write_checkpoint(self.checkpoint, {**state, **counts})
 
     def show(self, name: str, images: list) -> None:
         """Show pictures (H,W,3) uint8 of this step in TensorBoard; for ``on_save``."""
@@ -180,7 +195,8 @@ class Loop:
                     average(self.figures, news)
                     extra = {"lr": config.lr_at(self.step - 1), "skipped": float(self.skipped)}
                     self._log.step(self.step, samples, self.figures, extra)
-                    if time.time() - saved > 60 * config.save_minutes and self.step < config.steps:
+                    due = time.time() - saved > 60 * config.save_minutes
+                    if (self._any(due)[0] if self.sharded else due) and self.step < config.steps:
                         self._save_and_tell(on_save)
                         saved = time.time()
                 self._save_and_tell(on_save)
@@ -235,7 +251,7 @@ class Loop:
 
     def _align(self) -> None:
         """Begin with the first process' weights everywhere."""
-        if self.accelerator.num_processes > 1:
+        if self.accelerator.num_processes > 1 and not self.sharded:
             for module in self._modules():
                 share(module.state_dict().values())
             share(self.ema.weights.values())
@@ -249,11 +265,16 @@ class Loop:
 
     def _agree(self, until: float | None) -> bool:
         """Whether any process is to stop, by a signal or the clock; the same answer on all, so that none waits."""
-        stop = self._stop or (until is not None and time.time() >= until)
-        if self.accelerator.num_processes > 1:
-            flags = self.accelerator.reduce(torch.tensor([float(self._stop), float(stop)], device=self.device), "sum")
-            self._stop, stop = (flag > 0 for flag in flags.tolist())  # type: ignore[union-attr]
+        self._stop, stop = self._any(self._stop, self._stop or (until is not None and time.time() >= until))
         return stop
+
+    def _any(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in any process; the same answer in all."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        counts = self.accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=self.device), "sum")
+        assert isinstance(counts, Tensor)
+        return [count > 0 for count in counts.tolist()]
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -274,3 +295,11 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _remember_less(model: nn.Module) -> None:
+    """Turn gradient checkpointing on. Raises TrainingError where the network has none."""
+    try:
+        model.enable_gradient_checkpointing()  # type: ignore[operator]
+    except (AttributeError, ValueError) as error:
+        raise TrainingError(f"checkpointing = true: {type(model).__name__} knows no gradient checkpointing") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from .schedule import LoopConfig
 
@@ -109,10 +110,14 @@ class Player:
         """
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward(inputs=self.parameters)
-        if accelerator.num_processes > 1:
-            average_gradients(self.parameters, accelerator)
+        if any(isinstance(p, DTensor) for p in self.parameters):
+            loss.backward()  # which averages, too
+        else:
+            loss.backward(inputs=self.parameters)
+            if accelerator.num_processes > 1:
+                average_gradients(self.parameters, accelerator)
         norm = nn.utils.clip_grad_norm_(self.parameters, self._clip)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         moves = bool(torch.isfinite(norm))
         if moves:
             for optimizer in self.optimizers.values():

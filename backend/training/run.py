@@ -25,7 +25,7 @@ from ..models.isa.transformer import ISATransformer3DModel
 from ..models.isa.vae import AutoencoderKLISA
 from .checkpoint import load_averaged
 from .config import LOOPS, PRESETS, RunConfig, read_config
-from .data import claim_data, make_data, shard_paths
+from .data import claim_data, made_paths, make_data
 from .dit import DiTLoss, Latents
 from .encode import encode_data
 from .errors import TrainingError
@@ -80,15 +80,15 @@ class TrainingRun:
         return self.folder / "vae"
 
     def shards(self) -> list[Path]:
-        """Files of the short shots."""
-        return shard_paths(self.folder / "data", self.config.data)
+        """Files of the short shots that are made."""
+        return made_paths(self.folder / "data", self.config.data)
 
     def long_shards(self) -> list[Path]:
-        """Files of the long shots."""
-        return shard_paths(self.folder / "data", self.config.long_data)
+        """Files of the long shots that are made."""
+        return made_paths(self.folder / "data", self.config.long_data)
 
     def latents(self) -> list[Path]:
-        """Encoded files of all shots."""
+        """Encoded files of these shots."""
         return [self.folder / "latents" / (path.stem + ".pt") for path in self.shards() + self.long_shards()]
 
 
@@ -139,14 +139,29 @@ def claim(run: TrainingRun, stages: Sequence[str] = STAGES) -> None:
 
 
 def make_shots(run: TrainingRun) -> bool:
-    """Make the missing synthetic shots while there is time; returns whether all are there."""
+    """Make the missing synthetic shots; in a run that ends at some time, in a quarter of what is left of it.
+
+    So a run of minutes learns from the few shots that it had time for, which are to be encoded as well; the next one
+    has more.
+
+    Returns:
+        Whether there are shots of each length.
+    """
+    kinds = [config for config in (run.config.data, run.config.long_data) if config.count]
+    begun = time.time()
 
     def make() -> None:
-        for config in (run.config.data, run.config.long_data):
-            make_data(run.folder / "data", config, max(run.workers, 1), run.device, run.until)
+        for number, config in enumerate(kinds, start=1):
+            until = None if run.until is None else begun + (run.until - begun) / 4 * number / len(kinds)
+            make_data(run.folder / "data", config, max(run.workers, 1), run.device, until)
 
     first_alone(run.device, make)
-    return all(path.exists() for path in run.shards() + run.long_shards())
+    return all(made_paths(run.folder / "data", config) for config in kinds)
+
+
+def _need_shots(run: TrainingRun) -> None:
+    if not run.shards():
+        raise TrainingError(f"{run.folder / 'data'} holds no shots; make them first: 'maquette train data'")
 
 
 def _films(run: TrainingRun, loss: VAELossConfig, process: int, processes: int) -> Films:
@@ -249,15 +264,17 @@ def _dit_worker(run: TrainingRun) -> bool:
     accelerator = new_accelerator(run.device, config.dit.precision, run.folder / "logs")
     torch.manual_seed(config.dit.seed)
     model = new_transformer(run.spec)
-    loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
-    if not loop.resume() and config.start.dit:
+    if config.start.dit and not (run.folder / "dit.ckpt").exists():
         _published(lambda spec: load_transformer(spec, like=model), run, model, "dit")
-        loop.ema.reset(model)
+    loop = Loop(model, config.dit, run.folder / "dit.ckpt", accelerator)
+    loop.resume()
     dtype = torch.bfloat16 if loop.bf16 else torch.float32
     latents = Latents(run.latents())
     decode = _decoder(run, loop.device) if config.dit_loss.pixel else None
     loss = DiTLoss(latents, config.dit_loss, config.dit.batch, loop.device, dtype, decode)
-    show = show_samples(latents, lambda: trained_vae(run, loop.device)) if accelerator.log_with else None
+    show = show_samples(latents, lambda: trained_vae(run, loop.device))
+    if loop.sharded or not accelerator.log_with:  # one process alone cannot run a spread network
+        show = None
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log", show)
 
 
@@ -274,6 +291,7 @@ def train_vae(run: TrainingRun) -> bool:
     if run.config.vae is None:
         first_alone(run.device, lambda: _keep_published_vae(run))
         return True
+    _need_shots(run)
     return run_processes(_vae_worker, run, run.workers)
 
 
@@ -308,8 +326,13 @@ def _claim_latents(run: TrainingRun) -> None:
 def _encode(run: TrainingRun) -> None:
     """Encode the shots that are not encoded yet."""
     vae = trained_vae(run, run.device)
+    _need_shots(run)
     _claim_latents(run)
-    if all(path.exists() for path in run.latents()):
+    wanted = set(run.latents())
+    for path in (run.folder / "latents").glob("*.pt"):
+        if path not in wanted:  # of a shard that has grown since
+            path.unlink()
+    if all(path.exists() for path in wanted):
         return
     bf16 = in_bfloat16(run.config.dit.precision, torch.device(run.device))
     image_encoder = None

@@ -31,6 +31,8 @@ class LoopConfig:
         optimizer: ``adamw``; or ``muon``, which moves the matrices inside the model's blocks, with AdamW for the rest.
         precision: ``no`` for float32, ``bf16``, or ``auto``: bfloat16 where the device computes in it.
         rival_lr: learning rate of the rivals, as a multiple of ``lr``. Rivals are always AdamW's.
+        sharded: spread weights, gradients, averages and optimiser over the processes, see ``sharding``.
+        checkpointing: remember only what goes into each block, and compute the rest again on the way back.
     """
 
     steps: int
@@ -49,11 +51,15 @@ class LoopConfig:
     optimizer: str = "adamw"
     precision: str = "auto"
     rival_lr: float = 1.0
+    sharded: bool = False
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if (value := getattr(self, name)) not in choices:
                 raise TrainingError(f"{name} = {value!r} is not known; choose from {', '.join(choices)}")
+        if self.sharded and self.optimizer == "muon":
+            raise TrainingError("sharded = true needs whole matrices for muon; choose optimizer = 'adamw'")
         for name in ("steps", "batch", "lr"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} = {getattr(self, name)} must be above 0")

@@ -265,6 +265,7 @@ def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:
             guidance=options.guidance or None,
             options=dict(wants.options),
             quality=options.quality,
+            upscale={"OFF": 1, "X2": 2, "X4": 4}[options.upscale],
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import bpy
 
@@ -33,14 +34,26 @@ def facts(model: models.Model) -> list[str]:
         parts = [source for source in wanted if source.repository == repository]
         size = sum(source.gigabytes for source in parts)
         total += size
-        lines.append(f"{repository}: {size:.1f} GB, from huggingface.co/{repository}")
+        lines.append(f"huggingface.co/{repository}: {size:.1f} GB")
         lines += [f"    Licence: {license}" for license in dict.fromkeys(source.license for source in parts)]
         lines += [f"    {note}" for note in dict.fromkeys(source.note for source in parts) if note]
-    home = weights_home()
-    there = next(path for path in (home, *home.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free / 1e9
+    free, there = _room()
     lines.append(f"About {total:.1f} GB in all, and as much again on the way; {free:.0f} GB are free in {there}")
     return lines
+
+
+def lack(model: models.Model) -> str:
+    """What is said where the disk has not even room for the model alone, or empty."""
+    total = sum(source.gigabytes for source in model.sources if not source.optional)
+    free, _ = _room()
+    return f"Not enough room: free {total - free + 1:.0f} GB first" if free < total else ""
+
+
+def _room() -> tuple[float, Path]:
+    """Free GB where weights go, and that folder, or the one above that is there."""
+    home = weights_home()
+    there = next(path for path in (home, *home.parents) if path.is_dir())
+    return shutil.disk_usage(there).free / 1e9, there
 
 
 def busy() -> bool:

@@ -68,7 +68,10 @@ class Record:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-REUSED = ("prompt", "model", "quality", "seed", "steps", "guidance", "background", "background_path", "render_engine")
+REUSED = (
+    "prompt", "model", "quality", "seed", "steps", "guidance", "background", "background_path", "render_engine",
+    "upscale",
+)  # fmt: skip
 """The scene's settings that a video remembers, so that it can be made again or gone on from."""
 
 

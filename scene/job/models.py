@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...backend.catalogue.lora_choice import LoraEntry
 from ...backend.catalogue.models import INPUTS, CatalogueError, ModelEntry, ModelOption
 
 
@@ -96,6 +97,18 @@ def everyone() -> list[Model]:
 def option(model: str, name: str) -> ModelOption | None:
     """An option of a model, or None where it has no such option any more."""
     return find(model).options.get(name)
+
+
+def lora_words(entry: LoraEntry) -> str:
+    """A LoRA in a line: what it wants of the sampler, and its size."""
+    return ", ".join([*filter(None, [lora_wants(entry)]), f"{entry.megabytes:.0f} MB"])
+
+
+def lora_wants(entry: LoraEntry) -> str:
+    """What a LoRA wants of the sampler; empty for nothing."""
+    wants = [] if entry.steps is None else [f"{entry.steps} steps"]
+    wants += [f"{name} {value:g}" for name in ("guidance", "shift") if (value := getattr(entry, name)) is not None]
+    return ", ".join(wants)
 
 
 def _listed(parts: list[str]) -> str:

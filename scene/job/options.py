@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import bpy
 
+from ...backend.catalogue.lora_choice import ChosenLora, format_loras, parse_loras
 from ...backend.catalogue.models import ModelOption, Value
 from . import models
 
@@ -52,3 +55,28 @@ def store(entry: Any, new: Value) -> None:
     described = models.option(entry.model, entry.option)
     if described is not None:
         entry.stored = json.dumps(described.fit(new))
+
+
+def lora_entry(scene: bpy.types.Scene, model: str) -> Any:
+    """The scene's entry for the LoRAs of a model; None where it takes none."""
+    return next((entry for entry, described in entries(scene, model) if described.type == "loras"), None)
+
+
+def loras(entry: Any) -> tuple[ChosenLora, ...]:
+    """The LoRAs that an entry chooses."""
+    described = models.option(entry.model, entry.option)
+    return parse_loras(str(value(entry))) if described is not None and described.type == "loras" else ()
+
+
+def choose_loras(entry: Any, chosen: Iterable[ChosenLora]) -> None:
+    """Set them; none is the model as it is."""
+    text = format_loras(chosen)
+    entry.stored = json.dumps(text) if text else ""
+
+
+def weigh(entry: Any, weights: Sequence[float]) -> None:
+    """Give an entry's LoRAs their weights, in order."""
+    # Blender keeps single precision: 0.6 comes back as 0.6000000238.
+    choose_loras(
+        entry, [replace(each, weight=round(weight, 4)) for each, weight in zip(loras(entry), weights, strict=False)]
+    )

@@ -61,5 +61,5 @@ def shot(
     model = models.find(scene.maquette.model)
     wants = replace(job_shots.wants(scene, [model]), rough=window.rough)
     made = yield from captured(scene, wants, [], pace, window.frames)
-    made = replace(made, settings=replace(made.settings, quality=window.quality))
+    made = replace(made, settings=replace(made.settings, quality=window.quality, upscale=1))
     return prints, job_shots.for_model(made, scene, model, made.settings.seed)

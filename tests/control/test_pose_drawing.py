@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from maquette.backend.control.pose_drawing import LIMBS, MIMICMOTION, draw_pose
+from maquette.backend.control.pose_drawing import ANIMATE, LIMBS, MIMICMOTION, draw_pose
 from maquette.backend.shot import KEYPOINT_NAMES
 
 SIDE = 540  # a quarter of the canvas, so that limbs are two pixels wide
@@ -110,3 +110,16 @@ def test_any_pose_can_be_drawn(points, confidence, size):
     picture = draw_pose(points, confidence, width, height, MIMICMOTION)
     assert picture.shape == (height, width, 3) and picture.dtype == np.uint8
     assert not draw_pose(points, np.zeros(128), width, height).any()
+
+
+@pytest.mark.parametrize(("side", "across"), [(400, 3), (720, 5), (1000, 9)])
+def test_wan_animate_s_lines_are_thin_and_have_no_face(side: int, across: int):
+    """A pixel for each 200, less one, to either side."""
+    points, confidence = np.full((len(KEYPOINT_NAMES), 2), -1.0), np.zeros(len(KEYPOINT_NAMES))
+    for name, spot in (("neck", (0.2, 0.5)), ("right_shoulder", (0.8, 0.5)), ("face_3", (0.5, 0.2))):
+        k = KEYPOINT_NAMES.index(name)
+        points[k], confidence[k] = spot, 1.0
+    picture = draw_pose(points, confidence, side, side, ANIMATE)
+    column = picture[:, side // 2]
+    assert (column.max(axis=-1) > 0).sum() == across and tuple(picture[side // 2, side // 2]) == (153, 0, 0)
+    assert not picture[: side // 4].any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from maquette.backend.cli import main
 from maquette.backend.evaluation import sets
 from maquette.backend.evaluation.measures import MEASURES
 from maquette.backend.models import engine as engine_module
-from maquette.backend.models.family import Result
+from maquette.backend.models.family import Plan, Result
 from maquette.backend.shot import Shot
 from maquette.backend.worlds.sample import make_sample
 
@@ -33,6 +33,10 @@ class Double:
     """An engine that gives the background back, and counts."""
 
     device = "cpu"
+    spec = SimpleNamespace(limits={})
+
+    def plan(self, shot) -> Plan:
+        return Plan(48, 48, shot.clip.frames, ((0, 3), (2, shot.clip.frames)), ())
 
     def __init__(self) -> None:
         self.made: list[tuple[int, float]] = []

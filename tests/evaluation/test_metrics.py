@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from maquette.backend.evaluation import metrics
 from maquette.backend.evaluation.measures import MEASURES, measure
 from maquette.backend.evaluation.sets import SetError, held_out, real_motions
+from maquette.backend.models.windows import joins
 from maquette.backend.training.data import HELD_OUT
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -91,6 +92,20 @@ def test_flicker_is_a_warp_error(samples):
     assert metrics.warp_error(np.clip(flicker, 0, 255).astype(np.uint8), sample.truth) > 10 + metrics.warp_error(
         sample.video, sample.truth
     )
+
+
+def test_a_seam_between_windows_is_told_from_change_elsewhere(samples):
+    sample, across = samples[0], joins([(0, 3), (2, 5)], 5)
+    assert across == [range(1, 2), range(2, 3)]
+    brighter = sample.video.astype(int)
+    brighter[3:] += 25
+    jumping = np.clip(brighter, 0, 255).astype(np.uint8)
+    smooth, seamed = (measure(film, sample, across=across)["window_seam"] for film in (sample.video, jumping))
+    assert smooth < 2 and seamed > 3 * smooth
+    # Flicker that is everywhere is no seam.
+    flicker = np.clip(sample.video + 25 * (np.arange(5) % 2)[:, None, None, None], 0, 255).astype(np.uint8)
+    assert measure(flicker, sample, across=across)["window_seam"] < 1.5
+    assert np.isnan(measure(jumping, sample)["window_seam"])
 
 
 def moving(frames: int = 17, step: int = 2, jump: int = 0) -> np.ndarray:

@@ -36,7 +36,7 @@ from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
 from .tiny import save_weights
 
-FAMILIES = ("isa", "vace", "mtvcrafter", "mimicmotion", "mofa")
+FAMILIES = ("isa", "vace", "animate", "mtvcrafter", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
 STAGES = ("loading", "encoding", "denoising", "decoding")
 
@@ -49,6 +49,10 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
         spec = vace.tiny_spec(folder)
         vace.write_weights(spec)
         return spec, vace.led_shot(3)
+    if family == "animate":
+        spec = vace.tiny_spec(folder, "wan-animate-14b")
+        vace.write_weights(spec)
+        return spec, vace.animated_shot(2, mode="replace", face="none")
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)

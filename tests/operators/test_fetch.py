@@ -65,14 +65,18 @@ def ended(fetching) -> tuple[str, str]:
 def test_the_facts_name_publisher_licence_size_and_room(stand):
     said = "\n".join(stand.facts(stand.find("big")))
     for words in (
-        "somebody/big: 4.0 GB",
-        "huggingface.co/somebody/big",
+        "huggingface.co/somebody/big: 4.0 GB",
         "Licence: MIT",
         "ask them first",
         "GB are free in",
     ):
         assert words in said, words
-    assert "somebody/more" not in said
+    assert "somebody/more" not in said and not stand.lack(stand.find("big"))
+
+
+def test_too_little_room_is_told_before_anything_comes(stand, monkeypatch):
+    monkeypatch.setattr(stand.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e9})())
+    assert stand.lack(stand.find("big")) == "Not enough room: free 4 GB first"
 
 
 def test_a_download_runs_beside_blender_and_says_how_it_ended(stand):

@@ -28,7 +28,13 @@ ENTRIES: list[dict[str, Any]] = [
             "tiling": {"type": "choice", "default": "even", "choices": ["even", "published"], "label": "Windows"},
             "few": {"type": "bool", "default": False, "label": "Few Steps"},
             "window": {"type": "int", "default": 72, "label": "Window"},
+            "loras": {"type": "loras", "default": "", "label": "LoRAs"},
         },
+        "loras": [
+            {"name": "fast", "steps": 4, "guidance": 1.0, "megabytes": 300.0},
+            {"name": "style/ink", "megabytes": 80.0},
+            {"name": "other", "reason": "it was made for another model"},
+        ],
     },
     {"id": "paths", "label": "Paths", "available": True, "inputs": {"characters": "required", "tracks": "required"}},
     {"id": "away", "label": "Away", "available": False, "reason": "Away cannot run: no weights have been published"},
@@ -229,3 +235,32 @@ def test_the_results_say_who_made_them(bench: Bench, tmp_path: Path) -> None:
     for item in bpy.context.scene.maquette.results:
         item.picked = True
     assert bpy.ops.maquette.show_side_by_side.poll()
+
+
+def test_loras_are_chosen_weighed_and_taken_off(bench: Bench) -> None:
+    scene = bpy.context.scene
+    scene.maquette.model = "bones"
+    look(bench)
+    drawn = draw("MAQUETTE_PT_shot")
+    assert "Add LoRA" in drawn.texts and "as_weights" not in drawn.properties
+    for name in ("style/ink", "fast"):
+        assert bpy.ops.maquette.add_lora(model="bones", lora=name) == {"FINISHED"}
+    for name in ("other", "never heard of"):
+        with pytest.raises((TypeError, RuntimeError)):
+            bpy.ops.maquette.add_lora(model="bones", lora=name)
+    with pytest.raises(RuntimeError, match="on the list already"):
+        bpy.ops.maquette.add_lora(model="bones", lora="fast")
+    entry = next(each for each in scene.maquette.options if each.option == "loras")
+    entry.as_weights[1] = 0.6
+    assert list(entry.as_weights)[:3] == pytest.approx([1.0, 0.6, 0.0])
+    chosen = bench.module("scene.job.options").chosen
+    assert chosen(scene, "bones") == {"loras": "style/ink=1\nfast=0.6"}
+    drawn = draw("MAQUETTE_PT_shot")
+    assert {"style/ink", "fast"} <= set(drawn.texts) and "4 steps, guidance 1" in drawn.text
+    # Another backend lacks one of them: it stays on the list, and that is told.
+    gone = [{**ENTRIES[1], "loras": [ENTRIES[1]["loras"][0]]}]
+    bench.backends.show_models(gone)
+    assert "The backend does not have it" in draw("MAQUETTE_PT_shot").text
+    bpy.ops.maquette.remove_lora(model="bones", lora="style/ink")
+    bpy.ops.maquette.remove_lora(model="bones", lora="fast")
+    assert chosen(scene, "bones") == {}

@@ -14,6 +14,7 @@ FAMILIES = sorted(path.parent.name for path in (ROOT / MODELS).glob("*/family.py
 FLOORS = (
     {"registry.py"},
     {f"weights/{name}.py" for name in ("component", "reading", "writing", "finding", "recognising")},
+    {"lora"},
     {"memory"},
     {"engine.py"},
     set(FAMILIES),

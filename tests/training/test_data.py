@@ -17,6 +17,7 @@ from maquette.backend.training.data import (
     MAPS,
     SHARD,
     DataConfig,
+    made_paths,
     make_data,
     make_shard,
     shard_path,
@@ -99,6 +100,28 @@ def test_a_shard_holds_its_samples(tmp_path, monkeypatch):
     with np.load(paths[2]) as kept:
         for name in config.fields:
             np.testing.assert_array_equal(kept[name][1], getattr(sample, name))
+
+
+def test_a_shard_grows_over_several_calls(tmp_path, monkeypatch):
+    """Time for one sample a call; in the end it is what one call makes."""
+    monkeypatch.setattr(data_module, "SHARD", 3)
+    config = DataConfig(frames=1, size=32, points=16, shards=1, pair_shards=0, carried=False)
+    for name in ("whole", "grown"):
+        (tmp_path / name).mkdir()
+    whole = make_shard(tmp_path / "whole", config, 0)
+    assert whole is not None
+    monkeypatch.setattr(data_module, "time_is_up", lambda until: next(clock, True))
+    names = []
+    for asked in ((True,), (False, True), (True,), (False, True), (False,)):
+        clock = iter(asked)
+        make_shard(tmp_path / "grown", config, 0, until=0.0)
+        names.append([path.name for path in made_paths(tmp_path / "grown", config)])
+        assert names[-1] == [path.name for path in (tmp_path / "grown").iterdir()]
+    stem = whole.stem
+    assert names == [[], [f"{stem}_first1.npz"], [f"{stem}_first1.npz"], [f"{stem}_first2.npz"], [whole.name]]
+    with np.load(whole) as a, np.load(tmp_path / "grown" / whole.name) as b:
+        for name in config.fields:
+            np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_some_shards_are_dressed(tmp_path, monkeypatch):

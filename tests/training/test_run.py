@@ -314,7 +314,36 @@ def test_training_goes_on_from_published_weights(
 
 def test_no_shot_is_begun_when_the_time_is_up(tiny: TrainingRun) -> None:
     assert not train(replace(tiny, until=time.time() - 1), ("data",))
-    assert not any(path.exists() for path in tiny.shards() + tiny.long_shards())
+    assert not tiny.shards() + tiny.long_shards()
+
+
+def test_a_run_of_minutes_learns_from_the_shots_that_it_has(
+    tiny: TrainingRun, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with more time later goes on with all of them."""
+    with_shots(tiny, drawn)
+    made = tiny.shards()
+    for path in made[1:]:
+        path.rename(tiny.folder / path.name)
+    with np.load(made[0]) as file:
+        np.savez(made[0].with_name(f"{made[0].stem}_first1.npz"), **{name: file[name][:1] for name in file.files})
+    made[0].unlink()
+    late = replace(tiny, until=time.time() + 3600)
+    with monkeypatch.context() as patch:
+        patch.setattr(data_module, "time_is_up", lambda until: until is not None)
+        assert train(late, ("data",)) and train(tiny, ("vae",))
+        assert [path.stem for path in tiny.shards()] == [f"{made[0].stem}_first1"]
+        assert train(tiny, ("dit",))
+    for path in made[1:]:
+        (tiny.folder / path.name).rename(path)
+    assert train(tiny, ("data",)) and tiny.shards() == made
+    assert train(replace(tiny, config=tiny.config.with_steps(3)), ("dit",))
+    assert sorted((tiny.folder / "latents").glob("*.pt")) == sorted(tiny.latents())
+
+
+def test_nothing_is_trained_without_shots(tiny: TrainingRun) -> None:
+    with pytest.raises(TrainingError, match="holds no shots; make them first"):
+        train(tiny, ("vae",))
 
 
 @pytest.fixture
@@ -398,12 +427,13 @@ def test_shots_of_another_generator_are_refused(
     try:
         with pytest.raises(TrainingError, match="another version of the generator drew"):
             train(tiny, ("vae",))
-        tiny.shards()[0].unlink()
+        gone = tiny.shards()[0]
+        gone.unlink()
         with pytest.raises(TrainingError, match="another version of the generator drew"):
             data_module.make_data(tiny.folder / "data", tiny.config.data)
     finally:
         data_module.fingerprint.cache_clear()
-    assert not tiny.shards()[0].exists()
+    assert not gone.exists()
 
 
 def test_latents_of_another_vae_are_refused(trained: TrainingRun) -> None:

@@ -1,1 +1,1 @@
-"""Wan 2.1 VACE: films led by control films, masks and reference pictures."""
+"""Wan models that are led by control films: VACE and Animate."""

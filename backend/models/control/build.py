@@ -1,4 +1,4 @@
-"""VACE's networks: as a description configures them, and with their saved weights."""
+"""The networks of Wan's control models: as a description configures them, and with their saved weights."""
 
 from __future__ import annotations
 
@@ -7,21 +7,34 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.transformers.transformer_wan_animate import WanAnimateTransformer3DModel
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformer3DModel
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
 from ...catalogue.models import ModelSpec
 from ..family import EngineError
 from ..loading import load_part
+from .plan import base, sampling
 
-NETWORKS: Mapping[str, Any] = {
-    "text_encoder": UMT5EncoderModel,
-    "transformer": WanVACETransformer3DModel,
-    "vae": AutoencoderKLWan,
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "vace": {
+        "text_encoder": UMT5EncoderModel,
+        "transformer": WanVACETransformer3DModel,
+        "vae": AutoencoderKLWan,
+    },
+    "animate": {
+        "text_encoder": UMT5EncoderModel,
+        "image_encoder": CLIPVisionModel,
+        "transformer": WanAnimateTransformer3DModel,
+        "vae": AutoencoderKLWan,
+    },
 }
-"""Class of each part; the part's table in the description configures it."""
+"""Class of each part, by ``base`` of ``[sampling]``; the part's table in the description configures it."""
+
+_CONFIGS: Mapping[str, Any] = {"text_encoder": UMT5Config, "image_encoder": CLIPVisionConfig}
+"""Parts of transformers' kind."""
 
 _LARGE = 0.75e6
 """Pixels from which the noise is shifted more: between 832 x 480 and 1280 x 720."""
@@ -31,12 +44,13 @@ _SHIFTS = (3.0, 5.0)
 def new_network(spec: ModelSpec, part: str) -> nn.Module:
     """A part with new weights."""
     table = dict(spec.components.get(part, {}))
-    return NETWORKS[part](UMT5Config(**table)) if part == "text_encoder" else NETWORKS[part](**table)
+    network = NETWORKS[base(spec)][part]
+    return network(_CONFIGS[part](**table)) if part in _CONFIGS else network(**table)
 
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     """A part with its saved weights, on the CPU; the VAE in single precision. Raises EngineError."""
-    return load_part(spec, part, NETWORKS[part], torch.float32 if part == "vae" else dtype)
+    return load_part(spec, part, NETWORKS[base(spec)][part], torch.float32 if part == "vae" else dtype)
 
 
 class Scheduler(UniPCMultistepScheduler):
@@ -56,14 +70,18 @@ class Scheduler(UniPCMultistepScheduler):
         self.timesteps, self.sigmas = self.timesteps[self.begin :], self.sigmas[self.begin :]
 
 
-def load_scheduler(spec: ModelSpec, size: tuple[int, int]) -> Scheduler:
-    """The published scheduler, its noise shifted as its authors advise for a picture of that size.
+def load_scheduler(spec: ModelSpec, size: tuple[int, int], shift: float | None = None) -> Scheduler:
+    """The published scheduler.
+
+    Args:
+        shift: of the noise; None for what its authors advise for a picture of that size.
 
     Raises:
         EngineError: it cannot be read.
     """
     folder = spec.folder / "scheduler"
-    shift = _SHIFTS[size[0] * size[1] >= _LARGE]
+    if shift is None:
+        shift = float(sampling(spec).get("shift", _SHIFTS[size[0] * size[1] >= _LARGE]))
     try:
         return Scheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)  # type: ignore[return-value]
     except (OSError, ValueError) as error:

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
-from ...control.fitting import squeezed
-from ...media import squeeze_frames
-from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
-from ..family import Family, Network, Plan
+from ..family import Family
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..lora.files import shift_of
 from ..previews import LatentColours
-from ..wan import denormalized, encode_film, encode_text, load_text_tokenizer
-from .build import NETWORKS, load_network, load_scheduler
-from .inputs import Leads, check_films, kept_film, laid_over, make_leads, model_shot, shot_errors
-from .pipeline import VACEPipeline, Windowed
-from .plan import GROUP, frames_in_time, latent_windows, make_plan
-from .retime import at_scene_rate
+from ..wan import denormalized, encode_film, latent_colours
+from .animate.family import AnimateFamily
+from .base import WanFamily
+from .build import load_scheduler
+from .inputs import Leads, check_films, make_leads, model_shot, shot_errors
+from .pipeline import VACEPipeline, Windowed, holder
+from .plan import GROUP, base, latent_windows, model_rate
+from .returning import finished
 
 if TYPE_CHECKING:
     from ..engine import Generation
-
-_CHART = 64
-"""Pixels of a side of the picture by which previews learn what latents look like."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,32 +39,19 @@ class Conditions:
     start: CarriedStart | None
 
 
-class ControlFamily(Family):
+class ControlFamily(WanFamily):
     """See the module."""
 
     shared = True
-
-    def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
-        """See ``Family.plan``."""
-        return make_plan(spec, shot)
-
-    def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
-        """See ``Family.networks``."""
-        return {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS}
 
     def texts(self, run: Generation) -> tuple[str, ...]:
         """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
         texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
         return texts if run.guidance > 1 else texts[:1]
 
-    def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
-        tokenizer = load_text_tokenizer(run.spec, "tokenizer")
-        return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
-
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
-        shot = model_shot(run.shot, run.plan, run.spec.limits["fps"])
+        shot = model_shot(run.shot, run.plan, model_rate(run.spec, run.shot))
         with shot_errors():
             films = ControlFilms(shot, device=run.device, on_progress=lambda done, count: run.check())
         check_films(films, str(run.options["control"]), str(run.options["keep"]))
@@ -104,11 +86,10 @@ class ControlFamily(Family):
             before_evaluation,
             run.group,
         )
-        scheduler = load_scheduler(run.spec, run.plan.model_size)
+        scheduler = load_scheduler(run.spec, run.plan.model_size, shift_of(run.spec, run.shot))
         shift = scheduler.config["flow_shift"]
-        run.metadata.update(fps=run.spec.limits["fps"], references=len(leads.references), flow_shift=shift)
-        chart = _chart()
-        colours = LatentColours(encode_film(vae, chart[:, None].to(run.device))[0, :, 0], chart)
+        run.metadata.update(fps=model_rate(run.spec, run.shot), references=len(leads.references), flow_shift=shift)
+        colours = latent_colours(vae, run.device)
         start = None
         size = run.plan.model_size
         if (film := carried_picture(replace(run, shot=prepared.shot), size, frames, size)) is not None:
@@ -122,18 +103,9 @@ class ControlFamily(Family):
         positive, *negative = (run.texts[text].to(run.device) for text in self.texts(run))
         scheduler, first = pipeline.scheduler, len(leads.references)
         width, height = run.plan.model_size
-        noise, start = self._noise(run, conditions), conditions.start
+        noise = self._noise(run, conditions)
 
-        def held(latents: Tensor, done: int) -> Tensor:
-            if start is None:
-                return latents
-            level = float(scheduler.levels[done])
-            film = start.hold(
-                latents[:, :, first:], done, run.steps, lambda z: (1 - level) * z + level * noise[:, :, first:]
-            )
-            # The scheduler would correct what is put back by what was there before.
-            scheduler.last_sample = None
-            return torch.cat([latents[:, :, :first], film], dim=2)
+        held = holder(conditions.start, scheduler, noise, first, run.steps)
 
         def on_step_end(_: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
             # What the scheduler takes the clean film to be by now.
@@ -174,30 +146,15 @@ class ControlFamily(Family):
 
     def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
         """See ``Family.decode``: at the scene's rate, with what is kept as it was."""
-        vae, plan, shot = run.networks["vae"], run.plan, run.shot
+        vae = run.networks["vae"]
         run.report("decoding", 0, 2)
         film = tensor_to_frames(vae.decode(denormalized(vae, sampled.float()).to(vae.dtype)).sample[0])
         run.report("decoding", 1, 2)
-        rate, keep, margin = run.spec.limits["fps"], str(run.options["keep"]), float(run.options["margin"])
-        made = frames_in_time(run.spec, shot.clip)
-        film = at_scene_rate(
-            film[:made], squeezed(shot, *plan.model_size), rate, run.device, lambda done, count: run.check()
-        )
-        if keep != "nothing":
-            margin *= plan.height / plan.model_size[1]
-            with shot_errors():
-                films = ControlFilms(squeezed(shot, plan.width, plan.height), device=run.device)
-                kept = kept_film(films, keep, margin, lambda done, count: run.check())
-            if kept is not None:
-                film = laid_over(squeeze_frames(film, plan.width, plan.height), kept, margin)
+        film = finished(run, film, str(run.options["keep"]))
         run.report("decoding", 2, 2)
         return film
 
 
-FAMILY = ControlFamily()
-
-
-def _chart() -> Tensor:
-    """A picture (3,H,W) in [-1, 1] of all kinds of colours, always the same."""
-    colours = 2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
-    return F.interpolate(colours, (_CHART, _CHART), mode="bicubic").clamp(-1, 1)[0]
+def family_of(spec: ModelSpec) -> Family:
+    """What runs a model."""
+    return AnimateFamily() if base(spec) == "animate" else ControlFamily()

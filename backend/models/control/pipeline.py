@@ -1,4 +1,4 @@
-"""diffusers' VACE pipeline in the engine's hands: networks where they were placed, long films in fused windows.
+"""diffusers' Wan pipelines in the engine's hands: networks where they were placed, long films in windows.
 
 Shape letters: B batch, C latent channels, L latent frames, h w latent.
 """
@@ -7,52 +7,99 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan_vace import WanVACEPipeline
 from torch import Tensor
 
+from ..carried_start import CarriedStart
 from ..context_parallel import SPLIT, WAN_PLAN, context_parallel
 from ..group import ALONE, Group
 from ..windows import fusion_weights
+from .build import Scheduler
 
 PLAN = {**WAN_PLAN, "vace_blocks.0": {"hidden_states": SPLIT, "control_hidden_states": SPLIT}}
 """How VACE's transformer is evaluated by several (see ``context_parallel``); diffusers has no plan for it."""
 
 
-class VACEPipeline(WanVACEPipeline):
-    """diffusers' own, for texts that have been read already.
+class Placed:
+    """One of diffusers' Wan pipelines, for texts that have been read already.
 
     Args:
-        transformer: a ``Windowed`` one.
+        transformer: a ``Checked`` one.
         device: where its tensors belong; networks that come and go cannot be asked.
+        others: parts that it does without.
     """
 
     @classmethod
-    def of(cls, vae: Any, transformer: Any, scheduler: Any, device: torch.device) -> VACEPipeline:
+    def of(cls, vae: Any, transformer: Any, scheduler: Any, device: torch.device, *others: str) -> Self:
         """A pipeline without a text encoder."""
-        nothing: Any = None
-        made = cls(tokenizer=nothing, text_encoder=nothing, vae=vae, scheduler=scheduler, transformer=transformer)
+        nothing = dict.fromkeys(("tokenizer", "text_encoder", *others))
+        made: Any = cls(vae=vae, scheduler=scheduler, transformer=transformer, **nothing)  # type: ignore[call-arg]
         made._told = device
         made.set_progress_bar_config(disable=True)
         return made
 
     @property
     def _execution_device(self) -> torch.device:
-        return self._told
+        return self._told  # type: ignore[attr-defined]
 
 
-class Windowed:
+def holder(
+    start: CarriedStart | None, scheduler: Scheduler, noise: Tensor, first: int, steps: int
+) -> Callable[[Tensor, int], Tensor]:
+    """A function that puts back into latents (1,C,R+L,h,w), after so many steps, what is held of the carried film.
+
+    Args:
+        noise: that the latents began with.
+        first: R, latent frames before the film's.
+    """
+
+    def held(latents: Tensor, done: int) -> Tensor:
+        if start is None:
+            return latents
+        level = float(scheduler.levels[done])
+        film = start.hold(latents[:, :, first:], done, steps, lambda z: (1 - level) * z + level * noise[:, :, first:])
+        # The scheduler would correct what is put back by what was there before.
+        scheduler.last_sample = None
+        return torch.cat([latents[:, :, :first], film], dim=2)
+
+    return held
+
+
+class VACEPipeline(Placed, WanVACEPipeline):
+    """diffusers' own."""
+
+
+class Checked:
+    """A transformer that asks before each evaluation whether it is to go on.
+
+    Args:
+        dtype: that it computes in.
+        check: may raise to stop.
+    """
+
+    def __init__(self, transformer: Any, dtype: torch.dtype, check: Callable[[], None]) -> None:
+        self.dtype = dtype
+        self.config = transformer.config
+        self.cache_context = transformer.cache_context
+        self._transformer, self._check = transformer, check
+
+    def __call__(self, **named: Any) -> tuple[Tensor]:
+        """What the transformer answers."""
+        self._check()
+        return self._transformer(**named)
+
+
+class Windowed(Checked):
     """A VACE transformer for films of any length: windows in time, whose answers are mixed at every step.
 
     The references' latent frames come first in every window, so that all have the same looks before them.
 
     Args:
-        dtype: that it computes in.
         windows: latent frames of each window, without those of the references.
         references: latent frames of references, before the film's.
-        check: called before each evaluation; may raise to stop.
         group: who evaluates it together: windows, and the tokens of each.
     """
 
@@ -65,12 +112,8 @@ class Windowed:
         check: Callable[[], None],
         group: Group = ALONE,
     ) -> None:
-        self.dtype = dtype
-        self.config = transformer.config
-        self.cache_context = transformer.cache_context
-        self._transformer = transformer
-        self._windows, self._references, self._check = windows, references, check
-        self._group = group
+        super().__init__(transformer, dtype, check)
+        self._windows, self._references, self._group = windows, references, group
 
     def __call__(self, hidden_states: Tensor, control_hidden_states: Tensor, **named: Any) -> tuple[Tensor]:
         """What the transformer answers, (1,C,R+L,h,w); arguments are the transformer's."""

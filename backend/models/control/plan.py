@@ -1,12 +1,15 @@
-"""Fit a shot to what VACE takes, and say so (no torch here)."""
+"""Fit a shot to what Wan's control models take, and say so (no torch here)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
+from typing import Any
 
-from ...catalogue.models import ModelSpec
+from ...catalogue.models import ModelError, ModelSpec
 from ...shot import Clip, Shot
 from ..family import EngineError, Plan
+from ..lora.files import lora_notes
 from ..settings import check_settings, fit_size, held_note, option
 from ..windows import even_windows
 
@@ -14,14 +17,45 @@ GROUP = 4
 """Frames of a latent frame; latent 0 holds one."""
 
 
-def frames_in_time(spec: ModelSpec, clip: Clip) -> int:
+BASES = ("vace", "animate")
+"""The kinds of models: how they are led and how they make long films."""
+
+
+def sampling(spec: ModelSpec) -> Mapping[str, Any]:
+    """How a model samples: the ``[sampling]`` table of its description, empty where it has none."""
+    return spec.components.get("sampling", {})
+
+
+def base(spec: ModelSpec) -> str:
+    """One of ``BASES``. Raises ModelError for another."""
+    found = sampling(spec).get("base", BASES[0])
+    if found not in BASES:
+        raise ModelError(f"{spec.id}.toml: sampling.base is {found!r}; make it one of {', '.join(BASES)}")
+    return str(found)
+
+
+def model_rate(spec: ModelSpec, shot: Shot) -> float:
+    """Frames a second that the model makes."""
+    return float(option(spec, shot, "frame_rate") if "frame_rate" in spec.options else spec.limits["fps"])
+
+
+def frames_in_time(clip: Clip, rate: float) -> int:
     """Frames at the model's rate from the clip's first moment to its last, both included."""
-    return ceil((clip.frames - 1) * spec.limits["fps"] / clip.fps - 1e-6) + 1
+    return ceil((clip.frames - 1) * rate / clip.fps - 1e-6) + 1
 
 
 def snap_frames(spec: ModelSpec, frames: int) -> int:
     """The smallest 1 + 4k that holds ``frames``, and that the model takes."""
     return 1 + -(-(max(frames, int(spec.memory["least_frames"])) - 1) // GROUP) * GROUP
+
+
+def segments(spec: ModelSpec, frames: int, overlap: int) -> list[tuple[int, int]]:
+    """Frames (start, stop) of the segments of a film that holds ``frames``, each of which goes on from the last
+    ``overlap`` of the one before: as few as can be, equally long, so that hardly a frame is made for nothing."""
+    most = int(spec.limits["window_frames"])
+    count = max(1, ceil((frames - overlap) / (most - overlap)))
+    length = snap_frames(spec, ceil((frames - overlap) / count) + overlap)
+    return [(start, start + length) for start in range(0, count * (length - overlap), length - overlap)]
 
 
 def latent_windows(spec: ModelSpec, frames: int) -> list[range]:
@@ -31,34 +65,69 @@ def latent_windows(spec: ModelSpec, frames: int) -> list[range]:
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
-    """What VACE will make of a shot.
+    """What a model will make of a shot.
 
     Raises:
         EngineError: too many frames, nothing to be kept where something is to be kept, or settings that it cannot have.
+        ModelError: the description names a base that there is not.
     """
-    clip, rate = shot.clip, int(spec.limits["fps"])
-    notes = check_settings(spec, shot)
+    kind, clip = base(spec), shot.clip
+    notes = [*check_settings(spec, shot), *lora_notes(spec, shot)]
+    rate = model_rate(spec, shot)
     most = int(spec.limits["max_frames"])
     if clip.frames > most:
         raise EngineError("clip", f"{clip.frames} frames; {spec.label} makes at most {most}, so shorten the range")
     (width, height), model_size, about = fit_size(spec, shot)
     notes += about
-    count = frames_in_time(spec, clip)
-    frames = snap_frames(spec, count)
+    count = frames_in_time(clip, rate)
+    if kind == "animate":
+        windows = segments(spec, count, int(option(spec, shot, "overlap")))
+        frames = windows[-1][1]
+    else:
+        frames = snap_frames(spec, count)
+        windows = [(max(0, GROUP * part[0] - 3), GROUP * part[-1] + 1) for part in latent_windows(spec, frames)]
     if abs(clip.fps - rate) > 1e-6:
         notes.append(
-            f"{spec.label} knows {rate} frames per second: {clip.frames} at {clip.fps:g} were made as {count} at "
-            f"{rate}, and the scene's own motion made those between them; the film lasts as long as the range"
+            f"{spec.label} makes {rate:g} frames per second: {clip.frames} at {clip.fps:g} were made as {count} at "
+            f"{rate:g}, and the scene's own motion made those between them; the film lasts as long as the range"
         )
     if frames != count:
-        notes.append(held_note(count, frames, "the model takes 4k+1" + f", {frames} at least" * (frames > count + 3)))
-    windows = [(max(0, GROUP * part[0] - 3), GROUP * part[-1] + 1) for part in latent_windows(spec, frames)]
+        least = f", {frames} at least" * (len(windows) == 1 and frames > count + 3)
+        notes.append(held_note(count, frames, "the model takes 4k+1" + least))
     if len(windows) > 1:
-        notes.append(
-            f"{frames} frames are longer than {spec.label}'s window of {windows[0][1]}: generated in {len(windows)} "
-            "overlapping windows, fused at every step"
+        how = (
+            f"segments of {windows[0][1]}, each going on from the end of the one before"
+            if kind == "animate"
+            else "overlapping windows, fused at every step"
         )
-    return Plan(width, height, clip.frames, tuple(windows), (*notes, *_leads(spec, shot)), model_size, frames)
+        notes.append(
+            f"{frames} frames are longer than {spec.label}'s window of {int(spec.limits['window_frames'])}: generated "
+            f"in {len(windows)} {how}"
+        )
+    notes += (_animated if kind == "animate" else _leads)(spec, shot)
+    return Plan(width, height, clip.frames, tuple(windows), tuple(notes), model_size, frames)
+
+
+def _animated(spec: ModelSpec, shot: Shot) -> list[str]:
+    """What is said of what leads a person's film. Raises EngineError."""
+    person, notes = shot.characters[0], []
+    if person.reference is None:
+        raise EngineError(
+            "characters[0].reference", f"{person.name} has no reference picture; set its reference to Render or Picture"
+        )
+    if person.keypoints is None and person.joints is None:
+        raise EngineError(
+            "characters[0].keypoints", f"{person.name} has no bones that Maquette knows, so that no pose can be drawn"
+        )
+    if option(spec, shot, "mode") == "replace" and shot.background.kind == "none":
+        raise EngineError(
+            "settings.options.mode",
+            f"the shot has no background to put {person.name} into; give it one, or set {spec.options['mode'].label} "
+            "to animate",
+        )
+    if float(option(spec, shot, "frame_rate")) != spec.limits["fps"]:
+        notes.append(f"{spec.label} was trained at {spec.limits['fps']:g} frames per second")
+    return notes
 
 
 def _leads(spec: ModelSpec, shot: Shot) -> list[str]:

@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...control.drawing import Drawn, Surfaces
 from ...control.fitting import shot_at
-from ...control.flow import exact_flow
+from ...control.flow import exact_flow, taken
 from ...shot import Shot, ShotError
 
 _ON = 1e-3
@@ -77,18 +76,4 @@ class _Moving:
         nowhere = (seen[0] + seen[1]) == 0
         # A hidden spot's picture counts only where both hide it.
         weights = [w * torch.where(nowhere, 1.0, s) for w, s in zip(weights, seen, strict=True)]
-        return [_taken(p, flow.pixels) for p, flow in zip(pair, flows, strict=True)], weights
-
-
-def _taken(picture: Tensor, pixels: Tensor) -> Tensor:
-    """A picture (H,W,3) at spots that lie ``pixels`` (H,W,2) away."""
-    height, width = picture.shape[:2]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=picture.device), torch.arange(width, device=picture.device), indexing="ij"
-    )
-    places = torch.stack([x, y], dim=-1) + 0.5 + pixels
-    grid = 2 * places / torch.tensor([width, height], device=picture.device) - 1
-    found = F.grid_sample(
-        picture.permute(2, 0, 1)[None], grid[None].float(), padding_mode="border", align_corners=False
-    )
-    return found[0].permute(1, 2, 0)
+        return [taken(p, flow.pixels) for p, flow in zip(pair, flows, strict=True)], weights

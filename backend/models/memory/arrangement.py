@@ -104,8 +104,8 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
     if not on_gpu:
         rest = sum(part.weights for part in parts) + peak
         return Estimate(ram=max(need.weights, rest) + need.base)
-    # Weights are read into main memory first, whatever becomes of them.
-    ram = need.weights + GB
+    first = sum(part.weights - part.mapped for part in need.parts if part.first)
+    ram = max(first, sum(_in_ram(part, strategy) for part in parts)) + GB
 
     def whole(part: NetworkFootprint) -> int:
         # While a layer runs it is there in both widths.
@@ -133,6 +133,23 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
         if not part.denoises:
             peaks.append(present(part) + max((activations.get(stage, 0) for stage in part.stages), default=0))
     return Estimate(ram, max(before, need.base + stays + max(peaks)))
+
+
+def _in_ram(part: NetworkFootprint, strategy: Strategy) -> int:
+    """Main memory that a part takes, whatever else is free."""
+    read = part.weights - part.mapped
+    if strategy.casting and cast(part):
+        return max(read, part.weights - part.saved)
+    # What leaves the GPU as a whole is copied; single layers and blocks are fetched from where they were.
+    copied = moves(part, strategy.mode) and (strategy.mode is Mode.MODELS or part.decodes)
+    return part.weights if copied else read
+
+
+def comes_from_disk(parts: tuple[NetworkFootprint, ...], free: Free, strategy: Strategy) -> bool:
+    """Whether weights are read from the disk again and again, since they move and main memory does not hold them."""
+    if free.gpu is None or strategy.casting or strategy.mode not in (Mode.BLOCKS, Mode.LAYERS):
+        return False
+    return sum(part.weights for part in parts if not part.first) + GB > free.ram * (1 - MARGIN)
 
 
 def moves(part: NetworkFootprint, mode: Mode) -> bool:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,8 @@ class NetworkFootprint:
         layer: the same for single layers.
         stages: when it runs.
         tiles: whether it can work in tiles (a VAE).
+        mapped: of the weights those that lie in their files as they run: such are mapped, not read, and take main
+            memory only where it is free.
     """
 
     name: str
@@ -82,6 +84,7 @@ class NetworkFootprint:
     layer: int = 0
     stages: tuple[str, ...] = ("denoising",)
     tiles: bool = False
+    mapped: int = 0
 
     @property
     def small(self) -> bool:
@@ -207,12 +210,12 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
     tiles = "tile_megapixels" in spec.memory
     parts = []
     for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir()):
-        tensors = [
-            (key, entry.shape, itemsize if entry.floating else entry.itemsize)
-            for key, entry in headers(sorted(folder.glob("*.safetensors"))).items()
-        ]
+        found = headers(sorted(folder.glob("*.safetensors")))
+        tensors = [(key, e.shape, itemsize if e.floating else e.itemsize) for key, e in found.items()]
         if tensors:
-            parts.append(part_of(folder.name, tensors, tiles=tiles and folder.name.startswith("vae")))
+            part = part_of(folder.name, tensors, tiles=tiles and folder.name.startswith("vae"))
+            mapped = sum(e.size for e in found.values() if not e.floating or e.itemsize == itemsize)
+            parts.append(replace(part, mapped=mapped))
     return tuple(parts)
 
 

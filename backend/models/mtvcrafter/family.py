@@ -16,6 +16,8 @@ from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..lora.files import find_loras
+from ..lora.fuse import with_loras
 from ..previews import LatentColours
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, base, load_network, load_scheduler, load_transformer_with_lora
@@ -74,7 +76,7 @@ class MTVCrafterFamily(Family):
         found["tokenizer"] = Network(found["tokenizer"].load, stages=("encoding",))
         if few_steps(spec, shot):
             found["transformer"] = Network(lambda: load_transformer_with_lora(spec, dtype), variant="few steps")
-        return found
+        return with_loras(found, find_loras(spec, shot))
 
     def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
         """See ``Family.sampling``."""

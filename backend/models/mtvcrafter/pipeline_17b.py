@@ -21,11 +21,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from .. import clip
 from ..carried_start import CarriedStart
 from ..context_parallel import WAN_PLAN, context_parallel
 from ..group import ALONE, Group
-from ..wan import denormalized, encode_film
+from ..wan import denormalized, encode_film, encode_picture
 from .rope import key_rope_17b
 from .transformer_17b import MVDiT17BTransformer3DModel
 
@@ -91,11 +90,8 @@ class MTVCrafter17BPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def encode_picture(self, picture_3HW: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """(1,I,E) float32: CLIP's last but one layer for a picture in [-1, 1], squeezed to a square as Wan does."""
-        side = self.image_encoder.config.image_size
-        small = F.interpolate(picture_3HW[None].float().cpu(), (side, side), mode="bicubic", align_corners=False)
-        states = self.image_encoder(clip.normalized(small).to(device, dtype), output_hidden_states=True).hidden_states
-        return states[-2].float()
+        """(1,I,E) float32: what CLIP makes of a picture in [-1, 1]."""
+        return encode_picture(self.image_encoder, picture_3HW, device, dtype)
 
     @torch.no_grad()
     def encode_film(self, film_3THW: Tensor) -> Tensor:

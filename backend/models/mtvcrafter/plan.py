@@ -12,6 +12,7 @@ from ...catalogue.sizes import even
 from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..family import EngineError, Plan
+from ..lora.files import lora_notes
 from ..settings import check_settings, held_note, option
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
@@ -148,7 +149,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         EngineError: not exactly one character, no reference, no joints, a body behind the camera, too many frames, or
             settings that the model cannot have.
     """
-    notes = check_settings(spec, shot)
+    notes = [*check_settings(spec, shot), *lora_notes(spec, shot)]
     character, clip = shot.characters[0], shot.clip
     if character.joints is None:
         raise EngineError(

@@ -75,7 +75,7 @@ def add(
     for one in todo:
         # All of it before the first byte is written; the tensors are only mapped, so that this is quick.
         if one.weights:
-            verified(spec, one)
+            verified(spec, one, log)
     with _beside(spec.folder) as new:
         for one in todo:
             _write_part(spec, one, new / one.component.name, dtype, log, most_bytes)
@@ -183,15 +183,20 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-def verified(spec: ModelSpec, found: FoundFiles) -> tuple[Mapping[str, Tensor], nn.Module | None]:
+def verified(
+    spec: ModelSpec, found: FoundFiles, tell: Log = lambda _: None
+) -> tuple[Mapping[str, Tensor], nn.Module | None]:
     """The converted state dict of a part, every key and shape of it right, and its network on the meta device.
+
+    Args:
+        tell: given a sentence about what else the files hold.
 
     Raises:
         WeightsError: it is not; counts and names of what is wrong, and what the file seems to be instead.
     """
     component = found.component
     where = few(str(path) for path in found.weights)
-    published = read_state(found.weights)
+    published = read_state(found.weights, tell)
     own = {
         key.removeprefix(component.prefix): value
         for key, value in published.items()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping
+import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -31,6 +33,12 @@ _MOST_SHARDS = 10_000
 _SHARD = re.compile(r"(.+)-\d+-of-(\d+)(\.[a-z]+)$")
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+_PLAIN = {"collections", "datetime", "enum", "pathlib"}
+"""Modules of Python's own whose objects a training program may leave among its notes."""
+
+_MOST_KINDS = 200
+"""Kinds of objects that a file may hold beside tensors."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,14 @@ def header(path: Path) -> dict[str, Entry]:
             f"{path}: cut short, {size} of {8 + length + end} bytes are there; copy or download the file again"
         )
     return entries
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself in words. Raises WeightsError as ``header``."""
+    header(path)
+    with path.open("rb") as stream:
+        said = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0])).get("__metadata__")
+    return {key: value for key, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
 
 
 def _entry(value: Any) -> Entry:
@@ -159,15 +175,19 @@ def missing_shards(paths: Iterable[Path]) -> list[Path]:
     return [path for path in dict.fromkeys(missing) if not path.is_file()]
 
 
-def read_state(paths: Iterable[Path]) -> dict[str, Tensor]:
+def read_state(paths: Iterable[Path], tell: Callable[[str], None] = lambda _: None) -> dict[str, Tensor]:
     """The tensors of one or several files together, mapped into memory rather than read where the format allows it.
+
+    Args:
+        tell: given a sentence about what else a file holds and was not read.
 
     Raises:
         WeightsError: a file that is cut short, is no checkpoint, or holds code.
     """
     state: dict[str, Tensor] = {}
     for path in paths:
-        _join(state, _read_pickle(path) if path.suffix.lower() in PICKLES else _read_safetensors(path), path)
+        pickled = path.suffix.lower() in PICKLES
+        _join(state, _read_pickle(path, tell) if pickled else _read_safetensors(path), path)
     return state
 
 
@@ -182,16 +202,29 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: damaged ({str(error)[:200]}); copy or download the file again") from error
 
 
-def _read_pickle(path: Path) -> Mapping[str, Tensor]:
-    """A ``torch.save`` file, of which nothing but tensors and plain containers is accepted."""
+def _read_pickle(path: Path, tell: Callable[[str], None]) -> Mapping[str, Tensor]:
+    """A ``torch.save`` file, of which nothing but tensors and plain containers is accepted.
+
+    Objects of other programs (DeepSpeed's loss scaler) become empty ones: nothing of theirs is imported or run.
+    """
     import pickle
     import zipfile
 
     import torch
 
+    inert: dict[str, type] = {}
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        while True:
+            known = [*_harmless(), *((kind, name) for name, kind in inert.items())]
+            try:
+                with torch.serialization.safe_globals(known):
+                    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                break
+            except pickle.UnpicklingError as error:
+                name = _unsafe_name(error)
+                if name in inert or not _is_a_note(name) or len(inert) == _MOST_KINDS:
+                    raise
+                inert[name] = type("Inert", (_Inert,), {})
     except pickle.UnpicklingError as error:
         if wanted := _unsafe_name(error):
             raise WeightsError(
@@ -205,9 +238,33 @@ def _read_pickle(path: Path) -> Mapping[str, Tensor]:
         # A damaged file makes torch's unpickler fail in any opcode, with any exception.
         raise WeightsError(f"{path}: {_broken(path)}") from error
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{path}: holds a {type(loaded).__name__}, not a state dict; take another file")
+        what = next((name for name, kind in inert.items() if type(loaded) is kind), type(loaded).__name__)
+        raise WeightsError(f"{path}: holds a {what}, not a state dict; take another file")
+    if inert:
+        tell(f"{path.name}: only its tensors were read, and nothing of {', '.join(sorted(inert))}")
     state = unwrap(loaded)
     return {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+
+
+class _Inert:
+    """In the place of an object of another program: takes what that would, and keeps and does nothing."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _is_a_note(name: str) -> bool:
+    """Whether an object may be left out: it is no tensor, and asks for nothing that Python itself could do."""
+    module, _, inner = name.partition(".")
+    # Pickles go by the names that Python 2 had.
+    module = IMPORT_MAPPING.get(module, NAME_MAPPING.get((module, inner), (module,))[0])
+    return bool(inner) and module != "torch" and (module in _PLAIN or module not in sys.stdlib_module_names)
 
 
 def _harmless() -> list[Any]:

@@ -9,6 +9,7 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LoRA, which changes a model and is none itself", (".lora_A.", ".lora_B.")),
     ("MTVCrafter's 7B transformer", ("transformer_blocks.", ".attn0.")),
     ("a VACE transformer of Wan 2.1 in diffusers' names", ("vace_blocks.0.proj_out.", ".attn2.to_k.")),
+    ("a Wan-Animate transformer in diffusers' names", ("face_adapter.", ".attn2.to_k.")),
     ("MTVCrafter's 17B transformer", ("blocks.", ".motion_attn.")),
     ("MTVCrafter's motion tokenizer (4DMoT)", ("vq.codebook",)),
     ("MimicMotion", ("pose_net.conv_layers.",)),

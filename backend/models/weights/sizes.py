@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ...catalogue.loras import OPTION
 from ...catalogue.models import ModelEntry, ModelSpec
 from ..family import Plan
+from ..lora.files import entries
 from ..memory.arrangement import Strategy, arrangements, estimate
 from ..memory.footprint import GB, NetworkFootprint, need_of, part_of, parts_of_files, stages_of
 from ..registry import ModelStatus
@@ -61,13 +63,14 @@ def disk_bytes(spec: ModelSpec) -> int:
 
 
 def model_entry(status: ModelStatus) -> ModelEntry:
-    """What a backend says of a model, with the memory that it takes."""
+    """What a backend says of a model, with the memory that it takes and the LoRAs that are here."""
     return ModelEntry.of(
         status.spec,
         available=status.available,
         missing=status.missing,
         reason=status.reason,
         memory=memory_of(status.spec),
+        loras=entries(status.spec) if OPTION in status.spec.options else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""A tiny VACE: the published layout at a few channels, weights by the recipe."""
+"""Tiny models of the family: the published layout at a few channels, weights by the recipe."""
 
 from __future__ import annotations
 
@@ -50,6 +50,48 @@ tie_word_embeddings = false
 """
 )
 
+ANIMATE_TABLES = {
+    **TABLES,
+    **tomllib.loads(
+        """
+[sampling]
+base = "animate"
+shift = 5.0
+prompt = "a person dances"
+
+[transformer]
+num_attention_heads = 2
+attention_head_dim = 12
+in_channels = 12
+latent_channels = 4
+out_channels = 4
+text_dim = 16
+freq_dim = 16
+ffn_dim = 24
+num_layers = 2
+image_dim = 16
+added_kv_proj_dim = 24
+motion_encoder_size = 16
+motion_encoder_channel_sizes = { "4" = 4, "8" = 4, "16" = 4 }
+motion_style_dim = 8
+motion_dim = 4
+motion_encoder_dim = 8
+face_encoder_hidden_dim = 8
+face_encoder_num_heads = 2
+inject_face_latents_blocks = 1
+
+[image_encoder]
+hidden_size = 16
+intermediate_size = 24
+num_hidden_layers = 2
+num_attention_heads = 2
+image_size = 28
+patch_size = 14
+hidden_act = "gelu"
+"""
+    ),
+}
+
 CHANGES = {
     "limits.min_size": 32,
     "limits.max_size": 64,
@@ -60,6 +102,9 @@ CHANGES = {
     "defaults.width": 32,
     "defaults.height": 32,
 }
+
+ANIMATE_CHANGES = {**CHANGES, "limits.window_frames": 13}
+del ANIMATE_CHANGES["limits.window_overlap"]
 
 SCHEDULER = {
     "_class_name": "UniPCMultistepScheduler",
@@ -81,6 +126,8 @@ def write_small_files(folder: Path) -> None:
 
 def tiny_spec(folder: Path, preset: str = "vace-1.3b", beside: bool = True) -> ModelSpec:
     """The shipped description with tiny networks, written to ``folder``."""
+    if preset.startswith("wan-animate"):
+        return describe(folder, preset, ANIMATE_TABLES, ANIMATE_CHANGES, beside)
     return describe(folder, preset, TABLES, CHANGES, beside)
 
 
@@ -98,3 +145,9 @@ def led_shot(
     shot = make_shot(frames=frames, width=64, height=64, full=True, **others)
     settings = Settings(model="vace-1.3b", seed=3, options=options or {})
     return replace(shot, prompt=prompt, settings=settings)
+
+
+def animated_shot(frames: int = 5, **options: Any) -> Shot:
+    """The same for Wan-Animate, at the scene's own rate, so that no frame lies between two."""
+    shot = led_shot(frames, options={"frame_rate": 24, **options})
+    return replace(shot, settings=replace(shot.settings, model="wan-animate-14b"))

@@ -112,6 +112,7 @@ def test_starting_from_the_carried_film(engine, plain):
 def test_a_long_shot_lasts_as_long_as_its_range(engine):
     result = run(engine, led_shot(14, options={"keep": "known"}))
     assert result.frames.shape == (14, 32, 32, 3) and result.metadata["windows"] == 2
+    assert 0 < result.metadata["window_seam"] < 2, "fused at every step"
 
 
 def test_cancelling_stops_before_the_next_evaluation(engine, plain):

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.catalogue.models import ModelDefaults, ModelOption, ModelSpec, model_spec
 from maquette.backend.models.family import EngineError, Plan
+from maquette.backend.models.loading import load_part
 from maquette.backend.models.memory import arrangement as memory
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
@@ -489,3 +492,53 @@ def test_place_says_what_it_did(monkeypatch, caplog):
 def test_place_where_everything_fits():
     placed = placement.place({"net": torch.nn.Linear(3, 3)}, spec(), plan(), CPU, torch.float32, {})
     assert placed.strategy == Strategy() and placed.notes == () and placed.previews and placed.device == CPU
+
+
+def test_weights_that_are_mapped_take_no_main_memory():
+    """17 billion parameters on a computer with 16 GB beside its GPU, unless they must be read to be converted."""
+    sizes = {"transformer": 35, "text_encoder": 11, "vae": 0.25}
+    parts = [
+        NetworkFootprint(name, int(n * GB), int(n * GB / 2), 2 * GB, GB, footprint.stages_of(name))
+        for name, n in sizes.items()
+    ]
+    mapped = tuple(replace(part, mapped=part.weights) for part in parts)
+    for gpu, chosen in ((80, Mode.RESIDENT), (24, Mode.BLOCKS)):
+        free = Free(16 * GB, gpu * GB)
+        strategy = memory.decide(Need(mapped, activations={"denoising": 7 * GB}), free)
+        assert strategy == Strategy(chosen)
+        assert memory.comes_from_disk(mapped, free, strategy) == (chosen is Mode.BLOCKS)
+        assert not memory.comes_from_disk(mapped, Free(64 * GB, gpu * GB), strategy)
+        with pytest.raises(memory.DoesNotFit):
+            memory.decide(Need(tuple(parts), activations={"denoising": 7 * GB}), free)
+    # Whole networks that come and go are copied when they go, and those in 8 bits are others than in the files.
+    for strategy, ram in ((Strategy(Mode.MODELS), 36.25), (Strategy(Mode.BLOCKS, casting=True), 18.5)):
+        assert memory.estimate(Need(mapped), strategy, on_gpu=True).ram == pytest.approx(ram * GB, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_files_in_the_precision_of_the_run_are_mapped(tmp_path: Path, dtype: torch.dtype):
+    """What the headers say, and what reading the files takes."""
+    network = Stacked().to(dtype)
+    network.save_pretrained(tmp_path / "transformer")
+    (part,) = footprint.parts_of_files(replace(spec({}), folder=tmp_path), 2)
+    assert part.mapped == (part.weights if dtype == torch.bfloat16 else 0)
+    weights = sum(weight.numel() for weight in network.parameters()) * 2
+    before = _anonymous()
+    read = load_part(replace(spec({}), folder=tmp_path), "transformer", Stacked, torch.bfloat16)
+    assert read.layers[0].weight.dtype == torch.bfloat16
+    assert (_anonymous() - before > weights / 2) == (dtype == torch.float32)
+
+
+class Stacked(ModelMixin, ConfigMixin):
+    """Layers of 32 MB at two bytes a value."""
+
+    @register_to_config
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(2048, 2048, bias=False) for _ in range(4))
+
+
+def _anonymous() -> int:
+    """Bytes of main memory that this process has to itself."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024

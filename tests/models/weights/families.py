@@ -7,10 +7,13 @@ recipe weights, named, nested, split and cut into files as each publisher does i
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,9 +28,9 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
+from ..control.builders import ANIMATE_CHANGES, ANIMATE_TABLES, write_small_files
 from ..control.builders import CHANGES as VACE_CHANGES
 from ..control.builders import TABLES as VACE_TABLES
-from ..control.builders import write_small_files
 from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
 from ..mimicmotion.conftest import TINY_PARTS
 from ..mimicmotion.conftest import make_shot as figure
@@ -97,6 +100,22 @@ def save_shards(state: State, folder: Path, count: int, dtype: torch.dtype) -> N
     (folder / "config.json").write_text("{}", "utf-8")
 
 
+@contextmanager
+def pretended(module: str, name: str) -> Iterator[type]:
+    """A class of a module that is not there, for as long as it takes to pickle it."""
+    made = type(
+        name, (), {"__module__": module, "scale": 1.0, "__reduce__": lambda self: (type(self), (), {"scale": 2.0})}
+    )
+    names = [module[:end] for end in (*(i for i, c in enumerate(module) if c == "."), None)]
+    sys.modules.update({each: ModuleType(each) for each in names})
+    setattr(sys.modules[module], name, made)
+    try:
+        yield made
+    finally:
+        for each in names:
+            del sys.modules[each]
+
+
 def save_pickle(data: Any, path: Path) -> None:
     """As ``torch.save`` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +149,10 @@ def _publish_mofa(spec: ModelSpec, states: Mapping[str, State], folder: Path) ->
 
 
 def _publish_tokenizer(states: Mapping[str, State], folder: Path) -> None:
-    # As DeepSpeed writes it.
-    notes = {"global_steps": 500000, "optimizer": None, "mp_world_size": 1}
-    save_pickle({"module": states["tokenizer"], **notes}, folder / "4DMoT" / "mp_rank_00_model_states.pt")
+    # As DeepSpeed writes it, which is not installed here.
+    with pretended("deepspeed.runtime.fp16.loss_scaler", "LossScaler") as scaler:
+        notes = {"global_steps": 500000, "optimizer": {"loss_scaler": scaler()}, "mp_world_size": 1}
+        save_pickle({"module": states["tokenizer"], **notes}, folder / "4DMoT" / "mp_rank_00_model_states.pt")
 
 
 def _publish_7b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
@@ -170,6 +190,14 @@ def _publish_vace(spec: ModelSpec, states: Mapping[str, State], folder: Path) ->
     write_small_files(folder)
 
 
+def _publish_animate(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    _publish_vace(spec, states, folder)
+    save_shards(states["transformer"], folder / "transformer", 2, torch.float32)
+    # As the class was when it was published.
+    vision = {f"vision_model.{key}": value for key, value in states["image_encoder"].items()}
+    save(vision, folder / "image_encoder" / "model.safetensors", torch.bfloat16)
+
+
 def _tables(text: str) -> dict[str, Any]:
     keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
     return {key: value for key, value in tomllib.loads(text).items() if key in keep}
@@ -190,7 +218,11 @@ FAMILIES = {
         Tiny("mofa-hybrid", MOFA_TABLES, MOFA_CHANGES, _publish_mofa),
         Tiny("vace-1.3b", VACE_TABLES, VACE_CHANGES, _publish_vace),
         Tiny("vace-14b", VACE_TABLES, VACE_CHANGES, _publish_vace),
+        Tiny("wan-animate-14b", ANIMATE_TABLES, ANIMATE_CHANGES, _publish_animate),
         _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
         _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
     )
 }
+
+DISTINCT = [name for name in FAMILIES if name != "vace-14b"]
+"""Without those that differ from another in their sizes alone."""

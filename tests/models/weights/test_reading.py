@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from hypothesis import strategies as st
 from maquette.backend.models.weights.component import WeightsError, unwrap
 from maquette.backend.models.weights.reading import header, missing_shards, read_state
 from safetensors.torch import save_file
+
+from .families import pretended
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.ones(5, dtype=torch.float16)}
 
@@ -98,3 +104,44 @@ def test_shards(tmp_path: Path):
         (tmp_path / "b.safetensors.index.json").write_text(f'{{"weight_map": {names}}}')
         with pytest.raises(WeightsError, match="not a readable index"):
             missing_shards([path])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_training_program_left_is_not_read(tmp_path: Path, zipped: bool):
+    path = tmp_path / "a.pt"
+    with pretended("deepspeed.runtime.fp16.loss_scaler", "LossScaler") as scaler, pretended("own.config", "Run") as run:
+        notes = {"optimizer": {"scaler": scaler(), "seen": [scaler()]}, "args": run(), "where": Path("a"), "at": None}
+        torch.save({"module": STATE, **notes}, path, _use_new_zipfile_serialization=zipped)
+    told: list[str] = []
+    found = read_state([path], told.append)
+    assert found.keys() == STATE.keys() and all(torch.equal(found[key], value) for key, value in STATE.items())
+    (said,) = told
+    assert (
+        "only its tensors" in said
+        and "deepspeed.runtime.fp16.loss_scaler.LossScaler" in said
+        and "own.config.Run" in said
+    )
+    assert "deepspeed" not in sys.modules and "own" not in sys.modules
+
+
+class Call:
+    """Asks for a function while it is read."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self._asked = function, arguments
+
+    def __reduce__(self):
+        return self._asked
+
+
+@pytest.mark.parametrize("function", [eval, os.system, subprocess.getoutput, torch.load], ids=str)
+def test_what_would_do_something_is_refused(tmp_path: Path, function: Callable):
+    path = tmp_path / "a.pt"
+    torch.save({"module": STATE, "hook": Call(function, "1")}, path)
+    assert "asks to run" in refused(path)
+
+
+def test_an_object_in_place_of_a_state_dict_is_named(tmp_path: Path):
+    with pretended("own.config", "Net") as net:
+        torch.save(net(), tmp_path / "a.pt")
+    assert "holds a own.config.Net, not a state dict" in refused(tmp_path / "a.pt")
