@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from .upscale import about, upscale
 
-if TYPE_CHECKING:
-    from .engine import Generation
 
+def finish(run: Any, frames: np.ndarray) -> np.ndarray:
+    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded.
 
-def finish(run: Generation, frames: np.ndarray) -> np.ndarray:
-    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded; tells ``run`` of it."""
+    Args:
+        run: an ``engine.Generation``, which is told of it.
+    """
     plan = run.plan
     frames = run.family.fit(run.spec, frames, plan.width, plan.height)
     if len(plan.windows) > 1:
         # Here, because a film of one window does without.
         from .seams import film_seam, seam_note
 
-        value = film_seam(run.spec, run.shot, plan, frames, run.device)
+        rate = run.metadata.get("fps", run.shot.clip.fps)
+        value = film_seam(run.shot, plan, frames, rate, run.device)
         if np.isfinite(value):
             run.metadata["window_seam"] = round(value, 2)
             run.notes += [note] if (note := seam_note(value)) else []

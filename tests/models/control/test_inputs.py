@@ -156,7 +156,7 @@ def test_between_the_model_s_frames_things_move_as_in_the_scene():
 class Toy:
     """Answers with its first frame's control, plus the number of its call: what windows would show as a seam."""
 
-    config = {"in_channels": 1}
+    config = {"in_channels": 1, "num_attention_heads": 1}
 
     def __init__(self) -> None:
         self.calls = 0
@@ -176,7 +176,7 @@ def test_windows_are_fused_without_seams():
     x = torch.zeros(1, 1, 32, 2, 2)
     (answer,) = windowed(hidden_states=x, control_hidden_states=x)
     steps = answer[0, 0, references:, 0, 0].diff().abs()
-    assert toy.calls == len(checks) == len(windows) > 1
+    assert toy.calls == len(windows) > 1 and len(checks) >= toy.calls
     # A cut from one window to the next would be a step of 1.
     assert steps.max() < 0.35 and answer[0, 0, -1, 0, 0] == len(windows)
     alone = Windowed(Toy(), torch.float32, even_windows(12, 12, 4), 0, lambda: None)
