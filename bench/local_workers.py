@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _rate(folder: Path, workers: int, prompt: str, count: int, environment: dict[str, str], *more: str) -> float:
-    shot = save_shot(folder / "a.shot", prompt)
+    shot = save_shot(folder / "a.shot", prompt, width=64, height=64)
     with (
         Server(folder, "--workers", str(workers), "--max-queue", "999", *more, **environment) as server,
         server.client() as client,

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from .generation import Generation
 from .upscale import about, upscale
 
 
-def finish(run: Any, frames: np.ndarray) -> np.ndarray:
-    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded.
-
-    Args:
-        run: an ``engine.Generation``, which is told of it.
-    """
+def finish(run: Generation, frames: np.ndarray) -> np.ndarray:
+    """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded; tells ``run`` of it."""
     plan = run.plan
     frames = run.family.fit(run.spec, frames, plan.width, plan.height)
     if len(plan.windows) > 1:

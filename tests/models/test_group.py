@@ -63,12 +63,11 @@ def exchanged(group: Group) -> None:
 
 
 CASES: list[dict[str, Any]] = [
-    {},
-    {"guidance": 3.0, "frames": 13, "characters": 2, "steps": 3},
-    {"frames": 1, "guidance": 2.0},
-    {"frames": 29, "window": 5, "guidance": 2.0, "characters": 2},
+    {"steps": 1},
+    {"guidance": 3.0, "frames": 13, "characters": 2},
+    {"frames": 1, "guidance": 2.0, "steps": 1},
+    {"frames": 29, "window": 5, "guidance": 2.0, "steps": 1},
     {"frames": 17, "start": "carried", "prediction": "residual", "steps": 1, "few": True},
-    {"frames": 21, "start": "carried", "prediction": "residual", "window": 4},
 ]
 """What the sampling is asked for."""
 
@@ -127,12 +126,16 @@ def alone(vae: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_what_several_processes_sample_is_what_one_does(vae: Any, alone: list[torch.Tensor], tmp_path: Path, size: int):
 
+    # Four are a table of two by two where there is guidance.
+    some = slice(1, 2) if size == 4 else slice(None)
+
     def work(group: Group) -> list[torch.Tensor]:
         exchanged(group)
-        return [each.numpy() for each in (*(sampled(vae, group, **case) for case in CASES), *fused(group))]
+        return [each.numpy() for each in [*(sampled(vae, group, **case) for case in CASES[some]), *fused(group)]]
 
+    expected = [*alone[: len(CASES)][some], *alone[len(CASES) :]]
     for made in in_group(size, tmp_path, work):
-        errors = [float((torch.from_numpy(a) - b).abs().max()) for a, b in zip(made, alone, strict=True)]
+        errors = [float((torch.from_numpy(a) - b).abs().max()) for a, b in zip(made, expected, strict=True)]
         assert max(errors) < 1e-5
 
 

@@ -27,7 +27,7 @@ from .inputs import KEEPS, Leads, make_leads
 from .pipeline import AnimatePipeline
 
 if TYPE_CHECKING:
-    from ...engine import Generation
+    from ...generation import Generation
 
 _FIRST = 1
 """Latent frames before the film's: the reference."""
