@@ -16,7 +16,8 @@ def finish(run: Generation, frames: np.ndarray) -> np.ndarray:
         # Here, because a film of one window does without.
         from .seams import film_seam, seam_note
 
-        value = film_seam(run.spec, run.shot, plan, frames, run.device)
+        rate = run.metadata.get("fps", run.shot.clip.fps)
+        value = film_seam(run.shot, plan, frames, rate, run.device)
         if np.isfinite(value):
             run.metadata["window_seam"] = round(value, 2)
             run.notes += [note] if (note := seam_note(value)) else []

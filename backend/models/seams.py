@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 
-from ..catalogue.models import ModelSpec
 from ..control.drawing import Surfaces
 from ..control.fitting import squeezed
 from ..control.flow import exact_flow, taken
@@ -22,10 +21,14 @@ _COMPARED = 12
 """Changes elsewhere that jumps are held against, spread over the film."""
 
 
-def film_seam(spec: ModelSpec, shot: Shot, plan: Plan, frames: np.ndarray, device: torch.device) -> float:
+def film_seam(shot: Shot, plan: Plan, frames: np.ndarray, rate: float, device: torch.device) -> float:
     """``windows.seam`` of a finished film (T,H,W,3) uint8 of a shot; NaN where it was made in one window, or where the
-    shot holds no surfaces."""
-    across = joins(plan.windows, len(frames), shot.clip.fps / spec.limits.get("fps", shot.clip.fps))
+    shot holds no surfaces.
+
+    Args:
+        rate: frames a second of the model, of which the plan's windows are.
+    """
+    across = joins(plan.windows, len(frames), shot.clip.fps / rate)
     inside = {t for pairs in across for t in pairs}
     others = [t for t in range(len(frames) - 1) if t not in inside]
     if not inside or not others:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.family import Plan
 from maquette.backend.models.seams import film_seam, seam_note
 from maquette.backend.models.windows import even_windows, joins, seam
@@ -49,9 +48,8 @@ def test_a_film_with_a_seam_is_told_from_one_without():
     plan = Plan(48, 48, 14, ((0, 9), (5, 14)), (), (48, 48), 14)
     jumping = film.copy()
     jumping[9:] = np.clip(film[9:].astype(int) + 30, 0, 255)
-    spec = model_spec("isa-nano")
-    smooth, seamed = (film_seam(spec, shot, plan, each, CPU) for each in (film, jumping))
+    smooth, seamed = (film_seam(shot, plan, each, shot.clip.fps, CPU) for each in (film, jumping))
     assert smooth < 1.5 and seamed > 4 * smooth
     assert not seam_note(smooth) and f"{seamed:.1f} times" in seam_note(seamed)
     one = Plan(48, 48, 14, ((0, 14),), (), (48, 48), 14)
-    assert isnan(film_seam(spec, shot, one, jumping, CPU)) and not seam_note(nan)
+    assert isnan(film_seam(shot, one, jumping, shot.clip.fps, CPU)) and not seam_note(nan)
