@@ -33,8 +33,16 @@ ELSEWHERE = tuple(
     path.name for path in Path(__file__).parent.glob("*/") if path.name not in (*BLENDER_TESTS, "structure")
 ) if HAS_BPY and sys.version_info < (3, 12) else ()  # fmt: skip
 
+# What only reads the tree, or starts the plain interpreter, is tested beside the backend.
+ONCE = (
+    "demo",
+    "tools",
+    *(f"structure/test_{name}.py" for name in ("architecture", "arrows", "deploy", "models", "packaging")),
+)
+
 collect_ignore = [
     *ELSEWHERE,
+    *(ONCE if HAS_BPY else ()),
     *(() if HAS_BPY else BLENDER_TESTS),
     *(() if HAS_TORCH else BACKEND_TESTS),
     # By make test-cluster, which installs it.

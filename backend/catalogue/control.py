@@ -38,6 +38,8 @@ KINDS: dict[str, ControlKind] = {
     "silhouettes": ControlKind("Silhouettes", "The characters in white on black"),
     "masks": ControlKind("Masks", "Each character in a pure colour of its own on black"),
     "pose": ControlKind("Pose", "Body, hands and face as DWPose draws them", needs=("keypoints",)),
+    "face": ControlKind("Face", "One character's face close up, as Wan-Animate is led by it",
+                        needs=("keypoints", "pictures")),
     "flow": ControlKind(
         "Optical Flow",
         "Where every pixel came from, in the colours of RAFT",

@@ -7,7 +7,7 @@ import reprlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -141,7 +141,7 @@ def build(kind: type[Kind], table: Mapping[str, Any], where: str = "", tolerant:
     Raises:
         CatalogueError: a key is unknown, missing or of the wrong type.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = {entry.name: entry for entry in fields(kind) if entry.name not in given}  # type: ignore[arg-type]
     if (unknown := next((key for key in table if key not in known), None)) is not None and not tolerant:
         raise CatalogueError(f"{where}{unknown} is no entry here; choose from {', '.join(known)}")
@@ -157,9 +157,14 @@ def build(kind: type[Kind], table: Mapping[str, Any], where: str = "", tolerant:
         raise CatalogueError(f"{where}{error}") from error
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def build_known(kind: type[Kind], table: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a table that fit the fields of a dataclass; of a mapping, the items that fit."""
-    hints, found = get_type_hints(kind), {}
+    hints, found = _hints(kind), {}
     for key in (entry.name for entry in fields(kind) if entry.name in table):  # type: ignore[arg-type]
         value, hint = table[key], hints[key]
         if get_origin(hint) is Mapping and isinstance(value, Mapping):

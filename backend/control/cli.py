@@ -151,8 +151,9 @@ def _run(args: argparse.Namespace) -> int:
             for write in writers:
                 write(frame)
             bar.frame(frame + 1, shot.clip.frames)
-    for target in targets:
-        print(f"{target}: {shot.clip.frames} frames of {width} x {height} at {shot.clip.fps:g} per second")
+    for kind, target in zip(drawn, targets, strict=True):
+        wide, high = films.size(kind)
+        print(f"{target}: {shot.clip.frames} frames of {wide} x {high} at {shot.clip.fps:g} per second")
     for note in dict.fromkeys(films.notes):
         print(f"Note: {note}", file=sys.stderr)
     return 0
@@ -190,10 +191,9 @@ def _writer(films: ControlFilms, kind: str, form: str, target: Path) -> Iterator
     """A function that draws and writes a frame. The film appears under its name only when complete."""
     from ..media import encode_exr, encode_png, mp4_writer
 
-    clip = films.shot.clip
     metadata = {"generator": "Maquette", "title": films.shot.name, "control": kind}
     if form == "mp4":
-        with mp4_writer(target, clip.width, clip.height, clip.fps, metadata, _CRF) as write:
+        with mp4_writer(target, *films.size(kind), films.shot.clip.fps, metadata, _CRF) as write:
             yield lambda frame: write(films.picture(kind, frame))
         return
     with numbered_files(target, form) as write_file:

@@ -18,6 +18,9 @@ from ..raster.carry import carry_shot
 from ..shot import FACE_KEYPOINTS, SMPL_JOINT_NAMES, Background, Character, Clip, KeypointState, Shot
 from ..shot.cameras import project
 
+FACE_SIDE = 512
+"""Pixels of a side that Wan-Animate's authors cut faces to."""
+
 _LARGER = 1.3**0.5
 """How much longer a cut's sides are than those of the box around the face's keypoints."""
 _ABOVE = 0.75

@@ -35,8 +35,9 @@ from ..shot import (
 from ..shot.cameras import to_camera
 from .colours import character_colour, flow_colours
 from .drawing import Drawn, Surfaces
+from .face import FACE_SIDE, face_boxes, face_film
 from .flow import Flow, exact_flow
-from .keypoints import Pose2D, character_keypoints, project_pose
+from .keypoints import Pose2D, character_keypoints, project_pose, project_toes
 from .pose_drawing import DWPOSE, PoseStyle, draw_poses
 
 NOTHING = 1e10
@@ -121,7 +122,7 @@ class ControlFilms:
         shot = self.shot
         if kind not in KINDS:
             raise ShotError("kind", f"no control film {kind!r}; choose from {', '.join(KINDS)}")
-        if kind in ("silhouettes", "masks", "pose", "carried", "clay") and not shot.characters:
+        if kind in ("silhouettes", "masks", "pose", "face", "carried", "clay") and not shot.characters:
             raise ShotError("characters", "the shot has none; mark at least one body as a character")
         if kind == "clay" and shot.clay is None:
             raise ShotError(
@@ -133,13 +134,27 @@ class ControlFilms:
             raise ShotError("clip", "it has one frame, so that nothing moves; give it two or more")
         if kind == "known" and not any(c.references for c in shot.characters) and shot.background.kind == "none":
             raise ShotError("background", "neither a background nor looks are in the shot, so that nothing is known")
+        if kind == "face" and not np.isfinite(face_boxes(shot.characters[self._first], shot.clip)).any():
+            raise ShotError(
+                f"characters[{self._first}].keypoints",
+                f"no face of {shot.characters[self._first].name} is before the camera; use a body whose bones Maquette "
+                "knows (SMPL, Mixamo, Rigify, ...), and send the shot again",
+            )
         if kind == "pose":
             _ = self._poses
-        elif kind not in ("clay", "carried", "known"):
+        elif kind not in ("face", "clay", "carried", "known"):
             _ = self._surfaces
 
+    def size(self, kind: str) -> tuple[int, int]:
+        """Width and height of a film: the clip's, but for faces, which are squares of their own."""
+        return (FACE_SIDE, FACE_SIDE) if kind == "face" else (self.shot.clip.width, self.shot.clip.height)
+
     def picture(self, kind: str, frame: int) -> np.ndarray:
-        """A frame (H,W,3) uint8 of a film. Raises ShotError as ``check``, and MediaError for a damaged picture."""
+        """A frame (H,W,3) uint8 of a film, of its ``size``.
+
+        Raises:
+            ShotError: as ``check``. MediaError: a damaged picture.
+        """
         draw = {
             "depth": self._depth,
             "normals": self._normals,
@@ -147,6 +162,7 @@ class ControlFilms:
             "silhouettes": self._silhouettes,
             "masks": self._masks,
             "pose": self._pose,
+            "face": self._face,
             "flow": self._flow,
             "carried": lambda frame: self._carried.frames[frame],
             "known": self._known,
@@ -283,8 +299,8 @@ class ControlFilms:
     # -- poses ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _poses(self) -> list[tuple[Pose2D, np.ndarray]]:
-        """Of each character that is shown its pose, and (T,) how far away it is."""
+    def _poses(self) -> list[tuple[Pose2D, np.ndarray, np.ndarray]]:
+        """Of each character that is shown its pose, (T,) how far away it is, and (T,2,2) its toes."""
         clip, poses = self.shot.clip, []
         for i, character in enumerate(self.shot.characters):
             if not self._shown[i]:
@@ -300,16 +316,32 @@ class ControlFilms:
             away = to_camera(keypoints.points[:, BODY_KEYPOINTS].astype(np.float64), clip.viewmats)[..., 2]
             there = keypoints.state[:, BODY_KEYPOINTS] != KeypointState.ABSENT
             distance = (away * there).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-            poses.append((Pose2D(points, confidence), distance))
+            toes = project_toes(character, clip)
+            poses.append((Pose2D(points, confidence), distance, toes))
         return poses
 
     def _pose(self, frame: int) -> np.ndarray:
         clip = self.shot.clip
         # The nearest person is drawn last, over those behind.
         order = sorted(self._poses, key=lambda each: -each[1][frame])
-        points = np.array([pose.points[frame] for pose, _ in order]).reshape(-1, len(KEYPOINT_NAMES), 2)
-        confidence = np.array([pose.confidence[frame] for pose, _ in order]).reshape(-1, len(KEYPOINT_NAMES))
-        return draw_poses(points, confidence, clip.width, clip.height, self.options.pose)
+        points = np.array([pose.points[frame] for pose, _, _ in order]).reshape(-1, len(KEYPOINT_NAMES), 2)
+        confidence = np.array([pose.confidence[frame] for pose, _, _ in order]).reshape(-1, len(KEYPOINT_NAMES))
+        toes = np.array([toes[frame] for _, _, toes in order]).reshape(-1, 2, 2)
+        return draw_poses(points, confidence, clip.width, clip.height, self.options.pose, toes)
+
+    @property
+    def _first(self) -> int:
+        """The first character that is shown."""
+        return self._shown.index(True)
+
+    @cached_property
+    def _faces(self) -> np.ndarray:
+        if sum(self._shown) > 1:
+            self.notes.append(f"Face: that of {self.shot.characters[self._first].name}; choose a character for another")
+        return face_film(self.shot, FACE_SIDE, self._first, self._device, self._on_progress)
+
+    def _face(self, frame: int) -> np.ndarray:
+        return self._faces[frame]
 
     # -- pictures of the shot ------------------------------------------------------------------------------------
 

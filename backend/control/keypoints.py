@@ -20,6 +20,7 @@ from ..shot import (
     RIGHT_HAND_KEYPOINTS,
     SMPL_JOINT_NAMES,
     Character,
+    Clip,
     Keypoints,
     KeypointState,
     ShotError,
@@ -53,6 +54,8 @@ _FROM_JOINTS = tuple(
     if name in SMPL_JOINT_NAMES
 )
 """(keypoint, joint) of what both name: neck, shoulders, elbows, wrists, hips, knees and ankles."""
+
+_TOES = [SMPL_JOINT_NAMES.index(f"{side}_foot") for side in ("left", "right")]
 
 _NEAREST = 8
 """Surface points that tell whether what they surround shows, and where it goes from one pose to another."""
@@ -136,6 +139,19 @@ def character_keypoints(character: Character, field: str) -> tuple[Keypoints, li
         f"{character.name} has joints but no keypoints: its pose is drawn from neck to ankles, without face and hands"
     )
     return Keypoints(points, state), [note]
+
+
+def project_toes(character: Character, clip: Clip) -> np.ndarray:
+    """The balls of the left and the right foot (T,2,2), fractions of the picture; NaN outside of it, and where no joint
+    tells them."""
+    if character.joints is None:
+        return np.full((clip.frames, 2, 2), np.nan)
+    uv, _ = project(
+        character.joints[:, _TOES].astype(np.float64), clip.viewmats.astype(np.float64), clip.Ks.astype(np.float64)
+    )
+    toes = uv / (clip.width, clip.height)
+    inside = ((toes >= 0) & (toes < 1)).all(axis=-1, keepdims=True)
+    return np.where(inside, toes, np.nan)
 
 
 def _with_hand_roots(keypoints: Keypoints) -> Keypoints:

@@ -42,7 +42,7 @@ class PoseStyle:
         thin: lines of a pixel for each 200 of the picture's shorter side, less one, and hands half as wide.
         weighted: colours are dimmed by the confidence; else what is drawn is drawn fully.
         swapped: red and blue are exchanged.
-        parts: which of ``body``, ``hands`` and ``face``.
+        parts: which of ``body``, ``hands``, ``face`` and ``feet``.
     """
 
     canvas: int = 0
@@ -80,7 +80,7 @@ DWPOSE = PoseStyle(unit=512)
 MIMICMOTION = PoseStyle(canvas=2160, weighted=True, swapped=True)
 """As MimicMotion was trained on them: thin and dimmed by confidence. Its weights know the exchanged palette."""
 
-ANIMATE = PoseStyle(thin=True, parts=("body", "hands"))
+ANIMATE = PoseStyle(thin=True, parts=("body", "hands", "feet"))
 """As Wan-Animate was trained on them, by its authors' own drawing of DWPose's body and hands."""
 
 LIMBS: tuple[tuple[int, int], ...] = (
@@ -96,6 +96,12 @@ COLOURS: tuple[tuple[int, int, int], ...] = (
 )  # fmt: skip
 """Of body keypoint i and, but for the last, of limb i."""
 
+FEET: tuple[tuple[int, tuple[int, int, int], tuple[int, int, int]], ...] = (
+    (13, (255, 0, 85), (200, 200, 0)),
+    (10, (200, 200, 0), (100, 100, 0)),
+)
+"""Of the left and the right foot: the ankle's body keypoint, and the colours of its limb and of the toes."""
+
 HAND_EDGES: tuple[tuple[int, int], ...] = tuple(
     (0 if joint == 0 else 4 * finger + joint, 4 * finger + joint + 1) for finger in range(5) for joint in range(4)
 )
@@ -110,7 +116,12 @@ def draw_pose(
 
 
 def draw_poses(
-    points: np.ndarray, confidence: np.ndarray, width: int, height: int, style: PoseStyle = DWPOSE
+    points: np.ndarray,
+    confidence: np.ndarray,
+    width: int,
+    height: int,
+    style: PoseStyle = DWPOSE,
+    toes: np.ndarray | None = None,
 ) -> np.ndarray:
     """One pose map of several people, each over those before.
 
@@ -118,6 +129,7 @@ def draw_poses(
         points: (P,K,2) fractions of the picture's width and height, x right, y down.
         confidence: (P,K) from 0 to 1 in use; larger values saturate.
         width, height: of the map in pixels.
+        toes: (P,2,2) of each left and right foot, as ``points``; NaN where they are not known.
 
     Returns:
         (H,W,3) uint8 RGB.
@@ -129,7 +141,9 @@ def draw_poses(
     if not style.weighted:
         confidence = (confidence > THRESHOLD).astype(np.float64)
     widths = style.widths(width, height)
-    for spots, sure in zip(points, confidence, strict=True):
+    for person, (spots, sure) in enumerate(zip(points, confidence, strict=True)):
+        if "feet" in style.parts and toes is not None:
+            _draw_feet(canvas, spots, sure, toes[person] * (canvas.shape[1], canvas.shape[0]), widths)
         if "body" in style.parts:
             _draw_body(canvas, spots[BODY_KEYPOINTS], sure[BODY_KEYPOINTS], widths)
         if "hands" in style.parts:
@@ -141,6 +155,25 @@ def draw_poses(
     return cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB) if style.swapped else canvas
 
 
+def _draw_feet(
+    canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray, toes: np.ndarray, widths: _Widths
+) -> None:
+    """Limbs from the ankles that are drawn to their toes (2,2)."""
+    for toe, (ankle, limb, disc) in zip(toes, FEET, strict=True):
+        if confidence[ankle] >= THRESHOLD and np.isfinite(toe).all():
+            _draw_limb(canvas, points[ankle], toe, widths.limb, [int(_LIMB_DIM[channel]) for channel in limb])
+            _disc(canvas, toe, widths.disc, list(disc))
+
+
+def _draw_limb(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, width: int, colour: list[int]) -> None:
+    (ax, ay), (bx, by) = start, end
+    half_length = int(math.hypot(ax - bx, ay - by) / 2)
+    angle = int(math.degrees(math.atan2(ay - by, ax - bx)))
+    middle = (int((ax + bx) / 2), int((ay + by) / 2))
+    polygon = np.array(cv2.ellipse2Poly(middle, (half_length, width), angle, 0, 360, 1))
+    cv2.fillConvexPoly(canvas, polygon, colour)
+
+
 def _draw_body(canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray, widths: _Widths) -> None:
     """Dim limbs with discs over them. Points (18,2) in pixels of the canvas."""
     # A limb is left out below the threshold, a point at or below it: at exactly the threshold a limb ends in the
@@ -149,14 +182,9 @@ def _draw_body(canvas: np.ndarray, points: np.ndarray, confidence: np.ndarray, w
     for (a, b), colour in zip(LIMBS, COLOURS, strict=False):
         if confidence[a] < THRESHOLD or confidence[b] < THRESHOLD:
             continue
-        (ax, ay), (bx, by) = points[index[a]], points[index[b]]
-        half_length = int(math.hypot(ax - bx, ay - by) / 2)
-        angle = int(math.degrees(math.atan2(ay - by, ax - bx)))
-        middle = (int((ax + bx) / 2), int((ay + by) / 2))
-        polygon = np.array(cv2.ellipse2Poly(middle, (half_length, widths.limb), angle, 0, 360, 1))
         strength = confidence[a] * confidence[b]
         dim = [int(_LIMB_DIM[min(int(channel * strength), 255)]) for channel in colour]
-        cv2.fillConvexPoly(canvas, polygon, dim)
+        _draw_limb(canvas, points[index[a]], points[index[b]], widths.limb, dim)
     for point, colour, c in zip(points, COLOURS, confidence, strict=True):
         if c > THRESHOLD:
             _disc(canvas, point, widths.disc, [int(channel * c) for channel in colour])

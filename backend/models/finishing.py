@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from .generation import Generation
 from .upscale import about, upscale
-
-if TYPE_CHECKING:
-    from .engine import Generation
 
 
 def finish(run: Generation, frames: np.ndarray) -> np.ndarray:

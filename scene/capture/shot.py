@@ -252,6 +252,10 @@ def _recall(
                 recall.begin(name, how, [obj, *worn[obj], *lights, *eyes, *world], range(one.frame, one.frame + 1))
 
 
+UPSCALES = {"OFF": 1, "X2": 2, "X4": 4}
+"""How many times as wide and high, by the items of the scene's property."""
+
+
 def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:
     """A shot with what the scene says of the model and its work."""
     options = scene.maquette
@@ -265,7 +269,7 @@ def with_settings(shot: Shot, scene: bpy.types.Scene, wants: Wants) -> Shot:
             guidance=options.guidance or None,
             options=dict(wants.options),
             quality=options.quality,
-            upscale={"OFF": 1, "X2": 2, "X4": 4}[options.upscale],
+            upscale=UPSCALES[options.upscale],
         ),
         name=Path(bpy.data.filepath).stem or scene.name,
     )

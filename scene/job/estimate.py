@@ -15,7 +15,8 @@ from ...backend.shot import ShotError
 from .. import folders
 from ..camera.matrices import render_size
 from ..camera.timeline import shot_frames
-from . import backends, models
+from ..capture.shot import UPSCALES
+from . import backends, models, options
 from .model_checks import compared
 
 _FILE = "seconds.json"
@@ -44,13 +45,14 @@ def expected(scene: bpy.types.Scene) -> str:
         return frames
     known = _read(model.id, scene)
     same = known.get("clip") == list(clip) and known.get("size")
-    size = tuple(known["size"]) if same else size
+    factor = UPSCALES[scene.maquette.upscale]
+    size = tuple(known["size"]) if same else (size[0] * factor, size[1] * factor)
     words = f"{frames}, {size[0]} x {size[1]}"
     if compared(scene) or scene.maquette.seeds > 1:
         return words
     about = "about"
     if not known.get("make"):
-        known, about = _rough(model, scene), "roughly"
+        known, about = _rough(model, scene) if factor == 1 else {}, "roughly"
         if not known:
             return words
     seconds = known.get("capture", 0.0) * count + known["make"] * count * size[0] * size[1]
@@ -157,7 +159,10 @@ def _read(model: str, scene: bpy.types.Scene) -> dict[str, Any]:
 
 def _key(model: str, scene: bpy.types.Scene) -> str:
     shot = scene.maquette
-    return " ".join((backends.name(), model, shot.quality, str(shot.steps), shot.background, shot.render_engine))
+    words = [backends.name(), model, shot.quality, str(shot.steps), shot.background, shot.render_engine]
+    loras = options.lora_entry(scene, model)
+    words += [] if loras is None else map(str, options.loras(loras))
+    return " ".join(words if shot.upscale == "OFF" else [*words, shot.upscale])
 
 
 def _size(model: models.Model, clip: Size) -> Size | None:

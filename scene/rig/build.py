@@ -234,7 +234,14 @@ def _build_mesh(
     mesh = bpy.data.objects.new(name, data)
     made.append(mesh)
     template = body.v_template @ frame[:3, :3].T + frame[:3, 3]
-    data.from_pydata(template.tolist(), [], body.faces.tolist(), shade_flat=False)
+    # As ``from_pydata`` does, without its lists.
+    data.vertices.add(len(template))
+    data.vertices.foreach_set("co", template.astype(np.float32).ravel())
+    data.loops.add(body.faces.size)
+    data.loops.foreach_set("vertex_index", body.faces.astype(np.int32).ravel())
+    data.polygons.add(len(body.faces))
+    data.polygons.foreach_set("loop_start", np.arange(0, body.faces.size, 3, dtype=np.int32))
+    data.update(calc_edges=True)
 
     weights = np.asarray(body.weights)
     for joint, joint_name in enumerate(body.joint_names):

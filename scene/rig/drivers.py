@@ -25,7 +25,7 @@ def add_shape_key(mesh: bpy.types.Object, name: str, positions: np.ndarray, limi
     """Add a shape key with vertex ``positions`` (V,3) and a slider from -limit to limit, at rest."""
     key = mesh.shape_key_add(name=name, from_mix=False)
     key.slider_min, key.slider_max = -limit, limit
-    key.data.foreach_set("co", np.ascontiguousarray(positions, dtype=np.float32).ravel())
+    key.points.foreach_set("co", np.ascontiguousarray(positions, dtype=np.float32).ravel())
     key.value = 0.0
     return key
 
@@ -100,7 +100,7 @@ def add_pose_correctives(rig: Rig, posedirs: np.ndarray) -> None:
     """
     keys = rig.mesh.data.shape_keys
     template = np.empty(len(rig.mesh.data.vertices) * 3, dtype=np.float32)
-    keys.reference_key.data.foreach_get("co", template)
+    keys.reference_key.points.foreach_get("co", template)
     template = template.reshape(-1, 3)
     turn = rig.frame[:3, :3].T
     for index in range(posedirs.shape[2]):

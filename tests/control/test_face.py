@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from maquette.backend.control import films
 from maquette.backend.control.face import face_boxes, face_film
-from maquette.backend.shot import FACE_KEYPOINTS, SMPL_JOINT_NAMES, KeypointState, Shot
+from maquette.backend.shot import FACE_KEYPOINTS, SMPL_JOINT_NAMES, KeypointState, Shot, ShotError
 
 from ..builders import make_shot
 
@@ -60,3 +61,13 @@ def test_it_is_drawn_as_sharp_wherever_it_is(shot):
     away[1] = np.diag([-1, 1, -1, 1]) @ away[1]
     turned = face_film(replace(shot, clip=replace(shot.clip, viewmats=away)), 32)
     assert not turned[1].any() and turned[0].any() and turned[2].any()
+
+
+def test_it_is_a_control_film_of_its_own_size(shot, monkeypatch):
+    monkeypatch.setattr(films, "FACE_SIDE", 32)
+    found = films.ControlFilms(shot)
+    assert found.size("face") == (32, 32) and found.size("depth") == (128, 128)
+    np.testing.assert_array_equal(found.picture("face", 1), face_film(shot, 32)[1])
+    faceless = replace(shot, characters=(replace(shot.characters[0], keypoints=None, joints=None),))
+    with pytest.raises(ShotError, match="no face of Body 1"):
+        films.ControlFilms(faceless).check("face")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from maquette.backend.control.pose_drawing import ANIMATE, LIMBS, MIMICMOTION, draw_pose
+from maquette.backend.control.pose_drawing import ANIMATE, LIMBS, MIMICMOTION, draw_pose, draw_poses
 from maquette.backend.shot import KEYPOINT_NAMES
 
 SIDE = 540  # a quarter of the canvas, so that limbs are two pixels wide
@@ -123,3 +123,16 @@ def test_wan_animate_s_lines_are_thin_and_have_no_face(side: int, across: int):
     column = picture[:, side // 2]
     assert (column.max(axis=-1) > 0).sum() == across and tuple(picture[side // 2, side // 2]) == (153, 0, 0)
     assert not picture[: side // 4].any()
+
+
+def test_feet_go_from_the_ankles_that_are_drawn_to_the_toes():
+    points, confidence = np.full((len(KEYPOINT_NAMES), 2), -1.0), np.zeros(len(KEYPOINT_NAMES))
+    for name, spot, sure in (("left_ankle", (0.2, 0.2), 1.0), ("right_ankle", (0.2, 0.8), 0.0)):
+        k = KEYPOINT_NAMES.index(name)
+        points[k], confidence[k] = spot, sure
+    toes = np.array([[0.8, 0.2], [0.8, 0.8]])
+    picture = draw_poses(points[None], confidence[None], 200, 200, ANIMATE, toes[None])
+    assert tuple(picture[40, 100]) == (153, 0, 51) and tuple(picture[40, 160]) == (200, 200, 0)
+    assert not picture[100:].any(), "a hidden ankle has no foot"
+    toes[0] = np.nan
+    assert not draw_poses(points[None], confidence[None], 200, 200, ANIMATE, toes[None])[40, 60:].any()

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import io
+import pickle
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from maquette.backend.catalogue.models import ModelSpec, read_spec
+from maquette.backend.control import films
+from maquette.backend.models import carried_start
+from maquette.backend.models.isa import family as isa_family
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
 from maquette.backend.models.isa.vae import AutoencoderKLISA
+from maquette.backend.raster import carry
 from maquette.backend.shot import Background, Character, Clip, Media, Reference, Settings, Shot
 from maquette.backend.shot.cameras import look_at
 from PIL import Image
@@ -45,6 +53,27 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _carried_films_are_drawn_once() -> Iterator[None]:
+    """A carried film depends on the shot's contents and a size alone (tests/raster), and takes most of a tiny job."""
+    drawn: dict[bytes, carry.CarriedFilm] = {}
+    draw = carry.carry_shot
+
+    def once(shot: Shot, width: int, height: int, device="cpu", on_frames=None) -> carry.CarriedFilm:
+        key = pickle.dumps((replace(shot, prompt="", settings=Settings(), name=""), width, height))
+        if key not in drawn:
+            drawn[key] = draw(shot, width, height, device, on_frames)
+        elif on_frames is not None:
+            for done in (0, shot.clip.frames):
+                on_frames(done, shot.clip.frames)
+        return deepcopy(drawn[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (carry, films, carried_start, isa_family):
+            patch.setattr(module, "carry_shot", once)
+        yield
 
 
 def randomize(model: torch.nn.Module, seed: int = 0, scale: float = 0.05) -> None:

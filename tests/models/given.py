@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from maquette.backend.catalogue.models import ModelSpec
-from maquette.backend.models.engine import Engine, Generation
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Network
+from maquette.backend.models.generation import Generation
 from maquette.backend.models.isa.family import ISAFamily, carry, condition
 from maquette.backend.models.isa.inputs import ISAInputs
 from maquette.backend.shot import Shot

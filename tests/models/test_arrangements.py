@@ -6,8 +6,8 @@ of the calls that fetch them is found.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from accelerate.hooks import CpuOffload
 from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
 from maquette.backend.catalogue.models import ModelError, ModelSpec
 from maquette.backend.models import engine as engines
-from maquette.backend.models.engine import Engine, Generation
+from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, Family, Network, NotFinite, Plan, Progress
+from maquette.backend.models.generation import Generation
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import ORDER, Mode, Strategy
 from maquette.backend.models.registry import find_family
@@ -82,7 +83,30 @@ class Copying:
     def _copy(self, name: str, network: Network) -> torch.nn.Module:
         if name not in self._read:
             self._read[name] = network.load()
-        return deepcopy(self._read[name])
+        return twin(self._read[name], {})
+
+
+def twin(module: torch.nn.Module, made: dict[int, Any]) -> torch.nn.Module:
+    """A copy with weights and hooks of its own, which shares the rest; ``copy.deepcopy`` takes ten times as long."""
+
+    def weight(of: torch.Tensor | None) -> torch.Tensor | None:
+        if of is not None and id(of) not in made:
+            copied = of.detach().clone()
+            made[id(of)] = (
+                torch.nn.Parameter(copied, of.requires_grad) if isinstance(of, torch.nn.Parameter) else copied
+            )
+        return None if of is None else made[id(of)]
+
+    if id(module) not in made:
+        made[id(module)] = new = module.__class__.__new__(module.__class__)
+        for name, value in vars(module).items():
+            new.__dict__[name] = value.copy() if type(value) in (dict, list, OrderedDict) else value
+        for name in ("_parameters", "_buffers"):
+            new.__dict__[name] = {key: weight(value) for key, value in vars(module)[name].items()}
+        new.__dict__["_modules"] = {
+            key: None if child is None else twin(child, made) for key, child in module._modules.items()
+        }
+    return made[id(module)]
 
 
 class Made:
@@ -303,7 +327,7 @@ def test_two_processes_make_the_film_of_one(model: Made, tmp_path: Path) -> None
         sample = engine.family.sample
         engine.family.sample = lambda *given: kept.append(sample(*given)) or kept[0]  # type: ignore[method-assign]
         frames = engine.generate(shot, lambda _: None, lambda: False).frames
-        return np.asarray(kept[0]), len(frames)
+        return np.asarray(kept), len(frames)
 
     alone, _ = sampled()
     (first, count), (second, nothing) = in_group(2, tmp_path, lambda group: sampled())

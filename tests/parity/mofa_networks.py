@@ -113,9 +113,10 @@ def landmark_adapter(fixture: Fixture) -> Iterator[Measured]:
 
 @torch.no_grad()
 def motion_propagation(fixture: Fixture) -> Iterator[Measured]:
-    net = MotionPropagation()
+    with torch.device("meta"):
+        net = MotionPropagation()
     yield same_keys(fixture, _shapes(net, "module."))
-    fill(net, fixture.seed(), fixture.factors(), lambda key: f"module.{key}")
+    net = fill(net.to_empty(device="cpu"), fixture.seed(), fixture.factors(), lambda key: f"module.{key}")
     picture = fixture.inputs["image_u8"].float()[None] / 255
     sparse, mask = torch.zeros(1, 2, 384, 384), torch.zeros(1, 1, 384, 384)
     for (x, y), displacement in zip(

@@ -19,16 +19,16 @@ def recipe(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     one = np.float32
     if key.endswith("running_var"):
         return one(1) + one(0.1) * np.abs(values)
-    if key.endswith("running_mean"):
-        return one(0.05) * values
-    if key.endswith("codebook"):
-        return one(0.3) * values
-    if key.endswith("bias"):
-        return one(0.05) * values
     if values.ndim == 1 and key.endswith("weight"):
         return one(1) + one(0.1) * values
-    fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
-    return values * one(1.0 / np.sqrt(fan_in))
+    if key.endswith(("running_mean", "bias")):
+        scale = 0.05
+    elif key.endswith("codebook"):
+        scale = 0.3
+    else:
+        scale = 1.0 / np.sqrt(int(np.prod(shape[1:])) if len(shape) > 1 else 1)
+    values *= one(scale)  # in place: some are large
+    return values
 
 
 def factor_of(key: str, factors: Iterable[Mapping[str, Any]]) -> np.float32:
@@ -47,10 +47,13 @@ def recipe_state(
     shapes: Mapping[str, tuple[int, ...]], seed: int, factors: Iterable[Mapping[str, Any]] = ()
 ) -> dict[str, torch.Tensor]:
     """A state dict in the published names: every key of ``shapes`` by the recipe, times its factor."""
-    return {
-        key: torch.from_numpy(np.ascontiguousarray(recipe(key, shape, seed) * factor_of(key, factors)))
-        for key, shape in shapes.items()
-    }
+    return {key: _tensor(key, shape, seed, factors) for key, shape in shapes.items()}
+
+
+def _tensor(key: str, shape: tuple[int, ...], seed: int, factors: Iterable[Mapping[str, Any]]) -> torch.Tensor:
+    values = recipe(key, shape, seed)
+    values *= factor_of(key, factors)
+    return torch.from_numpy(values)
 
 
 def fill(
@@ -68,7 +71,5 @@ def fill(
     with torch.no_grad():
         for key, tensor in module.state_dict(keep_vars=True).items():
             if tensor.is_floating_point():
-                name = published(key)
-                values = recipe(name, tuple(tensor.shape), seed) * factor_of(name, factors)
-                tensor.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+                tensor.copy_(_tensor(published(key), tuple(tensor.shape), seed, factors))
     return module.eval()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import socket
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from maquette.backend import cli
 from maquette.backend.client import BackendClient, BackendError
 from maquette.backend.media import write_mp4
 from maquette.backend.server.files import JobFiles
@@ -24,9 +25,22 @@ from .harness import ALICE, Server, save_shot
 
 
 def maquette(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in {"MAQUETTE_TOKEN": "", **environment}.items():
+            patch.setenv(name, value)
+        try:
+            code = cli.main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
     command = [sys.executable, "-m", "maquette.backend.cli", *arguments]
-    env = {**os.environ, "MAQUETTE_TOKEN": "", **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -61,9 +75,10 @@ def test_help_of_a_command_needs_no_torch(command: str):
 
 
 def test_errors_are_one_line():
-    refused(maquette("inspect", "/nowhere/a.shot"), "/nowhere/a.shot: No such file or directory")
-    assert "Traceback" in maquette("--debug", "inspect", "/nowhere/a.shot").stderr
-    assert "Traceback" in maquette("inspect", "/nowhere/a.shot", "--debug").stderr
+    refused(started("inspect", "/nowhere/a.shot"), "/nowhere/a.shot: No such file or directory")
+    assert "Traceback" in started("--debug", "inspect", "/nowhere/a.shot").stderr
+    with pytest.raises(FileNotFoundError):
+        maquette("inspect", "/nowhere/a.shot", "--debug")
     done = maquette("fly")
     assert done.returncode == 2 and "invalid choice: 'fly'" in done.stderr and "Traceback" not in done.stderr
     assert maquette("--version").stdout.startswith("maquette 0")

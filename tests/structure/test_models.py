@@ -16,7 +16,7 @@ FLOORS = (
     {f"weights/{name}.py" for name in ("component", "reading", "writing", "finding", "recognising")},
     {"lora"},
     {"memory"},
-    {"engine.py"},
+    {"engine.py", "generation.py", "finishing.py"},
     set(FAMILIES),
     {"render.py", "weights"},
 )

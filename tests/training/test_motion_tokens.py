@@ -58,7 +58,7 @@ def config(**loop) -> TokenRunConfig:
 
 
 def test_training_gives_held_out_motions_back_better(tmp_path: Path) -> None:
-    run = TokenRun(replace(config(steps=160), data=replace(DATA, clips=30)), tmp_path)
+    run = TokenRun(replace(config(steps=90), data=replace(DATA, clips=30)), tmp_path)
     train, held_out = motion_tokens._clips(run)
     assert (len(train), len(held_out)) == (24, 6)
     untrained = new_training(run.config, train).eval()

@@ -65,15 +65,17 @@ TOY = RunConfig(
     model="isa-nano",
     data=DataConfig(frames=5, size=64, points=32, shards=2, pair_shards=1),
     long_data=DataConfig(frames=9, size=64, points=32, shards=1, pair_shards=0),
-    vae=replace(LOOP, batch=1),
+    vae=replace(LOOP, steps=1, batch=1),
     vae_loss=VAELossConfig(frames=(5,)),
-    dit=LOOP,
+    dit=replace(LOOP, steps=1),
     dit_loss=DiTLossConfig(pair_share=0.5, long_share=0.5),
 )
 # Small networks, with a second loop of the VAE on long clips.
 SMALL = replace(
     TOY,
     overrides={"vae": SMALL_VAE, "transformer": TINY},
+    vae=replace(LOOP, batch=1),
+    dit=LOOP,
     vae_long=replace(LOOP, batch=1),
     vae_long_loss=VAELossConfig(frames=(9,)),
 )

@@ -18,7 +18,7 @@ from .build import NETWORKS, load_network
 from .plan import base, make_plan
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 
 class WanFamily(Family):

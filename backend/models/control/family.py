@@ -26,7 +26,7 @@ from .plan import GROUP, base, latent_windows, model_rate
 from .returning import finished
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from .plan import frames_in_time, model_rate
 from .retime import at_scene_rate
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 
 def finished(run: Generation, film: np.ndarray, keep: str) -> np.ndarray:

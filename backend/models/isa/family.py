@@ -41,7 +41,7 @@ from .plan import make_plan, window_latents
 from .vae import AutoencoderKLISA
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 _CHUNK = 8
 """Latent frames that the VAE codes at once: 32 frames."""

@@ -26,7 +26,7 @@ from .pipeline import MimicMotionPipeline, PictureCondition
 from .plan import make_plan, tiles_of
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 
 @dataclass(frozen=True, eq=False)

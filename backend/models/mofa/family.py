@@ -24,7 +24,7 @@ from .pipeline import MOFAPipeline, Steering
 from .plan import fit_picture, make_plan, needs_propagation
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 
 @dataclass(frozen=True, eq=False)

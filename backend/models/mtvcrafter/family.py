@@ -28,7 +28,7 @@ from .plan import few_steps, make_plan, sampling, sizes, steps_and_guidance
 from .tokenizer import HIGH_TOKEN_LOSS, MotionTokens
 
 if TYPE_CHECKING:
-    from ..engine import Generation
+    from ..generation import Generation
 
 _GROUP = 4
 """Frames of a latent frame; latent 0 holds one."""

@@ -138,9 +138,17 @@ def test_between_the_model_s_frames_things_move_as_in_the_scene():
     mixed = (truth[:-1:2] + truth[2::2]) / 2
     wrong, plain = np.abs(found[1::2] - truth[1::2]).mean(), np.abs(mixed - truth[1::2]).mean()
     assert plain > 1 and wrong < 0.4 * plain
-    # Nothing is left to be drawn: at least as long, and mixed by time.
+    # Nothing is left to be drawn: the pictures' own motion is guessed.
     bare = replace(shot, meshes=(), characters=())
-    np.testing.assert_allclose(at_scene_rate(truth[::2].astype(np.uint8), bare, 12, CPU, quiet)[1], mixed[0], atol=1)
+    guessed = at_scene_rate(truth[::2].astype(np.uint8), bare, 12, CPU, quiet).astype(float)
+    assert wrong < np.abs(guessed[1::2] - truth[1::2]).mean() < 0.8 * plain
+    # Beside the surfaces too: a bar that no mesh shows goes on where surfaces show nothing.
+    bar = np.zeros_like(truth).astype(np.uint8)
+    for t in range(7):
+        bar[t, 2:12, 6 + 4 * t : 14 + 4 * t] = 200
+    between = at_scene_rate(bar[::2], shot, 12, CPU, quiet)[1::2].astype(float)
+    half = (bar[:-1:2].astype(float) + bar[2::2]) / 2
+    assert np.abs(between - bar[1::2]).mean() < 0.7 * np.abs(half - bar[1::2]).mean()
     same = truth.astype(np.uint8)
     np.testing.assert_array_equal(at_scene_rate(same, shot, 24, CPU, quiet), same)
 
@@ -148,7 +156,7 @@ def test_between_the_model_s_frames_things_move_as_in_the_scene():
 class Toy:
     """Answers with its first frame's control, plus the number of its call: what windows would show as a seam."""
 
-    config = {"in_channels": 1}
+    config = {"in_channels": 1, "num_attention_heads": 1}
 
     def __init__(self) -> None:
         self.calls = 0
@@ -168,7 +176,7 @@ def test_windows_are_fused_without_seams():
     x = torch.zeros(1, 1, 32, 2, 2)
     (answer,) = windowed(hidden_states=x, control_hidden_states=x)
     steps = answer[0, 0, references:, 0, 0].diff().abs()
-    assert toy.calls == len(checks) == len(windows) > 1
+    assert len(checks) > toy.calls == len(windows) > 1
     # A cut from one window to the next would be a step of 1.
     assert steps.max() < 0.35 and answer[0, 0, -1, 0, 0] == len(windows)
     alone = Windowed(Toy(), torch.float32, even_windows(12, 12, 4), 0, lambda: None)

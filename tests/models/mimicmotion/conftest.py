@@ -30,10 +30,12 @@ from ..tiny import describe, save_weights
 TINY_PARTS = """
 [unet]
 sample_size = 8
-block_out_channels = [32, 32, 64, 64]
+down_block_types = ["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"]
+up_block_types = ["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"]
+block_out_channels = [32, 64]
 layers_per_block = 1
 cross_attention_dim = 32
-num_attention_heads = [1, 2, 2, 2]
+num_attention_heads = [1, 2]
 addition_time_embed_dim = 32
 projection_class_embeddings_input_dim = 96
 num_frames = 4

@@ -158,7 +158,7 @@ def _publish_tokenizer(states: Mapping[str, State], folder: Path) -> None:
 def _publish_7b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
     own, base = folder / "MTVCrafter", folder / "CogVideoX-5b"
     _publish_tokenizer(states, own)
-    save_shards(states["transformer"], own / "MV-DiT" / "CogVideoX", 3, torch.bfloat16)
+    save_shards(states["transformer"], own / "MV-DiT" / "CogVideoX", 2, torch.bfloat16)
     save(states["vae"], base / "vae" / "diffusion_pytorch_model.safetensors", torch.bfloat16)
     (base / "scheduler").mkdir()
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER), "utf-8")
@@ -167,7 +167,7 @@ def _publish_7b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> N
 def _publish_17b(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
     own, base = folder / "MTVCrafter", folder / "Wan2.1-I2V-14B-480P"
     _publish_tokenizer(states, own)
-    save_shards(WAN_TRANSFORMER.to_published(states["transformer"]), own / "MV-DiT" / "Wan-2-1", 6, torch.bfloat16)
+    save_shards(WAN_TRANSFORMER.to_published(states["transformer"]), own / "MV-DiT" / "Wan-2-1", 3, torch.bfloat16)
     save_pickle(vae_names(spec).to_published(states["vae"]), base / "Wan2.1_VAE.pth")
     text = {k: v.bfloat16() for k, v in states["text_encoder"].items() if k != "encoder.embed_tokens.weight"}
     save_pickle(UMT5_ENCODER.to_published(text), base / "models_t5_umt5-xxl-enc-bf16.pth")
@@ -224,5 +224,5 @@ FAMILIES = {
     )
 }
 
-DISTINCT = [name for name in FAMILIES if name != "vace-14b"]
-"""Without those that differ from another in their sizes alone."""
+DISTINCT = [name for name in FAMILIES if name not in ("vace-14b", "mofa-trajectory")]
+"""Without those whose files are of the same kinds as another's."""

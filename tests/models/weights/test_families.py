@@ -76,6 +76,7 @@ def download(request, published, tmp_path, capsys) -> Download:
     return Download(published(request.param), tmp_path, capsys)
 
 
+@pytest.mark.parametrize("download", list(FAMILIES), indirect=True)
 def test_add_check_render(download, tmp_path):
     spec = download.spec
     assert not status(spec).available
@@ -111,6 +112,7 @@ def test_add_check_render(download, tmp_path):
     assert code == 2 and f"maquette models add {spec.id} --from DIR" in said
 
 
+@pytest.mark.parametrize("download", list(FAMILIES), indirect=True)
 def test_each_missing_file_is_named_with_its_publisher(download):
     for path in download.files(".safetensors", ".pt", ".pth", ".tar", "tokenizer.json", "scheduler_config.json"):
         hidden = path.with_name("hidden")
@@ -157,8 +159,8 @@ def test_no_pickle_is_run(download, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DISTINCT)
 def test_other_models_checkpoints_are_recognised(name, published, tmp_path, capsys):
     """Every weight file in turn is replaced by one that is published with another model."""
-    other_name = {"mimicmotion": "mofa-hybrid", "mofa-trajectory": "mtvcrafter-17b", "mofa-hybrid": "mimicmotion",
-                  "vace-1.3b": "mimicmotion", "wan-animate-14b": "vace-1.3b", "mtvcrafter-7b": "mofa-trajectory",
+    other_name = {"mimicmotion": "mofa-hybrid", "mofa-hybrid": "mtvcrafter-17b", "vace-1.3b": "mimicmotion",
+                  "wan-animate-14b": "vace-1.3b", "mtvcrafter-7b": "mofa-hybrid",
                   "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
     download = Download(published(name), tmp_path, capsys)
     other = published(other_name)
@@ -187,7 +189,6 @@ def test_wrong_shapes_are_those_of_another_size(download):
     text = (download.models / f"{smaller.id}.toml").read_text("utf-8")
     before, after = {
         "mimicmotion": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
-        "mofa-trajectory": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "mofa-hybrid": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "vace-1.3b": ("ffn_dim = 24", "ffn_dim = 48"),
         "wan-animate-14b": ("ffn_dim = 24", "ffn_dim = 48"),

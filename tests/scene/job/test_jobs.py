@@ -6,15 +6,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import bpy
 import pytest
-from maquette.backend.client.process import is_alive
 
 from ...fake_backend import FILM, FakeBackend, fake_backend
 from ..job_scene import Bench
@@ -347,40 +344,3 @@ def test_a_damaged_record_is_passed_over(bench: Bench, backend: FakeBackend) -> 
 
 def test_no_timer_in_the_background(bench: Bench) -> None:
     assert not bpy.app.timers.is_registered(bench.module("scene.job.handlers")._tick)
-
-
-_EXIT = """
-import os, sys, tempfile
-sys.path.insert(0, {root!r})
-import bpy
-parent = tempfile.mkdtemp()
-os.symlink({root!r}, parent + "/maquette")
-bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-bpy.context.preferences.extensions.repos.new(name="Dev", module="dev", custom_directory=parent)
-bpy.ops.preferences.addon_enable(module="bl_ext.dev.maquette")
-import importlib
-from tests.scene.job_scene import Bench
-bench = Bench(importlib.import_module("bl_ext.dev.maquette"))
-handlers = bench.module("scene.job.handlers")
-bpy.app.timers.register(handlers._tick, persistent=True)  # as in a window
-bench.preferences.address = {address!r}
-bench.jobs.generate(bench.build(frames=30))
-if {phase!r} == "running":
-    bench.until_phase("running")
-    print("worker", bench.jobs.runner._follower._process.pid, flush=True)
-else:
-    next(bench.jobs.runner._capture.turn())
-print("leaving", flush=True)
-"""
-
-
-@pytest.mark.parametrize("phase", ["running", "capturing"])
-def test_blender_ends_with_a_job_under_way(backend: FakeBackend, phase: str) -> None:
-    backend.script = RUNNING
-    root = str(Path(__file__).resolve().parents[3])
-    code = _EXIT.format(root=root, address=backend.address, phase=phase)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "leaving" in ended.stdout and ended.returncode == 0, ended.stdout + ended.stderr
-    if phase == "running":
-        pid = int(ended.stdout.split("worker ")[1].split()[0])
-        assert not is_alive(pid)

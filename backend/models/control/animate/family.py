@@ -27,7 +27,7 @@ from .inputs import KEEPS, Leads, make_leads
 from .pipeline import AnimatePipeline
 
 if TYPE_CHECKING:
-    from ...engine import Generation
+    from ...generation import Generation
 
 _FIRST = 1
 """Latent frames before the film's: the reference."""
@@ -111,6 +111,7 @@ class AnimateFamily(WanFamily):
         vae, scheduler = pipeline.vae, pipeline.scheduler
         channels, cpu = int(vae.config["z_dim"]), torch.device("cpu")
         noise = pipeline.prepare_latents(1, channels, height, width, length, torch.float32, cpu, generator)
+        assert isinstance(noise, Tensor)
         noise = noise.to(run.device)
         start = None
         if conditions.film is not None:
