@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -75,7 +75,10 @@ _BLENDER_USER = tempfile.mkdtemp(prefix="maquette-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _BLENDER_USER
 atexit.register(shutil.rmtree, _BLENDER_USER, ignore_errors=True)
 
-settings.register_profile("maquette", deadline=None, max_examples=40, derandomize=True)
+# A loaded machine draws slowly, and that is no fault of a test.
+settings.register_profile(
+    "maquette", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("maquette")
 
 
