@@ -13,7 +13,7 @@ from typing import Any
 
 from ..catalogue.models import find_specs
 from ..catalogue.quality import list_quality
-from ..models.render import add_lora_argument, add_upscale_argument, given_loras
+from ..models.shot_arguments import add_lora_argument, add_upscale_argument, given_loras
 from .tasks import BatchError, Record, Task, done, film_path, make_tasks, read_record
 
 _SHEET_ROWS = 40

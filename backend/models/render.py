@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..catalogue.lora_choice import parse_loras
 from ..catalogue.loras import OPTION as LORAS
-from ..catalogue.loras import loras_home
 from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..catalogue.quality import list_quality
 from ..control.matte import check_output, write_matte
@@ -21,7 +19,7 @@ from .engine import shot_engine
 from .family import Cancelled, Progress, Result
 from .group import here, join_torchrun
 from .registry import plan_shot
-from .upscale import FACTORS
+from .shot_arguments import add_lora_argument, add_upscale_argument, given_loras
 
 _STAGES = {
     "loading": "Loading",
@@ -129,34 +127,6 @@ def run_render(args: argparse.Namespace) -> int:
     height, width = result.frames.shape[1:3]
     print(f"{args.output}: {len(result.frames)} frames of {width} x {height}, {result.metadata['seconds']} s")
     return 0
-
-
-def add_lora_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--lora``."""
-    parser.add_argument(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="NAME=WEIGHT",
-        help=f"a file of {loras_home()} to be added to the model, in place of the shot's; may be repeated",
-    )
-
-
-def add_upscale_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--upscale``."""
-    parser.add_argument(
-        "--upscale", type=int, choices=(1, *FACTORS), help="make the finished film so many times as wide and high"
-    )
-
-
-def given_loras(given: list[str]) -> str:
-    """``--lora`` as the option of a shot. Raises ModelError."""
-    text = "\n".join(given)
-    try:
-        parse_loras(text)
-    except ValueError as error:
-        raise ModelError(f"--lora: {error}") from error
-    return text
 
 
 def _options(spec: ModelSpec, given: list[str]) -> dict[str, Any]:
