@@ -1,4 +1,4 @@
-"""What the commands that make films of shots change about them (no torch at import: ``batch`` may ask a server)."""
+"""What the commands that make films of shots change about them (no torch, no codecs: ``batch`` may ask a server)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from ..catalogue.lora_choice import parse_loras
 from ..catalogue.loras import loras_home
 from ..catalogue.models import ModelError
-from .upscale import FACTORS
+from ..shot import UPSCALE_FACTORS
 
 
 def add_lora_argument(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_lora_argument(parser: argparse.ArgumentParser) -> None:
 def add_upscale_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--upscale``."""
     parser.add_argument(
-        "--upscale", type=int, choices=(1, *FACTORS), help="make the finished film so many times as wide and high"
+        "--upscale", type=int, choices=UPSCALE_FACTORS, help="make the finished film so many times as wide and high"
     )
 
 

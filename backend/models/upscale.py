@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..shot import Shot
+from ..shot import UPSCALE_FACTORS, Shot
 from .family import EngineError, Plan
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-FACTORS = (2, 4)
 
 FIELD = "settings.upscale"
 
@@ -60,7 +58,7 @@ def upscaled_plan(shot: Shot, plan: Plan, draft: bool) -> Plan:
     factor = shot.settings.upscale
     if factor == 1:
         return plan
-    if factor not in FACTORS:
+    if factor not in UPSCALE_FACTORS:
         raise EngineError(FIELD, f"{factor}; choose 1, 2 or 4")
     if draft:
         return replace(plan, notes=(*plan.notes, "A draft is not upscaled"))

@@ -12,6 +12,7 @@ from .keypoints import (
 from .types import (
     SMPL_JOINT_NAMES,
     SMPL_PARENTS,
+    UPSCALE_FACTORS,
     Background,
     BodyPose,
     Character,
@@ -37,6 +38,7 @@ __all__ = [
     "RIGHT_HAND_KEYPOINTS",
     "SMPL_JOINT_NAMES",
     "SMPL_PARENTS",
+    "UPSCALE_FACTORS",
     "Background",
     "BodyPose",
     "Character",

@@ -16,6 +16,9 @@ import numpy as np
 
 from ..catalogue.models import DEFAULT_MODEL
 
+UPSCALE_FACTORS = (1, 2, 4)
+"""How many times as wide and high a finished film can be made."""
+
 SMPL_JOINT_NAMES: tuple[str, ...] = (
     "pelvis",
     "left_hip",
@@ -271,7 +274,8 @@ class Settings:
             model takes.
         options: what the model alone has, by the names in its description; left out means its default.
         quality: id in presets/quality, which fills in what is left open here; None is the model's own advice.
-        upscale: how many times as wide and high the finished film is made by a network of its own: 1, 2 or 4.
+        upscale: how many times as wide and high the finished film is made by a network of its own, one of
+            ``UPSCALE_FACTORS``.
     """
 
     model: str = DEFAULT_MODEL

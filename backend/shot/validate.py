@@ -8,6 +8,7 @@ import numpy as np
 
 from .keypoints import KEYPOINT_NAMES, KeypointState
 from .types import (
+    UPSCALE_FACTORS,
     Background,
     BodyPose,
     Character,
@@ -317,7 +318,7 @@ def _settings(settings: Settings) -> None:
         _number("settings.guidance", settings.guidance, 0, 100)
     if settings.quality is not None:
         _text("settings.quality", settings.quality, 64)
-    if isinstance(settings.upscale, bool) or settings.upscale not in (1, 2, 4):
+    if isinstance(settings.upscale, bool) or settings.upscale not in UPSCALE_FACTORS:
         raise ShotError("settings.upscale", f"is {settings.upscale!r}; use 1, 2 or 4")
     for name in ("width", "height"):
         value = getattr(settings, name)
