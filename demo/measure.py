@@ -50,6 +50,8 @@ def _why(name: str, sample: Sample, absent: tuple[str, ...]) -> str:
         return "there is one character"
     if name == "psnr_background" and not camera_moves(sample):
         return "the camera stands still"
+    if name == "window_seam":
+        return "it was made in one window"
     return "too little of it is in the picture"
 
 
