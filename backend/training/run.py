@@ -272,9 +272,9 @@ def _dit_worker(run: TrainingRun) -> bool:
     latents = Latents(run.latents())
     decode = _decoder(run, loop.device) if config.dit_loss.pixel else None
     loss = DiTLoss(latents, config.dit_loss, config.dit.batch, loop.device, dtype, decode)
-    show = show_samples(latents, lambda: trained_vae(run, loop.device))
-    if loop.sharded or not accelerator.log_with:  # one process alone cannot run a spread network
-        show = None
+    # One process alone, which draws the pictures, cannot run a spread network.
+    drawn = accelerator.log_with and not loop.sharded
+    show = show_samples(latents, lambda: trained_vae(run, loop.device)) if drawn else None
     return loop.run(loss, run.until, f"{config.model} DiT", run.folder / "dit.log", show)
 
 

@@ -2,7 +2,7 @@
 
 torch's ``fully_shard``, which is what accelerate's FSDP 2 calls, applied here because the loop has its own optimisers,
 averages and checkpoints. Every block's weights are gathered when it runs and let go afterwards. Checkpoints hold whole
-tensors, so that a run goes on, and is exported, with any number of processes.
+tensors, so that a run is exported, and goes on without sharding, like any other.
 """
 
 from __future__ import annotations
