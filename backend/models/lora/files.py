@@ -102,10 +102,16 @@ def _recipe(chosen: Iterable[ChosenLora]) -> tuple[ChosenLora, Recipe] | None:
         raise EngineError(FIELD, str(error)) from error
 
 
+def recipe_of_shot(spec: ModelSpec, shot: Shot) -> Recipe | None:
+    """What the shot's LoRAs want of the sampler; None leaves it to the model. Raises EngineError."""
+    wanted = _recipe(chosen_loras(spec, shot.settings.options))
+    return None if wanted is None else wanted[1]
+
+
 def shift_of(spec: ModelSpec, shot: Shot) -> float | None:
     """How far the shot's LoRAs want the noise shifted; None leaves it to the model. Raises EngineError."""
-    wanted = _recipe(chosen_loras(spec, shot.settings.options))
-    return None if wanted is None else wanted[1].shift
+    recipe = recipe_of_shot(spec, shot)
+    return None if recipe is None else recipe.shift
 
 
 def entries(spec: ModelSpec, part: str = "transformer") -> tuple[LoraEntry, ...]:

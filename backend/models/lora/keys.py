@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ..renaming import WAN_TRANSFORMER
+from ..renaming import LTX2_TRANSFORMER, WAN_TRANSFORMER
 
 Shape = tuple[int, ...]
 
@@ -142,9 +142,11 @@ def _add_difference(
 def _modules(parameters: Iterable[str]) -> dict[str, str]:
     """Modules of the transformer by every name that files have for them."""
     named: dict[str, str] = {}
+    parameters = list(parameters)
+    renaming = LTX2_TRANSFORMER if any(key.startswith("audio_proj_in.") for key in parameters) else WAN_TRANSFORMER
     for parameter in parameters:
         module, _, _ = parameter.rpartition(".")
-        published = WAN_TRANSFORMER.published(parameter).rpartition(".")[0]
+        published = renaming.published(parameter).rpartition(".")[0]
         # The head's table is the transformer's own.
         module = "" if parameter == "scale_shift_table" else module
         for name in (module, published):
