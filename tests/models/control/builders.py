@@ -270,15 +270,16 @@ def write_weights(spec: ModelSpec) -> None:
     save_file(ltx_lora(spec), spec.folder / "ic_lora" / "diffusion_pytorch_model.safetensors")
 
 
-def ltx_lora(spec: ModelSpec, seed: int = 1, rank: int = 2) -> dict[str, torch.Tensor]:
-    """A LoRA for LTX's transformer in its authors' names: what is trained of it in each block."""
-    draw = torch.Generator().manual_seed(seed)
+def ltx_lora(spec: ModelSpec, seed: int = 1, rank: int = 2, meta: bool = False) -> dict[str, torch.Tensor]:
+    """A LoRA for LTX's transformer in its authors' names: every linear layer of its blocks; on the meta device or not."""
+    device = "meta" if meta else "cpu"
+    draw = None if meta else torch.Generator().manual_seed(seed)
     made = {}
     for key, value in components(spec)["transformer"].module(spec).state_dict().items():
         module, _, leaf = LTX2_TRANSFORMER.published(key).rpartition(".")
         if leaf == "weight" and value.ndim == 2 and module.startswith("transformer_blocks."):
-            made[f"diffusion_model.{module}.lora_A.weight"] = torch.randn(rank, value.shape[1], generator=draw) / 4
-            made[f"diffusion_model.{module}.lora_B.weight"] = torch.randn(value.shape[0], rank, generator=draw) / 4
+            made[f"diffusion_model.{module}.lora_A.weight"] = torch.randn(rank, value.shape[1], generator=draw, device=device) / 4
+            made[f"diffusion_model.{module}.lora_B.weight"] = torch.randn(value.shape[0], rank, generator=draw, device=device) / 4
     return made
 
 

@@ -69,7 +69,9 @@ class LTXFamily(ControlBase):
         try:
             return (FoundLora(ChosenLora(IC_LORA, 1.0), path, held_against(path, spec, "transformer")),)
         except WeightsError as error:
-            raise EngineError("settings.model", f"{error}; run: maquette models check {spec.id}") from error
+            folder = path.parent if str(path) in str(error) else spec.folder / "transformer"
+            said = f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
+            raise EngineError("settings.model", said) from error
 
     def encode_text(self, run: Generation, networks: dict[str, Any], text: str) -> tuple[Tensor, Tensor]:
         """Video's and audio's (1,1024,E) side by side, and their mask (1,1024)."""

@@ -59,10 +59,11 @@ def load_schedule(spec: ModelSpec, shot: Shot, steps: int) -> tuple[FlowSchedule
         EngineError: it cannot be read, or LoRAs that cannot.
     """
     recipe = recipe_of_shot(spec, shot)
+    # One step ends in the clean film: there is no last level of noise to stretch the others to.
+    named: dict[str, Any] = {"shift_terminal": None} if steps == 1 else {}
     if recipe is not None and len(recipe.sigmas) == steps:
         named = {"use_dynamic_shifting": False, "shift": 1.0, "shift_terminal": None}
         return read_scheduler(spec, FlowScheduler, **named), list(recipe.sigmas)
-    plain = np.linspace(1.0, 1 / steps, steps).tolist()
     if recipe is not None and recipe.shift is not None:
-        return read_scheduler(spec, FlowScheduler, use_dynamic_shifting=False, shift=recipe.shift), plain
-    return read_scheduler(spec, FlowScheduler), plain
+        named |= {"use_dynamic_shifting": False, "shift": recipe.shift}
+    return read_scheduler(spec, FlowScheduler, **named), np.linspace(1.0, 1 / steps, steps).tolist()

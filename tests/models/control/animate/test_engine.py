@@ -11,7 +11,7 @@ from diffusers import WanAnimatePipeline
 from maquette.backend.control.films import ControlFilms
 from maquette.backend.control.fitting import squeezed
 from maquette.backend.media import background_frames
-from maquette.backend.models.control.animate.family import AnimateFamily
+from maquette.backend.models.control.animate.family import AnimateFamily, pictures
 from maquette.backend.models.control.build import load_scheduler
 from maquette.backend.models.control.inputs import grown
 from maquette.backend.models.engine import Engine
