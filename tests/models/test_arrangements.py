@@ -57,7 +57,7 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
     if family == "ltx":
         spec = vace.tiny_spec(folder, "ltx-2.3")
         vace.write_weights(spec)
-        return spec, vace.in_context_shot(2)
+        return spec, vace.in_context_shot(2, strength=0.5)
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
+from ...catalogue.loras import Recipe, recipe_of
 from ...catalogue.models import ModelError, ModelSpec
 from ...shot import Clip, Shot
 from ..family import EngineError, Plan
@@ -21,6 +23,10 @@ GROUPS = {"vace": GROUP, "animate": GROUP, "ltx": 8}
 """The kinds of models (how they are led and how they make long films), and frames of a latent frame."""
 
 
+DISTILLED = "distilled_lora"
+"""The part that is a model's own few-step LoRA."""
+
+
 def sampling(spec: ModelSpec) -> Mapping[str, Any]:
     """How a model samples: the ``[sampling]`` table of its description, empty where it has none."""
     return spec.components.get("sampling", {})
@@ -32,6 +38,26 @@ def base(spec: ModelSpec) -> str:
     if found not in GROUPS:
         raise ModelError(f"{spec.id}.toml: sampling.base is {found!r}; make it one of {', '.join(GROUPS)}")
     return str(found)
+
+
+def own_lora(spec: ModelSpec, name: str) -> Path:
+    """A LoRA that a model itself comes with, by the name of its part."""
+    return spec.folder / name / "diffusion_pytorch_model.safetensors"
+
+
+def few_steps(spec: ModelSpec, shot: Shot) -> Recipe | None:
+    """What the model's own few-step LoRA wants of the sampler, where it is asked for. Raises EngineError when its file
+    is not there."""
+    if "few_steps" not in spec.options or not option(spec, shot, "few_steps"):
+        return None
+    if not own_lora(spec, DISTILLED).is_file():
+        label = spec.options["few_steps"].label
+        raise EngineError(
+            "settings.options.few_steps",
+            f"the few-step LoRA of {spec.label} is not in {spec.folder / DISTILLED}; get it (maquette models fetch "
+            f"{spec.id} --component {DISTILLED}), or turn {label} off",
+        )
+    return recipe_of(str(sampling(spec)["few_steps"]))
 
 
 def model_rate(spec: ModelSpec, shot: Shot) -> float:
@@ -155,6 +181,8 @@ def _in_context(spec: ModelSpec, shot: Shot) -> list[str]:
         )
     if option(spec, shot, "control") == "none" and not keyframes:
         notes.append("Neither a control film nor keyframes: only the prompt leads")
+    if (recipe := few_steps(spec, shot)) is not None:
+        notes.append(f"Few steps: {recipe.words()}")
     return [*notes, *_trained_rate(spec, shot)]
 
 

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LoRA, which changes a model and is none itself", (".lora_down.", ".lora_up.")),
     ("a LoRA, which changes a model and is none itself", (".lora_A.", ".lora_B.")),
+    ("LTX-2's transformer in diffusers' names", ("transformer_blocks.", ".audio_to_video_attn.norm_q.")),
+    ("LTX-2 in its authors' names", (".audio_to_video_attn.q_norm.",)),
+    ("LTX-2's text connectors", ("video_connector.", "audio_connector.")),
+    ("Gemma 3", (".pre_feedforward_layernorm.",)),
     ("MTVCrafter's 7B transformer", ("transformer_blocks.", ".attn0.")),
     ("a VACE transformer of Wan 2.1 in diffusers' names", ("vace_blocks.0.proj_out.", ".attn2.to_k.")),
     ("a Wan-Animate transformer in diffusers' names", ("face_adapter.", ".attn2.to_k.")),

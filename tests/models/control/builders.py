@@ -100,6 +100,7 @@ LTX_TABLES = tomllib.loads(
     """
 [sampling]
 base = "ltx"
+few_steps = "ltx-2.3-22b-distilled-lora"
 reference_scale = 2
 audio_guidance = 7.0
 stg = 1.0
@@ -271,15 +272,15 @@ def write_weights(spec: ModelSpec) -> None:
 
 
 def ltx_lora(spec: ModelSpec, seed: int = 1, rank: int = 2, meta: bool = False) -> dict[str, torch.Tensor]:
-    """A LoRA for LTX's transformer in its authors' names: every linear layer of its blocks; on the meta device or not."""
-    device = "meta" if meta else "cpu"
-    draw = None if meta else torch.Generator().manual_seed(seed)
+    """A LoRA for every linear layer of the blocks of LTX's transformer, in its authors' names; or only its shapes."""
+    draw = torch.Generator().manual_seed(seed)
     made = {}
     for key, value in components(spec)["transformer"].module(spec).state_dict().items():
         module, _, leaf = LTX2_TRANSFORMER.published(key).rpartition(".")
         if leaf == "weight" and value.ndim == 2 and module.startswith("transformer_blocks."):
-            made[f"diffusion_model.{module}.lora_A.weight"] = torch.randn(rank, value.shape[1], generator=draw, device=device) / 4
-            made[f"diffusion_model.{module}.lora_B.weight"] = torch.randn(value.shape[0], rank, generator=draw, device=device) / 4
+            for name, shape in (("A", (rank, value.shape[1])), ("B", (value.shape[0], rank))):
+                filled = torch.empty(shape, device="meta") if meta else torch.randn(shape, generator=draw) / 4
+                made[f"diffusion_model.{module}.lora_{name}.weight"] = filled
     return made
 
 

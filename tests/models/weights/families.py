@@ -28,8 +28,15 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
-from ..control.builders import ANIMATE_CHANGES, ANIMATE_TABLES, LTX_CHANGES, LTX_SCHEDULER, LTX_TABLES, ltx_lora
-from ..control.builders import write_small_files
+from ..control.builders import (
+    ANIMATE_CHANGES,
+    ANIMATE_TABLES,
+    LTX_CHANGES,
+    LTX_SCHEDULER,
+    LTX_TABLES,
+    ltx_lora,
+    write_small_files,
+)
 from ..control.builders import CHANGES as VACE_CHANGES
 from ..control.builders import TABLES as VACE_TABLES
 from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
@@ -213,6 +220,7 @@ def _publish_ltx(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> 
     write_small_files(own, LTX_SCHEDULER)
     lora = folder / "LTX-2.3-22b-IC-LoRA-Union-Control" / "ltx-2.3-22b-ic-lora-union-control-ref0.5.safetensors"
     save(ltx_lora(spec), lora, torch.bfloat16)
+    save(ltx_lora(spec, 2), folder / "LTX-2.3" / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", torch.bfloat16)
 
 
 def _tables(text: str) -> dict[str, Any]:

@@ -32,9 +32,8 @@ def check_lora(spec: ModelSpec, state: State) -> Sequence[str]:
         transformer = new_network(spec, "transformer")
     given, wanted = ({k: tuple(v.shape) for k, v in each.items()} for each in (state, transformer.state_dict()))
     found = match(given, wanted)
-    if why := found.problem(spec.label):
-        return [why]
-    return [found.note("it holds", spec.label)] if found.foreign else []
+    why = found.problem(spec.label) or found.note("foreign keys", spec.label)
+    return [f"no LoRA for {spec.label}: {why}"] if why else []
 
 
 PARTS = (
@@ -72,5 +71,12 @@ PARTS = (
         published=("ltx-2.3-22b-ic-lora-union-control-ref0.5.safetensors",),
         verify=check_lora,
         keep_dtype=True,
+    ),
+    Component(
+        name="distilled_lora",
+        published=("ltx-2.3-22b-distilled-lora-384*.safetensors",),
+        verify=check_lora,
+        keep_dtype=True,
+        optional=True,
     ),
 )

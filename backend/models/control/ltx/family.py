@@ -27,7 +27,7 @@ from ...weights.component import WeightsError
 from ..animate.family import pictures
 from ..base import ControlBase
 from ..inputs import check_films, model_shot, shot_errors
-from ..plan import GROUPS, model_rate, sampling
+from ..plan import DISTILLED, GROUPS, few_steps, model_rate, own_lora, sampling
 from ..returning import finished
 from .inputs import as_before, control_film, keyframes
 from .latents import decode_film, denormalized, encode_film, latent_colours
@@ -62,16 +62,26 @@ class LTXFamily(ControlBase):
     """See the module."""
 
     def own_loras(self, spec: ModelSpec, shot: Shot) -> Sequence[FoundLora]:
-        """The IC-LoRA, where a control film leads."""
-        path = spec.folder / IC_LORA / "diffusion_pytorch_model.safetensors"
-        if option(spec, shot, "control") == "none":
-            return ()
-        try:
-            return (FoundLora(ChosenLora(IC_LORA, 1.0), path, held_against(path, spec, "transformer")),)
-        except WeightsError as error:
-            folder = path.parent if str(path) in str(error) else spec.folder / "transformer"
-            said = f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
-            raise EngineError("settings.model", said) from error
+        """The IC-LoRA, where a control film leads, and the one for few steps, where it is asked for."""
+        names = [IC_LORA] if option(spec, shot, "control") != "none" else []
+        names += [DISTILLED] if few_steps(spec, shot) is not None else []
+        found = []
+        for name in names:
+            path = own_lora(spec, name)
+            try:
+                found.append(FoundLora(ChosenLora(name, 1.0), path, held_against(path, spec, "transformer")))
+            except WeightsError as error:
+                folder = path.parent if str(path) in str(error) else spec.folder / "transformer"
+                said = f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
+                raise EngineError("settings.model", said) from error
+        return found
+
+    def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
+        """See ``Family.sampling``; few steps are so many at most, without guidance."""
+        recipe = few_steps(spec, shot)
+        if recipe is None or recipe.steps is None:
+            return super().sampling(spec, shot)
+        return min(shot.settings.steps or recipe.steps, recipe.steps), 1.0
 
     def encode_text(self, run: Generation, networks: dict[str, Any], text: str) -> tuple[Tensor, Tensor]:
         """Video's and audio's (1,1024,E) side by side, and their mask (1,1024)."""

@@ -6,6 +6,7 @@ Shape letters: T frames, H W picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def keyframes(carried: CarriedPicture, window: tuple[int, int], known: int, coun
     rest = count - len(wanted)
     if rest and places:
         edges = np.linspace(0, len(places), rest + 1).round().astype(int)
-        wanted += [places[(low + high) // 2 : high] for low, high in zip(edges, edges[1:], strict=False) if high > low]
+        wanted += [places[(low + high) // 2 : high] for low, high in pairwise(edges) if high > low]
     chosen = [max(near, key=lambda place: (carried.looks[place.frame], place.frame)) for near in wanted]
     shown = [place for place in chosen if carried.looks[place.frame] >= KNOWN]
     return shown, len(chosen) - len(shown)

@@ -60,9 +60,9 @@ class Heeded:
         """For so many of a batch."""
         return Heeded(self._mask, self._heads, batch)
 
-    def to(self, dtype: torch.dtype) -> Heeded:
-        """In another precision."""
-        return Heeded(self._mask.to(dtype), self._heads, self._copies)
+    def to(self, *what: Any, **how: Any) -> Heeded:
+        """In another precision, or elsewhere."""
+        return Heeded(self._mask.to(*what, **how), self._heads, self._copies)
 
     def __rsub__(self, one: int) -> Heeded:
         return self

@@ -14,6 +14,7 @@ from ....catalogue.models import ModelSpec
 from ....shot import Shot
 from ...lora.files import recipe_of_shot
 from ..build import Late, read_scheduler
+from ..plan import few_steps
 
 
 class FlowScheduler(Late, FlowMatchEulerDiscreteScheduler):
@@ -58,7 +59,7 @@ def load_schedule(spec: ModelSpec, shot: Shot, steps: int) -> tuple[FlowSchedule
     Raises:
         EngineError: it cannot be read, or LoRAs that cannot.
     """
-    recipe = recipe_of_shot(spec, shot)
+    recipe = few_steps(spec, shot) or recipe_of_shot(spec, shot)
     # One step ends in the clean film: there is no last level of noise to stretch the others to.
     named: dict[str, Any] = {"shift_terminal": None} if steps == 1 else {}
     if recipe is not None and len(recipe.sigmas) == steps:

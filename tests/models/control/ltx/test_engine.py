@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from shutil import copyfile, copytree
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +20,11 @@ from maquette.backend.control.fitting import squeezed
 from maquette.backend.models.control.build import load_network
 from maquette.backend.models.control.ltx.family import LTXFamily
 from maquette.backend.models.control.ltx.inputs import as_before
-from maquette.backend.models.control.ltx.pipeline import LTXPipeline
 from maquette.backend.models.control.ltx.latents import decode_film, denormalized, encode_film
+from maquette.backend.models.control.ltx.pipeline import LTXPipeline
+from maquette.backend.models.control.plan import own_lora
 from maquette.backend.models.engine import Engine
-from maquette.backend.models.family import Result
+from maquette.backend.models.family import EngineError, Result
 from maquette.backend.models.frames import frames_to_tensor, tensor_to_frames
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Shot
@@ -164,10 +167,19 @@ def test_starting_from_the_carried_film(engine, plain):
     assert np.abs(half.astype(int) - plain.frames).mean() > 1 and np.abs(half.astype(int) - frames).mean() > 1
 
 
-def test_a_few_step_lora_brings_its_levels_of_noise(engine, tiny_ltx, tmp_path, monkeypatch):
+def test_few_steps_have_levels_of_noise_of_their_own(tiny_ltx, tmp_path, monkeypatch):
+    """By the option, with the LoRA beside the weights, as with the same file among the user's own."""
+    name = "ltx-2.3-22b-distilled-lora-384-1.1"
+    spec = replace(tiny_ltx, folder=tmp_path / "ltx")
+    copytree(tiny_ltx.folder, spec.folder)
     monkeypatch.setenv("MAQUETTE_WEIGHTS", str(tmp_path))
-    (tmp_path / "loras").mkdir()
-    save_file(ltx_lora(tiny_ltx, 2), tmp_path / "loras" / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors")
+    for folder in (tmp_path / "loras", tmp_path / "ltx" / "distilled_lora"):
+        folder.mkdir()
+    save_file(ltx_lora(spec, 2), tmp_path / "loras" / f"{name}.safetensors")
+    engine = Engine(spec, "cpu")
+    with pytest.raises(EngineError, match=r"few-step LoRA of LTX-2.3 is not in .* --component distilled_lora"):
+        engine.plan(in_context_shot(few_steps=True))
+    copyfile(tmp_path / "loras" / f"{name}.safetensors", own_lora(spec, "distilled_lora"))
     levels: list = []
     step = FlowMatchEulerDiscreteScheduler.step
 
@@ -176,11 +188,13 @@ def test_a_few_step_lora_brings_its_levels_of_noise(engine, tiny_ltx, tmp_path, 
         return step(self, *given, **named)
 
     monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "step", noted)
-    shot = in_context_shot(keyframes=0, loras="ltx-2.3-22b-distilled-lora-384-1.1")
-    result = run(engine, shot)
-    assert (result.metadata["steps"], result.metadata["guidance"]) == (8, 1.0)
-    assert any("is made for 8 steps, guidance 1, which were taken" in note for note in result.notes)
-    np.testing.assert_allclose(levels, [[*DISTILLED_SIGMA_VALUES, 0.0]] * 16, atol=1e-6)
+    films = [run(engine, in_context_shot(keyframes=0, **each)) for each in ({"few_steps": True}, {"loras": name})]
+    for film in films:
+        assert (film.metadata["steps"], film.metadata["guidance"]) == (8, 1.0)
+    np.testing.assert_array_equal(films[0].frames, films[1].frames)
+    assert "Few steps: 8 steps, guidance 1" in films[0].notes
+    # Of the film and of its sound.
+    np.testing.assert_allclose(levels, [[*DISTILLED_SIGMA_VALUES, 0.0]] * 32, atol=1e-6)
 
 
 def test_heeding_is_the_logarithm_that_is_published():
