@@ -24,6 +24,8 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Wan 2.1 transformer in its authors' names", ("blocks.", ".cross_attn.k.")),
     ("a Wan 2.1 transformer in diffusers' names", ("blocks.", ".attn2.to_k.", "scale_shift_table")),
     ("a CogVideoX transformer", ("transformer_blocks.", ".norm1.linear.")),
+    ("a Wan VAE in diffusers' names", ("encoder.mid_block.resnets.0.norm1.gamma", "post_quant_conv.")),
+    ("LTX-2's video VAE", ("encoder.down_blocks.0.", "latents_mean")),
     ("a Wan VAE in its authors' names", ("encoder.downsamples.0.", "decoder.upsamples.0.")),
     ("the VAE of Stable Video Diffusion", ("decoder.mid_block.resnets.0.spatial_res_block.",)),
     ("a video VAE of diffusers", ("encoder.down_blocks.0.", "decoder.up_blocks.0.", "conv3d")),
