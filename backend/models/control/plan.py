@@ -173,13 +173,8 @@ def _trained_rate(spec: ModelSpec, shot: Shot) -> list[str]:
 
 def _in_context(spec: ModelSpec, shot: Shot) -> list[str]:
     """What is said of what leads LTX. Raises EngineError."""
-    notes, keyframes = _led(spec, shot), int(option(spec, shot, "keyframes"))
-    if keyframes and shot.background.kind == "none":
-        notes.append(
-            "The shot has no background, so that no whole picture of it is known: no keyframes; the looks come from "
-            "the prompt"
-        )
-    if option(spec, shot, "control") == "none" and not keyframes:
+    notes = _led(spec, shot)
+    if option(spec, shot, "control") == "none" and not option(spec, shot, "keyframes"):
         notes.append("Neither a control film nor keyframes: only the prompt leads")
     if (recipe := few_steps(spec, shot)) is not None:
         notes.append(f"Few steps: {recipe.words()}")

@@ -15,6 +15,7 @@ from torch import Tensor
 from ....catalogue.lora_choice import ChosenLora
 from ....catalogue.models import ModelSpec
 from ....control.films import ControlFilms
+from ....media import squeeze_frames
 from ....shot import Shot
 from ...carried_start import CarriedPicture, carried_picture
 from ...family import EngineError
@@ -22,6 +23,7 @@ from ...frames import frames_to_tensor, tensor_to_frames
 from ...lora.files import FoundLora, held_against
 from ...previews import LatentColours
 from ...settings import option
+from ...start_picture import first_picture
 from ...wan import load_text_tokenizer
 from ...weights.component import WeightsError
 from ..animate.family import pictures
@@ -29,7 +31,7 @@ from ..base import ControlBase
 from ..inputs import check_films, model_shot, shot_errors
 from ..plan import DISTILLED, GROUPS, few_steps, model_rate, own_lora, sampling
 from ..returning import finished
-from .inputs import as_before, control_film, keyframes
+from .inputs import Pictures, as_before, control_film, keyframes
 from .latents import decode_film, denormalized, encode_film, latent_colours
 from .pipeline import Listening, LTXPipeline
 from .schedule import load_schedule
@@ -49,12 +51,14 @@ class Conditions:
 
     Attributes:
         control: (T,H,W,3) uint8, or None.
-        carried: to start from and to take keyframes of; None where neither is wanted.
+        pictures: to take keyframes of.
+        start: the carried film, to start from; None starts from noise.
     """
 
     pipeline: LTXPipeline
     control: np.ndarray | None
-    carried: CarriedPicture | None
+    pictures: Pictures
+    start: CarriedPicture | None
     colours: LatentColours
 
 
@@ -117,11 +121,21 @@ class LTXFamily(ControlBase):
         listening = Listening(transformer, run.dtype, run.check)
         pipeline = LTXPipeline.silent(vae, listening, scheduler, run.device)
         pipeline.noise_levels = levels
-        whole = run.shot.background.kind != "none" and int(options["keyframes"]) > 0
-        carried = carried_picture(replace(run, shot=prepared.shot), size, frames, size, always=whole)
+        wanted, whole = int(options["keyframes"]) > 0, run.shot.background.kind != "none"
+        shot = prepared.shot
+        carried = carried_picture(replace(run, shot=shot), size, frames, size, always=wanted and whole)
+        first = first_picture(run.shot) if wanted else None
+        if wanted and first is None and not whole:
+            run.notes.append(
+                "The shot has no background, so that no whole picture of it is known: no keyframes; the looks come "
+                "from the prompt"
+            )
         run.metadata.update(fps=model_rate(run.spec, run.shot))
         run.report("encoding", frames + 1, frames + 1)
-        return Conditions(pipeline, film, carried, latent_colours(vae, run.device))
+        first = None if first is None else squeeze_frames(first[None], *size)[0]
+        shown = Pictures(first, carried if wanted and whole else None)
+        start = carried if carried is not None and carried.strength else None
+        return Conditions(pipeline, film, shown, start, latent_colours(vae, run.device))
 
     def sample(self, run: Generation, conditions: Conditions) -> list[np.ndarray]:
         """The films (T,h,w,3) uint8 of all segments, since each is led by the end of the one before."""
@@ -137,7 +151,7 @@ class LTXFamily(ControlBase):
         run.report("denoising", 0, run.steps * count)
         before: np.ndarray | None = None
         for index, window in enumerate(run.plan.windows):
-            pinned = [LTX2VideoCondition(conditions.carried.frames[p.frame], p.index) for p in given[index]]  # type: ignore[union-attr]
+            pinned = [LTX2VideoCondition(conditions.pictures.frame(p.frame), p.index) for p in given[index]]
             if before is not None:
                 pinned.insert(0, LTX2VideoCondition(before))
             film = tensor_to_frames(self._segment(run, conditions, index, slice(*window), pinned, generator))
@@ -149,11 +163,11 @@ class LTXFamily(ControlBase):
 
     def _keyframes(self, run: Generation, conditions: Conditions) -> tuple[list[Any], int]:
         """Keyframes of every segment, and how many were left out."""
-        carried, most, overlap = conditions.carried, int(run.options["keyframes"]), int(run.options["overlap"])
-        if carried is None or run.shot.background.kind == "none":
+        shown, most, overlap = conditions.pictures, int(run.options["keyframes"]), int(run.options["overlap"])
+        if shown.first is None and shown.carried is None:
             return [[] for _ in run.plan.windows], 0
         found = [
-            keyframes(carried, window, overlap if index else 0, most) for index, window in enumerate(run.plan.windows)
+            keyframes(shown, window, overlap if index else 0, most) for index, window in enumerate(run.plan.windows)
         ]
         return [places for places, _ in found], sum(left for _, left in found)
 
@@ -167,10 +181,10 @@ class LTXFamily(ControlBase):
         generator: torch.Generator,
     ) -> Tensor:
         """A segment's film (3,T,H,W) in [-1, 1]."""
-        pipeline, carried, film = conditions.pipeline, conditions.carried, conditions.control
+        pipeline, carried, film = conditions.pipeline, conditions.start, conditions.control
         (width, height), vae, scheduler = run.plan.model_size, pipeline.vae, pipeline.scheduler
         pipeline.start, scheduler.begin = None, 0
-        if carried is not None and carried.strength:
+        if carried is not None:
             latents = encode_film(vae, frames_to_tensor(carried.frames[frames]).to(run.device))
             pipeline.start = carried.start(latents, 1, frames, GROUPS["ltx"])
             scheduler.begin = pipeline.start.begin(run.steps)

@@ -53,32 +53,56 @@ def control_film(films: ControlFilms, kind: str, tell: Report) -> np.ndarray | N
     return film
 
 
-def keyframes(carried: CarriedPicture, window: tuple[int, int], known: int, count: int) -> tuple[list[Keyframe], int]:
-    """Where a segment is given frames of the carried film, and how many were left out as their looks are not known.
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Frames of the film that are known.
+
+    Attributes:
+        first: (H,W,3) uint8, frame 0 as the references themselves show it; None where they do not.
+        carried: the carried film; None where its frames are no whole pictures.
+    """
+
+    first: np.ndarray | None
+    carried: CarriedPicture | None
+
+    def known(self, frame: int) -> float:
+        """How much of the figures is known."""
+        if frame == 0 and self.first is not None:
+            return 1.0
+        return 0.0 if self.carried is None else float(self.carried.looks[frame])
+
+    def frame(self, frame: int) -> np.ndarray:
+        """One that is known."""
+        if frame == 0 and self.first is not None:
+            return self.first
+        assert self.carried is not None
+        return self.carried.frames[frame]
+
+
+def keyframes(shown: Pictures, window: tuple[int, int], before: int, count: int) -> tuple[list[Keyframe], int]:
+    """Where a segment is given frames, and how many were left out since too little of the figures is known there.
 
     The film's first frame, where it is the segment's, comes first; the others are spread evenly over what is made,
     the last at its end, each where the looks show most of the figures.
 
     Args:
         window: (start, stop) frames of the segment.
-        known: how many of them the segment before has made.
+        before: how many of them the segment before has made.
         count: at most.
     """
     start, stop = window
-    if not count:
-        return [], 0
     group = GROUPS["ltx"]
     # Frame t of the segment begins latent (t - 1) / group + 1, but for the first.
     places = [Keyframe(start + group * (i - 1) + 1, i) for i in range(1, (stop - start - 1) // group + 1)]
-    places = [place for place in places if place.frame >= start + known]
-    wanted = [[Keyframe(start, 0)]] if not known else []
-    rest = count - len(wanted)
+    places = [place for place in places if place.frame >= start + before]
+    wanted = [[Keyframe(start, 0)]] if count and not before else []
+    rest = 0 if shown.carried is None else count - len(wanted)
     if rest and places:
         edges = np.linspace(0, len(places), rest + 1).round().astype(int)
         wanted += [places[(low + high) // 2 : high] for low, high in pairwise(edges) if high > low]
-    chosen = [max(near, key=lambda place: (carried.looks[place.frame], place.frame)) for near in wanted]
-    shown = [place for place in chosen if carried.looks[place.frame] >= KNOWN]
-    return shown, len(chosen) - len(shown)
+    chosen = [max(near, key=lambda place: (shown.known(place.frame), place.frame)) for near in wanted]
+    found = [place for place in chosen if shown.known(place.frame) >= KNOWN]
+    return found, len(chosen) - len(found)
 
 
 def as_before(film: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -135,4 +135,5 @@ class LTXPipeline(Placed, LTX2InContextPipeline):
             num_noisy_tokens, num_prefix_tokens, extras_cross_masks, device
         )[0]
         # Not to be seen at all, but finite: a row without anything would be NaN.
-        return Heeded(mask.log().clamp(min=-1e4), int(self.transformer.config["num_attention_heads"]))
+        bias = mask.log().clamp(min=-1e4).to(self.transformer.dtype)
+        return Heeded(bias, int(self.transformer.config["num_attention_heads"]))

@@ -120,7 +120,7 @@ def test_segments_are_those_of_the_published_pipeline(engine, stock, frames, opt
 
     monkeypatch.setattr(LTXFamily, "sample", remembered)
     result = run(engine, shot)
-    carried, control = seen["conditions"].carried, [Image.fromarray(frame) for frame in seen["conditions"].control]
+    pictures, control = seen["conditions"].pictures, [Image.fromarray(frame) for frame in seen["conditions"].control]
     drawn = ControlFilms(squeezed(shot, 64, 64)).picture(options["control"], 5)
     np.testing.assert_allclose(control[5], drawn, atol=1)
     given = {9: [(0, 9, [0] * options["keyframes"])], 25: [(0, 17, [0, 9]), (8, 25, [17])]}[frames]
@@ -128,7 +128,7 @@ def test_segments_are_those_of_the_published_pipeline(engine, stock, frames, opt
     assert result.metadata["keyframes"] == [t for _, _, shown in given for t in shown]
     for start, stop, shown in given:
         conditions = [] if before is None else [LTX2VideoCondition(before)]
-        conditions += [LTX2VideoCondition(Image.fromarray(carried.frames[t]), -(-(t - start) // 8)) for t in shown]
+        conditions += [LTX2VideoCondition(Image.fromarray(pictures.frame(t)), -(-(t - start) // 8)) for t in shown]
         found = stock(
             prompt="somebody",
             negative_prompt=NEGATIVE,
@@ -204,7 +204,7 @@ def test_heeding_is_the_logarithm_that_is_published():
 
     class Made(LTXPipeline):
         def __init__(self) -> None:
-            self.transformer = SimpleNamespace(config={"num_attention_heads": 3})
+            self.transformer = SimpleNamespace(config={"num_attention_heads": 3}, dtype=torch.float32)
 
     bias = (1 - Made()._build_video_self_attention_mask(*given).expand(2, -1, -1).to(torch.float32)) * -10000.0
     assert bias.shape == (6, 11, 11) and bool((bias[0] == bias[5]).all())
