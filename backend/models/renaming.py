@@ -128,3 +128,15 @@ LTX2_TRANSFORMER = Renaming(
     )
 )
 """LTX-2's transformer: diffusers' names and the original ones, which its LoRAs have."""
+
+LTX2_CONNECTORS = Renaming(
+    (
+        ("^video_text_proj_in", "^video_aggregate_embed"),
+        ("^audio_text_proj_in", "^audio_aggregate_embed"),
+        ("^video_connector.transformer_blocks", "^video_embeddings_connector.transformer_1d_blocks"),
+        ("^audio_connector.transformer_blocks", "^audio_embeddings_connector.transformer_1d_blocks"),
+        ("norm_q", "q_norm"),
+        ("norm_k", "k_norm"),
+    )
+)
+"""LTX-2.3's text connectors, likewise."""

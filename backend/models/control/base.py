@@ -11,7 +11,7 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...shot import Shot
 from ..family import Family, Network, Plan
-from ..lora.files import FoundLora, find_loras
+from ..lora.files import TEXTS, FoundLora, find_loras, of_texts
 from ..lora.fuse import with_loras
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network
@@ -31,7 +31,10 @@ class ControlBase(Family):
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """See ``Family.networks``."""
         found = {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
-        return with_loras(found, [*self.own_loras(spec, shot), *find_loras(spec, shot)])
+        loras = [*self.own_loras(spec, shot), *find_loras(spec, shot)]
+        if TEXTS in found:
+            found = with_loras(found, of_texts(spec, loras), TEXTS)
+        return with_loras(found, loras)
 
     def own_loras(self, spec: ModelSpec, shot: Shot) -> Sequence[FoundLora]:
         """LoRAs that the model itself comes with, as far as a shot needs them. Raises EngineError."""

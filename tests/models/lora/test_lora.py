@@ -13,6 +13,7 @@ import torch
 from diffusers.loaders import lora_conversion_utils as theirs
 from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformer3DModel
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.catalogue.lora_choice import ChosenLora, format_loras, parse_loras
@@ -148,6 +149,17 @@ def test_ltx_has_its_authors_names():
     found = match(state, shapes)
     assert not found.problem("LTX") and not found.foreign
     assert [change.parameter for change in found.changes] == [f"{module}.weight" for module in linear]
+    with torch.device("meta"):
+        connectors = shapes_of(LTX2TextConnectors(**LTX_TABLES["text_encoder_connectors"]))
+    names = {"text_embedding_projection.video_aggregate_embed": "video_text_proj_in.weight",
+             "connectors.audio_text_proj_in": "audio_text_proj_in.weight",
+             "diffusion_model.video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q":
+             "video_connector.transformer_blocks.0.attn1.to_q.weight"}  # fmt: skip
+    text = {f"{name}.lora_A.weight": (2, connectors[key][1]) for name, key in names.items()}
+    text |= {f"{name}.lora_B.weight": (connectors[key][0], 2) for name, key in names.items()}
+    assert [change.parameter for change in match(text, connectors).changes] == list(names.values())
+    both = match({**state, **text}, connectors)
+    assert len(both.changes) == 3 and len(both.foreign) == len(state) and not both.misfits
     wan = {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": (2, 24)}
     assert "another model: 1 key" in match(wan, shapes).problem("LTX")
 

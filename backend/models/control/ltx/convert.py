@@ -32,8 +32,7 @@ def check_lora(spec: ModelSpec, state: State) -> Sequence[str]:
         transformer = new_network(spec, "transformer")
     given, wanted = ({k: tuple(v.shape) for k, v in each.items()} for each in (state, transformer.state_dict()))
     found = match(given, wanted)
-    why = found.problem(spec.label) or found.note("foreign keys", spec.label)
-    return [f"no LoRA for {spec.label}: {why}"] if why else []
+    return [f"no LoRA for {spec.label}: {why}"] if (why := found.problem(spec.label)) else []
 
 
 PARTS = (

@@ -197,6 +197,22 @@ def test_few_steps_have_levels_of_noise_of_their_own(tiny_ltx, tmp_path, monkeyp
     np.testing.assert_allclose(levels, [[*DISTILLED_SIGMA_VALUES, 0.0]] * 32, atol=1e-6)
 
 
+def test_a_lora_may_change_how_texts_are_read(engine, plain, tiny_ltx, tmp_path, monkeypatch):
+    """The connectors' part of it too, and only while it is chosen."""
+    monkeypatch.setenv("MAQUETTE_WEIGHTS", str(tmp_path))
+    (tmp_path / "loras").mkdir()
+    module = "text_embedding_projection.video_aggregate_embed"
+    text = {f"{module}.lora_A.weight": torch.ones(2, 48), f"{module}.lora_B.weight": torch.ones(24, 2)}
+    nothing = {key: 0 * value for key, value in ltx_lora(tiny_ltx).items()}
+    save_file({**nothing, **text, "other.lora_A.weight": torch.ones(2, 2)}, tmp_path / "loras" / "ink.safetensors")
+    changed = run(engine, in_context_shot(loras="ink"))
+    assert np.abs(changed.frames.astype(int) - plain.frames).max() > 2
+    assert [note for note in changed.notes if "left out" in note] == [
+        "ink: 1 key (other.lora_A.weight) of weights that LTX-2.3 does not have; left out"
+    ]
+    np.testing.assert_array_equal(run(engine, in_context_shot()).frames, plain.frames)
+
+
 def test_heeding_is_the_logarithm_that_is_published():
     """Of the mask that diffusers makes, which counts each below 1 as nothing."""
     given = (4, 6, [torch.full((1, 3), 0.5), torch.full((1, 2), 0.0)], torch.device("cpu"))
