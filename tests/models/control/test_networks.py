@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from maquette.backend.catalogue.models import model_spec
-from maquette.backend.models.control.ltx.convert import check_lora
+from maquette.backend.models.control.ltx.convert import PARTS, check_lora
 from maquette.backend.models.weights.component import components
 
 from .builders import ltx_lora
@@ -36,6 +36,15 @@ def test_full_size_of_ltx():
     assert tuple(parts["text_encoder_connectors"]["audio_text_proj_in.weight"].shape) == (2048, 49 * 3840)
     lora = {key: value for key, value in ltx_lora(spec, meta=True).items() if ".attn1.to_q." in key}
     assert len(lora) == 2 * 48 and not check_lora(spec, ltx_lora(spec, meta=True))
+
+
+@pytest.mark.parametrize("before", ["language_model.model.", "model.language_model.", ""])
+def test_gemma_is_found_under_the_names_of_every_release(before):
+    (part,) = [part for part in PARTS if part.name == "text_encoder"]
+    keys = {f"{before}layers.0.mlp.up_proj.weight": 1, "vision_tower.a.weight": 2, "model.multi_modal_projector.b": 3}
+    assert part.convert is not None
+    named = part.convert({**keys, "lm_head.weight": 4, "language_model.lm_head.weight": 5})  # type: ignore[arg-type]
+    assert [key for key in named if not part.drops(key)] == ["layers.0.mlp.up_proj.weight"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

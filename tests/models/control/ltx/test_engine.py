@@ -188,7 +188,8 @@ def test_few_steps_have_levels_of_noise_of_their_own(tiny_ltx, tmp_path, monkeyp
         return step(self, *given, **named)
 
     monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "step", noted)
-    films = [run(engine, in_context_shot(keyframes=0, **each)) for each in ({"few_steps": True}, {"loras": name})]
+    asked: list[dict[str, Any]] = [{"few_steps": True}, {"loras": name}]
+    films = [run(engine, in_context_shot(keyframes=0, **each)) for each in asked]
     for film in films:
         assert (film.metadata["steps"], film.metadata["guidance"]) == (8, 1.0)
     np.testing.assert_array_equal(films[0].frames, films[1].frames)
