@@ -93,7 +93,14 @@ def test_a_shot_becomes_a_film(engine, plain):
 
 @pytest.mark.parametrize(
     "change",
-    [{"control": "pose"}, {"control": "none"}, {"strength": 0.3}, {"keyframes": 0}, {"negative_prompt": NEGATIVE}],
+    [
+        {"control": "pose"},
+        {"control": "edges"},
+        {"control": "none"},
+        {"strength": 0.3},
+        {"keyframes": 0},
+        {"negative_prompt": NEGATIVE},
+    ],
     ids=lambda change: "-".join(map(str, change.items())),
 )
 def test_options_matter(engine, plain, change):
