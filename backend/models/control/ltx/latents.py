@@ -24,8 +24,8 @@ def encode_film(vae: Any, film_3THW: Tensor) -> Tensor:
 
 
 def decode_film(vae: Any, latents_1CLhw: Tensor) -> Tensor:
-    """The film (3,T,H,W) in [-1, 1] of latents that are not normalised."""
-    return vae.decode(latents_1CLhw.to(vae.dtype), None, return_dict=False)[0][0].float()
+    """The film (3,T,H,W) in [-1, 1] of latents that are not normalised, in main memory."""
+    return vae.decode(latents_1CLhw.to(vae.dtype), None, return_dict=False)[0][0].cpu()
 
 
 def denormalized(vae: Any, latents_1CLhw: Tensor) -> Tensor:

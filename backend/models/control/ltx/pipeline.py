@@ -134,6 +134,9 @@ class LTXPipeline(Placed, LTX2InContextPipeline):
         mask = LTX2InContextPipeline._build_video_self_attention_mask(
             num_noisy_tokens, num_prefix_tokens, extras_cross_masks, device
         )[0]
+        # Rows begin at multiples of 16, or torch's attention copies the mask for every head to make them.
+        rows = len(mask)
+        bias = mask.new_zeros((rows, -(-rows // 16) * 16), dtype=self.transformer.dtype)[:, :rows]
         # Not to be seen at all, but finite: a row without anything would be NaN.
-        bias = mask.log().clamp(min=-1e4).to(self.transformer.dtype)
+        bias.copy_(mask.log().clamp(min=-1e4))
         return Heeded(bias, int(self.transformer.config["num_attention_heads"]))
