@@ -121,10 +121,10 @@ class LTXFamily(ControlBase):
         listening = Listening(transformer, run.dtype, run.check)
         pipeline = LTXPipeline.silent(vae, listening, scheduler, run.device)
         pipeline.noise_levels = levels
-        wanted, whole = int(options["keyframes"]) > 0, run.shot.background.kind != "none"
-        shot = prepared.shot
-        carried = carried_picture(replace(run, shot=shot), size, frames, size, always=wanted and whole)
+        wanted, whole = int(options["keyframes"]), run.shot.background.kind != "none"
         first = first_picture(run.shot) if wanted else None
+        more = bool(wanted and whole) and (first is None or wanted > 1 or len(run.plan.windows) > 1)
+        carried = carried_picture(replace(run, shot=prepared.shot), size, frames, size, always=more)
         if wanted and first is None and not whole:
             run.notes.append(
                 "The shot has no background, so that no whole picture of it is known: no keyframes; the looks come "
@@ -133,7 +133,7 @@ class LTXFamily(ControlBase):
         run.metadata.update(fps=model_rate(run.spec, run.shot))
         run.report("encoding", frames + 1, frames + 1)
         first = None if first is None else squeeze_frames(first[None], *size)[0]
-        shown = Pictures(first, carried if wanted and whole else None)
+        shown = Pictures(first, carried if more else None)
         start = carried if carried is not None and carried.strength else None
         return Conditions(pipeline, film, shown, start, latent_colours(vae, run.device))
 
@@ -149,13 +149,15 @@ class LTXFamily(ControlBase):
             )
         count = len(run.plan.windows)
         run.report("denoising", 0, run.steps * count)
+        strength, shown = float(run.options["keyframe_strength"]), conditions.pictures
+        made = conditions.start is None or conditions.start.strength < 1
         before: np.ndarray | None = None
         for index, window in enumerate(run.plan.windows):
-            pinned = [LTX2VideoCondition(conditions.pictures.frame(p.frame), p.index) for p in given[index]]
+            pinned = [LTX2VideoCondition(shown.frame(place.frame), place.index, strength) for place in given[index]]
             if before is not None:
                 pinned.insert(0, LTX2VideoCondition(before))
             film = tensor_to_frames(self._segment(run, conditions, index, slice(*window), pinned, generator))
-            film = film if before is None else as_before(film, before)
+            film = as_before(film, before) if made and before is not None else film
             parts.append(film if before is None else film[overlap:])
             before = film[-overlap:]
             run.report("decoding", index + 1, count + 1)

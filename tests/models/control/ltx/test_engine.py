@@ -110,7 +110,7 @@ def test_options_matter(engine, plain, change):
 @pytest.mark.parametrize(
     ("frames", "options"),
     [
-        (25, {"control": "depth", "keyframes": 2}),
+        (25, {"control": "depth", "keyframes": 2, "keyframe_strength": 0.9}),
         (9, {"control": "pose", "keyframes": 0}),
         (9, {"control": "depth", "keyframes": 1, "strength": 0.0}),
     ],
@@ -135,7 +135,9 @@ def test_segments_are_those_of_the_published_pipeline(engine, stock, frames, opt
     assert result.metadata["keyframes"] == [t for _, _, shown in given for t in shown]
     for start, stop, shown in given:
         conditions = [] if before is None else [LTX2VideoCondition(before)]
-        conditions += [LTX2VideoCondition(Image.fromarray(pictures.frame(t)), -(-(t - start) // 8)) for t in shown]
+        for t in shown:
+            strength = options.get("keyframe_strength", 1.0)
+            conditions.append(LTX2VideoCondition(Image.fromarray(pictures.frame(t)), -(-(t - start) // 8), strength))
         found = stock(
             prompt="somebody",
             negative_prompt=NEGATIVE,
