@@ -99,21 +99,22 @@ def first_picture(shot: Shot) -> np.ndarray | None:
 
     Returns:
         None where the references were not all taken at that moment by that camera, or do not make one whole picture.
+
+    Raises:
+        EngineError: a damaged picture.
     """
     clip, people = shot.clip, shot.characters
-    for person in people:
+    for index, person in enumerate(people):
         if person.reference is None or not moved(person.reference, person.points[0], clip.viewmats[0]) <= _SAME_PLACE:
             return None
-    try:
-        shapes = [_decode(shot, index)[1].shape for index in range(len(people))]
-        found = reference_picture(shot, range(len(people))) if people else None
-    except EngineError:
+        reference, pixels = _decode(shot, index)
+        # One that is not cut out has its own surroundings, and shows nobody else.
+        whole = len(people) == 1 if pixels[..., 3].min() == 255 else shot.background.kind != "none"
+        if not whole or not is_first_view(shot, reference, pixels.shape):
+            return None
+    if not people:
         return None
-    if found is None or (shot.background.kind == "none" if found.cut_out else len(people) > 1):
-        return None
-    references = [person.reference for person in people]
-    if not all(r is not None and is_first_view(shot, r, shape) for r, shape in zip(references, shapes, strict=True)):
-        return None
+    found = reference_picture(shot, range(len(people)))
     fitted = ImageOps.fit(Image.fromarray(found.rgb), (clip.width, clip.height), Image.Resampling.LANCZOS)
     return np.asarray(fitted)
 

@@ -127,3 +127,6 @@ def test_the_first_frame_is_the_references_own_where_they_show_it():
     assert (first_picture(own) == (10, 20, 30)).all()
     two = scaled(with_references(make_shot(characters=2, background=still), *[png(32, 32)] * 2), 32)
     assert first_picture(two) is None
+    assert first_picture(replace(shot, characters=())) is None
+    with pytest.raises(EngineError, match=r"characters\[0\]\.reference\.image"):
+        first_picture(with_references(make_shot(), Media(png().data[:40], "image/png")))
