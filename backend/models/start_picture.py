@@ -114,7 +114,11 @@ def first_picture(shot: Shot) -> np.ndarray | None:
             return None
     if not people:
         return None
-    found = reference_picture(shot, range(len(people)))
+    try:
+        found = reference_picture(shot, range(len(people)))
+    except EngineError:
+        # Two cameras, each a little beside the shot's.
+        return None
     fitted = ImageOps.fit(Image.fromarray(found.rgb), (clip.width, clip.height), Image.Resampling.LANCZOS)
     return np.asarray(fitted)
 
