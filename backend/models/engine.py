@@ -73,6 +73,7 @@ class Engine:
         self.networks: dict[str, nn.Module] = {}
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
+        self._reading = ""
         self._placement: Placement | None = None
         self._said: tuple[str, ...] = ()
         self._run: Generation | None = None
@@ -159,6 +160,9 @@ class Engine:
             self._variants.get(name) == network.variant for name, network in others.items()
         )
         kept = there and self._placement is not None and self._placement.serves(run.plan)
+        if (reading := " ".join(network.variant for network in first.values())) != self._reading:
+            # Other networks read texts otherwise.
+            self._texts, self._reading = {}, reading
         texts = dict.fromkeys(run.family.texts(run))
         unread = [text for text in texts if text not in self._texts]
         if unread or not kept:

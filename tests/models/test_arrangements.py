@@ -37,7 +37,7 @@ from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
 from .tiny import save_weights
 
-FAMILIES = ("isa", "vace", "animate", "mtvcrafter", "mimicmotion", "mofa")
+FAMILIES = ("isa", "vace", "animate", "ltx", "mtvcrafter", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
 STAGES = ("loading", "encoding", "denoising", "decoding")
 
@@ -54,6 +54,10 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
         spec = vace.tiny_spec(folder, "wan-animate-14b")
         vace.write_weights(spec)
         return spec, vace.animated_shot(2, face="none")
+    if family == "ltx":
+        spec = vace.tiny_spec(folder, "ltx-2.3")
+        vace.write_weights(spec)
+        return spec, vace.in_context_shot(2, strength=0.5)
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)

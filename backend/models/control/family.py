@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .animate.family import AnimateFamily
 from .base import WanFamily
 from .build import load_scheduler
 from .inputs import Leads, check_films, make_leads, model_shot, shot_errors
+from .ltx.family import LTXFamily
 from .pipeline import VACEPipeline, Windowed, holder
 from .plan import GROUP, base, latent_windows, model_rate
 from .returning import finished
@@ -43,11 +45,6 @@ class ControlFamily(WanFamily):
     """See the module."""
 
     shared = True
-
-    def texts(self, run: Generation) -> tuple[str, ...]:
-        """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
-        texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
-        return texts if run.guidance > 1 else texts[:1]
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
@@ -157,4 +154,5 @@ class ControlFamily(WanFamily):
 
 def family_of(spec: ModelSpec) -> Family:
     """What runs a model."""
-    return AnimateFamily() if base(spec) == "animate" else ControlFamily()
+    families: dict[str, Callable[[], Family]] = {"animate": AnimateFamily, "ltx": LTXFamily, "vace": ControlFamily}
+    return families[base(spec)]()

@@ -13,17 +13,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ..renaming import WAN_TRANSFORMER
+from ..renaming import LTX2_CONNECTORS, LTX2_TRANSFORMER, WAN_TRANSFORMER
 
 Shape = tuple[int, ...]
 
 _PREFIX = re.compile(
-    r"^(?:(?:base_model\.model|model|transformer|diffusion_model|unet|dit|pipe\.dit)\.|lora_(?:unet|transformer)_|lycoris_)"
+    r"^(?:(?:base_model\.model|model|transformer|diffusion_model|text_embedding_projection|connectors|unet|dit|pipe\.dit)\."
+    r"|lora_(?:unet|transformer)_|lycoris_)"
 )
 _PART = re.compile(
     r"\.(?:(?P<down>lora_A|lora_down|lora\.down)|(?P<up>lora_B|lora_up|lora\.up))(?:\.default)?(?:\.(?P<of>weight|bias))?$"
     r"|\.(?P<other>alpha|diff|diff_b|diff_m)$"
 )
+_RENAMINGS = {"audio_proj_in.": LTX2_TRANSFORMER, "video_connector.": LTX2_CONNECTORS}
+"""Original names of parts by what some of their parameters begin with; Wan's of others."""
+
 _UNKNOWN_KIND = re.compile(r"\.(?:dora_scale|lokr_|hada_|oft_|glora|lora_magnitude_vector)")
 
 
@@ -142,9 +146,12 @@ def _add_difference(
 def _modules(parameters: Iterable[str]) -> dict[str, str]:
     """Modules of the transformer by every name that files have for them."""
     named: dict[str, str] = {}
+    parameters = list(parameters)
+    known = (each for sign, each in _RENAMINGS.items() if any(key.startswith(sign) for key in parameters))
+    renaming = next(known, WAN_TRANSFORMER)
     for parameter in parameters:
         module, _, _ = parameter.rpartition(".")
-        published = WAN_TRANSFORMER.published(parameter).rpartition(".")[0]
+        published = renaming.published(parameter).rpartition(".")[0]
         # The head's table is the transformer's own.
         module = "" if parameter == "scale_shift_table" else module
         for name in (module, published):

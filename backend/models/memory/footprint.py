@@ -59,6 +59,9 @@ _BASE_GB = 0.8
 NOT_CAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 """Layers that diffusers' layerwise casting leaves alone, as patterns of their names."""
 
+_LORA = ".lora_"
+"""In a LoRA's keys."""
+
 _IN_A_LIST = re.compile(r"^[^.]+\.\d+(?=\.)")
 
 
@@ -208,15 +211,19 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
     from ..weights.reading import headers
 
     tiles = "tile_megapixels" in spec.memory
-    parts = []
+    parts, changed = [], False
     for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir()):
         found = headers(sorted(folder.glob("*.safetensors")))
+        if any(_LORA in key for key in found):
+            # No network, but one is added to another, whose weights then are not those of its files any more.
+            changed = changed or f"{folder.name}/" in " ".join(spec.files)
+            continue
         tensors = [(key, e.shape, itemsize if e.floating else e.itemsize) for key, e in found.items()]
         if tensors:
             part = part_of(folder.name, tensors, tiles=tiles and folder.name.startswith("vae"))
             mapped = sum(e.size for e in found.values() if not e.floating or e.itemsize == itemsize)
             parts.append(replace(part, mapped=mapped))
-    return tuple(parts)
+    return tuple(replace(part, mapped=0) if changed and part.denoises else part for part in parts)
 
 
 def parts_of_modules(
