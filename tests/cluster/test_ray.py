@@ -11,8 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+from maquette.backend.media import decode_video, read_mp4_metadata, write_mp4
+from maquette.backend.models.engine import load_engine
+from maquette.backend.server.config import REGISTRY_ENGINES
 from maquette.backend.server.jobs import AGAIN
+from maquette.backend.shot import load_shot
 
 # The module is collected where Ray is installed (conftest.py).
 from ray.cluster_utils import Cluster
@@ -105,6 +111,68 @@ def test_a_lost_actor_and_a_lost_node_cost_no_job(server: Server, cluster: Clust
             sum(f"{job}: completed" in line for line in server.log.read_text().splitlines()) for job in jobs.values()
         ]
         assert ends == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def group(cluster: Cluster, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One engine of two actors, which make each film together by the real engine."""
+    # Its actors keep their places.
+    server.stop()
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, object_store_memory=10**8)
+    options = ("--executor", "ray", "--ray-address", cluster.address, "--members", "2")
+    place = tmp_path_factory.mktemp("group")
+    with Server(place, *options, MAQUETTE_ENGINES=REGISTRY_ENGINES) as server:
+        yield server
+
+
+def film_of(server: Server, job: str, path: Path) -> np.ndarray:
+    with server.client() as client:
+        return decode_video(client.download(job, path))[0]
+
+
+def members() -> list[int]:
+    """Process numbers of the cluster's actors."""
+    ours = psutil.Process().children(recursive=True)
+    return sorted(each.pid for each in ours if " ".join(each.cmdline()).startswith("ray::EngineActor"))
+
+
+def test_two_actors_make_the_film_of_one(group: Server, tmp_path: Path):
+    path = save_shot(group.folder / "real.shot", steps=3, width=64, height=64, full=True)
+    with group.client() as client:
+        job = client.submit(path).id
+        done = group.wait_for(job, "completed", "failed")
+        assert done.status == "completed", done.error
+        film = film_of(group, job, tmp_path / "together.mp4")
+        assert read_mp4_metadata(tmp_path / "together.mp4")["members"] == 2
+        assert " + " in client.health()["device"]
+    alone = load_engine("isa-nano", "cpu").generate(load_shot(path), lambda _: None, lambda: False).frames
+    write_mp4(tmp_path / "alone.mp4", alone, 24)
+    assert np.array_equal(film, decode_video(tmp_path / "alone.mp4")[0])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_member_lost_in_the_middle_costs_no_job(group: Server, tmp_path: Path, which: int):
+    path = save_shot(group.folder / f"long{which}.shot", steps=60, width=64, height=64, full=True)
+    with group.client() as client:
+        job = client.submit(path).id
+        until(lambda: client.job(job).stage == "denoising", what="they are at work")
+        before = members()
+        assert len(before) == 2
+        os.kill(before[which], signal.SIGKILL)
+        until(lambda: AGAIN in client.job(job).notes, what="it is back in the queue")
+        until(lambda: client.job(job).stage == "denoising", what="they are at work again")
+        assert len(members()) == 2 and not set(members()) & set(before), "all are new"
+        client.cancel(job)
+        group.wait_for(job, "cancelled")
+        assert len(members()) == 2, "a cancel ends nobody"
+
+
+def test_a_cluster_that_is_too_small_for_a_group(cluster: Cluster):
+    done = maquette(
+        *("serve", "--port", "0", "--executor", "ray", "--ray-address", cluster.address, "--members", "3"),
+    )
+    refused(done, "--members 3", "the cluster has 2 cores", "or say --members 2")
 
 
 def test_a_cluster_that_is_not_there():
