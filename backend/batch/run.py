@@ -95,13 +95,16 @@ class There:
     What was sent stays at the backend: a later run finds it there.
 
     Args:
-        folder: where films go; what is sent lies in ``.batch`` below it.
+        folder: where films go.
         at_once: shots that are sent before the first of them has ended.
+        scratch: where what is sent lies; ``.batch`` below the folder by default.
     """
 
-    def __init__(self, folder: Path, address: str, token: str = "", at_once: int = 4) -> None:
+    def __init__(
+        self, folder: Path, address: str, token: str = "", at_once: int = 4, scratch: Path | None = None
+    ) -> None:
         # Whole paths: the processes that follow jobs start elsewhere.
-        self._folder, self._scratch, self._at_once = folder, folder.resolve() / ".batch", at_once
+        self._folder, self._scratch, self._at_once = folder, scratch or folder.resolve() / ".batch", at_once
         self._scratch.mkdir(exist_ok=True)
         self._client = BackendClient(address, token, _identity(self._scratch / "client"))
 
@@ -144,7 +147,7 @@ class There:
 
     def _send(self, shot: Shot, record: Record) -> Follower:
         # The same file as that of an earlier run is the same job at the backend.
-        path = self._scratch / f"{record.key}.shot"
+        path = self._sent(record)
         if not path.is_file():
             part = path.with_suffix(".part")
             save_shot(shot, part)
@@ -155,14 +158,18 @@ class There:
         )  # fmt: skip
         return Follower.start(spec, self._mailbox(record))
 
+    def _sent(self, record: Record) -> Path:
+        # By name too: two files may hold the same shot.
+        return self._scratch / f"{record.name}-{record.key}.shot"
+
     def _mailbox(self, record: Record) -> Path:
-        return self._scratch / f"{record.key}-{os.getpid()}"
+        return self._scratch / f"{record.name}-{record.key}-{os.getpid()}"
 
     def _fetched(self, task: Task, record: Record, report: Report, seconds: float) -> Record:
         shutil.rmtree(self._mailbox(record), ignore_errors=True)
         if report.state == "completed" or not report.resumable:
             # Sent anew by the next run, lest it find the job that failed.
-            (self._scratch / f"{record.key}.shot").unlink(missing_ok=True)
+            self._sent(record).unlink(missing_ok=True)
         if report.state != "completed":
             return replace(record, error=report.error.message if report.error is not None else report.message)
         os.replace(report.result_path, film_path(self._folder, record.name))

@@ -18,6 +18,7 @@ from .members import Members
 
 log = logging.getLogger("maquette.executor")
 
+
 class GroupEngine:
     """See ``local_engine.EngineLink``. What the first process says of a job is the engine's word; when one dies or
     stays behind, all are ended, and the next job has new ones.
