@@ -21,7 +21,8 @@ from ..models.registry import plan_shot
 from ..models.render import write_result
 from ..shot import Shot, ShotError, save_shot
 from .fidelity import measure_fidelity
-from .tasks import Record, Task, film_path
+from .parts import check_parts, join_parts, make_part
+from .tasks import BatchError, Record, Task, film_path
 
 STAGES = ("loading", "encoding", "denoising", "decoding", "upscaling", "writing")
 _LOOK_SECONDS = 0.2
@@ -65,15 +66,31 @@ class Here:
         for task in sorted(tasks, key=lambda one: order.index(engines[one])):
             tell(task, 0.0, "")
             shot, record = _loaded(task)
-            yield record if shot is None else self._make(shot, record, stop, partial(tell, task))
+            yield record if shot is None else self._make(task, shot, record, stop, partial(tell, task))
 
-    def _make(self, shot: Shot, record: Record, stop: Callable[[], bool], tell: Callable[[float, str], None]) -> Record:
+    def _make(
+        self, task: Task, shot: Shot, record: Record, stop: Callable[[], bool], tell: Callable[[float, str], None]
+    ) -> Record:
+        def drawn(frames: int, count: int) -> None:
+            if stop():
+                raise Cancelled
+            tell(frames / count, "drawing")
+
         def progress(now: Progress) -> None:
             tell((STAGES.index(now.stage) + now.step / max(now.steps, 1)) / len(STAGES), now.stage)
 
         began = time.monotonic()
         try:
-            plan_shot(shot, self._extra)
+            plan = plan_shot(shot, self._extra)
+            if task.part is not None or task.parts > 1:
+                check_parts(task, shot)
+                if task.part is not None:
+                    made = make_part(task, shot, plan, self._folder, self._device, drawn)
+                else:
+                    # A draft is the carried film itself: there is nothing to compare it with.
+                    notes = join_parts(task, shot, plan, self._folder, self._device, drawn)
+                    made = replace(record, frames=plan.frames, width=plan.width, height=plan.height, notes=notes)
+                return replace(made, quality=record.quality, seconds=round(time.monotonic() - began, 2))
             if self._engine is None or self._loaded != _engine_of(shot):
                 if self._engine is not None:
                     self._engine.unload()
@@ -124,6 +141,9 @@ class There:
                 while waiting and len(under_way) < self._at_once:
                     task = waiting.pop(0)
                     shot, record = _loaded(task)
+                    if shot is not None and task.part is not None:
+                        whole = BatchError(f"{task.path}: a backend makes whole films: leave part= or --server out")
+                        shot, record = None, _failed(record, whole)
                     if shot is None:
                         yield record
                     else:

@@ -79,8 +79,8 @@ def room_for(members: int) -> int:
     count, what = (gpus(), "GPUs") if gpus() else (_places("CPU"), "cores and no GPU")
     if members > 1 and count < members:
         raise ClusterError(
-            f"--members {members}: the cluster has {count} {what}, and an engine takes {members} of them at once. Start "
-            f"more nodes first ('ray start --address ...' on each), or say --members {max(count, 1)}."
+            f"--members {members}: the cluster has {count} {what}, and an engine takes {members} of them at once. "
+            f"Start more nodes first ('ray start --address ...' on each), or say --members {max(count, 1)}."
         )
     return max(1, count // members)
 
@@ -257,8 +257,8 @@ class RayEngine:
         self._let_go()
         several = f"{self._size} times " if self._size > 1 else ""
         message = (
-            f"The cluster has no free node for {self._model} (it asks for {several}{words}). Add such a node, or choose "
-            "a smaller model."
+            f"The cluster has no free node for {self._model} (it asks for {several}{words}). Add such a node, or "
+            "choose a smaller model."
         )
         return EngineMessage("failed", error=JobError(Code.MODEL_UNAVAILABLE, message, "settings.model"))
 

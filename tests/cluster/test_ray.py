@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import ray
 from maquette.backend.media import decode_video, read_mp4_metadata, write_mp4
 from maquette.backend.models.engine import load_engine
 from maquette.backend.server.config import REGISTRY_ENGINES
@@ -151,27 +152,36 @@ def test_two_actors_make_the_film_of_one(group: Server, tmp_path: Path):
     assert np.array_equal(film, decode_video(tmp_path / "alone.mp4")[0])
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_member_lost_in_the_middle_costs_no_job(group: Server, tmp_path: Path, which: int):
-    path = save_shot(group.folder / f"long{which}.shot", steps=60, width=64, height=64, full=True)
+@pytest.mark.parametrize("lost", ["process", "node"])
+def test_a_member_lost_in_the_middle_costs_no_job(group: Server, cluster: Cluster, lost: str):
+    path = save_shot(group.folder / f"{lost}.shot", steps=60, width=64, height=64, full=True)
     with group.client() as client:
         job = client.submit(path).id
         until(lambda: client.job(job).stage == "denoising", what="they are at work")
         before = members()
         assert len(before) == 2
-        os.kill(before[which], signal.SIGKILL)
+        if lost == "process":
+            os.kill(before[1], signal.SIGKILL)
+        else:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         until(lambda: AGAIN in client.job(job).notes, what="it is back in the queue")
+        if lost == "node":
+            cluster.add_node(num_cpus=1, object_store_memory=10**8)
         until(lambda: client.job(job).stage == "denoising", what="they are at work again")
         assert len(members()) == 2 and not set(members()) & set(before), "all are new"
         client.cancel(job)
         group.wait_for(job, "cancelled")
         assert len(members()) == 2, "a cancel ends nobody"
+    assert "It was one of 2 that make each film together" in group.log.read_text()
 
 
 def test_a_cluster_that_is_too_small_for_a_group(cluster: Cluster):
-    done = maquette(
-        *("serve", "--port", "0", "--executor", "ray", "--ray-address", cluster.address, "--members", "3"),
-    )
+    address = cluster.address
+    try:
+        done = maquette("serve", "--port", "0", "--executor", "ray", "--ray-address", address, "--members", "3")
+    finally:
+        # It was asked by this process.
+        ray.shutdown()
     refused(done, "--members 3", "the cluster has 2 cores", "or say --members 2")
 
 
