@@ -113,7 +113,11 @@ class Record:
 
 def part_of(task: Task, place: int) -> Task:
     """A part of a task's film, counted from 1, under a name of its own."""
-    return replace(task, parts=1, part=(place, task.parts), name=f"{task.name}-part{place}of{task.parts}")
+    return replace(task, parts=1, part=(place, task.parts), name=task.name + _suffix(place, task.parts))
+
+
+def _suffix(place: int, parts: int) -> str:
+    return f"-part{place}of{parts}"
 
 
 def film_path(folder: Path, name: str) -> Path:
@@ -233,8 +237,8 @@ def _named(tasks: Iterable[Task]) -> Iterator[Task]:
         words = [path.parent.name if stems[path.stem] > 1 else "", path.stem, task.model, task.quality]
         words.append("" if task.seed is None else f"seed{task.seed}")
         name = re.sub(r"[^\w.-]+", "_", "-".join(word for word in words if word)).strip("._") or "shot"
+        name += "" if task.part is None else _suffix(*task.part)
         # Folders of one name above files of one name.
         name = next(one for one in (name, *(f"{name}-{i}" for i in range(2, len(tasks) + 2))) if one not in taken)
         taken.add(name)
-        task = replace(task, name=name)
-        yield task if task.part is None else part_of(replace(task, parts=task.part[1]), task.part[0])
+        yield replace(task, name=name)
