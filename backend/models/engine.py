@@ -129,6 +129,7 @@ class Engine:
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
         group = self.group if family.shared else ALONE
+        plan = replace(plan, held=family.held(self.spec, plan, group.size))
         run = Generation(
             *(self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled),
             options=options,
