@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -99,6 +99,10 @@ class EngineActor:
     # What the host of an engine process is given: the end of a pipe, and a byte that says to stop.
 
     def send(self, said: EngineMessage) -> None:
+        if said.error is not None and said.error.code == Code.MODEL_UNAVAILABLE:
+            # The server may have what the node lacks.
+            where = f"On the cluster's node at {_own_address()}: {said.error.message}"
+            said = replace(said, error=replace(said.error, message=where))
         # Of the others the server only asks how they ended.
         if self._leads or said.kind in ENDS:
             self._said.put(said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import socket
 import time
@@ -27,6 +28,9 @@ log = logging.getLogger("maquette.executor")
 
 _PLACING_SECONDS = 900.0
 """So long a job waits for a node that can take it: an autoscaler may have to start one."""
+
+_TELL_SECONDS = 5.0
+"""After so long a job tells that it waits for a node that is not there."""
 
 _IN_BUNDLES = {"num_gpus": "GPU", "num_cpus": "CPU"}
 """What a placement group calls the resources of an actor."""
@@ -51,6 +55,8 @@ def connect(address: str | None) -> str:
         if address:
             # Ray itself waits for minutes for who does not answer.
             host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError("write HOST:PORT")
             socket.create_connection((host, int(port)), timeout=5.0).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
     except Exception as error:
@@ -113,7 +119,7 @@ class RayEngine:
         self._model = self._job = ""
         self._task: Task | None = None
         self._wanted = False
-        self._since = 0.0
+        self._since, self._told_waiting = 0.0, False
         self._fresh = False
         self.alive = False
 
@@ -160,7 +166,7 @@ class RayEngine:
 
     def _ask(self) -> None:
         """Have the actors say that they are there, new ones where there are none."""
-        self._since = time.monotonic()
+        self._since, self._told_waiting = time.monotonic(), False
         self._fresh = not self._actors
         if self._fresh:
             self._make()
@@ -202,7 +208,9 @@ class RayEngine:
         if self._phase == "placing":
             if told.version != version():
                 self._let_go()
-                return EngineMessage("broken", f"a node runs Maquette {told.version}, this server {version()}")
+                own = version()
+                node = f"the node at {told.address.rpartition(':')[0]} runs Maquette {told.version}, this server {own}"
+                return EngineMessage("broken", f"{node}; install the same version on both")
             self._places[rank] = told
         if self._awaited:
             return None
@@ -250,17 +258,18 @@ class RayEngine:
             said = replace(self._heard.end(), model="")
             self._let_go()
             return said
-        if self._phase != "placing" or time.monotonic() - self._since < _PLACING_SECONDS:
+        if self._phase != "placing":
             return None
         needs = requirements(self._source, self._model, bool(gpus()))
-        words = ", ".join(f"{value:g} {name.removeprefix('num_')}" for name, value in needs.items())
-        self._let_go()
-        several = f"{self._size} times " if self._size > 1 else ""
-        message = (
-            f"The cluster has no free node for {self._model} (it asks for {several}{words}). Add such a node, or "
-            "choose a smaller model."
-        )
-        return EngineMessage("failed", error=JobError(Code.MODEL_UNAVAILABLE, message, "settings.model"))
+        if time.monotonic() - self._since > _PLACING_SECONDS:
+            self._let_go()
+            message = _no_node(self._model, self._size, needs, "free ")
+            return EngineMessage("failed", error=JobError(Code.MODEL_UNAVAILABLE, message, "settings.model"))
+        if not self._told_waiting and time.monotonic() - self._since > _TELL_SECONDS and not _can_ever_hold(needs):
+            self._told_waiting = True
+            text = _no_node(self._model, self._size, needs)
+            return EngineMessage("waiting", f"{text} The job waits {_PLACING_SECONDS / 60:.0f} minutes for one.")
+        return None
 
     def _lost(self, error: BaseException, rank: int) -> EngineMessage | None:
         phase, idle = self._phase, self._phase == "placing" and not self._fresh
@@ -272,8 +281,11 @@ class RayEngine:
             self._ask()
             return None
         if "ModuleNotFoundError" in told or "No module named" in told:
-            missing = told.partition("No module named ")[2][:40]
-            return EngineMessage("broken", f"a node lacks {missing}; pip install 'maquette[backend,cluster]' there")
+            # Only the first words: what follows is a traceback.
+            missing = re.split(r"[\s)]", told.partition("No module named ")[2], maxsplit=1)[0]
+            where = re.search(r"\bip[=:] ?([\w.:]*\w)", told)
+            node = f"the node at {where[1]}" if where else "a node"
+            return EngineMessage("broken", f"{node} lacks {missing}; pip install 'maquette[backend,cluster]' there")
         log.warning("An actor is gone: %s", told)
         message = "The engine's node was lost in the cluster. Try again; the backend's log has more."
         if phase == "meeting":
@@ -310,6 +322,26 @@ def requirements(source: Engines, model: str, has_gpus: bool) -> dict[str, float
     if has_gpus:
         return {"num_gpus": 1, "num_cpus": 1, "memory": int(1e9 * memory.get("disk_gb", 0.0))}
     return {"num_cpus": 1, "memory": int(1e9 * memory.get("gpu_gb", 0.0))}
+
+
+def _can_ever_hold(needs: dict[str, float]) -> bool:
+    """Whether any node would have room for an actor if it did nothing else."""
+    import ray
+
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {_IN_BUNDLES.get(name, name): count for name, count in needs.items()}
+    return any(all(node.get(name, 0) >= count for name, count in wanted.items()) for node in there)
+
+
+def _no_node(model: str, size: int, needs: dict[str, float], free: str = "") -> str:
+    """What is missing, and what would do."""
+    names = {"num_gpus": "{:g} GPU", "num_cpus": "{:g} core", "memory": "{:.1f} GB of main memory"}
+    words = [names[name].format(count / 1e9 if name == "memory" else count) for name, count in needs.items()]
+    several = f"{size} times " if size > 1 else ""
+    return (
+        f"The cluster has no {free}node for {model}, which asks for {several}{', '.join(words)}. Add such a node, or "
+        "choose a smaller model."
+    )
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:

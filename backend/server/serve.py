@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..catalogue.models import ModelError, find_specs
 from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
 from .config import REGISTRY_ENGINES, ServerConfig
 from .gpus import gpu_numbers, missing_gpus
@@ -122,6 +123,10 @@ def run_serve(args: argparse.Namespace) -> int:
     for folder in args.models:
         if not folder.is_dir():
             raise ServeError(f"--models {folder}: there is no such folder.")
+    try:
+        find_specs(args.models)
+    except ModelError as error:
+        raise ServeError(f"--models: {error}.") from error
     if bool(args.tls_cert) != bool(args.tls_key):
         raise ServeError("--tls-cert and --tls-key go together.")
     if args.gpus and args.workers:

@@ -175,6 +175,19 @@ def test_a_member_lost_in_the_middle_costs_no_job(group: Server, cluster: Cluste
     assert "It was one of 2 that make each film together" in group.log.read_text()
 
 
+def test_a_job_says_for_which_node_it_waits(group: Server, server: Server, cluster: Cluster):
+    group.stop()
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
+    server.start()
+    with server.client() as client:
+        job = send(client, server, "waits")
+        until(lambda: any("no node for isa-nano, which asks for 1 core" in note for note in client.job(job).notes))
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=10**8)
+        server.wait_for(job, "completed")
+
+
 def test_a_cluster_that_is_too_small_for_a_group(cluster: Cluster):
     address = cluster.address
     try:
@@ -190,3 +203,4 @@ def test_a_cluster_that_is_not_there():
     done = maquette("serve", "--port", "0", "--executor", "ray", "--ray-address", address)
     refused(done, f"--ray-address {address}", "no cluster can be joined", "ray start --head")
     refused(maquette("serve", "--ray-address", "a:1"), "goes with --executor ray")
+    refused(maquette("serve", "--executor", "ray", "--ray-address", "head"), "write HOST:PORT")
