@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def cluster(place: Path) -> Iterator[Cluster]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
         patch.setenv("FAKE_LOG", str(place / "fake.log"))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray's workers stand back behind all else on a busy computer, for minutes.
+        patch.setenv("RAY_worker_niceness", "0")
         cluster = Cluster(
             True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
         )
@@ -134,8 +137,12 @@ def film_of(server: Server, job: str, path: Path) -> np.ndarray:
 
 def members() -> list[int]:
     """Process numbers of the cluster's actors."""
-    ours = psutil.Process().children(recursive=True)
-    return sorted(each.pid for each in ours if " ".join(each.cmdline()).startswith("ray::EngineActor"))
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(each.cmdline()).startswith("ray::EngineActor"):
+                found.append(each.pid)
+    return sorted(found)
 
 
 def test_two_actors_make_the_film_of_one(group: Server, tmp_path: Path):

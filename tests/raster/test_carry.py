@@ -142,10 +142,10 @@ def test_frames_do_not_depend_on_how_many_there_are():
     assert np.abs(carry_shot(single, *SIZE).frames[0].astype(int) - film.frames[3]).mean() < 0.2
 
 
-@pytest.mark.parametrize("only", [range(5, 14), range(8, 16), range(17, 20)])
+@pytest.mark.parametrize("only", [range(5, 10), range(8, 11)])
 def test_some_frames_are_those_of_the_whole_film(only):
-    made = to_shot(sample(SEED, 20, 64))
-    assert len(made.clay.media) == len(made.background.media) == 20
+    made = to_shot(sample(SEED, 11, 48))
+    assert len(made.clay.media) == len(made.background.media) == 11
     film, part = whole_film(), carry_shot(made, *SIZE, only=only)
     for name in ("frames", "known", "depth", "canonical", "lit"):
         assert np.array_equal(getattr(part, name), getattr(film, name)[only.start : only.stop]), name
@@ -153,7 +153,7 @@ def test_some_frames_are_those_of_the_whole_film(only):
 
 @cache
 def whole_film():
-    return carry_shot(to_shot(sample(SEED, 20, 64)), *SIZE)
+    return carry_shot(to_shot(sample(SEED, 11, 48)), *SIZE)
 
 
 # -- what is missing or wrong ------------------------------------------------------------------------------------------
