@@ -29,7 +29,6 @@ makes their videos"""
             ("openjd", "Deadline Cloud", "An Open Job Description, which openjd runs on this computer too"),
         ),
     )
-
     gpus: IntProperty(
         name="GPUs per Task",
         description="So many GPUs of a machine make each video together, sooner; drafts need none",
