@@ -58,7 +58,10 @@ def add_batch_parser(subparsers: Any) -> None:
     parser.add_argument("--server", metavar="ADDRESS", help="have a backend make them, which may be another computer")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="its token; $MAQUETTE_TOKEN by default")
     parser.add_argument(
-        "--at-once", type=int, default=4, metavar="N", help="shots that it has at a time (default %(default)s)"
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="shots that it has at a time (default: one more than engines, 4 or more)",
     )
     for name, metavar, about in (
         ("gpus", "N,N...", "an engine on each of these GPUs; 0+1,2+3: on two each, which make each film together"),
@@ -128,7 +131,7 @@ def _runner(args: argparse.Namespace, tasks: Sequence[Task], needed: bool) -> It
     own = [f"--{name}={getattr(args, name)}" for name in ("gpus", "workers", "members") if getattr(args, name)]
     if own and args.server:
         raise BatchError(f"{own[0]} is of this computer: the backend at {args.server} has engines of its own")
-    if args.at_once < 1:
+    if args.at_once is not None and args.at_once < 1:
         raise BatchError(f"--at-once {args.at_once}: choose 1 or more")
     with ExitStack() as stack:
         if args.server is not None:

@@ -27,7 +27,7 @@ def own_backend(arguments: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
         arguments: of ``maquette serve``, such as ``--gpus 0+1``.
 
     Yields:
-        Its address, its token, and a folder that goes with it.
+        Its address, its token, and a folder for what is sent, which goes with it.
 
     Raises:
         BatchError: it cannot be started; has its own words.
@@ -48,7 +48,7 @@ def own_backend(arguments: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
                 if server.poll() is not None:
                     raise BatchError(_last_words(log))
                 time.sleep(_LOOK_SECONDS)
-            yield str(told["address"]), token, folder
+            yield str(told["address"]), token, folder / "sent"
         finally:
             kill_group(server.pid, gently=True)
             try:

@@ -113,12 +113,13 @@ class There:
 
     Args:
         folder: where films go.
-        at_once: shots that are sent before the first of them has ended.
+        at_once: shots that are sent before the first of them has ended; by default one more than it has engines, and
+            four at least.
         scratch: where what is sent lies; ``.batch`` below the folder by default.
     """
 
     def __init__(
-        self, folder: Path, address: str, token: str = "", at_once: int = 4, scratch: Path | None = None
+        self, folder: Path, address: str, token: str = "", at_once: int | None = None, scratch: Path | None = None
     ) -> None:
         # Whole paths: the processes that follow jobs start elsewhere.
         self._folder, self._scratch, self._at_once = folder, scratch or folder.resolve() / ".batch", at_once
@@ -127,7 +128,8 @@ class There:
 
     def available(self) -> dict[str, str]:
         """The backend's models and why each cannot run; empty where it can. Raises BackendError."""
-        self._client.health()
+        engines = self._client.health().get("engines", 1)
+        self._at_once = self._at_once or max(4, engines + 1)
         return {one["id"]: "" if one.get("available") else str(one.get("reason", "")) for one in self._client.models()}
 
     def run(self, tasks: Sequence[Task], stop: Callable[[], bool], tell: Tell) -> Iterator[Record]:
@@ -138,7 +140,7 @@ class There:
             while waiting or under_way:
                 if stop():
                     raise Stopped
-                while waiting and len(under_way) < self._at_once:
+                while waiting and len(under_way) < (self._at_once or 4):
                     task = waiting.pop(0)
                     shot, record = _loaded(task)
                     if shot is not None and task.part is not None:

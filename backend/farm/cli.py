@@ -63,8 +63,6 @@ def run_farm(args: argparse.Namespace) -> int:
         raise FarmError(f"--seed: choose 0 to {2**32 - 1}")
     if args.gpus_per_task < 1:
         raise FarmError(f"--gpus-per-task {args.gpus_per_task}: choose 1 or more")
-    if args.chunk < 0:
-        raise FarmError(f"--chunk {args.chunk}: choose how many frames, or 0 for all")
     if unknown := [model for model in args.model if model not in (known := find_specs(()))]:
         raise FarmError(f"--model {unknown[0]}: no such model; choose from {', '.join(known)}")
     scenes = [_scene(text) for text in args.scene]

@@ -108,7 +108,10 @@ CAPTURE = "import sys, bpy; bpy.ops.maquette.export_shot(filepath=sys.argv[-1])"
 
 
 CHUNK = 120
-"""Frames of a draft that one task makes, if nobody says otherwise: a minute or two of work, to seconds of beginning."""
+"""Frames of a draft that one task makes, by default; each task first reads the whole shot and its looks."""
+
+_LEAST = 8
+"""So many frames are drawn together."""
 
 
 def make_films(
@@ -122,7 +125,12 @@ def make_films(
 
     Args:
         chunk: frames of a draft that one task makes at most; 0 for all.
+
+    Raises:
+        FarmError: a chunk of too few frames.
     """
+    if chunk and chunk < _LEAST:
+        raise FarmError(f"{chunk} frames a draft's task: choose {_LEAST} or more, or 0 for all")
     films = []
     for shot, model, seed in product(shots, models or ("",), seeds or (None,)):
         chosen = {"model": model, "seed": "" if seed is None else str(seed), "quality": quality}
@@ -138,7 +146,8 @@ def _shared_out(shot: Source, quality: str, chunk: int) -> tuple[bool, int, str]
     level = quality or shot.quality
     if level is None:
         return False, 1, "only the capture will tell whether it is a draft, which can be shared out (--quality draft)"
-    if not level or not list_quality()[level].carried:
+    known = list_quality().get(level)
+    if known is None or not known.carried:
         return False, 1, "each frame of a model's film depends on the whole shot"
     if not chunk:
         return True, 1, "drafts are not to be shared out"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .job import CAPTURE, Job
+from .job import CAPTURE, FarmError, Job
+
+_MOST_TASKS = 1024
 
 _BUNDLE, _BLEND = "{{Param.Bundle}}", "{{Param.Blend}}"
 
@@ -60,6 +62,11 @@ def template(job: Job) -> dict[str, Any]:
     made = []
     for name, drafts in (("Generate", False), ("Draft", True)):
         if tasks := [task for film in job.films if film.draft == drafts for task in film.tasks]:
+            if len(tasks) > _MOST_TASKS:
+                raise FarmError(
+                    f"{len(tasks)} tasks are more than the {_MOST_TASKS} that Open Job Description allows a step: "
+                    "choose fewer shots, or more frames a task"
+                )
             films = [{"name": "Film", "type": "STRING", "range": tasks}]
             list_of = f"{_BUNDLE}/tasks/{{{{Task.Param.Film}}}}.txt"
             more = () if drafts or job.gpus == 1 else ("--gpus", "+".join(map(str, range(job.gpus))))

@@ -188,6 +188,8 @@ def test_a_bundle_is_written_again_but_over_nothing_else(tmp_path: Path):
     (tmp_path / "other" / "film.mp4").touch()
     with pytest.raises(FarmError, match="holds something else"):
         bundle("openjd", tmp_path / "other")
+    with pytest.raises(FarmError, match="1025 tasks are more than the 1024"):
+        bundle("openjd", tmp_path / "new", films=make_films([Source("walk", 1025 * 8, "draft")], chunk=8))
     with pytest.raises(FarmError, match="no shot"):
         bundle("openjd", tmp_path / "new", films=())
     assert not (tmp_path / "new").exists()
@@ -228,7 +230,7 @@ def test_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--model", "no"], "no such model; choose from isa-nano"),
         (["--seed", "-1"], "choose 0"),
         (["--gpus-per-task", "0"], "choose 1 or more"),
-        (["--chunk", "-1"], "--chunk -1: choose"),
+        (["--chunk", "7"], "7 frames a draft's task: choose 8 or more"),
         ([], "There is no shot"),
     ],
 )
