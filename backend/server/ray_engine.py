@@ -203,7 +203,7 @@ class RayEngine:
 
         if self._phase == "running":
             return self._said(ref, rank)
-        told = ray.get(ref)
+        told: Any = ray.get(ref)
         del self._awaited[ref]
         if self._phase == "placing":
             if told.version != version():
