@@ -13,8 +13,10 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
 from ..carried_start import CarriedStart, carried_picture
-from ..family import Family
+from ..context_parallel import held_of_row
+from ..family import Family, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..group import table_rows
 from ..lora.files import shift_of
 from ..previews import LatentColours
 from ..wan import denormalized, encode_film, latent_colours
@@ -45,6 +47,11 @@ class ControlFamily(WanFamily):
     """See the module."""
 
     shared = True
+
+    def held(self, spec: ModelSpec, plan: Plan, size: int) -> float:
+        """See ``Family.held``: the members of a row share its tokens out, see ``Windowed``."""
+        rows = table_rows(size, len(plan.windows), spec.components["transformer"]["num_attention_heads"], even=True)
+        return held_of_row(size // rows)
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""

@@ -275,7 +275,9 @@ def need_of(
 
     def stage_bytes(stage: str, picture: float) -> int:
         count = min(at_once[stage], int(table.get(f"{stage}_frames", 0)) or at_once[stage])
-        gigabytes = table.get(f"{stage}_gb", 0.0) + table.get(f"{stage}_gb_per_mpf", 0.0) * picture * count
+        # A shorter window makes more of them, which several devices may then have whole.
+        held = plan.held if stage == "denoising" and window is None else 1.0
+        gigabytes = table.get(f"{stage}_gb", 0.0) + table.get(f"{stage}_gb_per_mpf", 0.0) * picture * count * held
         return int(gigabytes * GB * itemsize / 2)
 
     tile = table.get("tile_megapixels")
