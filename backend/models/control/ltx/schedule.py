@@ -35,12 +35,12 @@ class FlowScheduler(Late, FlowMatchEulerDiscreteScheduler):
         timesteps: list[float] | None = None,
     ) -> None:
         """As its parent."""
-        super().set_timesteps(num_inference_steps, device, sigmas, mu, timesteps)
+        super().set_timesteps(num_inference_steps, device, sigmas, mu, timesteps)  # pyright: ignore[reportArgumentType]
         self.begin_late()
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **named: Any) -> Any:  # pyright: ignore
         """As its parent."""
-        given = super().step(model_output, timestep, sample, **named)
+        given = super().step(model_output, timestep, sample, **named)  # pyright: ignore[reportArgumentType]
         assert self.step_index is not None
         self.clean = sample - self.sigmas[self.step_index - 1] * model_output
         return given
