@@ -56,6 +56,11 @@ def add_models_parser(subparsers: Any) -> None:
     fetching.add_argument("--yes", action="store_true", help="agree to the licences and sizes without being asked")
     fetching.add_argument("--component", action="append", default=[], metavar="PART", help="only this part; repeatable")
     fetching.add_argument("--facts", action="store_true", help="only show what would come")
+    fetching.add_argument("--json", action="store_true", help="with --facts: as a program reads it")
+    fetching.add_argument(
+        "--commit", action="append", default=[], type=_commit, metavar="OWNER/NAME@COMMIT",
+        help="of a repository, instead of its newest; repeatable",
+    )  # fmt: skip
     fetching.add_argument("--quiet", action="store_true", help="no progress bar")
     fetching.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
     fetching.set_defaults(run=_fetch)
@@ -136,7 +141,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from .fetch import clear, facts, fetch, offers
+    from .fetch import clear, fetch, offers, told
 
     spec = model_spec(args.model, args.models)
     if status(spec).available and not args.component:
@@ -144,8 +149,9 @@ def _fetch(args: argparse.Namespace) -> int:
         return 0
     if not spec.sources:
         raise WeightsError(f"{spec.label} ({spec.id}) has no published weights to fetch")
-    offered = offers(spec, args.component)
-    print("\n".join(facts(spec, offered)))
+    offered = offers(spec, args.component, dict(args.commit))
+    offer = told(spec, offered)
+    print(json.dumps(offer.to_json()) if args.json else "\n".join(offer.facts()))
     if args.facts:
         return 0
     if not args.yes and not _agreed():
@@ -168,6 +174,13 @@ def _fetch(args: argparse.Namespace) -> int:
     clear(spec)
     print(f"{spec.label} is in {spec.folder}")
     return 0
+
+
+def _commit(text: str) -> tuple[str, str]:
+    repository, at, commit = text.rpartition("@")
+    if not at or not commit.isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r}; write OWNER/NAME@COMMIT, as --facts --json tells it")
+    return repository, commit
 
 
 def _agreed() -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ class Hub:
         gated: names of those that want a token.
         cut: after so many bytes the connection of a file ends, every time; None never.
         cuts: how often at most.
+        stall: after so many bytes each file waits for ``go``; None never.
         wrong: paths whose bytes are not what they should be.
         asked: (path, first byte) of each file that was asked for.
     """
@@ -32,6 +34,8 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     cut: int | None = None
     cuts: int = 1
+    stall: int | None = None
+    go: threading.Event = field(default_factory=threading.Event)
     wrong: set[str] = field(default_factory=set)
     asked: list[tuple[str, int]] = field(default_factory=list)
 
@@ -103,7 +107,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body[: hub.cut])
                 self.close_connection = True
                 return None
-            self.wfile.write(body)
+            if hub.stall is not None and len(body) > hub.stall:
+                self.wfile.write(body[: hub.stall])
+                hub.go.wait(60)
+                body = body[hub.stall :]
+            with suppress(ConnectionError):
+                self.wfile.write(body)
             return None
 
     return Handler
