@@ -61,6 +61,8 @@ def status(spec: ModelSpec) -> ModelStatus:
 def _is_there(path: Path) -> bool:
     if path.is_file() or path.suffix != ".safetensors":
         return path.is_file()
+    if path.with_suffix(".gguf").is_file():
+        return True
     try:
         index = json.loads(path.with_name(f"{path.name}.index.json").read_text("utf-8"))
         return all(path.with_name(name).is_file() for name in set(index["weight_map"].values()))

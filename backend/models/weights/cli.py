@@ -33,8 +33,9 @@ def add_models_parser(subparsers: Any) -> None:
     )
     adding.add_argument("model", metavar="NAME", help="id of the model")
     adding.add_argument(
-        "--from", dest="folders", action="append", type=Path, required=True, metavar="DIR",
-        help="where the published files lie; may be repeated",
+        "--from", dest="folders", action="append", type=Path, required=True, metavar="DIR|GGUF",
+        help="where the published files lie; may be repeated. A GGUF file of the transformer takes the place of the "
+        "published one",
     )  # fmt: skip
     adding.add_argument("--to", type=Path, metavar="DIR", help="folder for the model's weights instead of its own")
     adding.add_argument("--component", action="append", default=[], metavar="PART", help="only this part; repeatable")

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_told_by_name_and_number(transformer):
     half = problem(lambda k: k.pop(f"{first}.lora_up.weight"))
     assert half.startswith(f"1 key ({first}.lora_down.weight) without a partner")
     assert "rank 3, its partner 2" in problem(lambda k: k.update({f"{first}.lora_up.weight": (24, 3)}))
-    assert "1 key (a.lokr_w1) of a kind" in problem(lambda k: k.update({"a.lokr_w1": (2, 2)}))
+    assert "1 key (a.oft_blocks) of a kind" in problem(lambda k: k.update({"a.oft_blocks": (2, 2)}))
     others = {f"lora_unet_down_blocks_{i}.lora_{part}.weight": (4, 4) for i in range(2) for part in ("down", "up")}
     strange = match(others, mine).problem("Tiny")
     assert "another model: 4 keys (lora_unet_down_blocks_0.lora_down.weight" in strange
