@@ -258,7 +258,7 @@ def test_from_the_folder_into_a_film(folder, tiny_vace, transformer):
     # The same engine without them is the model as it was.
     plain = run(asked("", steps=4, guidance=1.0))
     assert np.abs(plain.frames.astype(int) - fast.frames).max() > 2
-    weights = load_network(tiny_vace, "transformer", torch.float32).state_dict()
+    weights = load_network(tiny_vace, "transformer", engine.dtype).state_dict()
     kept = engine.networks["transformer"].state_dict()
     assert all(torch.equal(kept[key], value) for key, value in weights.items())
     own = engine.plan(asked("lightx2v_rank2", steps=20))
