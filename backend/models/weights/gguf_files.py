@@ -141,7 +141,11 @@ def load(path: Path, network: Any, dtype: torch.dtype, cure: str) -> Any:
     try:
         with init_empty_weights():
             empty = network.from_config(network.load_config(path.parent, local_files_only=True))
-        state = named(tensors(path), empty)
+        found = named(tensors(path), empty)
+        if lost := empty.state_dict().keys() - found.keys():
+            raise WeightsError(f"{few(lost)} not there")
+        # With anything else beside them diffusers would take the names for the authors' once more.
+        state = {key: found[key] for key in empty.state_dict()}
         linear = {f"{name}.weight" for name, module in empty.named_modules() if isinstance(module, nn.Linear)}
         for key, value in state.items():
             if quantised(value) and not (key in linear and _IN_A_BLOCK.match(key)):

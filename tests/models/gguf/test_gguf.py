@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -96,13 +97,48 @@ def write_gguf(
 
 def as_published(key: str, value: Tensor) -> Kind:
     """8 bits for the matrices in the blocks, which is how such files are made; half precision for the others."""
-    if key.endswith("weight") and value.dim() == 2 and value.shape[1] % 32 == 0:
+    if key.endswith("weight") and value.dim() == 2 and value.shape[1] % 32 == 0 and "motion_encoder" not in key:
         return Kind.Q8_0 if "blocks." in key else Kind.BF16
-    return Kind.F32 if value.dim() < 2 or "modulation" in key else Kind.F16
+    return Kind.F32 if value.dim() < 2 or "motion_encoder" in key or "modulation" in key else Kind.F16
 
 
 def authors_names(state: Mapping[str, Tensor]) -> State:
     return {f"model.diffusion_model.{WAN_TRANSFORMER.published(key)}": value for key, value in state.items()}
+
+
+_FACE = (
+    (".to_q.", ".linear1_q."), (".to_out.", ".linear2."), (".norm_q.", ".q_norm."), (".norm_k.", ".k_norm."),
+    ("face_adapter.", "face_adapter.fuser_blocks."), ("conv1_local", "conv1_local.conv"), ("conv2", "conv2.conv"),
+    ("conv3", "conv3.conv"), ("motion_synthesis_weight", "dec.direction.weight"), ("motion_network", "enc.fc"),
+    ("conv_in.act_fn", "enc.net_app.convs.0.1"), ("conv_in", "enc.net_app.convs.0.0"),
+    ("conv_out", "enc.net_app.convs.8"),
+)  # fmt: skip
+_RESIDUAL = {"conv1.weight": "conv1.0.weight", "conv1.act_fn.bias": "conv1.1.bias", "conv2.weight": "conv2.1.weight",
+             "conv2.act_fn.bias": "conv2.2.bias", "conv_skip.weight": "skip.1.weight"}  # fmt: skip
+
+
+def animate_names(state: Mapping[str, Tensor]) -> State:
+    """Wan-Animate's own: the motion encoder's biases as pictures, what the face adapter attends to in one matrix."""
+    made: State = {}
+    for key, value in state.items():
+        if not key.startswith(("motion_encoder", "face_")):
+            made |= authors_names({key: value})
+            continue
+        if found := re.match(r"motion_encoder\.res_blocks\.(\d)\.(.+)", key):
+            new = f"motion_encoder.enc.net_app.convs.{int(found[1]) + 1}.{_RESIDUAL[found[2]]}"
+        else:
+            new = key
+            for ours, theirs in _FACE:
+                new = new.replace(ours, theirs)
+        if ".to_v." in new:
+            continue
+        if ".to_k." in new:
+            new, value = new.replace(".to_k.", ".linear1_kv."), torch.cat([value, state[key.replace("to_k", "to_v")]])
+        if "net_app.convs." in new and new.endswith("bias"):
+            value = value.reshape(1, -1, 1, 1)
+        made[f"model.diffusion_model.{new}"] = value
+    made["model.diffusion_model.motion_encoder.enc.net_app.convs.1.conv2.0.kernel"] = torch.ones(4, 4)
+    return made
 
 
 def write_others(spec: ModelSpec, folder: Path) -> State:
@@ -132,8 +168,8 @@ class Added:
         self.home, self.name = folder, name
         self.spec = wide_spec(folder / "models", name)
         self.state = write_others(self.spec, folder / "tree")
-        published = authors_names(self.state) if name == "vace-14b" else self.state
-        self.file = write_gguf(folder / f"{name}-Q8_0.gguf", published, as_published)
+        published = authors_names if name == "vace-14b" else animate_names
+        self.file = write_gguf(folder / f"{name}-Q8_0.gguf", published(self.state), as_published)
         self.code = self.add("--from", str(folder / "tree"), "--from", str(self.file))
 
     def add(self, *words: str) -> int:
@@ -301,6 +337,13 @@ def test_wan_animate_s_own_names_too(tmp_path, monkeypatch):
     monkeypatch.setenv("MAQUETTE_WEIGHTS", str(tmp_path / "weights"))
     animate = Added(tmp_path, "wan-animate-14b")
     assert animate.code == 0 and status(animate.spec).available
+    network = load_network(animate.spec, "transformer", torch.float32)
+    kept = {name for name, value in network.named_parameters() if gguf_files.quantised(value)}
+    assert {"face_adapter.0.to_k.weight", "face_adapter.1.to_v.weight", "blocks.0.attn2.add_k_proj.weight"} <= kept
+    for name, value in network.named_parameters():
+        found = gguf_files.widened(value).float() if name in kept else value.float()
+        bound = 0.02 * float(animate.state[name].abs().max()) + 1e-6
+        assert float((found - animate.state[name]).abs().max()) < bound, name
     assert animate.run(animated_shot(2, face="none")).std() > 1
 
 
