@@ -34,6 +34,6 @@ class WanFamily(Family):
         return with_loras(found, find_loras(spec, shot))
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
+        """See ``TextReader.encode_text``."""
         tokenizer = load_text_tokenizer(run.spec, "tokenizer")
         return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()

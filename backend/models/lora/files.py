@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...catalogue.lora_choice import ChosenLora, LoraEntry
-from ...catalogue.loras import Recipe, chosen_loras, list_loras, loras_home, recipe_for, recipe_of
+from ...catalogue.loras import Recipe, chosen_loras, list_loras, lora_path, loras_home, recipe_for, recipe_of
 from ...catalogue.models import ModelSpec
 from ...catalogue.reader import CatalogueError
 from ...shot import Shot
@@ -48,12 +48,11 @@ def find_loras(spec: ModelSpec, shot: Shot, part: str = "transformer") -> list[F
         chosen = chosen_loras(spec, shot.settings.options)
     except ValueError as error:
         raise EngineError(FIELD, str(error)) from error
-    there = list_loras() if chosen else {}
     found = []
     for each in chosen:
-        if each.name not in there:
-            raise EngineError(FIELD, f"no LoRA {each.name[:80]!r} in {loras_home()}; {_choices(there)}")
-        path = there[each.name]
+        path = lora_path(each.name)
+        if path is None:
+            raise EngineError(FIELD, f"no LoRA {each.name[:80]!r} in {loras_home()}; {_choices(list_loras())}")
         try:
             held = held_against(path, spec, part)
         except WeightsError as error:

@@ -92,7 +92,7 @@ class MTVCrafterFamily(Family):
         return (positive, table["negative_prompt"]) if run.guidance > 1 else (positive,)
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
+        """See ``TextReader.encode_text``."""
         tokenizer = load_text_tokenizer(run.spec, "text_tokenizer")
         return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
 

@@ -15,7 +15,7 @@ from diffusers.models.transformers.transformer_wan_vace import WanVACETransforme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.catalogue.lora_choice import ChosenLora, format_loras, parse_loras
-from maquette.backend.catalogue.loras import list_loras, recipe_of
+from maquette.backend.catalogue.loras import list_loras, lora_path, recipe_for, recipe_of
 from maquette.backend.models.control.build import load_network
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import EngineError
@@ -226,14 +226,23 @@ def asked(text: str, **others):
     return replace(shot, settings=replace(shot.settings, **others))
 
 
-def test_only_what_the_folder_lists_can_be_named(folder, tiny_vace, transformer):
+def test_only_what_the_folder_lists_can_be_named(folder, tiny_vace, transformer, monkeypatch):
     save_file(written(pairs(transformer), "comfy"), folder.parent / "outside.safetensors")
     save_file(written(pairs(transformer), "comfy"), folder / "style" / "Ink.safetensors")
     (folder / "style" / ".hidden.safetensors").write_bytes(b"")
     os.symlink(folder, folder / "style" / "round")
     names = list(list_loras())
     assert "style/Ink" in names and len(names) < 5 and not any("hidden" in name for name in names)
+    # Each is found by its name alone, and a job walks through no folder.
+    assert {name: lora_path(name) for name in names} == list_loras()
     engine = Engine(tiny_vace, "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "walk", lambda *_, **__: pytest.fail("walked"))
+        engine.begin(asked("style/Ink=0.5"))
+        assert recipe_for([ChosenLora("style/Ink")]) is None
+    strange = ("style/.hidden", "style//Ink", "./style/Ink", "style\\Ink", "style/Ink\0", "", "/", "a/b/c/d/e/Ink")
+    for name in strange:
+        assert lora_path(name) is None, name
     for name in ("../outside", str(folder.parent / "outside"), "style/../style/Ink", "nothing"):
         with pytest.raises(EngineError, match="no LoRA") as caught:
             engine.plan(asked(name))
