@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import wire
+from ..models import upscale
 from ..wire import Code, Status
 from .config import ServerConfig
 from .describe import describe, document
@@ -59,6 +60,7 @@ class Backend:
         self.engines = make_engines(config.engines, config.models)
         self.executor = Executor(config, self.store, self.files)
         self.downloads = Downloads(config)
+        self.upscale_lack = upscale.lack()
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)
         self.uploads = asyncio.Semaphore(_UPLOADS)
@@ -206,6 +208,7 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             "engines": store.engines,
             "max_upload": config.max_upload,
             "downloads": config.downloads and not config.cluster,
+            "upscale": {"available": not backend.upscale_lack, "reason": backend.upscale_lack},
             "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
             "retention": {"days": config.keep_days, "gigabytes": config.keep_gigabytes},
         }
@@ -215,6 +218,8 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
     def models() -> dict[str, Any]:
         from ..models.weights.sizes import model_entry
 
+        # It may have been installed meanwhile.
+        backend.upscale_lack = upscale.lack()
         data = [model_entry(status).to_json() for status in backend.engines.models()]
         coming = backend.downloads.under_way()
         for entry in data:

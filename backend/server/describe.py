@@ -32,6 +32,14 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Upscale:
+    """Whether films can be made larger; the reason says why not, with its cure."""
+
+    available: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class Health:
     """Who answers."""
 
@@ -44,6 +52,7 @@ class Health:
     engines: int
     max_upload: int
     downloads: bool
+    upscale: Upscale
     runner: Runner
     retention: Retention
 
