@@ -14,7 +14,7 @@ FAMILIES = sorted(path.parent.name for path in (ROOT / MODELS).glob("*/family.py
 FLOORS = (
     {"registry.py"},
     {f"weights/{name}.py" for name in ("component", "reading", "writing", "finding", "recognising", "gguf_files")},
-    {"lora"},
+    {"lora", "loading.py"},
     {"memory"},
     {"engine.py", "generation.py", "finishing.py"},
     set(FAMILIES),

@@ -16,8 +16,6 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5Enco
 from ...catalogue.models import ModelSpec
 from ..family import EngineError
 from ..loading import load_part
-from ..weights.gguf_files import load as load_gguf
-from ..weights.reading import is_gguf, weights_in
 from .plan import base, sampling
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
@@ -52,10 +50,7 @@ def new_network(spec: ModelSpec, part: str) -> nn.Module:
 
 def load_network(spec: ModelSpec, part: str, dtype: torch.dtype) -> Any:
     """A part with its saved weights, on the CPU; the VAE in single precision. Raises EngineError."""
-    network, files = NETWORKS[base(spec)][part], weights_in(spec.folder / part)
-    if files and is_gguf(files[0]):
-        return load_gguf(files[0], network, dtype, f"run: maquette models check {spec.id}")
-    return load_part(spec, part, network, torch.float32 if part == "vae" else dtype)
+    return load_part(spec, part, NETWORKS[base(spec)][part], torch.float32 if part == "vae" else dtype)
 
 
 class Scheduler(UniPCMultistepScheduler):
