@@ -33,6 +33,4 @@ def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> 
     try:
         return kind.from_pretrained(folder, local_files_only=True, **named).eval()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EngineError(
-            "settings.model", f"{folder}: cannot be read ({error}); {cure}"
-        ) from error
+        raise EngineError("settings.model", f"{folder}: cannot be read ({error}); {cure}") from error

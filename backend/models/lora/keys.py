@@ -59,9 +59,14 @@ class Change:
     magnitude: str = ""
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys of the file but the factor's."""
+        return (*self.parts.values(), *filter(None, [self.magnitude]))
+
+    @property
     def key(self) -> str:
-        """One key of the file by which people find it."""
-        return next(iter(self.parts.values()))
+        """One of them, by which people find it."""
+        return self.keys[0]
 
     @property
     def rank_key(self) -> str:
