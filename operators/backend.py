@@ -187,8 +187,7 @@ class _Fetch(_Backend):
 
 
 class MAQUETTE_OT_fetch_model(_Fetch, Operator):
-    """Show what this model needs, who publishes it, under which licence and how large it is; nothing comes before you
-    have agreed"""
+    """Show who publishes what this model needs, its licence and size; nothing comes before you have agreed"""
 
     bl_idname = "maquette.fetch_model"
     bl_label = "Download"

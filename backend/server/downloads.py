@@ -45,7 +45,13 @@ class Downloads:
         words = self._words(spec, "--facts", "--json")
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=OFFER_SECONDS - 10, stdin=subprocess.DEVNULL, check=False
+                words,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=OFFER_SECONDS - 10,
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise ApiError(
@@ -74,7 +80,8 @@ class Downloads:
             try:
                 self._process = subprocess.Popen(
                     self._words(spec, "--yes", "--quiet", "--progress-lines", *agreed), stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                    start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
                 raise ApiError(Code.SERVER_ERROR, f"The download cannot be started: {error}.") from error
