@@ -135,6 +135,14 @@ def test_it_can_be_cancelled_followed_by_others_and_goes_on(stand):
     assert not came & {path for path, _ in stand.hub.asked}, "it went on where it had stopped"
 
 
+def test_publishers_that_do_not_answer(tmp_path: Path):
+    with Server(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", MAQUETTE_WEIGHTS=str(tmp_path)) as server:
+        run = RemoteFetch(server.address, server.token, ALICE, tmp_path / "scratch", "mimicmotion")
+        report = until(lambda: (found := run.poll()).state != "running" and found, what="the answer")
+        assert report.state == "failed" and "the connection to http://127.0.0.1:9 failed" in report.message
+        assert run.printed() is None
+
+
 def test_who_runs_the_backend_decides():
     def allowed(*, allow: bool | None = None, host: str = "127.0.0.1", executor: str = "local") -> bool:
         return _downloads(SimpleNamespace(allow_downloads=allow, host=host, executor=executor))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from gguf import GGMLQuantizationType as Kind
-from maquette.backend.catalogue.models import ModelSpec
+from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.cli import main
 from maquette.backend.models import registry
 from maquette.backend.models.control.build import load_network
@@ -345,6 +345,16 @@ def test_wan_animate_s_own_names_too(tmp_path, monkeypatch):
         bound = 0.02 * float(animate.state[name].abs().max()) + 1e-6
         assert float((found - animate.state[name]).abs().max()) < bound, name
     assert animate.run(animated_shot(2, face="none")).std() > 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_name_at_the_published_size(name):
+    """On the meta device: more blocks, and more layers of the motion encoder, than the tiny ones have."""
+    network = components(model_spec(name))["transformer"].module(model_spec(name))
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    file = (authors_names if name == "vace-14b" else animate_names)(network.state_dict())
+    found = {key: tuple(value.shape) for key, value in gguf_files.named(file, network).items()}
+    assert {key: shape for key, shape in found.items() if not key.endswith(".kernel")} == shapes
 
 
 def test_what_cannot_be_added_says_why(added, tmp_path, monkeypatch, capsys):
