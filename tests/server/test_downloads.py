@@ -89,6 +89,12 @@ def test_the_offer_comes_first_and_nothing_without_a_yes(stand):
 
 def test_what_goes_wrong_is_one_sentence_and_nothing_is_half_installed(stand):
     agreed = {PUBLISHER: COMMIT}
+    kept, stand.hub.repositories = stand.hub.repositories, {}
+    run = stand.run()
+    report = stand.ended(run)
+    assert report.state == "failed" and f"{PUBLISHER} is not there, or not for everybody" in report.message
+    assert run.printed() is None
+    stand.hub.repositories = kept
     stand.hub.gated = {PUBLISHER}
     report = stand.ended(stand.run(agreed))
     assert report.state == "failed" and "accept its licence: do so at" in report.message and nothing_installed(stand)
@@ -98,6 +104,11 @@ def test_what_goes_wrong_is_one_sentence_and_nothing_is_half_installed(stand):
     assert report.state == "failed" and "otherwise than its publisher has it" in report.message
     assert nothing_installed(stand)
     stand.hub.wrong = set()
+    stand.hub.claims = {"scheduler/scheduler_config.json": 10**18}
+    report = stand.ended(stand.run(agreed))
+    assert report.state == "failed" and "GB are needed and" in report.message and "make room" in report.message
+    stand.hub.claims = {}
+    assert nothing_installed(stand) and stand.hub.infos == ["", *3 * [COMMIT]], "what was agreed to is what comes"
 
 
 def test_it_can_be_cancelled_followed_by_others_and_goes_on(stand):
@@ -133,14 +144,6 @@ def test_it_can_be_cancelled_followed_by_others_and_goes_on(stand):
             client.offer(MODEL)
     assert status(stand.spec).available and not place(stand.spec).exists()
     assert not came & {path for path, _ in stand.hub.asked}, "it went on where it had stopped"
-
-
-def test_publishers_that_do_not_answer(tmp_path: Path):
-    with Server(tmp_path, HF_ENDPOINT="http://127.0.0.1:9", MAQUETTE_WEIGHTS=str(tmp_path)) as server:
-        run = RemoteFetch(server.address, server.token, ALICE, tmp_path / "scratch", "mimicmotion")
-        report = until(lambda: (found := run.poll()).state != "running" and found, what="the answer")
-        assert report.state == "failed" and "the connection to http://127.0.0.1:9 failed" in report.message
-        assert run.printed() is None
 
 
 def test_who_runs_the_backend_decides():
