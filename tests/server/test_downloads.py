@@ -16,6 +16,9 @@ from maquette.backend.client.command import CommandReport
 from maquette.backend.client.download import RemoteFetch
 from maquette.backend.models.registry import status
 from maquette.backend.models.weights.fetch import place
+from maquette.backend.server.config import ServerConfig
+from maquette.backend.server.downloads import Downloads
+from maquette.backend.server.errors import ApiError
 from maquette.backend.server.serve import ServeError, _downloads, run_serve
 from maquette.backend.wire import Code, Status
 
@@ -81,6 +84,7 @@ def test_the_offer_comes_first_and_nothing_without_a_yes(stand):
                 call("nobody")
         with pytest.raises(BackendError, match="no published weights"):
             client.offer("isa-nano")
+        assert client.health()["downloads"] is True
     for headers in ({}, {**stand.server.headers(), "Authorization": "Bearer no"}):
         answer = requests.post(f"{stand.server.address}/v1/models/{MODEL}/download", headers=headers, timeout=60)
         assert answer.status_code == 401
@@ -157,9 +161,12 @@ def test_who_runs_the_backend_decides():
 
 
 def test_a_backend_that_may_not_says_what_cures_it(tmp_path: Path):
-    with Server(tmp_path, "--no-allow-downloads") as server, server.client() as client:
-        assert client.health()["downloads"] is False
-        for call in (client.offer, lambda model: client.begin_download(model, {})):
-            with pytest.raises(BackendError, match="starts it with --allow-downloads") as caught:
+    for config, words in (
+        (ServerConfig(tmp_path), "starts it with --allow-downloads, or runs 'maquette models fetch' there"),
+        (ServerConfig(tmp_path, downloads=True, cluster="2 nodes"), "run 'maquette models fetch' on these"),
+    ):
+        downloads = Downloads(config)
+        for call in (downloads.offer, lambda model: downloads.start(model, {}), downloads.view, downloads.cancel):  # noqa: B023
+            with pytest.raises(ApiError, match=words) as caught:
                 call(MODEL)
-            assert caught.value.code == Code.NOT_ALLOWED
+            assert (caught.value.status, caught.value.body["error"]["code"]) == (403, Code.NOT_ALLOWED)
