@@ -144,6 +144,6 @@ def _draw_offer(layout: UILayout, context: Context, model: str) -> None:
         column.alert = True
         draw_text(column, context, why, "ERROR", width=width)
     row = box.row()
-    if offer is not None:
+    if offer is not None and not offer.lack:
         row.operator("maquette.agree_fetch", icon="CHECKMARK")
     row.operator("maquette.dismiss_fetch", icon="X")

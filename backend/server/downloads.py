@@ -15,6 +15,7 @@ from typing import Any
 
 from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..models.registry import status
+from ..models.weights.fetch import lacking
 from ..wire import OFFER_SECONDS, Code, DownloadView, Status
 from .config import ServerConfig
 from .errors import ApiError
@@ -65,10 +66,10 @@ class Downloads:
         """Begin what was agreed to, or go on with it; where it is under way, how far it is. Raises ApiError."""
         self._allowed()
         spec = self._spec(model)
-        wanted = {source.repository for source in spec.sources if not source.optional}
-        if lacking := sorted(wanted - set(commits)):
+        wanted = {source.repository for source in lacking(spec)}
+        if missing := sorted(wanted - set(commits)):
             raise ApiError(
-                Code.BAD_REQUEST, f"commits: must name the commit of {lacking[0]} that was agreed to.", "commits"
+                Code.BAD_REQUEST, f"commits: must name the commit of {missing[0]} that was agreed to.", "commits"
             )
         agreed = [f"--commit={repository}@{commits[repository]}" for repository in sorted(wanted)]
         with self._turn:

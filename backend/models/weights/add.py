@@ -114,9 +114,10 @@ def _replaced(found: FoundFiles, path: Path) -> FoundFiles:
 def _needs_writing(spec: ModelSpec, found: FoundFiles, dtype: str, force: bool, log: Log) -> bool:
     """Whether a part has to be made. Raises WeightsError when another is in the way and ``force`` is not given."""
     folder = found.component.folder(spec)
-    if not folder.exists() or force:
+    record = read_record(folder)
+    if not folder.exists() or force or not all((folder / name).is_file() for name in record.get("sizes", {})):
         return True
-    if read_record(folder).get("made_of") == _made_of(found, dtype):
+    if record.get("made_of") == _made_of(found, dtype):
         log(f"{found.component.name}: there already, from the same files")
         return False
     raise WeightsError(f"{folder} is there already, from other files; give --force to replace it")

@@ -142,7 +142,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from .fetch import clear, fetch, offers, told
+    from .fetch import clear, fetch, lacking, offers, told
 
     spec = model_spec(args.model, args.models)
     if status(spec).available and not args.component:
@@ -150,6 +150,8 @@ def _fetch(args: argparse.Namespace) -> int:
         return 0
     if not spec.sources:
         raise WeightsError(f"{spec.label} ({spec.id}) has no published weights to fetch")
+    if not lacking(spec, args.component):
+        raise WeightsError(status(spec).reason)
     offered = offers(spec, args.component, dict(args.commit))
     offer = told(spec, offered)
     print(json.dumps(offer.to_json()) if args.json else "\n".join(offer.facts()))

@@ -19,6 +19,7 @@ from typing import Any
 
 from ...catalogue.models import ModelSpec, WeightsSource
 from ...catalogue.weights_offer import OfferedRepository, WeightsOffer
+from ..registry import status
 from .component import WeightsError, components
 
 HUB = "https://huggingface.co"
@@ -77,20 +78,38 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
 
 
+def lacking(spec: ModelSpec, only: Sequence[str] = ()) -> list[WeightsSource]:
+    """Where what is to come is published.
+
+    Args:
+        only: names of parts; by default all that are neither optional nor there.
+
+    Raises:
+        WeightsError: there is no such part.
+    """
+    if only:
+        if unknown := sorted(set(only) - set(parts := components(spec))):
+            raise WeightsError(f"--component {unknown[0]}: {spec.label} has {', '.join(parts)}")
+        return [source for source in spec.sources if source.component in only]
+    all_parts, lost = ({file.partition("/")[0] for file in files} for files in (spec.files, status(spec).missing))
+    # A part without a source of its own lies in another's files.
+    shared = lost - {source.component for source in spec.sources}
+    parts = components(spec) if shared else {}
+    files = {file for name in shared & parts.keys() for file in parts[name].published}
+    return [s for s in spec.sources if not s.optional and (s.component not in all_parts - lost or files & set(s.files))]
+
+
 def offers(spec: ModelSpec, only: Sequence[str] = (), commits: Mapping[str, str] | None = None) -> list[Offer]:
     """What a model's publishers have of what it needs now.
 
     Args:
-        only: names of parts; by default all that are not optional.
+        only: see ``lacking``.
         commits: of repositories, instead of the newest.
 
     Raises:
         WeightsError: the hub does not answer, or has not got something; the message says the cure.
     """
-    if only and (unknown := sorted(set(only) - set(parts := components(spec)))):
-        raise WeightsError(f"--component {unknown[0]}: {spec.label} has {', '.join(parts)}")
-    wanted = [s for s in spec.sources if (s.component in only if only else not s.optional)]
-    found = []
+    wanted, found = lacking(spec, only), []
     for repository in dict.fromkeys(source.repository for source in wanted):
         sources = [source for source in wanted if source.repository == repository]
         found.append(_offer(spec, repository, (commits or {}).get(repository), sources))

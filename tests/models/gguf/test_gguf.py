@@ -30,6 +30,7 @@ from maquette.backend.models.registry import find_family, status
 from maquette.backend.models.renaming import WAN_TRANSFORMER
 from maquette.backend.models.weights import gguf_files
 from maquette.backend.models.weights.component import WeightsError, components
+from maquette.backend.models.weights.fetch import lacking
 from maquette.backend.models.weights.reading import headers, weights_in
 from maquette.backend.models.weights.sizes import default_plan, gpu_gigabytes
 from safetensors.torch import save_file
@@ -197,6 +198,10 @@ def test_it_takes_the_published_file_s_place(added, capsys):
     assert {key: entry.shape for key, entry in noted.items()} == {k: tuple(v.shape) for k, v in added.state.items()}
     command = ["models", "check", "vace-14b", "--full", "--models", str(added.home / "models")]
     assert main(command) == 0, capsys.readouterr().err
+    # What is there need not be fetched, whatever it was made of.
+    shutil.move(added.spec.folder / "vae", added.home / "vae")
+    assert {source.component for source in lacking(added.spec)} == {"vae"}
+    shutil.move(added.home / "vae", added.spec.folder / "vae")
     # Once more changes nothing; another file in its place wants to be told so.
     assert added.add("--from", str(added.file)) == 0
     other = shutil.copy(added.file, added.home / "other.gguf")
