@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..family import EngineError
 from .component import WeightsError
+from .gguf_header import check_header
 from .reading import gguf_index
 from .recognising import few
 
@@ -45,6 +46,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
     from gguf import GGUFReader
 
     try:
+        check_header(path)
         # Copied on writing: torch takes no memory that is read only.
         reader = GGUFReader(path, "c")
         read, shapes = reader.tensors, {each.name: _own_shape(reader, each.name) for each in reader.tensors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -16,6 +17,8 @@ import pytest
 import torch
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from gguf import GGMLQuantizationType as Kind
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from maquette.backend.catalogue.models import ModelSpec, model_spec
 from maquette.backend.cli import main
 from maquette.backend.models import registry
@@ -371,7 +374,7 @@ def test_what_cannot_be_added_says_why(added, tmp_path, monkeypatch, capsys):
     assert "give one GGUF file" in said("--from", str(added.file), "--from", str(added.file))
     assert "leave --component out" in said("--from", str(added.file), "--component", "vae")
     (tmp_path / "page.gguf").write_text("<html>")
-    assert "not a GGUF file, or cut short" in said("--from", str(tmp_path / "page.gguf"))
+    assert "not a GGUF file, or cut short (its first bytes" in said("--from", str(tmp_path / "page.gguf"))
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(added.file.read_bytes()[:-2000])
     assert "not a GGUF file, or cut short" in said("--from", str(cut))
@@ -392,6 +395,20 @@ def test_what_cannot_be_added_says_why(added, tmp_path, monkeypatch, capsys):
     assert "install the package gguf on this computer: pip install 'maquette[gguf]'" in said("--from", str(added.file))
     with pytest.raises(EngineError, match="install the package gguf .* run: maquette models check vace-14b"):
         load_network(added.spec, "transformer", torch.float32)
+
+
+@given(at=st.integers(0, 9_000), value=st.sampled_from([0, 1, 127, 255]), end=st.none() | st.integers(0, 20_000))
+@settings(max_examples=60)
+@example(at=20, value=255, end=None)  # so many notes, or tensors, that to count them would take for ever
+@example(at=12, value=255, end=None)
+def test_a_damaged_file_is_a_damaged_file(added, tmp_path_factory, at, value, end):
+    """Whatever byte is another, and wherever it ends: its tensors are read, or it is refused in words."""
+    data = bytearray(added.file.read_bytes())
+    data[at] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(data[:end])
+    with contextlib.suppress(WeightsError):
+        gguf_files.tensors(path)
 
 
 def test_classes_without_such_files_are_named(added):
