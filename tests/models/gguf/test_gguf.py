@@ -373,7 +373,7 @@ def test_what_cannot_be_added_says_why(added, tmp_path, monkeypatch, capsys):
     assert "no such file" in said("--from", str(tmp_path / "none.gguf"))
     assert "give one GGUF file" in said("--from", str(added.file), "--from", str(added.file))
     assert "leave --component out" in said("--from", str(added.file), "--component", "vae")
-    (tmp_path / "page.gguf").write_text("<html>")
+    (tmp_path / "page.gguf").write_text("<html>Not found</html>")
     assert "not a GGUF file, or cut short (its first bytes" in said("--from", str(tmp_path / "page.gguf"))
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(added.file.read_bytes()[:-2000])
