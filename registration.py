@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import bpy
 
-from . import preferences, properties, session_properties
+from . import character_properties, preferences, properties, session_properties
 from .operators import (
     backend,
     body,
@@ -43,6 +43,7 @@ from .panels import tracks as tracks_panel
 from .scene.job import handlers
 
 MODULES = (
+    character_properties,
     properties,
     session_properties,
     preferences,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from ..scene.job import farm
@@ -29,6 +29,21 @@ makes their videos"""
             ("openjd", "Deadline Cloud", "An Open Job Description, which openjd runs on this computer too"),
         ),
     )
+    gpus: IntProperty(
+        name="GPUs per Task",
+        description="So many GPUs of a machine make each video together, sooner; drafts need none",
+        default=1,
+        min=1,
+        max=16,
+    )
+    chunk: IntProperty(
+        name="Frames per Draft Task",
+        description="Longer drafts are shared out to several tasks; 0: none is. A model's video is one task, for "
+        "each of its frames depends on the whole shot",
+        default=farm.CHUNK,
+        min=0,
+        soft_max=1000,
+    )
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -47,14 +62,15 @@ makes their videos"""
         return {"RUNNING_MODAL"}
 
     def draw(self, context: Context) -> None:
-        """The farm."""
-        self.layout.prop(self, "flavour")
+        """The farm, and how its machines share the work out."""
+        for name in ("flavour", "gpus", "chunk"):
+            self.layout.prop(self, name)
 
     def execute(self, context: Context) -> set[str]:
         """Write the bundle."""
         dirty = bpy.data.is_dirty
         try:
-            count, told = farm.submit(self.flavour, Path(bpy.path.abspath(self.directory)))
+            count, told = farm.submit(self.flavour, Path(bpy.path.abspath(self.directory)), self.gpus, self.chunk)
         except Exception as error:
             self.report({"ERROR"}, reason(error))
             return {"CANCELLED"}

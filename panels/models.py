@@ -81,8 +81,14 @@ def draw_options(layout: UILayout, context: Context, model: models.Model, beside
         if described.type == "loras":
             _draw_loras(body, context, model, entry)
             continue
+        label, short = described.label, len(described.label) < 15
+        # Beside its value a long label would be cut. A number has room for it within; a text has it above.
+        if described.type == "text" and not short:
+            body.label(text=label)
+            label = ""
         row = body.row(align=True)
-        row.prop(entry, f"as_{described.type}", text=described.label)
+        row.use_property_split = short
+        row.prop(entry, f"as_{described.type}", text=label)
         icon = "LOOP_BACK" if entry.stored else "DOT"
         reset = row.operator("maquette.reset_option", text="", icon=icon, emboss=False)
         reset.model, reset.option = model.id, entry.option

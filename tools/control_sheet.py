@@ -24,7 +24,7 @@ FRAMES = 9
 SHOWN = 4
 """The frame that is drawn."""
 _TILE = 176
-_COLUMNS = 5
+_COLUMNS = 4
 
 
 def build(bpy: ModuleType, run: Any) -> None:
@@ -87,6 +87,9 @@ def draw(folder: Path, target: Path) -> None:
     pictures = [("Blender's render", render)]
     pictures += [(kind.label, films.picture(name, SHOWN)) for name, kind in KINDS.items()]
     tiles = [contact_sheet([(label, picture[None])], 1, _TILE) for label, picture in pictures]
+    # A face is a square.
+    wide = max(tile.shape[1] for tile in tiles)
+    tiles = [np.pad(tile, ((0, 0), (0, wide - tile.shape[1]), (0, 0)), mode="edge") for tile in tiles]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % _COLUMNS)
     rows = [np.concatenate(tiles[i : i + _COLUMNS], axis=1) for i in range(0, len(tiles), _COLUMNS)]
     # Six bits of a colour are enough for the eye, and halve the file.

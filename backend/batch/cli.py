@@ -7,13 +7,15 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..catalogue.models import find_specs
 from ..catalogue.quality import list_quality
 from ..models.shot_arguments import add_lora_argument, add_upscale_argument, given_loras
+from .own import own_backend
 from .tasks import BatchError, Record, Task, done, film_path, make_tasks, read_record
 
 _SHEET_ROWS = 40
@@ -56,8 +58,17 @@ def add_batch_parser(subparsers: Any) -> None:
     parser.add_argument("--server", metavar="ADDRESS", help="have a backend make them, which may be another computer")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="its token; $MAQUETTE_TOKEN by default")
     parser.add_argument(
-        "--at-once", type=int, default=4, metavar="N", help="shots that the backend has at a time (default %(default)s)"
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="shots that it has at a time (default: one more than engines, 4 or more)",
     )
+    for name, metavar, about in (
+        ("gpus", "N,N...", "an engine on each of these GPUs; 0+1,2+3: on two each, which make each film together"),
+        ("workers", "N", "so many engines on one device"),
+        ("members", "N", "so many processes of each engine, on the processor, which make each film together"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=f"{about} (as of 'maquette serve')")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; a GPU by default where there is one")
     parser.add_argument("--models", action="append", default=[], metavar="DIR", help="more models; may be repeated")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -71,16 +82,19 @@ def run_batch(args: argparse.Namespace) -> int:
     """Run ``maquette batch``. Returns 0, 1 when a shot failed, or 130 when interrupted."""
     from .run import Stopped
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BatchError(
+            "batch starts the processes that make a film together itself: leave torchrun out, and say --gpus 0+1"
+        )
     tasks = make_tasks(args.shots, args.model, args.seed, args.quality, given_loras(args.lora), args.upscale)
     args.output.mkdir(parents=True, exist_ok=True)
     todo = [task for task in tasks if done(args.output, task) is None]
-    runner = _runner(args, tasks)
     if len(todo) < len(tasks):
         print(f"{len(tasks) - len(todo)} of {len(tasks)} are done already", file=sys.stderr)
     interrupted: list[bool] = []
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
-        with Bar(len(todo), args.quiet) as bar:
+        with _runner(args, tasks, bool(todo)) as runner, Bar(len(todo), args.quiet) as bar:
             for record in runner.run(todo, lambda: bool(interrupted), bar.tell):
                 record.write(args.output)
                 bar.ended(record)
@@ -90,7 +104,7 @@ def run_batch(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
         records = [record for task in tasks if (record := read_record(args.output, task.name)) is not None]
-        if not args.no_report:
+        if records and not args.no_report:
             write_table(args.output / "batch.csv", records)
     made = [record for record in records if not record.error]
     about = ""
@@ -102,26 +116,43 @@ def run_batch(args: argparse.Namespace) -> int:
     return 0 if len(made) == len(tasks) else 1
 
 
-def _runner(args: argparse.Namespace, tasks: Sequence[Task]) -> Any:
-    """What carries the tasks out, once it is known that the models can run. Raises BatchError, BackendError."""
+@contextmanager
+def _runner(args: argparse.Namespace, tasks: Sequence[Task], needed: bool) -> Iterator[Any]:
+    """What carries the tasks out, once it is known that the models can run.
+
+    Args:
+        needed: whether any is to be carried out.
+
+    Raises:
+        BatchError, BackendError: it cannot.
+    """
     from .run import Here, There
 
-    if args.server is None:
-        from ..models.registry import list_models
+    own = [f"--{name}={getattr(args, name)}" for name in ("gpus", "workers", "members") if getattr(args, name)]
+    if own and args.server:
+        raise BatchError(f"{own[0]} is of this computer: the backend at {args.server} has engines of its own")
+    if args.at_once is not None and args.at_once < 1:
+        raise BatchError(f"--at-once {args.at_once}: choose 1 or more")
+    with ExitStack() as stack:
+        if args.server is not None:
+            runner: Any = There(args.output, args.server, _token(args.token_file), args.at_once)
+            can = runner.available()
+        elif own and needed:
+            own += [f"--models={folder}" for folder in args.models] + ([f"--device={args.device}"] * bool(args.device))
+            address, token, scratch = stack.enter_context(own_backend(own))
+            runner = There(args.output, address, token, args.at_once, scratch)
+            can = runner.available()
+        else:
+            from ..models.registry import list_models
 
-        can = {found.spec.id: "" if found.available else found.reason for found in list_models(args.models)}
-        runner: Any = Here(args.output, args.device, args.models)
-    else:
-        if args.at_once < 1:
-            raise BatchError(f"--at-once {args.at_once}: choose 1 or more")
-        runner = There(args.output, args.server, _token(args.token_file), args.at_once)
-        can = runner.available()
-    for model in sorted({task.model for task in tasks if task.model}):
-        if model not in can:
-            raise BatchError(f"{model}: no such model; choose from {', '.join(can or find_specs(args.models))}")
-        if can[model] and any(task.model == model and task.quality != "draft" for task in tasks):
-            raise BatchError(can[model])
-    return runner
+            runner = Here(args.output, args.device, args.models)
+            can = {found.spec.id: "" if found.available else found.reason for found in list_models(args.models)}
+        for model in sorted({task.model for task in tasks if task.model}):
+            if model not in can:
+                raise BatchError(f"{model}: no such model; choose from {', '.join(can or find_specs(args.models))}")
+            if can[model] and any(task.model == model and task.quality != "draft" for task in tasks):
+                raise BatchError(can[model])
+        yield runner
 
 
 def _token(path: Path | None) -> str:

@@ -21,7 +21,8 @@ from ..models.registry import plan_shot
 from ..models.render import write_result
 from ..shot import Shot, ShotError, save_shot
 from .fidelity import measure_fidelity
-from .tasks import Record, Task, film_path
+from .parts import check_parts, join_parts, make_part
+from .tasks import BatchError, Record, Task, film_path
 
 STAGES = ("loading", "encoding", "denoising", "decoding", "upscaling", "writing")
 _LOOK_SECONDS = 0.2
@@ -65,15 +66,31 @@ class Here:
         for task in sorted(tasks, key=lambda one: order.index(engines[one])):
             tell(task, 0.0, "")
             shot, record = _loaded(task)
-            yield record if shot is None else self._make(shot, record, stop, partial(tell, task))
+            yield record if shot is None else self._make(task, shot, record, stop, partial(tell, task))
 
-    def _make(self, shot: Shot, record: Record, stop: Callable[[], bool], tell: Callable[[float, str], None]) -> Record:
+    def _make(
+        self, task: Task, shot: Shot, record: Record, stop: Callable[[], bool], tell: Callable[[float, str], None]
+    ) -> Record:
+        def drawn(frames: int, count: int) -> None:
+            if stop():
+                raise Cancelled
+            tell(frames / count, "drawing")
+
         def progress(now: Progress) -> None:
             tell((STAGES.index(now.stage) + now.step / max(now.steps, 1)) / len(STAGES), now.stage)
 
         began = time.monotonic()
         try:
-            plan_shot(shot, self._extra)
+            plan = plan_shot(shot, self._extra)
+            if task.part is not None or task.parts > 1:
+                check_parts(task, shot)
+                if task.part is not None:
+                    made = make_part(task, shot, plan, self._folder, self._device, drawn)
+                else:
+                    # A draft is the carried film itself: there is nothing to compare it with.
+                    notes = join_parts(task, shot, plan, self._folder, self._device, drawn)
+                    made = replace(record, frames=plan.frames, width=plan.width, height=plan.height, notes=notes)
+                return replace(made, quality=record.quality, seconds=round(time.monotonic() - began, 2))
             if self._engine is None or self._loaded != _engine_of(shot):
                 if self._engine is not None:
                     self._engine.unload()
@@ -95,19 +112,24 @@ class There:
     What was sent stays at the backend: a later run finds it there.
 
     Args:
-        folder: where films go; what is sent lies in ``.batch`` below it.
-        at_once: shots that are sent before the first of them has ended.
+        folder: where films go.
+        at_once: shots that are sent before the first of them has ended; by default one more than it has engines, and
+            four at least.
+        scratch: where what is sent lies; ``.batch`` below the folder by default.
     """
 
-    def __init__(self, folder: Path, address: str, token: str = "", at_once: int = 4) -> None:
+    def __init__(
+        self, folder: Path, address: str, token: str = "", at_once: int | None = None, scratch: Path | None = None
+    ) -> None:
         # Whole paths: the processes that follow jobs start elsewhere.
-        self._folder, self._scratch, self._at_once = folder, folder.resolve() / ".batch", at_once
+        self._folder, self._scratch, self._at_once = folder, scratch or folder.resolve() / ".batch", at_once
         self._scratch.mkdir(exist_ok=True)
         self._client = BackendClient(address, token, _identity(self._scratch / "client"))
 
     def available(self) -> dict[str, str]:
         """The backend's models and why each cannot run; empty where it can. Raises BackendError."""
-        self._client.health()
+        engines = self._client.health().get("engines", 1)
+        self._at_once = self._at_once or max(4, engines + 1)
         return {one["id"]: "" if one.get("available") else str(one.get("reason", "")) for one in self._client.models()}
 
     def run(self, tasks: Sequence[Task], stop: Callable[[], bool], tell: Tell) -> Iterator[Record]:
@@ -118,9 +140,12 @@ class There:
             while waiting or under_way:
                 if stop():
                     raise Stopped
-                while waiting and len(under_way) < self._at_once:
+                while waiting and len(under_way) < (self._at_once or 4):
                     task = waiting.pop(0)
                     shot, record = _loaded(task)
+                    if shot is not None and task.part is not None:
+                        whole = BatchError(f"{task.path}: a backend makes whole films: leave part= or --server out")
+                        shot, record = None, _failed(record, whole)
                     if shot is None:
                         yield record
                     else:
@@ -144,7 +169,7 @@ class There:
 
     def _send(self, shot: Shot, record: Record) -> Follower:
         # The same file as that of an earlier run is the same job at the backend.
-        path = self._scratch / f"{record.key}.shot"
+        path = self._sent(record)
         if not path.is_file():
             part = path.with_suffix(".part")
             save_shot(shot, part)
@@ -155,14 +180,18 @@ class There:
         )  # fmt: skip
         return Follower.start(spec, self._mailbox(record))
 
+    def _sent(self, record: Record) -> Path:
+        # By name too: two files may hold the same shot.
+        return self._scratch / f"{record.name}-{record.key}.shot"
+
     def _mailbox(self, record: Record) -> Path:
-        return self._scratch / f"{record.key}-{os.getpid()}"
+        return self._scratch / f"{record.name}-{record.key}-{os.getpid()}"
 
     def _fetched(self, task: Task, record: Record, report: Report, seconds: float) -> Record:
         shutil.rmtree(self._mailbox(record), ignore_errors=True)
         if report.state == "completed" or not report.resumable:
             # Sent anew by the next run, lest it find the job that failed.
-            (self._scratch / f"{record.key}.shot").unlink(missing_ok=True)
+            self._sent(record).unlink(missing_ok=True)
         if report.state != "completed":
             return replace(record, error=report.error.message if report.error is not None else report.message)
         os.replace(report.result_path, film_path(self._folder, record.name))

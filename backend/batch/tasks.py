@@ -20,6 +20,11 @@ from ..shot import Shot, load_shot
 
 _SEEDS = 2**32
 
+_WORDS = {
+    "model": ".+", "seed": "[0-9]+", "quality": ".+", "parts": "[1-9][0-9]{,3}", "part": "[0-9]{1,4}/[1-9][0-9]{,3}",
+}  # fmt: skip
+"""What a list's line may say of a shot, and how it is written."""
+
 
 class BatchError(ValueError):
     """What was asked for cannot be made; the message names it and the cure."""
@@ -36,6 +41,8 @@ class Task:
         loras: see ``lora_choice``; empty: the shot's.
         upscale: None: the shot's.
         name: of its files, without an ending; unique in a batch.
+        parts: in how many parts its film may be made (see ``parts``).
+        part: which of how many alone is to be made, counted from 1; None: the film.
     """
 
     path: Path
@@ -45,6 +52,8 @@ class Task:
     loras: str = ""
     upscale: int | None = None
     name: str = ""
+    parts: int = 1
+    part: tuple[int, int] | None = None
 
     def load(self) -> Shot:
         """The shot with the task's settings. Raises ShotError."""
@@ -66,7 +75,7 @@ class Task:
     def key(self) -> str:
         """A digest of what is asked for: another one as soon as the shot or a setting changes. Raises OSError."""
         what = hashlib.sha256(self.path.read_bytes())
-        further = {name: value for name in ("loras", "upscale") if (value := getattr(self, name))}
+        further = {name: value for name in ("loras", "upscale", "part") if (value := getattr(self, name))}
         what.update(json.dumps([self.model, self.seed, self.quality, *([further] if further else [])]).encode())
         return what.hexdigest()[:32]
 
@@ -100,6 +109,15 @@ class Record:
     def write(self, folder: Path) -> None:
         """Keep it; a stop in the middle leaves the old one."""
         write_json(folder / f"{self.name}.json", asdict(self))
+
+
+def part_of(task: Task, place: int) -> Task:
+    """A part of a task's film, counted from 1, under a name of its own."""
+    return replace(task, parts=1, part=(place, task.parts), name=task.name + _suffix(place, task.parts))
+
+
+def _suffix(place: int, parts: int) -> str:
+    return f"-part{place}of{parts}"
 
 
 def film_path(folder: Path, name: str) -> Path:
@@ -138,7 +156,8 @@ def make_tasks(
 
     Args:
         given: .shot files, folders of them, and lists (.txt) with a line a shot: a path from the list's folder, then
-            ``model=ID``, ``seed=N`` and ``quality=LEVEL`` where they differ from the rest; # begins a comment.
+            ``model=ID``, ``seed=N`` and ``quality=LEVEL`` where they differ from the rest; ``parts=N``: its film may be
+            made in so many, and ``part=I/N``: only that one is wanted; # begins a comment.
 
     Raises:
         BatchError: nothing is there, or a line cannot be read.
@@ -193,11 +212,18 @@ def _line(path: Path, number: int, line: str) -> list[Task]:
     values: dict[str, Any] = {}
     for word in words[1:]:
         name, equals, value = word.partition("=")
-        if name not in ("model", "seed", "quality") or not equals or (name == "seed" and not value.isdecimal()):
-            raise BatchError(f"{where}: {word}: write model=ID, seed=N or quality=LEVEL")
+        if not equals or name not in _WORDS or not re.fullmatch(_WORDS[name], value):
+            raise BatchError(
+                f"{where}: {word}: write model=ID, seed=N or quality=LEVEL, or for a draft parts=N, part=I/N"
+            )
         if name == "quality" and value not in list_quality():
             raise BatchError(f"{where}: {word}: choose from {', '.join(list_quality())}")
-        values[name] = int(value) if name == "seed" else value
+        values[name] = int(value) if name in ("seed", "parts") else value
+    if part := values.get("part"):
+        place, count = map(int, part.split("/"))
+        if not 1 <= place <= count:
+            raise BatchError(f"{where}: part={part}: parts are counted from 1/{count} to {count}/{count}")
+        values["part"] = (place, count)
     return [Task(shot, **values)]
 
 
@@ -211,6 +237,7 @@ def _named(tasks: Iterable[Task]) -> Iterator[Task]:
         words = [path.parent.name if stems[path.stem] > 1 else "", path.stem, task.model, task.quality]
         words.append("" if task.seed is None else f"seed{task.seed}")
         name = re.sub(r"[^\w.-]+", "_", "-".join(word for word in words if word)).strip("._") or "shot"
+        name += "" if task.part is None else _suffix(*task.part)
         # Folders of one name above files of one name.
         name = next(one for one in (name, *(f"{name}-{i}" for i in range(2, len(tasks) + 2))) if one not in taken)
         taken.add(name)

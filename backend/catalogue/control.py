@@ -33,6 +33,7 @@ KINDS: dict[str, ControlKind] = {
         "Which way surfaces face the camera, in the colours of ControlNet's Normal BAE",
         "unit normals in the camera's frame: R right, G up, B towards the camera; 0 where nothing is",
     ),
+    "edges": ControlKind("Edges", "Outlines and creases of surfaces, as Canny draws them"),
     "clay": ControlKind("Clay", "The characters in mid grey under the scene's own light",
                         needs=("clay", "pictures")),
     "silhouettes": ControlKind("Silhouettes", "The characters in white on black"),

@@ -34,6 +34,7 @@ class Recipe(Preset):
     Attributes:
         match: pieces of names of files, in small letters.
         steps, guidance, shift: of the sampler; None leaves the model's own.
+        sigmas: noise before each of the steps, where these are not spread by a rule; other numbers of steps do without.
     """
 
     FOLDER: ClassVar[Path] = PRESETS / "loras"
@@ -41,10 +42,13 @@ class Recipe(Preset):
     steps: int | None = None
     guidance: float | None = None
     shift: float | None = None
+    sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise ValueError("steps must be at least 1")
+        if self.sigmas and (len(self.sigmas) != self.steps or list(self.sigmas) != sorted(self.sigmas, reverse=True)):
+            raise ValueError("sigmas must be as many as steps, each below the one before")
 
     def words(self) -> str:
         """``4 steps, guidance 1, shift 5``."""

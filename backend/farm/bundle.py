@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import flamenco, openjd
-from .job import FarmError, Job
+from .job import FarmError, Job, told
 
 FLAVOURS: dict[str, ModuleType] = {"openjd": openjd, "flamenco": flamenco}
 
@@ -21,7 +21,7 @@ def write_bundle(flavour: str, folder: Path, job: Job, shots: Mapping[str, Path]
         shots: files of shots that are captured already, by their names in the bundle; they are copied.
 
     Returns:
-        How the bundle is given to the farm, in lines for people.
+        How the films are shared out, and how the bundle is given to the farm, in lines for people.
 
     Raises:
         FarmError: nothing is to be made, or the folder holds something else.
@@ -41,9 +41,10 @@ def write_bundle(flavour: str, folder: Path, job: Job, shots: Mapping[str, Path]
     shutil.rmtree(folder / "tasks", ignore_errors=True)
     (folder / "tasks").mkdir()
     for film in job.films:
-        (folder / "tasks" / f"{film.name}.txt").write_text(f"../{film.line}\n", "utf-8")
-    (folder / "films.txt").write_text("".join(f"{film.line}\n" for film in job.films), "utf-8")
+        for name, line in film.tasks.items():
+            (folder / "tasks" / f"{name}.txt").write_text(f"../{line}\n", "utf-8")
+    (folder / "films.txt").write_text("".join(f"{film.whole}\n" for film in job.films), "utf-8")
     for name, content in made.items():
         text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (folder / name).write_text(text, "utf-8")
-    return FLAVOURS[flavour].submit(job, folder)
+    return f"{told(job)}\n{FLAVOURS[flavour].submit(job, folder)}"

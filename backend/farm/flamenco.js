@@ -12,7 +12,9 @@ const JOB_TYPE = {
     { key: "captures", type: "string", default: "[]", visible: false,
       description: "JSON: shot, scene, start and end of each" },
     { key: "films", type: "string", required: true, visible: false,
-      description: "JSON: name of each, and the shot that it is made of" },
+      description: "JSON: name of each task, the shot that it is made of, and whether it is a draft" },
+    { key: "gpus", type: "int32", default: 1,
+      description: "GPUs of a worker that make each film together; a draft needs none" },
     { key: "expression", type: "string", default: "", visible: false, description: "What Blender runs" },
     { key: "blender", type: "string", default: "{blender}", description: "Blender on the workers" },
     { key: "maquette", type: "string", default: "maquette", description: "Maquette's command on the workers" },
@@ -38,7 +40,8 @@ function compileJob(job) {
   const collect = author.Task("collect", "misc");
   for (const film of JSON.parse(settings.films)) {
     const task = author.Task(`generate-${film.name}`, "misc");
-    task.addCommand(batch(settings, bundle, `tasks/${film.name}`, ["--no-report"]));
+    const gpus = film.draft || settings.gpus < 2 ? [] : ["--gpus", [...Array(settings.gpus).keys()].join("+")];
+    task.addCommand(batch(settings, bundle, `tasks/${film.name}`, ["--no-report"].concat(gpus)));
     if (captured[film.shot]) task.addDependency(captured[film.shot]);
     job.addTask(task);
     collect.addDependency(task);

@@ -20,7 +20,10 @@ def files(job: Job, folder: Path) -> dict[str, Any]:
         "bundle": folder.as_posix(),
         "blend": job.blend.as_posix() if job.blend else "",
         "captures": json.dumps([asdict(capture) for capture in job.captures]),
-        "films": json.dumps([{"name": film.name, "shot": film.shot} for film in job.films]),
+        "films": json.dumps(
+            [{"name": name, "shot": film.shot, "draft": film.draft} for film in job.films for name in film.tasks]
+        ),
+        "gpus": job.gpus,
         "expression": CAPTURE if job.captures else "",
         # The workers' own Blender, by the variable that Flamenco has for it.
         "blender": "{blender}" if job.blender == "blender" else job.blender,
@@ -39,7 +42,8 @@ def files(job: Job, folder: Path) -> dict[str, Any]:
 
 def submit(job: Job, folder: Path) -> str:
     """How the bundle is given to the farm."""
+    tag = "" if job.gpus == 1 else f"\nGive the job a tag of workers with {job.gpus} GPUs and no other task at a time."
     return (
         f"Once: copy {folder / 'maquette.js'} into the folder 'scripts' beside Flamenco Manager, and restart that.\n"
-        f"Then: curl -H 'Content-Type: application/json' -d @{folder / 'job.json'} http://MANAGER:8080/api/v3/jobs"
+        f"Then: curl -H 'Content-Type: application/json' -d @{folder / 'job.json'} http://MANAGER:8080/api/v3/jobs{tag}"
     )

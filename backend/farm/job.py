@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from ..catalogue.quality import list_quality
+
 
 class FarmError(ValueError):
     """A bundle cannot be written as asked; says what to change."""
@@ -30,18 +32,52 @@ class Capture:
 
 
 @dataclass(frozen=True)
-class Film:
-    """One film, and one task.
+class Source:
+    """A shot, as far as it is known before the farm has it.
 
     Attributes:
-        name: of the task, no two alike.
+        name: of its file in ``shots/``, without ending.
+        frames: 0 where only its capture will tell.
+        quality: the level that it asks for, empty for its model's own; None where only its capture will tell.
+    """
+
+    name: str
+    frames: int = 0
+    quality: str | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film: one task, or a draft in several.
+
+    Attributes:
+        name: no two alike.
         shot: that it is made of.
         line: as ``maquette batch`` reads it in a list: a shot and its settings.
+        draft: whether the carried film is asked for, which takes no GPU.
+        parts: tasks that make it.
+        why: why they are so many, in words.
     """
 
     name: str
     shot: str
     line: str
+    draft: bool = False
+    parts: int = 1
+    why: str = ""
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The list's line of each task, by its name."""
+        if self.parts == 1:
+            return {self.name: self.line}
+        places = range(1, self.parts + 1)
+        return {f"{self.name}-part{place}of{self.parts}": f"{self.line} part={place}/{self.parts}" for place in places}
+
+    @property
+    def whole(self) -> str:
+        """The list's line of the film."""
+        return self.line if self.parts == 1 else f"{self.line} parts={self.parts}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +88,8 @@ class Job:
         name: for the farm's list.
         captures: none where all shots are captured already.
         blend: the .blend file of the captures, a whole path.
-        gpu_gb: GPU memory that a film needs; 0 where the processor does.
+        gpu_gb: memory of each GPU that a film needs; 0 where the processor does.
+        gpus: of one machine, which make each film together.
         blender, maquette: the programs on the farm's machines.
     """
 
@@ -61,6 +98,7 @@ class Job:
     films: tuple[Film, ...]
     blend: Path | None = None
     gpu_gb: float = 0.0
+    gpus: int = 1
     blender: str = "blender"
     maquette: str = "maquette"
 
@@ -69,17 +107,67 @@ CAPTURE = "import sys, bpy; bpy.ops.maquette.export_shot(filepath=sys.argv[-1])"
 """What Blender runs once the scene and its frames are chosen by its own options; the file's path comes last."""
 
 
+CHUNK = 120
+"""Frames of a draft that one task makes, by default; each task first reads the whole shot and its looks."""
+
+_LEAST = 8
+"""So many frames are drawn together."""
+
+
 def make_films(
-    shots: Iterable[str], models: Sequence[str] = (), seeds: Sequence[int] = (), quality: str = ""
+    shots: Iterable[Source],
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    quality: str = "",
+    chunk: int = CHUNK,
 ) -> tuple[Film, ...]:
-    """A film of every shot with every model and seed; where none is given, with the shot's own."""
+    """A film of every shot with every model and seed; where none is given, with the shot's own.
+
+    Args:
+        chunk: frames of a draft that one task makes at most; 0 for all.
+
+    Raises:
+        FarmError: a chunk of too few frames.
+    """
+    if chunk and chunk < _LEAST:
+        raise FarmError(f"{chunk} frames a draft's task: choose {_LEAST} or more, or 0 for all")
     films = []
     for shot, model, seed in product(shots, models or ("",), seeds or (None,)):
         chosen = {"model": model, "seed": "" if seed is None else str(seed), "quality": quality}
         words = [f"{name}={value}" for name, value in chosen.items() if value]
-        name = "-".join([shot, *(value for value in (model, "" if seed is None else f"seed{seed}") if value)])
-        films.append(Film(name, shot, " ".join([f"shots/{shot}.shot", *words])))
+        name = "-".join([shot.name, *(value for value in (model, "" if seed is None else f"seed{seed}") if value)])
+        draft, parts, why = _shared_out(shot, quality, chunk)
+        films.append(Film(name, shot.name, " ".join([f"shots/{shot.name}.shot", *words]), draft, parts, why))
     return tuple(films)
+
+
+def _shared_out(shot: Source, quality: str, chunk: int) -> tuple[bool, int, str]:
+    """Whether its film is a draft, how many tasks make it, and why."""
+    level = quality or shot.quality
+    if level is None:
+        return False, 1, "only the capture will tell whether it is a draft, which can be shared out (--quality draft)"
+    known = list_quality().get(level)
+    if known is None or not known.carried:
+        return False, 1, "each frame of a model's film depends on the whole shot"
+    if not chunk:
+        return True, 1, "drafts are not to be shared out"
+    if not shot.frames:
+        return True, 1, "only the capture will tell how long it is"
+    parts = -(-shot.frames // chunk)
+    return True, parts, f"a draft of {shot.frames} frames, {chunk} a task at most"
+
+
+def told(job: Job) -> str:
+    """How many tasks make each film, and why, in lines for people."""
+    found: dict[tuple[int, bool, str], list[str]] = {}
+    for film in job.films:
+        found.setdefault((film.parts, film.draft, film.why), []).append(film.name)
+    lines = []
+    for (parts, draft, why), names in found.items():
+        tasks = f"{parts} tasks" if parts > 1 else "1 task"
+        where = f" on {job.gpus} GPUs" if job.gpus > 1 and not draft else ""
+        lines.append(f"{', '.join(names)}: {tasks}{where} a film ({why})")
+    return "\n".join(lines)
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .job import CAPTURE, Job
+from .job import CAPTURE, FarmError, Job
+
+_MOST_TASKS = 1024
 
 _BUNDLE, _BLEND = "{{Param.Bundle}}", "{{Param.Blend}}"
 
@@ -56,24 +58,39 @@ def template(job: Job) -> dict[str, Any]:
             f"{_BUNDLE}/shots/{{{{Task.Param.Shot}}}}.shot",
         ]
         steps.append({"name": "Capture", "parameterSpace": space, **_script("{{Param.Blender}}", arguments)})
-    films = [{"name": "Film", "type": "STRING", "range": [film.name for film in job.films]}]
-    generate: dict[str, Any] = {
-        "name": "Generate",
-        "parameterSpace": {"taskParameterDefinitions": films},
-        **_batch(f"{_BUNDLE}/tasks/{{{{Task.Param.Film}}}}.txt", "--no-report"),
+    after = {"dependencies": [{"dependsOn": "Capture"}]} if job.captures else {}
+    made = []
+    for name, drafts in (("Generate", False), ("Draft", True)):
+        if tasks := [task for film in job.films if film.draft == drafts for task in film.tasks]:
+            if len(tasks) > _MOST_TASKS:
+                raise FarmError(
+                    f"{len(tasks)} tasks are more than the {_MOST_TASKS} that Open Job Description allows a step: "
+                    "choose fewer shots, or more frames a task"
+                )
+            films = [{"name": "Film", "type": "STRING", "range": tasks}]
+            list_of = f"{_BUNDLE}/tasks/{{{{Task.Param.Film}}}}.txt"
+            more = () if drafts or job.gpus == 1 else ("--gpus", "+".join(map(str, range(job.gpus))))
+            step = {"name": name, "parameterSpace": {"taskParameterDefinitions": films}, **after}
+            made.append({**step, **({} if drafts else _needs(job)), **_batch(list_of, "--no-report", *more)})
+    collect = {
+        "name": "Collect",
+        "dependencies": [{"dependsOn": step["name"]} for step in made],
+        **_batch(f"{_BUNDLE}/films.txt"),
     }
-    if job.captures:
-        generate["dependencies"] = [{"dependsOn": "Capture"}]
-    if job.gpu_gb:
-        needs = {"amount.worker.gpu": 1, "amount.worker.gpu.memory": round(job.gpu_gb * 1024)}
-        generate["hostRequirements"] = {"amounts": [{"name": name, "min": least} for name, least in needs.items()]}
-    collect = {"name": "Collect", "dependencies": [{"dependsOn": "Generate"}], **_batch(f"{_BUNDLE}/films.txt")}
     return {
         "specificationVersion": "jobtemplate-2023-09",
         "name": job.name,
         "parameterDefinitions": parameters,
-        "steps": [*steps, generate, collect],
+        "steps": [*steps, *made, collect],
     }
+
+
+def _needs(job: Job) -> dict[str, Any]:
+    """What a machine must have to make a model's film."""
+    needs = {"amount.worker.gpu": job.gpus if job.gpu_gb or job.gpus > 1 else 0}
+    needs["amount.worker.gpu.memory"] = round(job.gpu_gb * 1024)
+    amounts = [{"name": name, "min": least} for name, least in needs.items() if least]
+    return {"hostRequirements": {"amounts": amounts}} if amounts else {}
 
 
 def _batch(films: str, *more: str) -> dict[str, Any]:

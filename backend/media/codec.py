@@ -201,6 +201,36 @@ def mp4_writer(
 
 
 @contextmanager
+def lossless_writer(
+    path: str | PathLike[str], width: int, height: int, fps: float
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that takes the frames (H,W,3) uint8 of a film that is to be worked on, one after another.
+
+    H.264 in RGB without any loss. The file appears under its name only when complete.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part.mp4")
+    try:
+        with av.open(str(part), "w", format="mp4") as film:
+            stream = film.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
+            stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+            stream.options = {"qp": "0", "preset": "ultrafast"}
+
+            def write(frame: np.ndarray) -> None:
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+
+            yield write
+            film.mux(stream.encode())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def alpha_writer(
     path: str | PathLike[str], width: int, height: int, fps: float
 ) -> Iterator[Callable[[np.ndarray], None]]:

@@ -64,11 +64,13 @@ class CarriedPicture:
         frames: (T,H,W,3) uint8.
         sure: (T,H,W) float32 in [0,1]: ``CarriedFilm.known`` on the bodies; elsewhere 1 where the shot has a background
             and 0 where it has none, or where the picture shows more than the clip's.
-        strength: above 0, up to 1.
+        looks: (T,) float32 in [0,1], how much of the figures each frame knows; 1 where it shows none.
+        strength: 0 to 1.
     """
 
     frames: np.ndarray
     sure: np.ndarray
+    looks: np.ndarray
     strength: float
 
     def start(self, latents: Tensor, channels: int, frames: slice = slice(None), group: int = 1) -> CarriedStart:
@@ -91,9 +93,9 @@ class CarriedPicture:
 
 
 def carried_picture(
-    run: Any, canvas: tuple[int, int], frames: int, drawn: tuple[int, int] | None = None
+    run: Any, canvas: tuple[int, int], frames: int, drawn: tuple[int, int] | None = None, always: bool = False
 ) -> CarriedPicture | None:
-    """Draw a shot's carried film into a model's picture; None where the option is 0.
+    """Draw a shot's carried film into a model's picture; None where the option is 0 and it is not wanted ``always``.
 
     Args:
         run: an ``engine.Generation``.
@@ -105,7 +107,8 @@ def carried_picture(
     Raises:
         MediaError: a picture or film of the shot is damaged.
     """
-    if not (strength := float(run.options.get(OPTION, 0.0))):
+    strength = float(run.options.get(OPTION, 0.0))
+    if not (strength or always):
         return None
     clip = run.shot.clip
     if drawn is None:
@@ -117,14 +120,18 @@ def carried_picture(
     if run.shot.characters:
         film = carry_shot(run.shot, *drawn, run.device, lambda *_: run.check())
         run.notes.extend(film.notes)
-        pictures, sure = film.frames, np.where(film.character == NOBODY, elsewhere, film.known)
+        figures = film.character != NOBODY
+        pictures, sure = film.frames, np.where(figures, film.known, elsewhere)
+        shown = figures.sum(axis=(1, 2))
+        looks = np.where(shown, (film.known * figures).sum(axis=(1, 2)) / np.maximum(shown, 1), 1).astype(np.float32)
     else:
         pictures = read_plate(run.shot, *drawn, torch.device("cpu")).round().to(torch.uint8).numpy()
         sure = np.full(pictures.shape[:3], elsewhere)
+        looks = np.ones(len(pictures), np.float32)
     index = np.minimum(np.arange(frames), len(sure) - 1)
     rows, columns = (
         np.arange(side) + (had - side) // 2 for side, had in zip(canvas[::-1], sure.shape[1:], strict=True)
     )
     beyond = ((rows < 0) | (rows >= sure.shape[1]))[:, None] | ((columns < 0) | (columns >= sure.shape[2]))
     chosen = np.ix_(index, rows.clip(0, sure.shape[1] - 1), columns.clip(0, sure.shape[2] - 1))
-    return CarriedPicture(pictures[chosen], np.where(beyond, np.float32(0), sure[chosen]), strength)
+    return CarriedPicture(pictures[chosen], np.where(beyond, np.float32(0), sure[chosen]), looks[index], strength)

@@ -24,7 +24,7 @@ from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
-from .family import Cancelled, Family, Network, Plan, Progress, Result, TextReader, media_errors
+from .family import Cancelled, EngineError, Family, Network, Plan, Progress, Result, TextReader, media_errors
 from .finishing import finish
 from .finite import watch
 from .generation import Generation
@@ -73,6 +73,7 @@ class Engine:
         self.networks: dict[str, nn.Module] = {}
         self._variants: dict[str, str] = {}
         self._texts: dict[str, Any] = {}
+        self._reading = ""
         self._placement: Placement | None = None
         self._said: tuple[str, ...] = ()
         self._run: Generation | None = None
@@ -129,6 +130,7 @@ class Engine:
         steps, guidance = family.sampling(self.spec, shot)
         options = {name: option(self.spec, shot, name) for name in self.spec.options}
         group = self.group if family.shared else ALONE
+        plan = replace(plan, held=family.held(self.spec, plan, group.size))
         run = Generation(
             *(self.spec, shot, plan, family, steps, guidance, self.device, self.dtype, on_progress, cancelled),
             options=options,
@@ -159,6 +161,9 @@ class Engine:
             self._variants.get(name) == network.variant for name, network in others.items()
         )
         kept = there and self._placement is not None and self._placement.serves(run.plan)
+        if (reading := " ".join(network.variant for network in first.values())) != self._reading:
+            # Other networks read texts otherwise.
+            self._texts, self._reading = {}, reading
         texts = dict.fromkeys(run.family.texts(run))
         unread = [text for text in texts if text not in self._texts]
         if unread or not kept:
@@ -224,7 +229,12 @@ class Engine:
         with interruptible(run.check):
             for i, (name, network) in enumerate(wanted.items(), done):
                 run.report("loading", i, count)
-                read[name] = network.load()
+                try:
+                    read[name] = network.load()
+                except EngineError:
+                    # diffusers tells of a stop within a file as of a file that it cannot read.
+                    run.check()
+                    raise
         watch(read, lambda: "" if self._run is None else self._run.when())
         return read
 

@@ -87,6 +87,8 @@ class Plan:
         model_size: (width, height) in pixels that the model works at.
         model_frames: frames that the model works on, at least ``frames``.
         upscale: how many times as wide and high the film is when it is finished.
+        held: share of denoising's activations that grow with the picture, as far as this device holds them; below 1
+            where several share an evaluation out (see ``Family.held``).
     """
 
     width: int
@@ -97,6 +99,7 @@ class Plan:
     model_size: tuple[int, int] = (0, 0)
     model_frames: int = 0
     upscale: int = 1
+    held: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,11 @@ class Family(ABC):
 
     shared = False
     """Whether ``sample`` shares its work out to the members of ``run.group``; else the first makes the film alone."""
+
+    def held(self, spec: ModelSpec, plan: Plan, size: int) -> float:
+        """Share of denoising's activations that each of ``size`` members holds: all, unless they share out what is
+        within an evaluation of the network."""
+        return 1.0
 
     @abstractmethod
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:

@@ -7,6 +7,8 @@ Shape letters: C latent channels, h w latent, H W picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,3 +44,15 @@ class LatentColours:
         picture = F.interpolate(colours, (height, width), mode="bilinear", align_corners=False)[0]
         picture = torch.nan_to_num(picture).clamp(-1, 1)
         return ((picture + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def chart_colours(encode: Callable[[Tensor], Tensor], side: int) -> LatentColours:
+    """What latents look like, by a picture of all kinds of colours, always the same.
+
+    Args:
+        encode: a picture (3,S,S) in [-1, 1] as latents (C,h,w).
+        side: S, pixels.
+    """
+    colours = 2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    chart = F.interpolate(colours, (side, side), mode="bicubic").clamp(-1, 1)[0]
+    return LatentColours(encode(chart), chart)

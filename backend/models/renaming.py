@@ -108,3 +108,35 @@ WAN_TRANSFORMER = Renaming(
     )
 )
 """Wan's transformer: diffusers' names and the original ones, which ``MV-DiT/Wan-2-1`` and most LoRAs have."""
+
+LTX2_TRANSFORMER = Renaming(
+    (
+        ("^proj_in", "^patchify_proj"),
+        ("^audio_proj_in", "^audio_patchify_proj"),
+        ("^time_embed", "^adaln_single"),
+        ("^audio_time_embed", "^audio_adaln_single"),
+        ("^prompt_adaln", "^prompt_adaln_single"),
+        ("^audio_prompt_adaln", "^audio_prompt_adaln_single"),
+        ("^av_cross_attn_video_scale_shift", "^av_ca_video_scale_shift_adaln_single"),
+        ("^av_cross_attn_audio_scale_shift", "^av_ca_audio_scale_shift_adaln_single"),
+        ("^av_cross_attn_video_a2v_gate", "^av_ca_a2v_gate_adaln_single"),
+        ("^av_cross_attn_audio_v2a_gate", "^av_ca_v2a_gate_adaln_single"),
+        ("video_a2v_cross_attn_scale_shift_table", "scale_shift_table_a2v_ca_video"),
+        ("audio_a2v_cross_attn_scale_shift_table", "scale_shift_table_a2v_ca_audio"),
+        ("norm_q", "q_norm"),
+        ("norm_k", "k_norm"),
+    )
+)
+"""LTX-2's transformer: diffusers' names and the original ones, which its LoRAs have."""
+
+LTX2_CONNECTORS = Renaming(
+    (
+        ("^video_text_proj_in", "^video_aggregate_embed"),
+        ("^audio_text_proj_in", "^audio_aggregate_embed"),
+        ("^video_connector.transformer_blocks", "^video_embeddings_connector.transformer_1d_blocks"),
+        ("^audio_connector.transformer_blocks", "^audio_embeddings_connector.transformer_1d_blocks"),
+        ("norm_q", "q_norm"),
+        ("norm_k", "k_norm"),
+    )
+)
+"""LTX-2.3's text connectors, likewise."""

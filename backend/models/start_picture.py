@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..media import background_frames, decode_rgba
 from ..shot import Reference, Shot
@@ -18,6 +18,9 @@ from .family import EngineError, media_errors
 
 _SAME_PIXELS = 0.5
 """How far two cameras may put a spot apart, in pixels of the picture, and still count as one camera."""
+
+_SAME_PLACE = 0.02
+"""Metres that a body may be elsewhere and still count as at the same moment."""
 
 _PLAIN = 128
 """Grey behind a cut-out when the shot has no background."""
@@ -90,6 +93,36 @@ def reference_picture(shot: Shot, indices: Sequence[int] | int = 0) -> StartPict
     return StartPicture(canvas, reference.viewmat, reference.K, True, tuple(notes))
 
 
+def first_picture(shot: Shot) -> np.ndarray | None:
+    """The shot's first frame (H,W,3) uint8 as its references show it, at the clip's size, with the hair and clothes
+    that the bodies' surfaces lack.
+
+    Returns:
+        None where the references were not all taken at that moment by that camera, or do not make one whole picture.
+
+    Raises:
+        EngineError: a damaged picture.
+    """
+    clip, people = shot.clip, shot.characters
+    for index, person in enumerate(people):
+        if person.reference is None or not moved(person.reference, person.points[0], clip.viewmats[0]) <= _SAME_PLACE:
+            return None
+        reference, pixels = _decode(shot, index)
+        # One that is not cut out has its own surroundings, and shows nobody else.
+        whole = len(people) == 1 if pixels[..., 3].min() == 255 else shot.background.kind != "none"
+        if not whole or not is_first_view(shot, reference, pixels.shape):
+            return None
+    if not people:
+        return None
+    try:
+        found = reference_picture(shot, range(len(people)))
+    except EngineError:
+        # Two cameras, each a little beside the shot's.
+        return None
+    fitted = ImageOps.fit(Image.fromarray(found.rgb), (clip.width, clip.height), Image.Resampling.LANCZOS)
+    return np.asarray(fitted)
+
+
 def is_first_view(shot: Shot, reference: Reference, shape: tuple[int, ...]) -> bool:
     """Whether a reference picture of ``shape`` (H,W,...) was taken by the camera of the shot's first frame.
 
@@ -99,6 +132,18 @@ def is_first_view(shot: Shot, reference: Reference, shape: tuple[int, ...]) -> b
     scale = np.array([shape[1] / clip.width, shape[0] / clip.height, 1.0])
     K = clip.Ks[0] * scale[:, None]
     return _same_camera(reference.viewmat, reference.K, clip.viewmats[0], K, shape)
+
+
+def moved(reference: Reference, points: np.ndarray, viewmat: np.ndarray) -> float:
+    """Metres that a spot of the body at most lies elsewhere, to the reference's camera, than in (N,3) world to another
+    camera; NaN where they are not the same spots."""
+    if reference.points.shape != points.shape:
+        return float("nan")
+
+    def seen(spots: np.ndarray, camera: np.ndarray) -> np.ndarray:
+        return spots @ camera[:3, :3].T + camera[:3, 3]
+
+    return float(np.linalg.norm(seen(reference.points, reference.viewmat) - seen(points, viewmat), axis=-1).max())
 
 
 def same_view(a: Reference, shape_a: tuple[int, ...], b: Reference, shape_b: tuple[int, ...]) -> bool:

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from ..catalogue.models import ModelSpec
 from . import clip
 from .family import EngineError
-from .previews import LatentColours
+from .previews import LatentColours, chart_colours
 
 TEXT_TOKENS = 512
 """What a text is padded to with zeros, and what Wan's attention counts on."""
@@ -83,7 +83,5 @@ def denormalized(vae: Any, latents_BCLhw: Tensor) -> Tensor:
 
 
 def latent_colours(vae: Any, device: torch.device) -> LatentColours:
-    """What a VAE's normalised latents look like, by a picture of all kinds of colours, always the same."""
-    colours = 2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
-    chart = F.interpolate(colours, (_CHART, _CHART), mode="bicubic").clamp(-1, 1)[0]
-    return LatentColours(encode_film(vae, chart[:, None].to(device))[0, :, 0], chart)
+    """What a VAE's normalised latents look like."""
+    return chart_colours(lambda chart: encode_film(vae, chart[:, None].to(device))[0, :, 0], _CHART)

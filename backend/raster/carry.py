@@ -104,41 +104,49 @@ def carry_shot(
     height: int,
     device: torch.device | str = "cpu",
     on_frames: Callable[[int, int], None] | None = None,
+    only: range | None = None,
 ) -> CarriedFilm:
     """The carried film of a shot at ``width`` x ``height`` pixels.
 
     Args:
+        only: frames that are wanted; each is what it is in the whole film, to the bit. All by default.
         on_frames: called with the frames done and their number; may raise to stop.
 
     Raises:
         MediaError: a picture or film of the shot is damaged.
     """
     device = torch.device(device)
-    frames = shot.clip.frames
+    count = shot.clip.frames
+    wanted = range(count) if only is None else only
+    # Frames are drawn together with those that they are always drawn with, for sums depend on how they are batched.
+    drawn = range(wanted.start // _AT_ONCE * _AT_ONCE, min(-(-wanted.stop // _AT_ONCE) * _AT_ONCE, count))
     viewmats = torch.as_tensor(shot.clip.viewmats, device=device)
     Ks = torch.as_tensor(shot.clip.Ks, device=device).clone()
     Ks[:, :2] *= torch.tensor([width / shot.clip.width, height / shot.clip.height], device=device)[:, None]
-    plate = read_plate(shot, width, height, device)
-    clay = read_clay(shot, width, height, device)
+    plate = read_plate(shot, width, height, device, drawn)
+    clay = read_clay(shot, width, height, device, drawn)
+    middle = read_clay(shot, width, height, device, range(count // 2, count // 2 + 1))
     meshes = character_meshes(shot, device)
     dressed, notes = [], []
     for i, mesh in enumerate(meshes):
-        grey = None if clay is None else _grey(mesh, clay, viewmats, Ks)
+        grey = None if middle is None else _grey(mesh, middle[0], viewmats, Ks)
         one, complaints = _dress(shot, i, mesh, _density(mesh, viewmats, Ks), grey)
         dressed.append(one)
         notes += [*mesh.notes, *complaints]
     hiding = Hiding(shot, meshes, device)
     parts: list[CarriedFilm] = []
     if on_frames is not None:
-        on_frames(0, frames)
-    for start in range(0, frames, _AT_ONCE):
-        now = slice(start, min(start + _AT_ONCE, frames))
-        parts.append(_draw(dressed, hiding, plate[now], None if clay is None else clay[now], now, viewmats, Ks, shot))
+        on_frames(0, len(wanted))
+    for start in range(drawn.start, drawn.stop, _AT_ONCE):
+        now = slice(start, min(start + _AT_ONCE, drawn.stop))
+        at = slice(now.start - drawn.start, now.stop - drawn.start)
+        parts.append(_draw(dressed, hiding, plate[at], None if clay is None else clay[at], now, viewmats, Ks, shot))
         if on_frames is not None:
-            on_frames(now.stop, frames)
+            on_frames(min(now.stop, wanted.stop) - wanted.start, len(wanted))
+    cut = slice(wanted.start - drawn.start, wanted.stop - drawn.start)
 
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
+        return np.concatenate([getattr(part, name) for part in parts])[cut]
 
     return CarriedFilm(
         joined("frames"),
@@ -162,9 +170,9 @@ def _density(mesh: CharacterMesh, viewmats: Tensor, Ks: Tensor) -> float:
 
 
 def _grey(mesh: CharacterMesh, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Tensor:
-    """Mean colour (3,) of a mesh's clay in the film, at its vertices in the middle frame."""
-    t = len(clay) // 2
-    height, width = clay.shape[1:3]
+    """Mean colour (3,) of a mesh's clay (H,W,4) in the film's middle frame, at its vertices there."""
+    t = len(viewmats) // 2
+    height, width = clay.shape[:2]
     at = project_torch(mesh.vertices[t : t + 1], viewmats[t : t + 1], Ks[t : t + 1])[0]
     normals = vertex_normals(mesh.vertices[t : t + 1], mesh.faces)[0]
     eye = -viewmats[t, :3, :3].T @ viewmats[t, :3, 3]
@@ -173,7 +181,7 @@ def _grey(mesh: CharacterMesh, clay: Tensor, viewmats: Tensor, Ks: Tensor) -> Te
     inside = before & (at[:, 2] > _NEAR) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     if not inside.any():
         return torch.full((3,), 128.0, device=clay.device)
-    return clay[t, row[inside].long(), column[inside].long(), :3].mean(dim=0)
+    return clay[row[inside].long(), column[inside].long(), :3].mean(dim=0)
 
 
 def _dress(

@@ -29,20 +29,25 @@ _WITHIN = 0.01
 """Metres that a body may sink into the set and still be whole: soles into a floor."""
 
 
-def read_plate(shot: Shot, width: int, height: int, device: torch.device) -> Tensor:
-    """The background (T,H,W,3) float32 0..255, plain grey where the shot has none. Raises MediaError."""
-    frames = background_frames(shot, width, height)
-    if frames is None:
-        return torch.full((shot.clip.frames, height, width, 3), PLAIN, device=device)
-    return torch.as_tensor(frames, device=device).float()
+def read_plate(shot: Shot, width: int, height: int, device: torch.device, frames: range | None = None) -> Tensor:
+    """The background (T,H,W,3) float32 0..255, plain grey where the shot has none; of some frames, or all. Raises
+    MediaError."""
+    wanted = range(shot.clip.frames) if frames is None else frames
+    pictures = background_frames(shot, width, height, len(wanted), wanted.start)
+    if pictures is None:
+        return torch.full((len(wanted), height, width, 3), PLAIN, device=device)
+    return torch.as_tensor(pictures, device=device).float()
 
 
-def read_clay(shot: Shot, width: int, height: int, device: torch.device) -> Tensor | None:
-    """The shot's clay (T,H,W,4) float32 0..255 with its alpha, or None. Raises MediaError."""
+def read_clay(shot: Shot, width: int, height: int, device: torch.device, frames: range | None = None) -> Tensor | None:
+    """The shot's clay (T,H,W,4) float32 0..255 with its alpha, of some frames or all; or None. Raises MediaError."""
     if shot.clay is None:
         return None
+    wanted = range(shot.clip.frames) if frames is None else frames
+    still = len(shot.clay.media) == 1
     pictures = []
-    for i, media in enumerate(shot.clay.media):
+    for i in range(1) if still else wanted:
+        media = shot.clay.media[i]
         pixels = torch.as_tensor(decode_rgba(media, f"clay.media[{i}]").copy(), device=device)
         pixels = pixels.permute(2, 0, 1)[None].float()
         pixels = _middle(pixels, shot.clip.width / shot.clip.height)
@@ -50,7 +55,7 @@ def read_clay(shot: Shot, width: int, height: int, device: torch.device) -> Tens
             pixels = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True, align_corners=False)
         pictures.append(pixels[0].permute(1, 2, 0))
     clay = torch.stack(pictures)
-    return clay.expand(shot.clip.frames, -1, -1, -1)
+    return clay.expand(len(wanted), -1, -1, -1)
 
 
 def _middle(pixels: Tensor, aspect: float) -> Tensor:

@@ -50,7 +50,7 @@ class EngineMessage:
 
     Attributes:
         kind: ``ready`` (text: the device), ``broken`` (text), ``progress``, ``completed``, ``cancelled``, ``failed``;
-            ``died`` (text: how), which the server's end says for it.
+            ``died`` (text: how) and ``waiting`` (text: for what), which the server's end says for it.
         error: of ``failed`` and ``died``.
         model: that stays loaded when a task has ended; empty for none.
     """

@@ -294,6 +294,14 @@ class JobStore:
             job_id=job_id,
         )
 
+    def note(self, job_id: str, text: str) -> None:
+        """Tell the animator something of a running job."""
+        with self._lock:
+            job = self.get(job_id)
+            if job is not None:
+                notes = json.dumps(list(dict.fromkeys((*job.notes, text))))
+                self._write("UPDATE jobs SET notes = ? WHERE id = ? AND status = 'in_progress'", notes, job_id)
+
     def finish(self, job_id: str, status: str, *, error: JobError | None = None, notes: tuple[str, ...] = ()) -> bool:
         """End a running job; returns False when it was not running."""
         with self._lock:

@@ -217,6 +217,9 @@ class Runner:
                     self._store.progress(job.id, said.stage, said.step, said.steps, done, eta)
                 except sqlite3.Error as error:
                     log.warning("%s: progress not noted: %s", job.id, error)
+            elif said.kind == "waiting":
+                log.warning("%s: waits: %s", job.id, said.text)
+                self._keep(partial(self._store.note, job.id, said.text))
             elif said.kind == "broken":
                 self._end_engine()
                 message = f"The backend's engines cannot be started ({said.text}). The backend's log has more."

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..catalogue.models import ModelError, find_specs
 from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
 from .config import REGISTRY_ENGINES, ServerConfig
 from .gpus import gpu_numbers, missing_gpus
@@ -72,7 +73,8 @@ def add_serve_parser(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--members", type=_positive, default=1, metavar="N",
-        help="processes of each engine, on the processor, that make each film together; on GPUs say --gpus 0+1",
+        help="processes of each engine that make each film together: on the processor (on GPUs say --gpus 0+1), or "
+        "with --executor ray actors with a GPU each, where the cluster has GPUs",
     )  # fmt: skip
     parser.add_argument(
         "--allow-downloads", action=argparse.BooleanOptionalAction, default=None,
@@ -126,13 +128,15 @@ def run_serve(args: argparse.Namespace) -> int:
     for folder in args.models:
         if not folder.is_dir():
             raise ServeError(f"--models {folder}: there is no such folder.")
+    try:
+        find_specs(args.models)
+    except ModelError as error:
+        raise ServeError(f"--models: {error}.") from error
     if bool(args.tls_cert) != bool(args.tls_key):
         raise ServeError("--tls-cert and --tls-key go together.")
     if args.gpus and args.workers:
         raise ServeError("--gpus says how many engines there are: leave --workers out.")
-    if args.members > 1 and args.executor == "ray":
-        raise ServeError("--members: an engine in a Ray cluster is one actor; leave --members out.")
-    if args.members > 1 and (args.gpus or str(args.device or "").startswith("cuda")):
+    if args.members > 1 and args.executor == "local" and (args.gpus or str(args.device or "").startswith("cuda")):
         raise ServeError("--members is for the processor: say which GPUs work together by --gpus 0+1.")
     if args.gpus and args.executor == "ray":
         raise ServeError("--gpus is of this computer: with --executor ray say by --workers how many engines there are.")
@@ -146,13 +150,14 @@ def run_serve(args: argparse.Namespace) -> int:
         )
     cluster = ""
     if args.executor == "ray":
-        from .ray_engine import ClusterError, connect, gpus
+        from .ray_engine import ClusterError, connect, room_for
 
         try:
             cluster = connect(args.ray_address)
+            room = room_for(args.members)
         except ClusterError as error:
             raise ServeError(str(error)) from error
-        args.workers = args.workers or max(1, gpus())
+        args.workers = args.workers or room
     config = ServerConfig(
         data=args.data or default_data_folder(),
         token=token,

@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 
 from ...backend.farm.bundle import write_bundle
-from ...backend.farm.job import Capture, Film, Job, distinct, make_films
+from ...backend.farm.job import CHUNK, Capture, Film, Job, Source, distinct, make_films
 from ...backend.shot import ShotError
 from ..camera.timeline import camera_spans, shot_frames
 from . import model_checks, shots
@@ -40,11 +40,14 @@ def parts(scene: bpy.types.Scene) -> list[range | None]:
     return [range(first, last + 1, scene.frame_step) for first, last in cuts] if len(cuts) > 1 else [None]
 
 
-def submit(flavour: str, folder: Path) -> tuple[int, str]:
+def submit(flavour: str, folder: Path, gpus: int = 1, chunk: int = CHUNK) -> tuple[int, str]:
     """Write the bundle of all shots of the file.
 
+    Args:
+        gpus, chunk: see ``Job`` and ``make_films``.
+
     Returns:
-        The number of films, and how the bundle is given to the farm.
+        The number of films, and how they are shared out and the bundle is given to the farm.
 
     Raises:
         FarmError, BackendProblem, ShotError: see ``write_bundle``, ``recipients`` and ``shot_frames``.
@@ -60,12 +63,13 @@ def submit(flavour: str, folder: Path) -> tuple[int, str]:
         Capture(name, scene.name, first, last) for name, (scene, first, last) in zip(names, found, strict=True)
     )
     films: list[Film] = []
-    for name, (scene, _, _) in zip(names, found, strict=True):
+    for name, (scene, first, last) in zip(names, found, strict=True):
         models = [model.id for model in shots.recipients(scene).able] if len(model_checks.makers(scene)) > 1 else []
         seeds = shots.seeds(scene) if scene.maquette.seeds > 1 else ()
-        films += make_films([name], models, seeds)
+        source = Source(name, len(range(first, last + 1, scene.frame_step)), scene.maquette.quality)
+        films += make_films([source], models, seeds, chunk=chunk)
     blend = Path(bpy.data.filepath)
-    job = Job(name=f"Maquette {blend.stem}", captures=captures, films=tuple(films), blend=blend)
+    job = Job(name=f"Maquette {blend.stem}", captures=captures, films=tuple(films), blend=blend, gpus=gpus)
     return len(films), write_bundle(flavour, folder, job)
 
 

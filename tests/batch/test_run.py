@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-from maquette.backend.batch import run
+from maquette.backend.batch import cli, parts, run
 from maquette.backend.batch.fidelity import measure_fidelity
+from maquette.backend.batch.tasks import read_record
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video
 from maquette.backend.raster.carry import carry_shot
@@ -20,7 +23,7 @@ from maquette.backend.shot import Shot, save_shot
 from maquette.backend.worlds.sample import make_sample, to_shot
 
 from ..builders import make_shot
-from ..server.harness import Server
+from ..server.harness import HERE, Server
 
 
 def shot(seed: int = 0) -> Shot:
@@ -124,3 +127,81 @@ def test_a_backend_makes_them_once_each(server: Server, shots: Path, tmp_path: P
 def test_a_backend_that_is_not_there_is_told(shots: Path, tmp_path: Path, capsys) -> None:
     assert main(["batch", str(shots), "-o", str(tmp_path), "--server", "localhost:9"]) == 2
     assert "localhost:9" in capsys.readouterr().err
+
+
+def test_a_backend_of_its_own_makes_several_at_a_time_and_goes_with_the_batch(
+    shots: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    folder = tmp_path / "films"
+    noted = tmp_path / "noted"
+    monkeypatch.setenv("MAQUETTE_ENGINES", "fake_engines:FakeEngines")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("FAKE_LOG", str(noted))
+    for name in ("a", "b"):
+        save_shot(replace(shot(), prompt="wait=0.3"), shots / f"{name}.shot")
+    command = ["batch", str(shots), "-o", str(folder), "--workers", "2", "--quiet"]
+    assert main(command) == 0, capsys.readouterr()
+    assert {name: row["width"] for name, row in rows(folder).items()} == {"a": "48", "b": "48"}
+    engines = {line.split()[2] for line in noted.read_text().splitlines() if line.startswith("begin")}
+    assert len(engines) == 2 and not any(psutil.pid_exists(int(engine)) for engine in engines)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "a.json",
+        "a.mp4",
+        "b.json",
+        "b.mp4",
+        "batch.csv",
+        "batch.png",
+    ]
+    # All is done: nothing is started for it.
+    monkeypatch.setattr(cli, "own_backend", None)
+    assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "world", "said"),
+    [
+        (["--gpus", "0+x"], "1", "'0+x' is no list of GPUs' numbers"),
+        (["--gpus", "0", "--server", "a:1"], "1", "--gpus=0 is of this computer"),
+        ([], "2", "leave torchrun out, and say --gpus 0+1"),
+    ],
+)
+def test_engines_that_there_cannot_be(shots: Path, tmp_path: Path, monkeypatch, capsys, more, world, said) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert main(["batch", str(shots), "-o", str(tmp_path / "films"), *more]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_draft_in_parts_is_the_draft_in_one(tmp_path: Path, monkeypatch, capsys) -> None:
+    """To the bit, whoever makes the parts; those that are missing are made when the film is."""
+    made = make_shot(11, width=32, height=32, full=True)
+    save_shot(replace(made, settings=replace(made.settings, width=32, height=32)), tmp_path / "long.shot")
+    folder = tmp_path / "films"
+
+    def batch(line: str, *more: str) -> int:
+        (tmp_path / "list.txt").write_text(f"long.shot quality=draft {line}\n", "utf-8")
+        return main(["batch", str(tmp_path / "list.txt"), "-o", str(folder), "--device", "cpu", "--quiet", *more])
+
+    assert batch("", "--no-report") == 0
+    (whole, _), alone = decode_video(folder / "long-draft.mp4"), read_record(folder, "long-draft")
+    (folder / "long-draft.json").unlink()
+    drawn = []
+    carry = parts.carry_shot
+    monkeypatch.setattr(parts, "carry_shot", lambda *given: drawn.append(given[-1]) or carry(*given))
+    assert batch("part=2/3", "--no-report") == 0 and batch("part=2/3", "--no-report") == 0
+    assert sorted(path.name for path in folder.glob("*part*")) == [f"long-draft-part2of3.{e}" for e in ("json", "mp4")]
+    assert batch("parts=3") == 0
+    assert drawn == [range(3, 7), range(0, 3), range(7, 11)] and not list(folder.glob("*part*"))
+    assert np.array_equal(decode_video(folder / "long-draft.mp4")[0], whole)
+    joined = read_record(folder, "long-draft")
+    assert (
+        joined and alone and (joined.frames, joined.width, joined.height) == (alone.frames, alone.width, alone.height)
+    )
+    assert (folder / "batch.png").is_file()
+    assert batch("parts=3", "--no-report") == 0 and len(drawn) == 3
+    assert batch("part=12/20", "--no-report") == 0 and len(drawn) == 3, "a part without a frame is done"
+
+
+def test_what_is_made_in_one_piece_only(shots: Path, tmp_path: Path, capsys) -> None:
+    (shots / "list.txt").write_text("a.shot part=1/2\n", "utf-8")
+    assert main(["batch", str(shots / "list.txt"), "-o", str(tmp_path), "--quiet"]) == 1
+    assert "only a draft can be made in parts" in rows(tmp_path)["a-part1of2"]["error"]

@@ -57,6 +57,8 @@ def test_a_list_says_what_is_its_own(shots: Path) -> None:
         ("take2.shot quality=best", "line 2: quality=best: choose from draft"),
         ("take2.shot seed=4294967296", "seed 4294967296: choose 0 to 4294967295"),
         ("'take2.shot", "line 2: No closing quotation"),
+        ("take2.shot part=3/2", "line 2: part=3/2: parts are counted from 1/2 to 2/2"),
+        ("take2.shot parts=0", "line 2: parts=0: write model=ID"),
         ("", "lists no shot"),
     ],
 )

@@ -8,11 +8,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+import ray
+from maquette.backend.media import decode_video, read_mp4_metadata, write_mp4
+from maquette.backend.models.engine import load_engine
+from maquette.backend.server.config import REGISTRY_ENGINES
 from maquette.backend.server.jobs import AGAIN
+from maquette.backend.shot import load_shot
 
 # The module is collected where Ray is installed (conftest.py).
 from ray.cluster_utils import Cluster
@@ -33,6 +41,8 @@ def cluster(place: Path) -> Iterator[Cluster]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
         patch.setenv("FAKE_LOG", str(place / "fake.log"))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray's workers stand back behind all else on a busy computer, for minutes.
+        patch.setenv("RAY_worker_niceness", "0")
         cluster = Cluster(
             True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
         )
@@ -107,8 +117,97 @@ def test_a_lost_actor_and_a_lost_node_cost_no_job(server: Server, cluster: Clust
         assert ends == [1, 1]
 
 
+@pytest.fixture(scope="module")
+def group(cluster: Cluster, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One engine of two actors, which make each film together by the real engine."""
+    # Its actors keep their places.
+    server.stop()
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, object_store_memory=10**8)
+    options = ("--executor", "ray", "--ray-address", cluster.address, "--members", "2")
+    place = tmp_path_factory.mktemp("group")
+    with Server(place, *options, MAQUETTE_ENGINES=REGISTRY_ENGINES) as server:
+        yield server
+
+
+def film_of(server: Server, job: str, path: Path) -> np.ndarray:
+    with server.client() as client:
+        return decode_video(client.download(job, path))[0]
+
+
+def members() -> list[int]:
+    """Process numbers of the cluster's actors."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(each.cmdline()).startswith("ray::EngineActor"):
+                found.append(each.pid)
+    return sorted(found)
+
+
+def test_two_actors_make_the_film_of_one(group: Server, tmp_path: Path):
+    path = save_shot(group.folder / "real.shot", steps=3, width=64, height=64, full=True)
+    with group.client() as client:
+        job = client.submit(path).id
+        done = group.wait_for(job, "completed", "failed")
+        assert done.status == "completed", done.error
+        film = film_of(group, job, tmp_path / "together.mp4")
+        assert read_mp4_metadata(tmp_path / "together.mp4")["members"] == 2
+        assert " + " in client.health()["device"]
+    alone = load_engine("isa-nano", "cpu").generate(load_shot(path), lambda _: None, lambda: False).frames
+    write_mp4(tmp_path / "alone.mp4", alone, 24)
+    assert np.array_equal(film, decode_video(tmp_path / "alone.mp4")[0])
+
+
+@pytest.mark.parametrize("lost", ["process", "node"])
+def test_a_member_lost_in_the_middle_costs_no_job(group: Server, cluster: Cluster, lost: str):
+    path = save_shot(group.folder / f"{lost}.shot", steps=60, width=64, height=64, full=True)
+    with group.client() as client:
+        job = client.submit(path).id
+        until(lambda: client.job(job).stage == "denoising", what="they are at work")
+        before = members()
+        assert len(before) == 2
+        if lost == "process":
+            os.kill(before[1], signal.SIGKILL)
+        else:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        until(lambda: AGAIN in client.job(job).notes, what="it is back in the queue")
+        if lost == "node":
+            cluster.add_node(num_cpus=1, object_store_memory=10**8)
+        until(lambda: client.job(job).stage == "denoising", what="they are at work again")
+        assert len(members()) == 2 and not set(members()) & set(before), "all are new"
+        client.cancel(job)
+        group.wait_for(job, "cancelled")
+        assert len(members()) == 2, "a cancel ends nobody"
+    assert "It was one of 2 that make each film together" in group.log.read_text()
+
+
+def test_a_job_says_for_which_node_it_waits(group: Server, server: Server, cluster: Cluster):
+    group.stop()
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
+    server.start()
+    with server.client() as client:
+        job = send(client, server, "waits")
+        until(lambda: any("no node for isa-nano, which asks for 1 core" in note for note in client.job(job).notes))
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=10**8)
+        server.wait_for(job, "completed")
+
+
+def test_a_cluster_that_is_too_small_for_a_group(cluster: Cluster):
+    address = cluster.address
+    try:
+        done = maquette("serve", "--port", "0", "--executor", "ray", "--ray-address", address, "--members", "3")
+    finally:
+        # It was asked by this process.
+        ray.shutdown()
+    refused(done, "--members 3", "the cluster has 2 cores", "or say --members 2")
+
+
 def test_a_cluster_that_is_not_there():
     address = f"127.0.0.1:{free_port()}"
     done = maquette("serve", "--port", "0", "--executor", "ray", "--ray-address", address)
     refused(done, f"--ray-address {address}", "no cluster can be joined", "ray start --head")
     refused(maquette("serve", "--ray-address", "a:1"), "goes with --executor ray")
+    refused(maquette("serve", "--executor", "ray", "--ray-address", "head"), "write HOST:PORT")

@@ -52,7 +52,7 @@ def test_all_leaves_out_what_the_shot_lacks_and_says_so(tmp_path, capsys):
     arguments = ["--size", "66x50", "--fps", "16", "--character", "Left", "--pose", "body"]
     assert control("--kind", "all", "-o", tmp_path / "all", *arguments) == 0
     made = sorted(path.name for path in (tmp_path / "all").iterdir())
-    assert made == ["carried.mp4", "depth.mp4", "flow.mp4", "masks.mp4", "normals.mp4", "silhouettes.mp4"]
+    assert made == ["carried.mp4", "depth.mp4", "edges.mp4", "flow.mp4", "masks.mp4", "normals.mp4", "silhouettes.mp4"]
     said = capsys.readouterr().err
     assert "Note: No clay: clay: the shot was captured without it" in said and "No pose" in said
     assert "became 2 at 16" in said

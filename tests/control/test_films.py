@@ -15,6 +15,7 @@ import torch
 from maquette.backend.catalogue.control import KINDS
 from maquette.backend.control.colours import character_colour, flow_colours
 from maquette.backend.control.films import NOTHING, ControlFilms, ControlOptions
+from maquette.backend.models.control.inputs import grown
 from maquette.backend.shot import KEYPOINT_NAMES, Keypoints, KeypointState, Shot, ShotError, load_shot
 
 HERE = Path(__file__).parent
@@ -68,6 +69,28 @@ def test_normals_are_blenders(frame):
     turned = passes()["normal"][frame] / 32767 @ shot().clip.viewmats[frame, :3, :3].T * (1, -1, -1)
     cosine = (films().data("normals", frame) * turned).sum(axis=-1)[there]
     assert np.quantile(cosine, 0.01) > np.cos(np.radians(10)) and np.median(cosine) > np.cos(np.radians(0.5))
+
+
+@pytest.mark.parametrize("frame", range(3))
+def test_edges_are_where_blenders_surfaces_end_or_turn(frame):
+    film = films().picture("edges", frame)
+    assert set(np.unique(film)) == {0, 255} and (film == film[..., :1]).all()
+    lines = film[..., 0] > 0
+    index, normal = passes()["index"][frame], passes()["normal"][frame] / 32767
+    depth = np.minimum(passes()["depth"][frame], 100)
+
+    def changes(values: np.ndarray, by: float) -> np.ndarray:
+        """Where something changes by so much within the eight neighbours."""
+        wide = np.pad(values, ((1, 1), (1, 1), *[(0, 0)] * (values.ndim - 2)), mode="edge")
+        near = [wide[y : y + len(values), x : x + values.shape[1]] for y in range(3) for x in range(3)]
+        apart = np.stack([np.abs(each.astype(np.float64) - values) for each in near])
+        return (apart.max(axis=0) > by).reshape(*values.shape[:2], -1).any(axis=-1)
+
+    outline = changes(index, 0.5)
+    near = grown(lines[None], 2)[0]
+    assert near[outline].mean() > 0.95
+    something = outline | changes(normal, 0.2) | changes(np.log(depth), 0.02)
+    assert grown(something[None], 2)[0][lines].mean() > 0.98 and 0.01 < lines.mean() < 0.2
 
 
 @pytest.mark.parametrize("frame", range(3))
@@ -181,7 +204,7 @@ def test_characters_left_out_still_hide():
         (lambda: shot(), "clay", "clay: the shot was captured without it"),
         (lambda: shot(), "pose", r"characters\[0\].keypoints: Left has neither keypoints nor joints"),
         (lambda: shot(), "known", "background: neither a background nor looks"),
-        (lambda: shot(), "edges", "kind: no control film 'edges'; choose from depth, normals"),
+        (lambda: shot(), "outlines", "kind: no control film 'outlines'; choose from depth, normals"),
         (lambda: replace(shot(), characters=(), meshes=()), "depth", "meshes: the shot has neither"),
         (lambda: replace(shot(), characters=()), "masks", "characters: the shot has none"),
     ],

@@ -47,6 +47,14 @@ TINY_TRANSFORMER = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32() -> Iterator[None]:
+    """The tests compare numbers, which are the same on CPUs that compute in bfloat16 as on those that do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()

@@ -37,7 +37,7 @@ from .mofa import shots as mofa
 from .mtvcrafter import builders as mtvcrafter
 from .tiny import save_weights
 
-FAMILIES = ("isa", "vace", "animate", "mtvcrafter", "mimicmotion", "mofa")
+FAMILIES = ("isa", "vace", "animate", "ltx", "mtvcrafter", "mimicmotion", "mofa")
 ARRANGEMENTS = [*(s for s in ORDER if not s.tiling), Strategy(Mode.MODELS, tiling=True)]
 STAGES = ("loading", "encoding", "denoising", "decoding")
 
@@ -54,6 +54,10 @@ def made(family: str, folder: Path, isa: ModelSpec) -> tuple[ModelSpec, Shot]:
         spec = vace.tiny_spec(folder, "wan-animate-14b")
         vace.write_weights(spec)
         return spec, vace.animated_shot(2, face="none")
+    if family == "ltx":
+        spec = vace.tiny_spec(folder, "ltx-2.3")
+        vace.write_weights(spec)
+        return spec, vace.in_context_shot(2, strength=0.5)
     if family == "mtvcrafter":
         spec = mtvcrafter.tiny_spec(folder, mtvcrafter.TINY_17B)
         mtvcrafter.write_weights(spec)
@@ -267,8 +271,10 @@ def test_weights_that_cannot_be_read_are_explained(model: Made, tmp_path: Path) 
     assert caught.value.field == "settings.model"
 
 
-def test_cancel_is_looked_at_while_weights_are_read(model: Made) -> None:
-    """Not only between networks: asked often within the first one."""
+def test_cancel_is_looked_at_while_weights_are_read(model: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only between networks: asked often within the first one. In bfloat16, as on a GPU, which is torch's default
+    while diffusers makes a network."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     reports: list[Progress] = []
     asked = []
 
@@ -281,6 +287,7 @@ def test_cancel_is_looked_at_while_weights_are_read(model: Made) -> None:
     with pytest.raises(Cancelled):
         model.run(engine, reports.append, cancelled)
     assert reports[-1].stage == "loading" and set(asked) == {0} and not engine.networks
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_previews_are_made_when_due_and_are_small() -> None:
@@ -337,5 +344,7 @@ def test_two_processes_make_the_film_of_one(model: Made, tmp_path: Path) -> None
     alone, _ = sampled()
     (first, count), (second, nothing) = in_group(2, tmp_path, lambda group: sampled())
     assert find_family(model.spec).shared and count and not nothing
-    np.testing.assert_allclose(first, alone, atol=1e-5)
+    # MTVCrafter decodes as it goes; a rounding may fall on the other side of half a grey level.
+    rounding = 1 if alone.dtype == np.uint8 else 1e-5
+    np.testing.assert_allclose(first.astype(float), alone, atol=rounding)
     np.testing.assert_array_equal(first, second)

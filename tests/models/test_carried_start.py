@@ -18,7 +18,8 @@ from maquette.backend.raster.carry import NOBODY
 
 def start_of(sure: np.ndarray, strength: float, group: int = 1):
     frames = 1 + (len(sure) - 1) // group
-    picture = CarriedPicture(np.zeros((*sure.shape, 3), np.uint8), sure.astype(np.float32), strength)
+    looks = np.ones(len(sure), np.float32)
+    picture = CarriedPicture(np.zeros((*sure.shape, 3), np.uint8), sure.astype(np.float32), looks, strength)
     return picture.start(torch.zeros(1, frames, 4, *(side // 2 for side in sure.shape[1:])), 2, group=group)
 
 
@@ -70,6 +71,7 @@ def test_the_film_lies_in_the_middle_of_the_models_picture(monkeypatch, drawn, t
     for t, source in enumerate((0, 1, 1)):
         assert (picture.frames[t][within] == colours[source][shown]).all()
         assert (picture.sure[t][within] == sure[source][shown]).all()
+        assert picture.looks[t] == pytest.approx(known[source][character[source] != NOBODY].mean(), rel=1e-5)
     assert not picture.sure[:, :top].any() and not picture.sure[:, top + height :].any()
     assert (picture.frames[:, :top] == picture.frames[:, top : top + 1]).all()
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.catalogue.models import ModelError, ModelSpec, model_spec, read_spec
 from maquette.backend.models.engine import Engine, load_engine
-from maquette.backend.models.family import Cancelled, EngineError
+from maquette.backend.models.family import Cancelled, EngineError, Progress
 from maquette.backend.models.isa.family import carry, condition
 from maquette.backend.models.isa.plan import make_plan
 from maquette.backend.models.isa.transformer import ISATransformer3DModel
@@ -270,3 +270,27 @@ def test_a_wrong_description_is_explained(tmp_path, text, says):
     (tmp_path / "tiny.toml").write_text(text, "utf-8")
     with pytest.raises(ModelError, match=says):
         read_spec(tmp_path / "tiny.toml")
+
+
+def test_a_stop_within_a_file_is_a_stop():
+    """Whatever library reads the file then."""
+    shot = make_shot(frames=1, steps=1)
+
+    def stopped_after(asks: int) -> int:
+        """How often it was asked while weights were read."""
+        asked, now = [], [""]
+
+        def cancelled() -> bool:
+            asked.extend([1] if now[0] == "loading" else [])
+            return len(asked) > asks or now[0] == "encoding"
+
+        def heard(progress: Progress) -> None:
+            now[0] = progress.stage
+
+        with pytest.raises(Cancelled):
+            load_engine("isa-nano", "cpu").generate(shot, heard, cancelled)
+        return len(asked)
+
+    every = stopped_after(10**9)
+    for part in range(1, 8):
+        stopped_after(every * part // 8)

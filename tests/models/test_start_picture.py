@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from maquette.backend.models.family import EngineError
-from maquette.backend.models.start_picture import is_first_view, reference_picture
+from maquette.backend.models.start_picture import first_picture, is_first_view, reference_picture
 from maquette.backend.shot import Background, Media
 from PIL import Image
 
@@ -102,3 +102,31 @@ def test_a_missing_or_damaged_reference_names_its_field():
     broken = with_references(shot, Media(png().data[:40], "image/png"))
     with pytest.raises(EngineError, match=r"characters\[0\]\.reference\.image"):
         reference_picture(broken)
+
+
+def test_the_first_frame_is_the_references_own_where_they_show_it():
+    still = Background("still", (png(64, 64, (0, 0, 200)),))
+    shot = scaled(with_references(make_shot(background=still), cut_out((250, 0, 0), 8, 16)), 32)
+    first = first_picture(shot)
+    assert first is not None and first.shape == (128, 128, 3)
+    np.testing.assert_allclose(first[64, 40:56], [(250, 0, 0)] * 16, atol=6)
+    np.testing.assert_allclose(first[64, 80:], [(0, 0, 200)] * 48, atol=6)
+    person = shot.characters[0]
+
+    def changed(**changes):
+        return replace(shot, characters=(replace(person, reference=replace(person.reference, **changes)),))
+
+    # Of another moment, by another camera, of other spots, or without surroundings.
+    assert first_picture(changed(points=person.points[-1])) is None
+    assert first_picture(changed(viewmat=shot.clip.viewmats[-1])) is None
+    assert first_picture(changed(points=person.points[0, :5])) is None
+    assert first_picture(replace(shot, background=Background())) is None
+    assert first_picture(replace(shot, characters=(replace(person, reference=None),))) is None
+    # A whole picture has its own, but shows one person.
+    own = scaled(with_references(make_shot(background=Background()), png(32, 32, (10, 20, 30))), 32)
+    assert (first_picture(own) == (10, 20, 30)).all()
+    two = scaled(with_references(make_shot(characters=2, background=still), *[png(32, 32)] * 2), 32)
+    assert first_picture(two) is None
+    assert first_picture(replace(shot, characters=())) is None
+    with pytest.raises(EngineError, match=r"characters\[0\]\.reference\.image"):
+        first_picture(with_references(make_shot(), Media(png().data[:40], "image/png")))

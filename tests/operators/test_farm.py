@@ -39,5 +39,10 @@ def test_every_shot_of_the_file(addon, tmp_path):
     assert films == {"Walk-1-8", "Walk-9-20", f"Run-seed{seed}", f"Run-seed{seed + 1}"}
     assert bpy.ops.maquette.submit_to_farm(directory=str(tmp_path / "jd"), flavour="openjd") == {"FINISHED"}
     assert (tmp_path / "jd" / "template.json").is_file()
+    for scene in bpy.data.scenes:
+        scene.maquette.quality = "draft"
+    options = {"directory": str(tmp_path / "jd"), "flavour": "openjd", "chunk": 10, "gpus": 2}
+    assert bpy.ops.maquette.submit_to_farm(**options) == {"FINISHED"}
+    assert "shots/Walk-1-8.shot\nshots/Walk-9-20.shot parts=2\n" in (tmp_path / "jd" / "films.txt").read_text()
     with pytest.raises(RuntimeError, match="holds something else"):
         bpy.ops.maquette.submit_to_farm(directory=str(tmp_path), flavour="openjd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from maquette.backend.media import MediaError, encode_png
 from maquette.backend.raster.carry import NOBODY, carry_shot
 from maquette.backend.shot import Background, Media, Mesh, Shot
 from maquette.backend.shot.cameras import look_at
+from maquette.backend.worlds.sample import to_shot
 from PIL import Image
 
 from .conftest import OTHER, SEED, figure_psnr, iou, sample, shot, with_person, with_reference
@@ -138,6 +140,20 @@ def test_frames_do_not_depend_on_how_many_there_are():
         clay=replace(made.clay, media=made.clay.media[3:4]),
     )
     assert np.abs(carry_shot(single, *SIZE).frames[0].astype(int) - film.frames[3]).mean() < 0.2
+
+
+@pytest.mark.parametrize("only", [range(5, 10), range(8, 11)])
+def test_some_frames_are_those_of_the_whole_film(only):
+    made = to_shot(sample(SEED, 11, 48))
+    assert len(made.clay.media) == len(made.background.media) == 11
+    film, part = whole_film(), carry_shot(made, *SIZE, only=only)
+    for name in ("frames", "known", "depth", "canonical", "lit"):
+        assert np.array_equal(getattr(part, name), getattr(film, name)[only.start : only.stop]), name
+
+
+@cache
+def whole_film():
+    return carry_shot(to_shot(sample(SEED, 11, 48)), *SIZE)
 
 
 # -- what is missing or wrong ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from maquette.backend.server import group_engine
+from maquette.backend.server import group_engine, members
 from maquette.backend.server.config import ServerConfig
 from maquette.backend.server.engine_process import EngineMessage, Member, Task
 from maquette.backend.server.group_engine import GroupEngine
@@ -110,7 +110,7 @@ def test_a_job_ends_when_all_have_and_the_worst_counts(engine: GroupEngine, tmp_
 
 @pytest.mark.parametrize("who", [0, 1])
 def test_who_stays_behind_is_ended(engine: GroupEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, who: int):
-    monkeypatch.setattr(group_engine, "_PATIENCE", 0.0)
+    monkeypatch.setattr(members, "PATIENCE", 0.0)
     engine.send(Task("a", "m", tmp_path))
     if who == 0:
         Process.made[1].say("completed")

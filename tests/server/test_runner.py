@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from maquette.backend.server import runner as runner_module
 from maquette.backend.server.config import ServerConfig
+from maquette.backend.server.engine_process import EngineMessage
 from maquette.backend.server.executor import Executor
 from maquette.backend.server.files import JobFiles
 from maquette.backend.server.jobs import JobStore
@@ -91,3 +93,14 @@ def test_it_says_what_is_wrong(runner: Any, monkeypatch: pytest.MonkeyPatch):
     runner.start()
     until(lambda: runner.problem, what="it says so")
     assert "Too many open files" in runner.problem and runner.doing == "waiting"
+
+
+def test_what_a_job_waits_for_is_told(runner: Any, monkeypatch: pytest.MonkeyPatch):
+    said = [EngineMessage("waiting", "No node is large enough."), EngineMessage("completed")]
+    monkeypatch.setattr(runner._engine, "send", lambda _: None)
+    monkeypatch.setattr(runner, "_receive", lambda _: said.pop(0))
+    monkeypatch.setattr(runner, "_follow", partial(type(runner)._follow, runner))
+    runner.start()
+    job = add(runner)
+    until(lambda: runner._store.get(job).status == "completed", what="done")
+    assert runner._store.get(job).notes == ("No node is large enough.",)

@@ -110,6 +110,9 @@ def test_what_cannot_be_listened_on(server: Server, tmp_path: Path):
     )
     refused(maquette("serve", "--port", "70000", *data), "a port is a number from 1 to 65535")
     refused(maquette("serve", "--port", "0", "--tls-cert", "/x", *data), "go together")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.toml").write_text("id = 'other'\n")
+    refused(maquette("serve", "--models", str(tmp_path / "models"), *data), "--models: ", "mine.toml")
     refused(
         maquette("serve", "--port", "0", "--tls-cert", "/x", "--tls-key", "/y", *data), "certificate cannot be used"
     )

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend/bodies": {"backend/catalogue", "backend/shot"},
     "backend/motions": {"backend/catalogue", "backend/shot", "backend/bodies"},
     "backend/catalogue": set(),
-    "backend/farm": {"backend/catalogue"},
+    "backend/farm": {"backend/catalogue", "backend/shot"},
     "backend/wire": set(),
     "backend/client": {"backend/wire"},
     "backend/media": {"backend/shot"},

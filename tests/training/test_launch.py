@@ -18,7 +18,7 @@ from maquette.backend.training import launch
 from maquette.backend.training.errors import TrainingError
 from maquette.backend.training.launch import check_device, in_bfloat16, new_accelerator, processes, run_processes
 
-from .toys import CONFIG
+from .toys import CONFIG, fail, forking
 
 TOYS = Path(__file__).with_name("toys.py")
 RANKS = (0, 1)
@@ -102,9 +102,10 @@ def test_torchrun_does_the_same(spawned: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(theirs["mean"], ours["mean"], rtol=0, atol=0)
 
 
-def test_what_one_process_raises_ends_all_with_its_sentence(toys: ModuleType, tmp_path: Path) -> None:
+def test_what_one_process_raises_ends_all_with_its_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    forking(monkeypatch)
     with pytest.raises(TrainingError, match="^the second process lacks its shots$"):
-        run_processes(toys.fail, tmp_path, 2)
+        run_processes(fail, tmp_path, 2)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu9", "meta"])

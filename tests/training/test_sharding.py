@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -17,23 +13,16 @@ from maquette.backend.training.launch import run_processes
 from maquette.backend.training.loop import Loop
 from torch import Tensor, nn
 
-SPREAD = Path(__file__).with_name("spread.py")
+from . import spread
+from .toys import forking
 
 
 @pytest.fixture(scope="module")
-def spread() -> Iterator[ModuleType]:
-    """Under a name that the processes can import as well."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SPREAD.parent)
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        yield importlib.import_module("spread")
-        del sys.modules["spread"]
-
-
-@pytest.fixture(scope="module")
-def trained(spread: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spread")
-    assert run_processes(spread.work, folder, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        forking(patch)
+        assert run_processes(spread.work, folder, 2)
     return folder
 
 
@@ -62,7 +51,7 @@ def test_a_process_holds_its_half(trained: Path) -> None:
     assert 0.4 < float((trained / "share").read_text()) < 0.6
 
 
-def test_halves_go_on_from_their_checkpoint(trained: Path, spread: ModuleType) -> None:
+def test_halves_go_on_from_their_checkpoint(trained: Path) -> None:
     """Exactly; and one process alone goes on from it as well."""
     pieces, at_once = read(trained / "pieces.ckpt"), read(trained / "spread.ckpt")
     assert all(torch.equal(value, at_once[name]) for name, value in pieces.items())
@@ -72,7 +61,7 @@ def test_halves_go_on_from_their_checkpoint(trained: Path, spread: ModuleType) -
     assert alone.resume() and alone.step == 3 and alone.run(spread.loss)
 
 
-def test_what_cannot_be_spread_is_named(spread: ModuleType, tmp_path: Path) -> None:
+def test_what_cannot_be_spread_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="needs whole matrices for muon"):
         replace(spread.SPREAD, optimizer="muon")
     with pytest.raises(TrainingError, match="companions or rivals cannot be spread"):

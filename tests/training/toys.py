@@ -9,17 +9,28 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+import torch.multiprocessing
 from maquette.backend.training.launch import new_accelerator, run_processes
 from maquette.backend.training.loop import Loop, Turn
 from maquette.backend.training.players import average_gradients
 from maquette.backend.training.schedule import LoopConfig
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    import pytest
+
 CONFIG = LoopConfig(steps=8, batch=4, lr=1e-2, warmup=3, decay=0.5, ema=0.9, seed=5, rival_lr=0.5, precision="no")
+
+
+def forking(patch: pytest.MonkeyPatch) -> None:
+    """Have ``run_processes`` fork this process rather than start new ones, which would import everything again."""
+    patch.setattr(torch.multiprocessing, "spawn", partial(torch.multiprocessing.start_processes, start_method="fork"))
 
 
 def network() -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...shot import Shot
 from ..family import Family, Network, Plan
-from ..lora.files import find_loras
+from ..lora.files import TEXTS, FoundLora, find_loras, of_texts
 from ..lora.fuse import with_loras
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..generation import Generation
 
 
-class WanFamily(Family):
+class ControlBase(Family):
     """See the module."""
 
     def plan(self, spec: ModelSpec, shot: Shot) -> Plan:
@@ -31,7 +31,23 @@ class WanFamily(Family):
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """See ``Family.networks``."""
         found = {name: Network(lambda name=name: load_network(spec, name, dtype)) for name in NETWORKS[base(spec)]}
-        return with_loras(found, find_loras(spec, shot))
+        loras = [*self.own_loras(spec, shot), *find_loras(spec, shot)]
+        if TEXTS in found:
+            found = with_loras(found, of_texts(spec, loras), TEXTS)
+        return with_loras(found, loras)
+
+    def own_loras(self, spec: ModelSpec, shot: Shot) -> Sequence[FoundLora]:
+        """LoRAs that the model itself comes with, as far as a shot needs them. Raises EngineError."""
+        return ()
+
+    def texts(self, run: Generation) -> tuple[str, ...]:
+        """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
+        texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
+        return texts if run.guidance > 1 else texts[:1]
+
+
+class WanFamily(ControlBase):
+    """Wan's models, which have umT5 read."""
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
         """See ``TextReader.encode_text``."""

@@ -1,4 +1,4 @@
-"""What the parts of Wan's control models are published as: diffusers' own layout, so that hardly a name changes."""
+"""What the parts of the control models are published as: diffusers' own layout, so that hardly a name changes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from ...catalogue.models import ModelSpec
 from ..weights.component import Component
 from .build import NETWORKS, new_network
+from .ltx.convert import PARTS as LTX_PARTS
 from .plan import base
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
@@ -43,19 +44,18 @@ _PARTS = (
         may_drop=("*.position_ids",),
         weights_name="model",
     ),
-)
-
-_FILES = (
     Component(
         name="tokenizer",
         copy={f"tokenizer/{name}": name for name in _TOKENIZER},
         copy_optional=tuple(f"tokenizer/{name}" for name in _TOKENIZER[2:]),
     ),
-    Component(name="scheduler", copy={"scheduler/scheduler_config.json": "scheduler_config.json"}),
 )
+"""Of Wan's models."""
+
+_SCHEDULER = Component(name="scheduler", copy={"scheduler/scheduler_config.json": "scheduler_config.json"})
 
 
 def components(spec: ModelSpec) -> dict[str, Component]:
     """The parts of a model by name. Raises ModelError for a base that there is not."""
-    networks = NETWORKS[base(spec)]
-    return {part.name: part for part in (*(part for part in _PARTS if part.name in networks), *_FILES)}
+    networks, parts = NETWORKS[base(spec)], LTX_PARTS if base(spec) == "ltx" else _PARTS
+    return {p.name: p for p in (*(p for p in parts if p.build is None or p.name in networks), _SCHEDULER)}

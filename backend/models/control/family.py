@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from torch import Tensor
 from ...catalogue.models import ModelSpec
 from ...control.films import ControlFilms
 from ..carried_start import CarriedStart, carried_picture
-from ..family import Family
+from ..context_parallel import held_of_row
+from ..family import Family, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
+from ..group import table_rows
 from ..lora.files import shift_of
 from ..previews import LatentColours
 from ..wan import denormalized, encode_film, latent_colours
@@ -21,6 +24,7 @@ from .animate.family import AnimateFamily
 from .base import WanFamily
 from .build import load_scheduler
 from .inputs import Leads, check_films, make_leads, model_shot, shot_errors
+from .ltx.family import LTXFamily
 from .pipeline import VACEPipeline, Windowed, holder
 from .plan import GROUP, base, latent_windows, model_rate
 from .returning import finished
@@ -44,10 +48,10 @@ class ControlFamily(WanFamily):
 
     shared = True
 
-    def texts(self, run: Generation) -> tuple[str, ...]:
-        """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
-        texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
-        return texts if run.guidance > 1 else texts[:1]
+    def held(self, spec: ModelSpec, plan: Plan, size: int) -> float:
+        """See ``Family.held``: the members of a row share its tokens out, see ``Windowed``."""
+        rows = table_rows(size, len(plan.windows), spec.components["transformer"]["num_attention_heads"], even=True)
+        return held_of_row(size // rows)
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
@@ -157,4 +161,5 @@ class ControlFamily(WanFamily):
 
 def family_of(spec: ModelSpec) -> Family:
     """What runs a model."""
-    return AnimateFamily() if base(spec) == "animate" else ControlFamily()
+    families: dict[str, Callable[[], Family]] = {"animate": AnimateFamily, "ltx": LTXFamily, "vace": ControlFamily}
+    return families[base(spec)]()

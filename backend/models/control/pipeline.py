@@ -1,4 +1,4 @@
-"""diffusers' Wan pipelines in the engine's hands: networks where they were placed, long films in windows.
+"""diffusers' pipelines in the engine's hands: networks where they were placed, long films in windows.
 
 Shape letters: B batch, C latent channels, L latent frames, h w latent.
 """
@@ -17,26 +17,27 @@ from ..carried_start import CarriedStart
 from ..context_parallel import SPLIT, WAN_PLAN, context_parallel
 from ..group import ALONE, Group
 from ..windows import fusion_weights
-from .build import Scheduler
+from .build import Late
 
 PLAN = {**WAN_PLAN, "vace_blocks.0": {"hidden_states": SPLIT, "control_hidden_states": SPLIT}}
 """How VACE's transformer is evaluated by several (see ``context_parallel``); diffusers has no plan for it."""
 
 
 class Placed:
-    """One of diffusers' Wan pipelines, for texts that have been read already.
+    """One of diffusers' pipelines, for texts that have been read already.
 
     Args:
         transformer: a ``Checked`` one.
         device: where its tensors belong; networks that come and go cannot be asked.
         others: parts that it does without.
+        parts: others that it has.
     """
 
     @classmethod
-    def of(cls, vae: Any, transformer: Any, scheduler: Any, device: torch.device, *others: str) -> Self:
-        """A pipeline without a text encoder."""
-        nothing = dict.fromkeys(("tokenizer", "text_encoder", *others))
-        made: Any = cls(vae=vae, scheduler=scheduler, transformer=transformer, **nothing)  # type: ignore[call-arg]
+    def of(cls, vae: Any, transformer: Any, scheduler: Any, device: torch.device, *others: str, **parts: Any) -> Self:
+        """A pipeline, as a rule without a text encoder."""
+        every = {**dict.fromkeys(("tokenizer", "text_encoder", *others)), **parts}
+        made: Any = cls(vae=vae, scheduler=scheduler, transformer=transformer, **every)  # type: ignore[call-arg]
         made._told = device
         made.set_progress_bar_config(disable=True)
         return made
@@ -47,7 +48,7 @@ class Placed:
 
 
 def holder(
-    start: CarriedStart | None, scheduler: Scheduler, noise: Tensor, first: int, steps: int
+    start: CarriedStart | None, scheduler: Late, noise: Tensor, first: int, steps: int
 ) -> Callable[[Tensor, int], Tensor]:
     """A function that puts back into latents (1,C,R+L,h,w), after so many steps, what is held of the carried film.
 
@@ -62,7 +63,7 @@ def holder(
         level = float(scheduler.levels[done])
         film = start.hold(latents[:, :, first:], done, steps, lambda z: (1 - level) * z + level * noise[:, :, first:])
         # The scheduler would correct what is put back by what was there before.
-        scheduler.last_sample = None
+        scheduler.last_sample = None  # type: ignore[attr-defined]
         return torch.cat([latents[:, :, :first], film], dim=2)
 
     return held
@@ -86,7 +87,7 @@ class Checked:
         self.cache_context = transformer.cache_context
         self._transformer, self._check = transformer, check
 
-    def __call__(self, **named: Any) -> tuple[Tensor]:
+    def __call__(self, **named: Any) -> tuple[Tensor, ...]:
         """What the transformer answers."""
         self._check()
         return self._transformer(**named)

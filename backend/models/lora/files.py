@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from ..weights.reading import headers, metadata, weights_in
 from .keys import Match, Shape, match, some
 
 FIELD = "settings.options.loras"
+
+TEXTS = "text_encoder_connectors"
+"""A part that LoRAs may change beside the transformer."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,16 @@ def _recipe(chosen: Iterable[ChosenLora]) -> tuple[ChosenLora, Recipe] | None:
         raise EngineError(FIELD, str(error)) from error
 
 
+def recipe_of_shot(spec: ModelSpec, shot: Shot) -> Recipe | None:
+    """What the shot's LoRAs want of the sampler; None leaves it to the model. Raises EngineError."""
+    wanted = _recipe(chosen_loras(spec, shot.settings.options))
+    return None if wanted is None else wanted[1]
+
+
 def shift_of(spec: ModelSpec, shot: Shot) -> float | None:
     """How far the shot's LoRAs want the noise shifted; None leaves it to the model. Raises EngineError."""
-    wanted = _recipe(chosen_loras(spec, shot.settings.options))
-    return None if wanted is None else wanted[1].shift
+    recipe = recipe_of_shot(spec, shot)
+    return None if recipe is None else recipe.shift
 
 
 def entries(spec: ModelSpec, part: str = "transformer") -> tuple[LoraEntry, ...]:
@@ -139,9 +148,20 @@ def _why_not(held: Match, spec: ModelSpec, part: str) -> str:
 
 
 def held_against(path: Path, spec: ModelSpec, part: str) -> Match:
-    """A LoRA's keys against a part of a model. Raises WeightsError for a damaged file."""
-    files = tuple(weights_in(spec.folder / part))
-    return _held(path, _state(path), files, tuple(map(_state, files)))
+    """A LoRA's keys against a part of a model; keys of ``TEXTS`` are foreign to no other part. Raises WeightsError for
+    a damaged file."""
+    files, texts = (tuple(weights_in(spec.folder / name)) for name in (part, TEXTS))
+    found = _held(path, _state(path), files, tuple(map(_state, files)))
+    if part == TEXTS or not texts or not found.foreign:
+        return found
+    used = {key for change in held_against(path, spec, TEXTS).changes for key in (*change.keys, change.alpha)}
+    return replace(found, foreign=[key for key in found.foreign if key not in used])
+
+
+def of_texts(spec: ModelSpec, loras: Iterable[FoundLora]) -> list[FoundLora]:
+    """What the same LoRAs change of ``TEXTS``; those that change nothing of it are not among them."""
+    found = [replace(lora, match=held_against(lora.path, spec, TEXTS)) for lora in loras]
+    return [lora for lora in found if lora.match.changes]
 
 
 def _state(path: Path) -> tuple[int, int]:

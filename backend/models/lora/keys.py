@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from ..renaming import WAN_TRANSFORMER
+from ..renaming import LTX2_CONNECTORS, LTX2_TRANSFORMER, WAN_TRANSFORMER
 
 Shape = tuple[int, ...]
 
 _PREFIX = re.compile(
-    r"^(?:(?:base_model\.model|model|transformer|diffusion_model|unet|dit|pipe\.dit)\.|lora_(?:unet|transformer)_|lycoris_)"
+    r"^(?:(?:base_model\.model|model|transformer|diffusion_model|text_embedding_projection|connectors|unet|dit|pipe\.dit)\."
+    r"|lora_(?:unet|transformer)_|lycoris_)"
 )
 _ENDING = r"(?:\.default)?(?:\.(?P<of>weight|bias))?$"
 _PART = re.compile(
@@ -29,6 +30,9 @@ _PART = re.compile(
     r"|(?P<own>hada_w[12]_[ab]|lokr_w[12](?:_[ab])?)"
     r"|(?P<magnitude>dora_scale|lora_magnitude_vector))" + _ENDING + r"|\.(?P<other>alpha|diff|diff_b|diff_m)$"
 )
+_RENAMINGS = {"audio_proj_in.": LTX2_TRANSFORMER, "video_connector.": LTX2_CONNECTORS}
+"""Original names of parts by what some of their parameters begin with; Wan's of others."""
+
 _UNKNOWN_KIND = re.compile(r"\.(?:lokr_t2|hada_t[12]|lora_mid|b?oft_|oft|glora|a[12]\.weight|b[12]\.weight)")
 
 LORA = ("down", "up")
@@ -209,9 +213,12 @@ def _add_difference(
 def _modules(parameters: Iterable[str]) -> dict[str, str]:
     """Modules of the transformer by every name that files have for them."""
     named: dict[str, str] = {}
+    parameters = list(parameters)
+    known = (each for sign, each in _RENAMINGS.items() if any(key.startswith(sign) for key in parameters))
+    renaming = next(known, WAN_TRANSFORMER)
     for parameter in parameters:
         module, _, _ = parameter.rpartition(".")
-        published = WAN_TRANSFORMER.published(parameter).rpartition(".")[0]
+        published = renaming.published(parameter).rpartition(".")[0]
         # The head's table is the transformer's own.
         module = "" if parameter == "scale_shift_table" else module
         for name in (module, published):

@@ -111,8 +111,9 @@ def estimate(need: Need, strategy: Strategy, on_gpu: bool) -> Estimate:
         # While a layer runs it is there in both widths.
         return part.weights - part.saved + part.layer if strategy.casting and cast(part) else part.weights
 
-    # What comes first is put there whole where it fits, and else by layers, whatever becomes of the others.
-    before = need.base + sum(min(part.layer, part.weights) for part in need.parts if part.first)
+    # What comes first is put there whole where it fits, and else by layers, one network after another, whatever
+    # becomes of the others.
+    before = need.base + max((min(part.layer, part.weights) for part in need.parts if part.first), default=0)
     if strategy.mode is Mode.RESIDENT:
         return Estimate(ram, max(before, need.base + sum(map(whole, parts)) + peak))
 

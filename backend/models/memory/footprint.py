@@ -62,6 +62,9 @@ NOT_CAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 _WIDENING = 13
 """Bytes a value while a quantised weight is widened, at the most: 4 of Q8_0, 5 to 8 of Q2_K to Q6_K, 12.3 of IQ4_XS."""
 
+_LORA = ".lora_"
+"""In a LoRA's keys."""
+
 _IN_A_LIST = re.compile(r"^[^.]+\.\d+(?=\.)")
 
 
@@ -213,9 +216,13 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
     from ..weights.reading import headers, weights_in
 
     tiles = "tile_megapixels" in spec.memory
-    parts = []
+    parts, changed = [], False
     for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir()):
         found = headers(weights_in(folder))
+        if any(_LORA in key for key in found):
+            # No network, but one is added to another, whose weights then are not those of its files any more.
+            changed = changed or f"{folder.name}/" in " ".join(spec.files)
+            continue
         tensors = [
             (key, e.shape, e.held / prod(e.shape) if e.held else itemsize if e.floating else e.itemsize)
             for key, e in found.items()
@@ -225,7 +232,7 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
             mapped = sum(e.size for e in found.values() if not e.floating or e.itemsize == itemsize)
             part = _as_kept(part, [prod(e.shape) for e in found.values() if e.held])
             parts.append(replace(part, mapped=mapped))
-    return tuple(parts)
+    return tuple(replace(part, mapped=0) if changed and part.denoises else part for part in parts)
 
 
 def parts_of_modules(
@@ -289,7 +296,9 @@ def need_of(
 
     def stage_bytes(stage: str, picture: float) -> int:
         count = min(at_once[stage], int(table.get(f"{stage}_frames", 0)) or at_once[stage])
-        gigabytes = table.get(f"{stage}_gb", 0.0) + table.get(f"{stage}_gb_per_mpf", 0.0) * picture * count
+        # A shorter window makes more of them, which several devices may then have whole.
+        held = plan.held if stage == "denoising" and window is None else 1.0
+        gigabytes = table.get(f"{stage}_gb", 0.0) + table.get(f"{stage}_gb_per_mpf", 0.0) * picture * count * held
         widening = max((part.widening for part in parts if stage in part.stages), default=0)
         return int(gigabytes * GB * itemsize / 2) + widening
 

@@ -15,6 +15,7 @@ from ...shot.framing import framing
 from ..family import EngineError, Plan
 from ..lora.files import lora_notes
 from ..settings import check_settings, held_note, option
+from ..start_picture import moved
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
 """Where the few-step weights lie below a model's folder."""
@@ -165,15 +166,8 @@ def _fit_frames(spec: ModelSpec, frames: int) -> tuple[tuple[tuple[int, int], ..
 
 def _is_another_moment(character: Character, viewmat: np.ndarray) -> bool:
     """Whether a reference shows its character otherwise than the shot's first frame does."""
-    reference, first = character.reference, character.points[0]
-    if reference is None or reference.points.shape != first.shape:
-        return False
-
-    def seen(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
-        return points @ camera[:3, :3].T + camera[:3, 3]
-
-    apart = seen(reference.points, reference.viewmat) - seen(first, viewmat)
-    return bool(np.linalg.norm(apart, axis=-1).max() > _ANOTHER_POSE)
+    reference = character.reference
+    return reference is not None and moved(reference, character.points[0], viewmat) > _ANOTHER_POSE
 
 
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:

@@ -20,3 +20,10 @@ def tiny_animate(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     spec = tiny_spec(tmp_path_factory.mktemp("tiny_animate"), "wan-animate-14b")
     write_weights(spec)
     return spec
+
+
+@pytest.fixture(scope="session")
+def tiny_ltx(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    spec = tiny_spec(tmp_path_factory.mktemp("tiny_ltx"), "ltx-2.3")
+    write_weights(spec)
+    return spec

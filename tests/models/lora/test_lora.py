@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers.loaders import lora_conversion_utils as theirs
+from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformer3DModel
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.catalogue.lora_choice import ChosenLora, format_loras, parse_loras
-from maquette.backend.catalogue.loras import list_loras, lora_path, recipe_for, recipe_of
+from maquette.backend.catalogue.loras import Recipe, list_loras, lora_path, recipe_for, recipe_of
 from maquette.backend.models.control.build import load_network
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import EngineError
@@ -23,12 +25,12 @@ from maquette.backend.models.lora.files import FoundLora, entries
 from maquette.backend.models.lora.fuse import fuse
 from maquette.backend.models.lora.keys import match
 from maquette.backend.models.registry import status
-from maquette.backend.models.renaming import WAN_TRANSFORMER
+from maquette.backend.models.renaming import LTX2_TRANSFORMER, WAN_TRANSFORMER
 from maquette.backend.models.weights.sizes import model_entry
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..control.builders import TABLES, led_shot
+from ..control.builders import LTX_TABLES, TABLES, led_shot
 
 State = dict[str, Tensor]
 
@@ -131,6 +133,35 @@ def test_every_layout_adds_what_diffusers_adds(transformer, tmp_path, layout, al
     assert set(found) == set(expected) and len(found) >= 20
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-4)
+
+
+def test_ltx_has_its_authors_names():
+    """Every weight of LTX-2's transformer, by the names that diffusers' converter knows."""
+    with torch.device("meta"):
+        shapes = shapes_of(LTX2VideoTransformer3DModel(**LTX_TABLES["transformer"]))
+    linear = [key.removesuffix(".weight") for key, shape in shapes.items() if len(shape) == 2 and "weight" in key]
+    theirs_of = {f"diffusion_model.{LTX2_TRANSFORMER.published(module)}.lora_A.weight": module for module in linear}
+    given = {key: torch.zeros(2, shapes[f"{module}.weight"][1]) for key, module in theirs_of.items()}
+    converted = theirs._convert_non_diffusers_ltx2_lora_to_diffusers(given)
+    assert list(converted) == [f"transformer.{module}.lora_A.weight" for module in linear]
+    state = {key: tuple(value.shape) for key, value in given.items()}
+    state |= {key.replace("_A", "_B"): (shapes[f"{m}.weight"][0], 2) for key, m in theirs_of.items()}
+    found = match(state, shapes)
+    assert not found.problem("LTX") and not found.foreign
+    assert [change.parameter for change in found.changes] == [f"{module}.weight" for module in linear]
+    with torch.device("meta"):
+        connectors = shapes_of(LTX2TextConnectors(**LTX_TABLES["text_encoder_connectors"]))
+    names = {"text_embedding_projection.video_aggregate_embed": "video_text_proj_in.weight",
+             "connectors.audio_text_proj_in": "audio_text_proj_in.weight",
+             "diffusion_model.video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q":
+             "video_connector.transformer_blocks.0.attn1.to_q.weight"}  # fmt: skip
+    text = {f"{name}.lora_A.weight": (2, connectors[key][1]) for name, key in names.items()}
+    text |= {f"{name}.lora_B.weight": (connectors[key][0], 2) for name, key in names.items()}
+    assert [change.parameter for change in match(text, connectors).changes] == list(names.values())
+    both = match({**state, **text}, connectors)
+    assert len(both.changes) == 3 and len(both.foreign) == len(state) and not both.misfits
+    wan = {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": (2, 24)}
+    assert "another model: 1 key" in match(wan, shapes).problem("LTX")
 
 
 def test_what_only_comfy_s_files_change(transformer, tmp_path):
@@ -299,7 +330,10 @@ def test_recipes_are_known_by_the_names_that_files_have():
         "wan2.1_t2v_14b_lora_rank64_lightx2v_4step": 4,
         "sub/Wan2.1_T2V_14B_FusionX_LoRA": 8,
         "Wan21_AccVid_T2V_14B_lora_rank32_fp16": 10,
+        "ltx-2.3-22b-distilled-1.1_lora-dynamic_fro09_avg_rank_111_bf16": 8,
     }
     found = {name: recipe_of(name) for name in known}
     assert {name: recipe.steps for name, recipe in found.items() if recipe} == known
     assert recipe_of("causvid/ink") is None
+    with pytest.raises(ValueError, match="sigmas must be as many as steps"):
+        Recipe("some", "Some", steps=2, sigmas=(1.0, 0.5, 0.2))

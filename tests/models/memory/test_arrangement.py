@@ -26,6 +26,7 @@ from maquette.backend.models.memory import arrangement as memory
 from maquette.backend.models.memory import footprint, placement
 from maquette.backend.models.memory.arrangement import CPU_ORDER, MARGIN, ORDER, DoesNotFit, Mode, Strategy
 from maquette.backend.models.memory.footprint import GB, STAGES, Free, Need, NetworkFootprint
+from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 CPU = torch.device("cpu")
@@ -527,6 +528,16 @@ def test_files_in_the_precision_of_the_run_are_mapped(tmp_path: Path, dtype: tor
     read = load_part(replace(spec({}), folder=tmp_path), "transformer", Stacked, torch.bfloat16)
     assert read.layers[0].weight.dtype == torch.bfloat16
     assert (_anonymous() - before > weights / 2) == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_lora_is_no_network_but_changes_one(tmp_path: Path, required: bool):
+    Stacked().bfloat16().save_pretrained(tmp_path / "transformer")
+    (tmp_path / "some_lora").mkdir()
+    save_file({"a.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "some_lora" / "it.safetensors")
+    own = replace(spec({}), folder=tmp_path, files=("some_lora/it.safetensors",) if required else ())
+    (part,) = footprint.parts_of_files(own, 2)
+    assert part.name == "transformer" and part.mapped == (0 if required else part.weights)
 
 
 class Stacked(ModelMixin, ConfigMixin):

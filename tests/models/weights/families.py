@@ -28,7 +28,15 @@ from torch import Tensor
 
 from ...builders import BOX_TRIANGLES
 from ...parity.recipe import fill
-from ..control.builders import ANIMATE_CHANGES, ANIMATE_TABLES, write_small_files
+from ..control.builders import (
+    ANIMATE_CHANGES,
+    ANIMATE_TABLES,
+    LTX_CHANGES,
+    LTX_SCHEDULER,
+    LTX_TABLES,
+    ltx_lora,
+    write_small_files,
+)
 from ..control.builders import CHANGES as VACE_CHANGES
 from ..control.builders import TABLES as VACE_TABLES
 from ..mimicmotion.conftest import CHANGES as MIMICMOTION_CHANGES
@@ -198,6 +206,23 @@ def _publish_animate(spec: ModelSpec, states: Mapping[str, State], folder: Path)
     save(vision, folder / "image_encoder" / "model.safetensors", torch.bfloat16)
 
 
+def _publish_ltx(spec: ModelSpec, states: Mapping[str, State], folder: Path) -> None:
+    own, name = folder / "LTX-2.3-Diffusers", "diffusion_pytorch_model.safetensors"
+    save_shards(states["transformer"], own / "transformer", 2, torch.bfloat16)
+    save(states["vae"], own / "vae" / name, torch.bfloat16)
+    save(states["text_encoder_connectors"], own / "connectors" / name, torch.bfloat16)
+    # Gemma whole, as transformers 4 saved it: with eyes, and with a head that is not used here.
+    text = {f"language_model.model.{key}": value for key, value in states["text_encoder"].items()}
+    more = {"vision_tower.vision_model.embeddings.patch_embedding.weight": torch.ones(4, 3, 2, 2),
+            "multi_modal_projector.mm_input_projection_weight": torch.ones(4, 16),
+            "language_model.lm_head.weight": torch.ones(40, 16)}  # fmt: skip
+    save({**text, **more}, own / "text_encoder" / "model-00001-of-00001.safetensors", torch.bfloat16)
+    write_small_files(own, LTX_SCHEDULER)
+    lora = folder / "LTX-2.3-22b-IC-LoRA-Union-Control" / "ltx-2.3-22b-ic-lora-union-control-ref0.5.safetensors"
+    save(ltx_lora(spec), lora, torch.bfloat16)
+    save(ltx_lora(spec, 2), folder / "LTX-2.3" / "ltx-2.3-22b-distilled-lora-384-1.1.safetensors", torch.bfloat16)
+
+
 def _tables(text: str) -> dict[str, Any]:
     keep = ("tokenizer", "transformer", "vae", "text_encoder", "image_encoder", "scheduler", "sampling")
     return {key: value for key, value in tomllib.loads(text).items() if key in keep}
@@ -219,6 +244,7 @@ FAMILIES = {
         Tiny("vace-1.3b", VACE_TABLES, VACE_CHANGES, _publish_vace),
         Tiny("vace-14b", VACE_TABLES, VACE_CHANGES, _publish_vace),
         Tiny("wan-animate-14b", ANIMATE_TABLES, ANIMATE_CHANGES, _publish_animate),
+        Tiny("ltx-2.3", LTX_TABLES, LTX_CHANGES, _publish_ltx),
         _mtv(TINY_7B, _publish_7b, "mtvcrafter-7b", 49),
         _mtv(TINY_17B, _publish_17b, "mtvcrafter-17b", 9),
     )

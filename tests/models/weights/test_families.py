@@ -160,7 +160,7 @@ def test_no_pickle_is_run(download, tmp_path, monkeypatch):
 def test_other_models_checkpoints_are_recognised(name, published, tmp_path, capsys):
     """Every weight file in turn is replaced by one that is published with another model."""
     other_name = {"mimicmotion": "mofa-hybrid", "mofa-hybrid": "mtvcrafter-17b", "vace-1.3b": "mimicmotion",
-                  "wan-animate-14b": "vace-1.3b", "mtvcrafter-7b": "mofa-hybrid",
+                  "wan-animate-14b": "vace-1.3b", "ltx-2.3": "vace-1.3b", "mtvcrafter-7b": "mofa-hybrid",
                   "mtvcrafter-17b": "mtvcrafter-7b"}[name]  # fmt: skip
     download = Download(published(name), tmp_path, capsys)
     other = published(other_name)
@@ -192,6 +192,7 @@ def test_wrong_shapes_are_those_of_another_size(download):
         "mofa-hybrid": ("cross_attention_dim = 32", "cross_attention_dim = 64"),
         "vace-1.3b": ("ffn_dim = 24", "ffn_dim = 48"),
         "wan-animate-14b": ("ffn_dim = 24", "ffn_dim = 48"),
+        "ltx-2.3": ("attention_head_dim = 12", "attention_head_dim = 24"),
         "mtvcrafter-7b": ("attention_head_dim = 16", "attention_head_dim = 32"),
         "mtvcrafter-17b": ("ffn_dim = 24", "ffn_dim = 48"),
     }[smaller.id]

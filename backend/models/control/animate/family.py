@@ -133,10 +133,10 @@ class AnimateFamily(WanFamily):
         kept = leads.kept
         found = pipeline(
             image=leads.picture,
-            pose_video=_pictures(leads.pose[frames]),
-            face_video=_pictures(leads.face[frames]),
-            background_video=None if kept is None else _pictures(kept.frames[frames]),
-            mask_video=None if kept is None else _pictures(255 * kept.make[frames].astype(np.uint8)),
+            pose_video=pictures(leads.pose[frames]),
+            face_video=pictures(leads.face[frames]),
+            background_video=None if kept is None else pictures(kept.frames[frames]),
+            mask_video=None if kept is None else pictures(255 * kept.make[frames].astype(np.uint8)),
             prompt_embeds=positive,
             negative_prompt_embeds=negative[0] if negative else None,
             height=height,
@@ -160,5 +160,6 @@ class AnimateFamily(WanFamily):
         return film
 
 
-def _pictures(frames: np.ndarray) -> list[Image.Image]:
+def pictures(frames: np.ndarray) -> list[Image.Image]:
+    """Frames (T,H,W,3) uint8 as diffusers' pipelines take them."""
     return [Image.fromarray(frame) for frame in frames]

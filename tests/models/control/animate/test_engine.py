@@ -11,7 +11,7 @@ from diffusers import WanAnimatePipeline
 from maquette.backend.control.films import ControlFilms
 from maquette.backend.control.fitting import squeezed
 from maquette.backend.media import background_frames
-from maquette.backend.models.control.animate.family import AnimateFamily, _pictures
+from maquette.backend.models.control.animate.family import AnimateFamily, pictures
 from maquette.backend.models.control.build import load_scheduler
 from maquette.backend.models.control.inputs import grown
 from maquette.backend.models.engine import Engine
@@ -82,10 +82,10 @@ def test_segments_go_on_as_in_the_published_pipeline(engine, tiny_animate, mode,
     kept = given.leads.kept
     found = stock(
         image=given.leads.picture,
-        pose_video=_pictures(given.leads.pose),
-        face_video=_pictures(given.leads.face),
-        background_video=None if kept is None else _pictures(kept.frames),
-        mask_video=None if kept is None else _pictures(255 * kept.make.astype(np.uint8)),
+        pose_video=pictures(given.leads.pose),
+        face_video=pictures(given.leads.face),
+        background_video=None if kept is None else pictures(kept.frames),
+        mask_video=None if kept is None else pictures(255 * kept.make.astype(np.uint8)),
         prompt_embeds=seen["run"].texts["somebody"],
         height=32,
         width=32,
