@@ -27,6 +27,7 @@ class MAQUETTE_PG_check(PropertyGroup):
             ("MODEL", "Model", ""),
             ("COMPARE", "Comparison", ""),
             ("FRAMING", "Framing", ""),
+            ("UPSCALE", "Upscale", ""),
             ("BACKEND", "Backend", ""),
         )
     )

@@ -38,6 +38,7 @@ _EXTRAS = {
     "jinja2": "evaluate",
     "tensorboard": "train",
     "ray": "cluster",
+    "gguf": "gguf",
 }
 """The extra of the package that brings a module; the others come with ``backend``."""
 

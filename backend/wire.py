@@ -25,6 +25,9 @@ VIDEOS_PATH = "/v1/videos"
 
 STATUS_PATH = "/v1/status"
 
+COMMITS_FIELD = "commits"
+"""Of what begins a download: the commit of each repository, as the offer that was agreed to names it."""
+
 VERSION_HEADER = "X-Maquette-Wire"
 CLIENT_HEADER = "X-Maquette-Client"
 UPLOAD_KEY_HEADER = "Idempotency-Key"
@@ -63,6 +66,9 @@ PAGE = 100
 
 ANSWER_SECONDS = 10.0
 """A client waits so long for a connection, and for each answer."""
+
+OFFER_SECONDS = 90.0
+"""A client waits so long for an offer of weights, for which a backend asks their publishers."""
 
 FRAMES_SECONDS = 300.0
 """A client waits so long for the answer to ``variant=frames``, which is made when it is first asked for."""
@@ -126,6 +132,8 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     INVALID_SHOT = "invalid_shot"
     WIRE_MISMATCH = "wire_mismatch"
+    NOT_ALLOWED = "not_allowed"
+    FETCH_FAILED = "fetch_failed"
     QUEUE_FULL = "queue_full"
     SERVER_ERROR = "server_error"
     NO_SPACE = "no_space"
@@ -141,8 +149,9 @@ class Code(StrEnum):
 
 
 HTTP_STATUS = {
-    Code.BAD_REQUEST: 400, Code.UNAUTHORIZED: 401, Code.NOT_FOUND: 404, Code.NOT_READY: 409, Code.TOO_LARGE: 413,
-    Code.INVALID_SHOT: 422, Code.WIRE_MISMATCH: 426, Code.QUEUE_FULL: 429, Code.SERVER_ERROR: 500, Code.NO_SPACE: 507,
+    Code.BAD_REQUEST: 400, Code.UNAUTHORIZED: 401, Code.NOT_ALLOWED: 403, Code.NOT_FOUND: 404, Code.NOT_READY: 409,
+    Code.TOO_LARGE: 413, Code.INVALID_SHOT: 422, Code.WIRE_MISMATCH: 426, Code.QUEUE_FULL: 429,
+    Code.SERVER_ERROR: 500, Code.FETCH_FAILED: 502, Code.NO_SPACE: 507,
 }  # fmt: skip
 """The usual HTTP status of a refusal."""
 
@@ -226,6 +235,39 @@ class JobView:
             # It becomes part of paths, here and in requests.
             raise WireError(f"job.id: must be vid_ and 8 to 64 small letters and digits, not {_words(view.id)}")
         return view
+
+
+@dataclass(frozen=True)
+class DownloadView:
+    """A model's weights on their way to a backend, as ``GET /v1/models/ID/download`` tells it.
+
+    Attributes:
+        model: its id.
+        status: ``in_progress``, ``completed``, ``failed`` or ``cancelled``.
+        progress: 0 to 100.
+        label: what is being done, how much is there, and the time left, in words.
+        message: why it failed, for the animator.
+    """
+
+    model: str
+    status: Status
+    progress: float = 0.0
+    label: str = ""
+    message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status.ended
+
+    def to_json(self) -> dict[str, Any]:
+        """As the wire has it."""
+        return {"object": "download", **asdict(self)}
+
+
+def model_path(model: str, part: str) -> str:
+    """The path of a model's ``offer`` or ``download``."""
+    return f"{MODELS_PATH}/{model}/{part}"
 
 
 def video_path(job_id: str, part: str = "") -> str:

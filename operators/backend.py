@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -154,65 +155,73 @@ class MAQUETTE_OT_get_models(_Backend, Operator):
     def description(cls, context: Context, properties: MAQUETTE_OT_get_models) -> str:
         """Which these are."""
         names = [model.label for model in models.everyone() if model.state == "MISSING"]
-        how = "Their files are fetched once on the backend's computer by: maquette models fetch"
-        return f"{', '.join(names)}\n\n{how}. The preferences say what each lacks" if names else str(cls.__doc__)
+        how = "The preferences say what each lacks, and Download there has the backend fetch it"
+        return f"{', '.join(names)}\n\n{how}" if names else str(cls.__doc__)
 
     def execute(self, context: Context) -> set[str]:
         """Show the add-on's preferences, with the models."""
         return bpy.ops.preferences.addon_show(module=folders.ADDON)
 
 
-class MAQUETTE_OT_fetch_model(_Backend, Operator):
-    """Download what this model needs from where its authors publish it, once you have agreed"""
+class _Fetch(_Backend):
+    """Shared: one download at a time, and none where Blender may not go online."""
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """One at a time."""
+        if fetching.beside.busy():
+            cls.poll_message_set("Another model is being downloaded")  # type: ignore[attr-defined]
+        return not fetching.beside.busy()
+
+    def _begun(self, begin: Callable[[], None]) -> set[str]:
+        if not bpy.app.online_access:
+            return self._refused(
+                "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
+                "Online Access, or add the files by 'maquette models add'"
+            )
+        try:
+            begin()
+        except (OSError, backends.BackendProblem) as error:
+            return self._refused(reason(error) if isinstance(error, OSError) else str(error))
+        return {"FINISHED"}
+
+
+class MAQUETTE_OT_fetch_model(_Fetch, Operator):
+    """Show who publishes what this model needs, its licence and size; nothing comes before you have agreed"""
 
     bl_idname = "maquette.fetch_model"
     bl_label = "Download"
 
     model: StringProperty(name="Model", description="Id of the model", options={"SKIP_SAVE"})
 
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        """One at a time."""
-        if fetching.busy():
-            cls.poll_message_set("Another model is being downloaded")
-        return not fetching.busy()
+    def execute(self, context: Context) -> set[str]:
+        """Ask; the answer is shown beneath the model."""
+        found = models.find(self.model)
+        if not fetching.can(found):
+            return self._refused(f"{found.label} is here already, or not published, or no backend is installed")
+        return self._begun(lambda: fetching.ask(found.id))
 
-    def invoke(self, context: Context, event: Event) -> set[str]:
-        """Ask first: who publishes it, under which licence, how large it is."""
-        return context.window_manager.invoke_props_dialog(
-            self, title=f"Download {models.find(self.model).label}", confirm_text="Agree and Download", width=520
-        )
 
-    def draw(self, context: Context) -> None:
-        """The facts, and where Blender is offline its own switch."""
-        column = self.layout.column(align=True)
-        for fact in fetching.facts(models.find(self.model)):
-            for line in textwrap.wrap(fact, 76, subsequent_indent="    ", break_on_hyphens=False):
-                column.label(text=line)
-        if lack := fetching.lack(models.find(self.model)):
-            row = column.row()
-            row.alert = True
-            row.label(text=lack, icon="ERROR")
-        self.layout.label(text="Licences are on the publishers' pages; some want an account and consent there first")
-        system = context.preferences.system
-        self.layout.prop(system, "use_online_access", text="Allow Online Access", icon="INTERNET", toggle=True)
+class MAQUETTE_OT_agree_fetch(_Fetch, Operator):
+    """Agree to these licences and sizes, and have the backend download the model"""
+
+    bl_idname = "maquette.agree_fetch"
+    bl_label = "Agree and Download"
 
     def execute(self, context: Context) -> set[str]:
         """Begin; progress is shown in the preferences."""
-        found = models.find(self.model)
-        if not bpy.app.online_access:
-            return self._refused(
-                "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
-                "Online Access, or add the files by 'maquette models add'"
-            )
-        if not fetching.can(found):
-            return self._refused(
-                f"{found.label} is here already, or not published, or the backend is on another computer"
-            )
-        try:
-            fetching.start(found.id)
-        except OSError as error:
-            return self._refused(reason(error))
+        return self._begun(fetching.start)
+
+
+class MAQUETTE_OT_dismiss_fetch(_Backend, Operator):
+    """Download nothing now"""
+
+    bl_idname = "maquette.dismiss_fetch"
+    bl_label = "Not Now"
+
+    def execute(self, context: Context) -> set[str]:
+        """Show it no longer."""
+        fetching.dismiss()
         return {"FINISHED"}
 
 
@@ -224,7 +233,7 @@ class MAQUETTE_OT_cancel_fetch(_Backend, Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Ask it to stop."""
-        fetching.cancel()
+        fetching.beside.cancel()
         return {"FINISHED"}
 
 
@@ -254,6 +263,8 @@ CLASSES = (
     MAQUETTE_OT_open_preferences,
     MAQUETTE_OT_get_models,
     MAQUETTE_OT_fetch_model,
+    MAQUETTE_OT_agree_fetch,
+    MAQUETTE_OT_dismiss_fetch,
     MAQUETTE_OT_cancel_fetch,
     MAQUETTE_OT_open_results_folder,
 )

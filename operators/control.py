@@ -60,10 +60,10 @@ class _Export(ExportHelper):
             self.report({"WARNING"}, notice)
         if not self.wait:
             return {"FINISHED"}
-        while control.busy():
-            control.poll()
+        while control.beside.busy():
+            control.beside.poll()
             time.sleep(0.05)
-        level, words = control.outcome()
+        level, words = control.beside.outcome()
         self.report({level}, words)
         return {"FINISHED"} if level == "INFO" else {"CANCELLED"}
 
@@ -131,7 +131,7 @@ class MAQUETTE_OT_export_control_film(_Export, Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only one export at a time."""
-        if control.busy():
+        if control.beside.busy():
             cls.poll_message_set("Control films are being written already")
             return False
         return context.scene is not None
@@ -223,7 +223,7 @@ class MAQUETTE_OT_export_matte(_Export, Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """A video is chosen, and nothing else is being written."""
-        if control.busy():
+        if control.beside.busy():
             cls.poll_message_set("Films are being written already")
             return False
         shot = None if context.scene is None else context.scene.maquette
@@ -273,11 +273,11 @@ class MAQUETTE_OT_cancel_control_film(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only while there are any."""
-        return control.busy()
+        return control.beside.busy()
 
     def execute(self, context: Context) -> set[str]:
         """Stop; the next look at the process tells."""
-        control.cancel()
+        control.beside.cancel()
         return {"FINISHED"}
 
 

@@ -43,6 +43,10 @@ def _scene(context: Context, _target: str, _: str) -> None:
     context.scene.maquette.background = "SCENE"
 
 
+def _own_size(context: Context, _target: str, _: str) -> None:
+    context.scene.maquette.upscale = "OFF"
+
+
 _CURES: dict[str, tuple[str, str, Callable[[Context, str, str], None]]] = {
     "SHOW": ("Switch {target} On", "Show it in the viewport and in renders", _shown),
     "RENDER_LOOKS": ("Take Render", "Render the looks from the scene instead of taking a picture", _looks),
@@ -50,6 +54,7 @@ _CURES: dict[str, tuple[str, str, Callable[[Context, str, str], None]]] = {
     "ORBIT": ("Add an Orbit", "Key the camera around the characters; a camera is added where there is none", _orbit),
     "PREVIEW_RANGE": ("Turn Preview Range Off", "Play and show the frames that the shot has", _whole),
     "END": ("Set End to {value}", "End the shot with the motion", _end),
+    "UPSCALE_OFF": ("Turn Upscale Off", "Leave the video at the size that the model makes", _own_size),
     "SCENE": ("Take This Scene", "Render this scene behind the characters instead", _scene),
 }
 """Label, tooltip and deed of each cure; ``END 49`` is the cure END of the value 49."""

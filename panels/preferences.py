@@ -113,16 +113,37 @@ def _draw_models(layout: UILayout, context: Context) -> None:
     header.label(text="Models")
     if body is None:
         return
-    if fetching.busy():
+    busy = fetching.beside.busy()
+    if busy:
         row = body.row(align=True)
-        row.progress(factor=fetching.report.share, text=fetching.report.label)
+        row.progress(factor=fetching.beside.report.share, text=fetching.beside.report.label)
         row.operator("maquette.cancel_fetch", text="", icon="CANCEL")
     for item in backend.models:
         icon = {"READY": "CHECKMARK", "MISSING": "CANCEL"}.get(item.state, "QUESTION")
         row = body.split(factor=0.35)
         row.label(text=item.label, icon=icon)
         text = item.missing if item.state == "MISSING" else item.description
-        button = fetching.can(models.find(item.name)) and not fetching.busy()
+        button = fetching.can(models.find(item.name)) and not busy
         draw_text(row, context, text, width=(0.45 if button else 0.65) * context.region.width)
         if button:
             row.operator("maquette.fetch_model", icon="IMPORT").model = item.name
+            _draw_offer(body, context, item.name)
+
+
+def _draw_offer(layout: UILayout, context: Context, model: str) -> None:
+    """What would come for a model, and the buttons that answer it."""
+    offer, trouble = fetching.offer(model), fetching.trouble(model)
+    if offer is None and not trouble:
+        return
+    box = layout.box()
+    width = 0.9 * context.region.width
+    for fact in offer.facts() if offer is not None else ():
+        draw_text(box, context, fact, width=width)
+    if why := trouble or (offer.lack if offer is not None else ""):
+        column = box.column()
+        column.alert = True
+        draw_text(column, context, why, "ERROR", width=width)
+    row = box.row()
+    if offer is not None and not offer.lack:
+        row.operator("maquette.agree_fetch", icon="CHECKMARK")
+    row.operator("maquette.dismiss_fetch", icon="X")

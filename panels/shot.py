@@ -50,7 +50,7 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
             draw_tracks(layout, context)
 
         layout.separator()
-        if control.busy():
+        if control.beside.busy():
             _draw_control(layout)
         if view.state not in ("idle", "done", "failed", "cancelled"):
             draw_job(layout, context)
@@ -185,7 +185,7 @@ def _draw_cure(layout: UILayout, check: PropertyGroup) -> None:
 def _draw_control(layout: UILayout) -> None:
     """How far the control films are, with a cancel."""
     row = layout.row(align=True)
-    share, label = control.report.share, control.report.label or "Control Films"
+    share, label = control.beside.report.share, control.beside.report.label or "Control Films"
     row.progress(factor=share, text=f"{label} {share:.0%}")
     row.operator("maquette.cancel_control_film", text="", icon="CANCEL")
 

@@ -10,7 +10,7 @@ class Check:
     """Something that is there, or that is missing, with its cure.
 
     Attributes:
-        kind: CHARACTER, CAMERA, MOTION, BACKGROUND, MODEL, COMPARE, FRAMING or BACKEND.
+        kind: CHARACTER, CAMERA, MOTION, BACKGROUND, MODEL, COMPARE, FRAMING, UPSCALE or BACKEND.
         level: OK, WARNING (the shot can be made, but perhaps not as meant) or ERROR (it cannot).
         message: what is missing and what to do; for OK what is there.
         target: name of the object concerned, or id of the model.

@@ -45,6 +45,8 @@ collect_ignore = [
     *(ONCE if HAS_BPY else ()),
     *(() if HAS_BPY else BLENDER_TESTS),
     *(() if HAS_TORCH else BACKEND_TESTS),
+    # With the package that reads them: pip install '.[gguf]'.
+    *(() if HAS_TORCH and importlib.util.find_spec("gguf") is not None else ["models/gguf"]),
     # By make test-cluster, which installs it.
     *(() if HAS_TORCH and importlib.util.find_spec("ray") is not None else ["cluster"]),
     "gui",

@@ -54,7 +54,7 @@ class FakeBackend:
         jobs, shots: what has been sent, by job id.
         cancels: ids of the jobs that were to be cancelled.
         priority: of the latest upload, as its header says it.
-        models: what it says of its models.
+        models: what it says of its models; health: what else of itself.
         film: the video of every job; films: those of jobs for certain models.
         scripts: like ``script``, by the model that the shot asks for; those of other models go through ``script``.
     """
@@ -72,6 +72,7 @@ class FakeBackend:
         self.cancels: list[str] = []
         self.priority = ""
         self.models: list[dict[str, Any]] = MODELS
+        self.health: dict[str, Any] = {}
         self.film = FILM
         self.films: dict[str, bytes] = {}
         self.scripts: dict[str, list[dict[str, Any]]] = {}
@@ -132,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/v1/health":
             health = {"name": "maquette", "version": "0.1.0", "wire": self.fake.wire, "device": "fake", "queue": 0}
-            return self._json(200, {**health, "token_required": bool(self.fake.token)})
+            return self._json(200, {**health, "token_required": bool(self.fake.token), **self.fake.health})
         if not self._allowed():
             return None
         if path == "/v1/models":

@@ -47,7 +47,7 @@ fi
 here=$(pwd)
 make_env .venv "$py311" "$(cat pyproject.toml <(echo "$here") | sha256sum)" \
   'the first time about 4 GB come and fill 8 GB, in 5 to 20 minutes; 0.7 and 2 GB where pip finds torch without CUDA' \
-  -e '.[backend,train,evaluate,smplx,dev]'
+  -e '.[backend,gguf,train,evaluate,smplx,dev]'
 blender_sum=$(sha256sum < tools/blender-requirements.txt)
 blender_comes='the first time about 0.4 GB come and fill 1 GB, in 1 to 5 minutes'
 make_env .venv-blender "$py311" "$blender_sum" "$blender_comes" -r tools/blender-requirements.txt

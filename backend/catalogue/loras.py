@@ -79,6 +79,20 @@ def list_loras(folder: Path | None = None) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
+def lora_path(name: str) -> Path | None:
+    """The file of a LoRA that ``list_loras`` lists by that name, found without a walk; None where there is none."""
+    parts = name.split("/")
+    if len(parts) > _DEPTH + 1 or parts[-1].startswith(".") or any(part in ("", ".", "..") for part in parts):
+        return None
+    if set(name) & {"\\", "\0", ":"}:
+        return None  # Windows would take these for folders and drives.
+    path = loras_home().joinpath(*parts[:-1], f"{parts[-1]}{ENDING}")
+    try:
+        return path if path.is_file() else None
+    except OSError:
+        return None
+
+
 def chosen_loras(spec: ModelSpec, options: Mapping[str, object]) -> tuple[ChosenLora, ...]:
     """The LoRAs among a shot's options; none where the model takes none. Raises ValueError as ``parse_loras``."""
     return parse_loras(str(options.get(OPTION, ""))) if OPTION in spec.options else ()
@@ -108,9 +122,8 @@ def recipe_for(chosen: Iterable[ChosenLora]) -> tuple[ChosenLora, Recipe] | None
     Raises:
         CatalogueError: the file beside one cannot be used.
     """
-    there = list_loras()
     for each in chosen:
-        recipe = recipe_of(each.name, there.get(each.name)) if each.weight else None
+        recipe = recipe_of(each.name, lora_path(each.name)) if each.weight else None
         if recipe is not None:
             return each, recipe
     return None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import requests
 from requests.auth import AuthBase
 
 from .. import wire
-from ..wire import JobView
+from ..wire import Code, DownloadView, JobView
 from .address import AddressError, is_loopback, normalise_address
 from .errors import BackendError, other_wire, refusal, request_failed, stranger, too_much, writing_failed
 from .sse import read_events
@@ -90,6 +90,40 @@ class BackendClient:
     def models(self) -> list[dict[str, Any]]:
         """The backend's models, available or not."""
         return self._items(self._json("GET", wire.MODELS_PATH))
+
+    def offer(self, model: str) -> dict[str, Any]:
+        """What fetching a model's weights would bring to the backend (``catalogue.weights_offer``)."""
+        path, patience = wire.model_path(model, "offer"), (self.timeout, wire.OFFER_SECONDS)
+        try:
+            return dict(self._json("GET", path, timeout=patience))
+        except BackendError as error:
+            if error.code == Code.NOT_FOUND and path in error.message:
+                # No such path: the request is of a later version than the backend.
+                raise BackendError(
+                    Code.NOT_ALLOWED,
+                    "This backend cannot yet be asked to download models: update it, or run 'maquette models fetch "
+                    f"{model}' there.",
+                ) from error
+            raise
+
+    def begin_download(self, model: str, commits: Mapping[str, str]) -> DownloadView:
+        """Have the backend fetch what was agreed to: the commit of each repository."""
+        return self._download_view("POST", model, json={wire.COMMITS_FIELD: dict(commits)})
+
+    def model_download(self, model: str) -> DownloadView:
+        """How far the backend is with it, or how it has ended."""
+        return self._download_view("GET", model)
+
+    def cancel_download(self, model: str) -> DownloadView:
+        """Have the backend stop fetching; what has come stays."""
+        return self._download_view("DELETE", model)
+
+    def _download_view(self, method: str, model: str, **options: Any) -> DownloadView:
+        data = self._json(method, wire.model_path(model, "download"), **options)
+        try:
+            return wire.read(DownloadView, data, "download")
+        except wire.WireError as error:
+            raise self._unreadable("of a download", error) from error
 
     def submit(
         self,
@@ -318,11 +352,14 @@ class BackendClient:
         try:
             return JobView.from_json(data)
         except wire.WireError as error:
-            raise BackendError(
-                "not_maquette",
-                f"What the backend at {self.address} says of a job cannot be read ({error}). Check the address, and "
-                "update the add-on or the backend.",
-            ) from error
+            raise self._unreadable("of a job", error) from error
+
+    def _unreadable(self, what: str, error: Exception) -> BackendError:
+        return BackendError(
+            "not_maquette",
+            f"What the backend at {self.address} says {what} cannot be read ({error}). Check the address, and "
+            "update the add-on or the backend.",
+        )
 
     def _items(self, data: Any) -> list[dict[str, Any]]:
         items = data.get("data") if isinstance(data, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -60,6 +61,13 @@ class CommandRun:
         self._cancelled = False
         line = [str(python), "-m", "maquette.backend.cli", *words, "--quiet", "--progress-lines"]
         self._process: subprocess.Popen[Any] = spawn(line, log=self.log, cwd=folder, env=clean_environment())
+
+    def printed(self) -> Any:
+        """What a command that ends with JSON has printed; None where it has not."""
+        try:
+            return json.loads(tail(self.log, 1, 1_000_000))
+        except ValueError:
+            return None
 
     def cancel(self) -> None:
         """Stop; what is finished stays."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ..catalogue.models import ModelError, ModelSpec, model_spec
 from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
-from .family import Cancelled, EngineError, Family, Network, Plan, Progress, Result, media_errors
+from .family import Cancelled, EngineError, Family, Network, Plan, Progress, Result, TextReader, media_errors
 from .finishing import finish
 from .finite import watch
 from .generation import Generation
@@ -205,9 +205,10 @@ class Engine:
 
         read = self._load(run, first, 0, count)
         run.device = place_first(read, self.device, self.dtype)
+        reader = cast(TextReader, run.family)
         for text in texts:
             run.check()
-            self._texts[text] = run.family.encode_text(run, read, text)
+            self._texts[text] = reader.encode_text(run, read, text)
             run.check_finite(self._texts[text], "The text encoder")
         read.clear()
         _collect()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -134,6 +134,18 @@ class Network:
     stages: tuple[str, ...] = ()
 
 
+class TextReader(Protocol):
+    """What a family with ``texts`` is besides."""
+
+    def encode_text(self, run: Any, networks: Mapping[str, Any], text: str) -> Any:
+        """A text as ``run.texts`` has it then, on the CPU. Raises EngineError.
+
+        Args:
+            networks: those of the stage of texts; they are not among ``run.networks``.
+        """
+        ...
+
+
 class Family(ABC):
     """One kind of model: what it does its own way. All else is the engine's (``engine.Engine``).
 
@@ -141,8 +153,9 @@ class Family(ABC):
     differ, what ``family_of(spec)`` there gives; beside it ``models/NAME/plan.py`` has ``make_plan(spec, shot)``, which
     needs no torch.
 
-    A generation calls ``prepare``, ``encode_text`` for each of ``texts``, ``encode``, ``sample`` and ``decode`` in this
-    order; what each but ``encode_text`` returns the next is given. ``run`` is an ``engine.Generation``.
+    A generation calls ``prepare``, ``TextReader.encode_text`` for each of ``texts``, ``encode``, ``sample`` and
+    ``decode`` in this order; what each but that for texts returns the next is given. ``run`` is an
+    ``engine.Generation``.
     """
 
     shared = False
@@ -168,16 +181,11 @@ class Family(ABC):
         return {}
 
     def texts(self, run: Any) -> tuple[str, ...]:
-        """What the text encoder (``footprint.TEXT``) is to read, before any other network is there."""
-        return ()
+        """What the text encoder (``footprint.TEXT``) is to read, before any other network is there.
 
-    def encode_text(self, run: Any, networks: Mapping[str, Any], text: str) -> Any:
-        """A text as ``run.texts`` has it then, on the CPU. Raises EngineError.
-
-        Args:
-            networks: those of the stage of texts; they are not among ``run.networks``.
+        A family that has any reads them too, as a ``TextReader``.
         """
-        raise NotImplementedError
+        return ()
 
     def sampling(self, spec: ModelSpec, shot: Shot) -> tuple[int, float]:
         """Denoising steps and guidance. Raises EngineError."""

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from ..catalogue.models import ModelSpec
 from .family import EngineError
+from .weights import gguf_files
+from .weights.reading import is_gguf, weights_in
 
 
 def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> Any:
@@ -24,10 +26,11 @@ def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> 
     """
     folder = spec.folder / part
     kind: Any = network
+    cure = f"run: maquette models check {spec.id}"
+    if (files := weights_in(folder)) and is_gguf(files[0]):
+        return gguf_files.load(files[0], network, dtype, cure)
     named = {"dtype" if issubclass(network, PreTrainedModel) else "torch_dtype": dtype}
     try:
         return kind.from_pretrained(folder, local_files_only=True, **named).eval()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EngineError(
-            "settings.model", f"{folder}: cannot be read ({error}); run: maquette models check {spec.id}"
-        ) from error
+        raise EngineError("settings.model", f"{folder}: cannot be read ({error}); {cure}") from error

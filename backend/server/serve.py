@@ -77,6 +77,11 @@ def add_serve_parser(subparsers: Any) -> None:
         "with --executor ray actors with a GPU each, where the cluster has GPUs",
     )  # fmt: skip
     parser.add_argument(
+        "--allow-downloads", action=argparse.BooleanOptionalAction, default=None,
+        help="let Blender have published weights fetched to this computer, once the animator has agreed to their "
+        "licences and sizes (default: only where nobody but this computer is let in)",
+    )  # fmt: skip
+    parser.add_argument(
         "--max-upload",
         type=_positive,
         default=MAX_UPLOAD >> 20,
@@ -139,6 +144,10 @@ def run_serve(args: argparse.Namespace) -> int:
         raise ServeError("--ray-address goes with --executor ray.")
     if args.gpus and (problem := missing_gpus(args.gpus)):
         raise ServeError(problem)
+    if args.allow_downloads and args.executor == "ray":
+        raise ServeError(
+            "--allow-downloads: in a Ray cluster weights are read on the nodes; run 'maquette models fetch' there."
+        )
     cluster = ""
     if args.executor == "ray":
         from .ray_engine import ClusterError, connect, room_for
@@ -160,6 +169,7 @@ def run_serve(args: argparse.Namespace) -> int:
         cluster=cluster,
         models=tuple(folder.resolve() for folder in args.models),
         engines=os.environ.get("MAQUETTE_ENGINES", REGISTRY_ENGINES),
+        downloads=_downloads(args),
         max_upload=args.max_upload << 20,
         max_queue=args.max_queue,
         idle_unload=args.idle_unload,
@@ -176,6 +186,12 @@ def run_serve(args: argparse.Namespace) -> int:
         verbose=args.verbose,
     )  # fmt: skip
     return 0
+
+
+def _downloads(args: argparse.Namespace) -> bool:
+    if args.allow_downloads is not None:
+        return bool(args.allow_downloads)
+    return args.executor == "local" and _is_this_computer(args.host)
 
 
 def serve(

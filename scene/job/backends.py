@@ -48,6 +48,7 @@ _probe: Probe | None = None
 _shown: LocalStatus | None = None
 _asked = False
 _engines = 1
+_upscale_lack = ""
 
 
 def local() -> LocalBackend:
@@ -206,6 +207,11 @@ def engines() -> int:
     return _engines
 
 
+def upscale_lack() -> str:
+    """Why the backend cannot make videos larger, as far as it has said; empty where it can."""
+    return _upscale_lack
+
+
 def _has_window() -> bool:
     return not bpy.app.background
 
@@ -217,8 +223,8 @@ def testing() -> bool:
 
 def changed() -> None:
     """The preferences name another backend: what the old one said counts no more."""
-    global _probe, _asked, _engines
-    _engines = 1
+    global _probe, _asked, _engines, _upscale_lack
+    _engines, _upscale_lack = 1, ""
     if _probe is not None:
         _probe.stop()
         _probe = None
@@ -287,10 +293,12 @@ def _show_answer(view: Any, answer: dict[str, Any]) -> None:
     if answer["error"]:
         view.test_state, view.test_message = "ERROR", str(answer["error"])
         return
-    global _engines
+    global _engines, _upscale_lack
     health, entries = answer["health"], answer["models"]
     told = health.get("engines") if health else None
     _engines = told if isinstance(told, int) and told > 0 else 1
+    upscale = health.get("upscale") if health else None
+    _upscale_lack = str(upscale.get("reason") or "") if isinstance(upscale, dict) else ""
     ready = sum(bool(entry.get("available")) for entry in entries)
     view.test_state = "OK"
     where = f"Maquette {health.get('version', '?')} on {health.get('device', '?')}"

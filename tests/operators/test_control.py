@@ -58,17 +58,17 @@ class Stand:
 
     def until_done(self) -> tuple[str, str]:
         end = time.monotonic() + 60
-        while self.control.busy() and time.monotonic() < end:
-            self.control.poll()
+        while self.control.beside.busy() and time.monotonic() < end:
+            self.control.beside.poll()
             time.sleep(0.02)
-        return self.control.outcome()
+        return self.control.beside.outcome()
 
 
 @pytest.fixture
 def stand(addon, tmp_path):
     made = Stand(addon, tmp_path)
     yield made
-    made.control.close()
+    made.control.beside.close()
     made.preferences.local_python = ""
 
 
@@ -104,11 +104,11 @@ def test_several_films_go_into_a_folder_with_what_they_need(stand):
 def test_the_window_does_not_wait_and_can_cancel(stand):
     stand.backend("time.sleep(60)")
     assert bpy.ops.maquette.export_control_film(filepath=str(stand.folder / "f"), kinds={"depth"}) == {"FINISHED"}
-    assert stand.control.busy() and not bpy.ops.maquette.export_control_film.poll()
+    assert stand.control.beside.busy() and not bpy.ops.maquette.export_control_film.poll()
     end = time.monotonic() + 60
-    while stand.control.report.label != "Drawing" and time.monotonic() < end:
-        stand.control.poll()
-    assert stand.control.report.share == 0.5
+    while stand.control.beside.report.label != "Drawing" and time.monotonic() < end:
+        stand.control.beside.poll()
+    assert stand.control.beside.report.share == 0.5
     assert bpy.ops.maquette.cancel_control_film() == {"FINISHED"}
     assert stand.until_done() == ("WARNING", "Control films cancelled; what was finished stays")
 
@@ -159,7 +159,7 @@ def test_a_matte_of_the_chosen_video(stand):
         bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"))
     (stand.folder / "f.mp4").write_bytes(b"film")
     assert bpy.ops.maquette.export_matte(filepath=str(stand.folder / "m"), wait=True) == {"FINISHED"}
-    assert stand.asked[2] == "matte" and stand.control.outcome()[1].startswith("Matte written to m.mov")
+    assert stand.asked[2] == "matte" and stand.control.beside.outcome()[1].startswith("Matte written to m.mov")
     assert stand.asked[4:7] == [str(stand.folder / "f.mp4"), "--output", str(stand.folder / "m.mov")]
     assert stand.shot.clip.frames == 2 and stand.shot.characters[0].reference is None
     assert (scene.frame_start, scene.frame_end, scene.frame_step) == (1, 3, 1)

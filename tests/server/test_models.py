@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from .harness import Server, save_shot
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Server]:  # noqa: F811
-    """The real models, none of the published weights, and a model that no computer has the memory for."""
+    """The real models, none of the published weights, a model that no computer has the memory for, and a hub that
+    does not answer."""
     folder = tmp_path_factory.mktemp("server")
     models = folder / "models"
     models.mkdir()
@@ -25,10 +27,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterato
     (models / "huge.toml").write_text(f"{text}\n[memory]\ndenoising_gb_per_mpf = 1e6\n", "utf-8")
     shutil.copytree(model_dir / "tiny", models / "huge")
     arguments = ("--models", str(models), "--device", "cpu")
-    with Server(
-        folder, *arguments, MAQUETTE_ENGINES=REGISTRY_ENGINES, MAQUETTE_WEIGHTS=str(folder / "weights")
-    ) as server:
-        yield server
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        weights = str(folder / "weights")
+        with Server(
+            folder, *arguments, MAQUETTE_ENGINES=REGISTRY_ENGINES, MAQUETTE_WEIGHTS=weights, HF_ENDPOINT=hub
+        ) as server:
+            yield server
 
 
 PUBLISHED = [spec.id for spec in find_specs().values() if spec.sources]
@@ -53,6 +58,19 @@ def test_a_model_without_its_weights_says_what_cures_it(server: Server):
         assert model["memory"]["gpu_gb"] >= model["memory"]["gpu_gb_least"] > 1
         assert model["memory"]["disk_gb"] > 1
         assert model["inputs"]["reference"] in ("required", "optional") and model["limits"]["max_frames"] > 0
+
+
+def test_a_model_on_its_way_says_so(server: Server):
+    name = "mimicmotion"
+    with server.client() as client:
+        entry = next(model for model in client.models() if model["id"] == name)
+        client.begin_download(name, {source["repository"]: "c0ffee" for source in entry["sources"]})
+        with pytest.raises(BackendError, match=f"downloads {name} just now; try again afterwards"):
+            client.begin_download("vace-1.3b", {"Wan-AI/Wan2.1-VACE-1.3B-diffusers": "c0ffee"})
+        reasons = {model["id"]: model["reason"] for model in client.models()}
+        assert reasons[name] == "MimicMotion cannot run yet: its weights are being downloaded (Asking the Hub)"
+        assert client.cancel_download(name).status == "cancelled"
+        assert next(model for model in client.models() if model["id"] == name)["reason"] == entry["reason"]
 
 
 def test_a_model_that_can_run_says_what_it_takes(server: Server):

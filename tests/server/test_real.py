@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from maquette.backend.cli import main
 from maquette.backend.media import decode_video, read_mp4_metadata
@@ -19,6 +20,7 @@ from maquette.backend.shot import save_shot as write_shot
 from maquette.backend.wire import JobView, VideoPlan
 
 from ..models.conftest import model_dir, transformer, vae  # noqa: F401
+from ..models.control.builders import animated_shot
 from ..models.weights.families import FAMILIES
 from .harness import Server, save_shot, until
 
@@ -106,6 +108,20 @@ def test_one_shot_serves_every_model(server: Server, tmp_path: Path):
             plan = ended.plan
             assert video.shape == (FRAMES, plan.height, plan.width, 3) and fps == shot.clip.fps
             assert video.std() > 1 and read_mp4_metadata(film)["model"] == name
+
+
+def test_wan_animate_puts_somebody_into_the_shot_s_background(server: Server, tmp_path: Path):
+    """Its other mode; ``animate`` is among all models above."""
+    write_shot(animated_shot(FRAMES, mode="replace", margin=0), tmp_path / "s.shot")
+    job = make(server, tmp_path / "s.shot", tmp_path / "film.mp4")
+    video, fps = decode_video(tmp_path / "film.mp4")
+    plan = job.plan
+    assert video.shape == (FRAMES, plan.height, plan.width, 3) and fps == 24
+    options = read_mp4_metadata(tmp_path / "film.mp4")["options"]
+    assert (options["mode"], options["frame_rate"]) == ("replace", 24)
+    # What is not the person stays as it was, as far as the film's coding keeps it.
+    plain = np.abs(video.astype(int) - (40, 90, 160)).max(-1) < 30
+    assert plain.mean((1, 2)).min() > 0.7
 
 
 def test_a_cancel_stops_each_model_within_a_step(server: Server, tmp_path: Path):

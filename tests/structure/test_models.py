@@ -13,8 +13,11 @@ MODELS = Path("backend/models")
 FAMILIES = sorted(path.parent.name for path in (ROOT / MODELS).glob("*/family.py"))
 FLOORS = (
     {"registry.py"},
-    {f"weights/{name}.py" for name in ("component", "reading", "writing", "finding", "recognising")},
-    {"lora"},
+    {
+        f"weights/{name}.py"
+        for name in ("component", "reading", "writing", "finding", "recognising", "gguf_files", "gguf_header")
+    },
+    {"lora", "loading.py"},
     {"memory"},
     {"engine.py", "generation.py", "finishing.py"},
     set(FAMILIES),

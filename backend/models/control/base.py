@@ -15,7 +15,7 @@ from ..lora.files import TEXTS, FoundLora, find_loras, of_texts
 from ..lora.fuse import with_loras
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, load_network
-from .plan import base, make_plan
+from .plan import base, make_plan, sampling
 
 if TYPE_CHECKING:
     from ..generation import Generation
@@ -41,15 +41,15 @@ class ControlBase(Family):
         return ()
 
     def texts(self, run: Generation) -> tuple[str, ...]:
-        """See ``Family.texts``: what is to be seen and, with guidance, what is not."""
-        texts = (run.shot.prompt.strip(), str(run.options["negative_prompt"]).strip())
-        return texts if run.guidance > 1 else texts[:1]
+        """See ``Family.texts``: what is to be seen, or else what its authors say, and, with guidance, what is not."""
+        positive = run.shot.prompt.strip() or str(sampling(run.spec).get("prompt", ""))
+        return (positive, str(run.options["negative_prompt"]).strip()) if run.guidance > 1 else (positive,)
 
 
 class WanFamily(ControlBase):
     """Wan's models, which have umT5 read."""
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
+        """See ``TextReader.encode_text``."""
         tokenizer = load_text_tokenizer(run.spec, "tokenizer")
         return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()

@@ -17,6 +17,8 @@ _PARTS = (
         name="transformer",
         published=("transformer/diffusion_pytorch_model*.safetensors",),
         build=partial(new_network, part="transformer"),
+        # Filters of the motion encoder, which are always the same.
+        may_drop=("motion_encoder.enc.*.kernel",),
     ),
     Component(
         name="vae",

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...catalogue.lora_choice import ChosenLora, LoraEntry
-from ...catalogue.loras import Recipe, chosen_loras, list_loras, loras_home, recipe_for, recipe_of
+from ...catalogue.loras import Recipe, chosen_loras, list_loras, lora_path, loras_home, recipe_for, recipe_of
 from ...catalogue.models import ModelSpec
 from ...catalogue.reader import CatalogueError
 from ...shot import Shot
 from ..family import EngineError
 from ..weights.component import WeightsError
-from ..weights.reading import headers, metadata
-from .keys import Match, Shape, match
+from ..weights.reading import headers, metadata, weights_in
+from .keys import Match, Shape, match, some
 
 FIELD = "settings.options.loras"
 
@@ -51,17 +51,16 @@ def find_loras(spec: ModelSpec, shot: Shot, part: str = "transformer") -> list[F
         chosen = chosen_loras(spec, shot.settings.options)
     except ValueError as error:
         raise EngineError(FIELD, str(error)) from error
-    there = list_loras() if chosen else {}
     found = []
     for each in chosen:
-        if each.name not in there:
-            raise EngineError(FIELD, f"no LoRA {each.name[:80]!r} in {loras_home()}; {_choices(there)}")
-        path = there[each.name]
+        path = lora_path(each.name)
+        if path is None:
+            raise EngineError(FIELD, f"no LoRA {each.name[:80]!r} in {loras_home()}; {_choices(list_loras())}")
         try:
             held = held_against(path, spec, part)
         except WeightsError as error:
             raise EngineError(FIELD, f"{each.name}: {error}") from error
-        if why := held.problem(spec.label):
+        if why := _why_not(held, spec, part):
             raise EngineError(FIELD, f"{each.name} cannot be used: {why}")
         found.append(FoundLora(each, path, held))
     return found
@@ -124,7 +123,7 @@ def entries(spec: ModelSpec, part: str = "transformer") -> tuple[LoraEntry, ...]
         recipe, why = None, ""
         try:
             recipe = recipe_of(name, path)
-            why = held_against(path, spec, part).problem(spec.label)
+            why = _why_not(held_against(path, spec, part), spec, part)
             size = path.stat().st_size
         except (WeightsError, CatalogueError) as error:
             why, size = str(error), 0
@@ -135,10 +134,23 @@ def entries(spec: ModelSpec, part: str = "transformer") -> tuple[LoraEntry, ...]
     return tuple(told)
 
 
+def _why_not(held: Match, spec: ModelSpec, part: str) -> str:
+    """Why a LoRA cannot be used with a part of a model as its files are here, or empty."""
+    if why := held.problem(spec.label):
+        return why
+    kept = {key for key, entry in headers(weights_in(spec.folder / part)).items() if entry.held}
+    if mixed := [each.key for each in held.changes if each.parameter in kept and not each.is_pair]:
+        return (
+            f"{some(mixed)} of weights that are quantised here (GGUF), beside which only plain LoRAs can run; add the "
+            "published files of the model instead"
+        )
+    return ""
+
+
 def held_against(path: Path, spec: ModelSpec, part: str) -> Match:
     """A LoRA's keys against a part of a model; keys of ``TEXTS`` are foreign to no other part. Raises WeightsError for
     a damaged file."""
-    files, texts = (tuple(sorted((spec.folder / name).glob("*.safetensors"))) for name in (part, TEXTS))
+    files, texts = (tuple(weights_in(spec.folder / name)) for name in (part, TEXTS))
     found = _held(path, _state(path), files, tuple(map(_state, files)))
     if part == TEXTS or not texts or not found.foreign:
         return found
@@ -173,14 +185,15 @@ def scales(lora: FoundLora, ranks: Mapping[str, int], alphas: Mapping[str, float
     """The factor of every change by its first key, from the file's alphas or else from what peft was told.
 
     Args:
-        ranks: of each change, by its first key.
+        ranks: of each change that has one, by its first key.
         alphas: value of each key of an alpha.
     """
     told, factors = _peft(lora.path), {}
     for change in lora.match.changes:
-        key, rank = change.keys[0], ranks[change.keys[0]]
+        key, rank = change.key, ranks.get(change.key)
         alpha = alphas.get(change.alpha)
-        if len(change.keys) < 2:
+        if rank is None:
+            # A difference, or a LoKr of two whole factors: nothing of it has a rank to be divided by.
             factors[key] = 1.0
         elif alpha is not None:
             factors[key] = alpha / rank

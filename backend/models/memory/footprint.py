@@ -31,7 +31,7 @@ value, and an mpf is a megapixel of one frame:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -59,6 +59,9 @@ _BASE_GB = 0.8
 NOT_CAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 """Layers that diffusers' layerwise casting leaves alone, as patterns of their names."""
 
+_WIDENING = 13
+"""Bytes a value while a quantised weight is widened, at the most: 4 of Q8_0, 5 to 8 of Q2_K to Q6_K, 12.3 of IQ4_XS."""
+
 _LORA = ".lora_"
 """In a LoRA's keys."""
 
@@ -76,6 +79,7 @@ class NetworkFootprint:
         layer: the same for single layers.
         stages: when it runs.
         tiles: whether it can work in tiles (a VAE).
+        widening: bytes that it takes for a moment to widen one of its quantised weights.
         mapped: of the weights those that lie in their files as they run: such are mapped, not read, and take main
             memory only where it is free.
     """
@@ -88,6 +92,7 @@ class NetworkFootprint:
     stages: tuple[str, ...] = ("denoising",)
     tiles: bool = False
     mapped: int = 0
+    widening: int = 0
 
     @property
     def small(self) -> bool:
@@ -161,16 +166,16 @@ def stages_of(name: str) -> tuple[str, ...]:
 
 
 def part_of(
-    name: str, tensors: Iterable[tuple[str, tuple[int, ...], int]], stages: tuple[str, ...] = (), tiles: bool = False
+    name: str, tensors: Iterable[tuple[str, tuple[int, ...], float]], stages: tuple[str, ...] = (), tiles: bool = False
 ) -> NetworkFootprint:
     """Add up a network.
 
     Args:
         tensors: key, shape and bytes a value as it runs, of every weight.
     """
-    total = saved = rest = 0
-    blocks: dict[str, int] = {}
-    layers: dict[str, int] = {}
+    total = saved = rest = 0.0
+    blocks: dict[str, float] = {}
+    layers: dict[str, float] = {}
     tensors = list(tensors)
     cast = {
         layer
@@ -193,10 +198,10 @@ def part_of(
     largest = max(blocks.values(), default=0)
     return NetworkFootprint(
         name=name,
-        weights=total,
-        saved=saved,
-        block=min(total, rest + 2 * largest),
-        layer=min(total, 2 * max(layers.values(), default=0)),
+        weights=int(total),
+        saved=int(saved),
+        block=int(min(total, rest + 2 * largest)),
+        layer=int(min(total, 2 * max(layers.values(), default=0))),
         stages=stages or stages_of(name),
         tiles=tiles,
     )
@@ -208,20 +213,24 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
     Args:
         itemsize: bytes a floating-point value as the model runs.
     """
-    from ..weights.reading import headers
+    from ..weights.reading import headers, weights_in
 
     tiles = "tile_megapixels" in spec.memory
     parts, changed = [], False
     for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir()):
-        found = headers(sorted(folder.glob("*.safetensors")))
+        found = headers(weights_in(folder))
         if any(_LORA in key for key in found):
             # No network, but one is added to another, whose weights then are not those of its files any more.
             changed = changed or f"{folder.name}/" in " ".join(spec.files)
             continue
-        tensors = [(key, e.shape, itemsize if e.floating else e.itemsize) for key, e in found.items()]
+        tensors = [
+            (key, e.shape, e.held / prod(e.shape) if e.held else itemsize if e.floating else e.itemsize)
+            for key, e in found.items()
+        ]
         if tensors:
             part = part_of(folder.name, tensors, tiles=tiles and folder.name.startswith("vae"))
             mapped = sum(e.size for e in found.values() if not e.floating or e.itemsize == itemsize)
+            part = _as_kept(part, [prod(e.shape) for e in found.values() if e.held])
             parts.append(replace(part, mapped=mapped))
     return tuple(replace(part, mapped=0) if changed and part.denoises else part for part in parts)
 
@@ -231,14 +240,26 @@ def parts_of_modules(
 ) -> tuple[NetworkFootprint, ...]:
     """The same of loaded networks, buffers included."""
     return tuple(
-        part_of(
-            name,
-            [(key, tuple(value.shape), value.element_size()) for key, value in _tensors(module)],
-            stages.get(name, ()),
-            tiles and getattr(module, "use_tiling", None) is not None,
+        _as_kept(
+            part_of(
+                name,
+                [(key, tuple(value.shape), value.element_size()) for key, value in _tensors(module)],
+                stages.get(name, ()),
+                tiles and getattr(module, "use_tiling", None) is not None,
+            ),
+            [
+                prod(shape)
+                for _, value in _tensors(module)
+                if (shape := getattr(value, "quant_shape", None)) is not None
+            ],
         )
         for name, module in modules.items()
     )
+
+
+def _as_kept(part: NetworkFootprint, quantised: Sequence[int]) -> NetworkFootprint:
+    """A network some of whose weights, of so many values each, are kept quantised: nothing of it is cast."""
+    return replace(part, saved=0, widening=_WIDENING * max(quantised)) if quantised else part
 
 
 def _tensors(module: nn.Module) -> Iterable[tuple[str, Any]]:
@@ -278,7 +299,8 @@ def need_of(
         # A shorter window makes more of them, which several devices may then have whole.
         held = plan.held if stage == "denoising" and window is None else 1.0
         gigabytes = table.get(f"{stage}_gb", 0.0) + table.get(f"{stage}_gb_per_mpf", 0.0) * picture * count * held
-        return int(gigabytes * GB * itemsize / 2)
+        widening = max((part.widening for part in parts if stage in part.stages), default=0)
+        return int(gigabytes * GB * itemsize / 2) + widening
 
     tile = table.get("tile_megapixels")
     return Need(

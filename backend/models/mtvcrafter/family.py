@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
-from ...media import resize_frames
+from ...media import background_frames, resize_frames
+from ...raster.carry import carry_shot
 from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
@@ -21,10 +22,10 @@ from ..lora.fuse import with_loras
 from ..previews import LatentColours
 from ..wan import encode_text, load_text_tokenizer
 from .build import NETWORKS, base, load_network, load_scheduler, load_transformer_with_lora
-from .inputs import ShotInputs, onto_canvas, shot_inputs
+from .inputs import ShotInputs, onto_canvas, onto_frames, shot_inputs
 from .pipeline_7b import MTVCrafter7BPipeline
 from .pipeline_17b import MTVCrafter17BPipeline, Sampling17B, Text
-from .plan import few_steps, make_plan, sampling, sizes, steps_and_guidance
+from .plan import few_steps, lies_in_the_middle, make_plan, sampling, steps_and_guidance
 from .tokenizer import HIGH_TOKEN_LOSS, MotionTokens
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class MTVCrafterFamily(Family):
         return (positive, table["negative_prompt"]) if run.guidance > 1 else (positive,)
 
     def encode_text(self, run: Generation, networks: Mapping[str, Any], text: str) -> Tensor:
-        """See ``Family.encode_text``."""
+        """See ``TextReader.encode_text``."""
         tokenizer = load_text_tokenizer(run.spec, "text_tokenizer")
         return encode_text(tokenizer, networks["text_encoder"], text, run.device).cpu()
 
@@ -152,7 +153,7 @@ class MTVCrafterFamily(Family):
         plan, clip = run.plan, run.shot.clip
         aspect = clip.width / clip.height
         # The model of one size sees the middle of the clip's picture, the other one all of it.
-        side = max if len(sizes(run.spec)) == 1 else min
+        side = max if lies_in_the_middle(run.spec) else min
         wide, high = plan.model_size
         drawn = round(side(wide, high * aspect)), round(side(high, wide / aspect))
         film = carried_picture(run, plan.model_size, plan.model_frames, drawn)
@@ -221,11 +222,25 @@ class MTVCrafterFamily(Family):
         run.report("decoding", 0, 1)
         frames = tensor_to_frames(conditions.pipeline.decode(sampled, run.dtype)[0])
         run.report("decoding", 1, 1)
-        return frames
+        return self._framed(run, frames)
+
+    def _framed(self, run: Generation, frames: np.ndarray) -> np.ndarray:
+        """7B's frames (T,h,w,3) in the middle of what stands beside them (T,H,W,3), at the size of the result."""
+        plan, beside = run.plan, run.options["beside"]
+        size = plan.width, plan.height
+        if size == plan.model_size or beside == "black":
+            return frames
+        if beside == "carried":
+            film = carry_shot(run.shot, *size, run.device, lambda *_: run.check())
+            run.notes.extend(note for note in film.notes if note not in run.notes)
+            around = film.frames
+        elif (around := background_frames(run.shot, *size)) is None:
+            return frames
+        return onto_frames(frames[: plan.frames], around)
 
     def fit(self, spec: ModelSpec, frames: np.ndarray, width: int, height: int) -> np.ndarray:
         """Resized; or, of a model of one size, laid in the middle."""
-        if len(sizes(spec)) > 1:
+        if not lies_in_the_middle(spec):
             return resize_frames(frames, width, height)
         high, wide = frames.shape[1:3]
         scale = min(width / wide, height / high)

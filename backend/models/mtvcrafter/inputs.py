@@ -15,6 +15,9 @@ from ...shot.framing import model_joints
 from ..family import EngineError, Plan
 from ..start_picture import reference_picture
 
+_FADE = 1 / 32
+"""Of a picture's side: over so much at its edge it goes over into what stands beside it."""
+
 _MUCH_CUT = 0.2
 """Share of the reference picture whose loss is worth a word."""
 
@@ -62,6 +65,27 @@ def shot_inputs(shot: Shot, plan: Plan) -> ShotInputs:
         )
     joints = model_joints(character.joints, clip.viewmats, clip.Ks, clip.width, clip.height)
     return ShotInputs(hold_last(joints, plan.model_frames), reference, tuple(notes))
+
+
+def onto_frames(frames: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Lay frames (T,h,w,3) uint8 in the middle of others (T,H,W,3); they fade at the edges beyond which those go on."""
+    _, high, wide, _ = frames.shape
+    top, left = ((whole - side) // 2 for whole, side in zip(around.shape[1:3], (high, wide), strict=True))
+    rows, columns = _fading(high, top > 0), _fading(wide, left > 0)
+    weight = (rows[:, None] * columns)[None, ..., None]
+    place = np.s_[:, top : top + high, left : left + wide]
+    laid = around.copy()
+    for i, frame in enumerate(frames):
+        beneath = around[i][place[1:]].astype(np.float32)
+        laid[i][place[1:]] = np.round(beneath + (frame.astype(np.float32) - beneath) * weight[0])
+    return laid
+
+
+def _fading(side: int, fades: bool) -> np.ndarray:
+    """(side,) weights in (0,1]: below 1 within ``_FADE`` of both ends, where these fade."""
+    to_the_end = np.minimum(np.arange(side), np.arange(side)[::-1]) + 1
+    fade = max(1, round(_FADE * side))
+    return np.minimum(1, to_the_end / (fade + 1)).astype(np.float32) if fades else np.ones(side, np.float32)
 
 
 def onto_canvas(frames: np.ndarray, width: int, height: int) -> np.ndarray:

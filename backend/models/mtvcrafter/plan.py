@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil, log, sqrt
 from typing import Any
 
@@ -68,26 +69,39 @@ def sizes(spec: ModelSpec) -> list[tuple[int, int]]:
     return found
 
 
-def nearest_size(spec: ModelSpec, aspect: float) -> tuple[int, int]:
+def lies_in_the_middle(spec: ModelSpec) -> bool:
+    """Whether a model makes the middle of the clip's picture, at sizes of its own, rather than all of it."""
+    return len(sizes(spec)) == 1
+
+
+def further_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+    """Other (width, height) that a model of one size makes where it is asked to."""
+    return [(width, height) for width, height in sampling(spec).get("further_sizes", ())]
+
+
+def nearest_size(found: Iterable[tuple[int, int]], aspect: float) -> tuple[int, int]:
     """The size whose proportions are nearest to ``aspect`` (width over height)."""
-    return min(sizes(spec), key=lambda size: abs(log(size[0] / size[1] / aspect)))
+    return min(found, key=lambda size: abs(log(size[0] / size[1] / aspect)))
+
+
+def _covered(size: tuple[int, int], aspect: float) -> float:
+    """Share of the clip's picture that a picture of this size in its middle covers."""
+    own = size[0] / size[1]
+    return min(own, aspect) / max(own, aspect)
 
 
 def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """(width, height) of the result and of the model's picture, and notes."""
     clip, settings = shot.clip, shot.settings
     aspect = clip.width / clip.height
-    model = nearest_size(spec, aspect)
+    framed = "picture" in spec.options and option(spec, shot, "picture") == "frame"
+    model = nearest_size([*sizes(spec), *(further_sizes(spec) if framed else ())], aspect)
     notes = []
-    if len(sizes(spec)) == 1:
-        # One size only: it shows the middle of the clip's picture.
+    if lies_in_the_middle(spec):
         scale = max(model[0] / clip.width, model[1] / clip.height)
         result = (max(model[0], even(clip.width * scale)), max(model[1], even(clip.height * scale)))
         if result != model:
-            notes.append(
-                f"{spec.label} makes {model[0]} x {model[1]} alone: the middle of the picture, with black beside it; "
-                "make the clip square, or choose a model that takes its shape"
-            )
+            notes.append(_in_the_middle(spec, shot, model, aspect))
     else:
         scale = sqrt(model[0] * model[1] / aspect)
         same = model[0] * clip.height == model[1] * clip.width
@@ -105,6 +119,26 @@ def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, 
             f"{spec.defaults.width} x {spec.defaults.height} pixels in all, at the clip's aspect"
         )
     return result, model, notes
+
+
+def _in_the_middle(spec: ModelSpec, shot: Shot, model: tuple[int, int], aspect: float) -> str:
+    """What is beside a picture that does not reach the clip's edges, and what to choose for more of it."""
+    beside = str(option(spec, shot, "beside"))
+    if beside == "background" and shot.background.kind == "none":
+        beside = "black"
+    words = {"background": "the background", "carried": "the carried film", "black": "black"}[beside]
+    said = (
+        f"{spec.label} makes {model[0]} x {model[1]}: the middle of the picture, {_covered(model, aspect):.0%} of it, "
+        f"with {words} beside it ({spec.options['beside'].label})"
+    )
+    other = nearest_size([model, *further_sizes(spec)], aspect)
+    more = ""
+    if other != model:
+        more = (
+            f"set {spec.options['picture'].label} to frame for {other[0]} x {other[1]}, which covers "
+            f"{_covered(other, aspect):.0%}, or "
+        )
+    return f"{said}; {more}choose a model that takes the clip's shape"
 
 
 def _fit_frames(spec: ModelSpec, frames: int) -> tuple[tuple[tuple[int, int], ...], list[str]]:

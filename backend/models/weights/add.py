@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +19,11 @@ from torch import Tensor, nn
 from ...catalogue.models import ModelSpec
 from .component import Component, WeightsError, components
 from .finding import FoundFiles, find
+from .gguf_files import PART as TRANSFORMER
+from .gguf_files import keep as keep_gguf
+from .gguf_files import named, shape_of, tensors
 from .missing import Missing, missing_report
-from .reading import read_state
+from .reading import is_gguf, read_state
 from .recognising import differences, few, recognise
 from .writing import DTYPES, MOST_BYTES, stored_bytes, write_weights
 
@@ -43,7 +47,7 @@ def add(
 
     Args:
         spec: ``folder`` is where they go.
-        folders: where the published files lie.
+        folders: where the published files lie; a GGUF file among them takes the place of the transformer's.
         only: names of parts; all of them by default.
         dtype: ``keep``, ``fp16``, ``bf16`` or ``fp32`` for floating-point weights.
         force: replace parts that are there.
@@ -59,7 +63,12 @@ def add(
     parts = components(spec)
     if unknown := sorted(set(only) - set(parts)):
         raise WeightsError(f"--component {unknown[0]}: {spec.label} has {', '.join(parts)}")
-    found = find([part for name, part in parts.items() if not only or name in only], folders)
+    given, searched = _own_file(spec, folders)
+    found = find([part for name, part in parts.items() if not only or name in only], searched)
+    if given is not None:
+        if TRANSFORMER not in {one.component.name for one in found}:
+            raise WeightsError(f"{given}: a GGUF file holds a transformer; leave --component out, or name that part")
+        found = [_replaced(one, given) if one.component.name == TRANSFORMER else one for one in found]
     wanted = [one for one in found if not one.component.optional or one.component.name in only]
     # A part that was added before need not be found again.
     absent = [one for one in wanted if one.missing and not (one.component.folder(spec) / RECORD).is_file()]
@@ -85,12 +94,30 @@ def add(
     return [one.component.name for one in todo]
 
 
+def _own_file(spec: ModelSpec, given: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """The GGUF file among what was given, and the folders. Raises WeightsError."""
+    files = [path for path in given if is_gguf(path)]
+    if not files:
+        return None, list(given)
+    if len(files) > 1:
+        raise WeightsError(f"{files[0]} and {files[1]}: {spec.label} has one transformer; give one GGUF file")
+    if not files[0].is_file():
+        raise WeightsError(f"--from {files[0]}: no such file")
+    return files[0], [path for path in given if path != files[0]]
+
+
+def _replaced(found: FoundFiles, path: Path) -> FoundFiles:
+    """A part with this file instead of its published ones."""
+    return replace(found, weights=(path,), missing=tuple(p for p in found.missing if p in found.component.copy))
+
+
 def _needs_writing(spec: ModelSpec, found: FoundFiles, dtype: str, force: bool, log: Log) -> bool:
     """Whether a part has to be made. Raises WeightsError when another is in the way and ``force`` is not given."""
     folder = found.component.folder(spec)
-    if not folder.exists() or force:
+    record = read_record(folder)
+    if not folder.exists() or force or not all((folder / name).is_file() for name in record.get("sizes", {})):
         return True
-    if read_record(folder).get("made_of") == _made_of(found, dtype):
+    if record.get("made_of") == _made_of(found, dtype):
         log(f"{found.component.name}: there already, from the same files")
         return False
     raise WeightsError(f"{folder} is there already, from other files; give --force to replace it")
@@ -148,10 +175,14 @@ def _write_part(spec: ModelSpec, found: FoundFiles, folder: Path, dtype: str, lo
     hashes: dict[str, str] = {}
     if found.weights:
         state, module = verified(spec, found)
-        size = stored_bytes(state, target_dtype)
+        own = is_gguf(found.weights[0])
+        size = found.weights[0].stat().st_size if own else stored_bytes(state, target_dtype)
         _check_room(spec.folder, size)
         log(f"{component.name}: {len(state)} tensors, {size / 1e9:.2f} GB, from {few(p.name for p in found.weights)}")
-        hashes = write_weights(state, folder, component.weights_name, target_dtype, most_bytes)
+        if own:
+            hashes = keep_gguf(found.weights[0], folder / f"{component.weights_name}.gguf", state)
+        else:
+            hashes = write_weights(state, folder, component.weights_name, target_dtype, most_bytes)
         if module is not None or component.config is not None:
             (folder / "config.json").write_text(_config(spec, component, module), "utf-8")
     for path, target in found.copies.items():
@@ -196,6 +227,14 @@ def verified(
     """
     component = found.component
     where = few(str(path) for path in found.weights)
+    if found.weights and is_gguf(found.weights[0]):
+        published = tensors(found.weights[0])
+        module = component.module(spec)
+        try:
+            state = named(published, module)
+        except WeightsError as error:
+            raise WeightsError(f"{where}: {_not_this(component, published)}: {error}") from error
+        return _held_against(component, module, state, published, where), module
     published = read_state(found.weights, tell)
     own = {
         key.removeprefix(component.prefix): value
@@ -216,10 +255,16 @@ def verified(
             raise WeightsError(f"{where}: {'; '.join(problems)}")
         return state, None
     module = component.module(spec)
+    return _held_against(component, module, state, published, where), module
+
+
+def _held_against(
+    component: Component, module: nn.Module, state: dict[str, Tensor], published: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """The state without what is not needed. Raises WeightsError where its keys and shapes are not the network's."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    for key in [k for k in state if k not in expected and component.drops(k)]:
-        del state[key]
-    missing, unexpected, shapes = differences(expected, {k: tuple(v.shape) for k, v in state.items()})
+    state = {key: value for key, value in state.items() if key in expected or not component.drops(key)}
+    missing, unexpected, shapes = differences(expected, {key: shape_of(value) for key, value in state.items()})
     missing = [key for key in missing if not component.lacks(key)]
     if missing or unexpected or shapes:
         counts = [
@@ -228,7 +273,7 @@ def verified(
             if names
         ]
         raise WeightsError(f"{where}: {_not_this(component, published)}: of {len(expected)} keys, {', '.join(counts)}")
-    return state, module
+    return state
 
 
 def _not_this(component: Component, published: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ...catalogue.models import ModelError, ModelSpec, weights_home
 from ..registry import status
 from .add import read_record
 from .component import Component, WeightsError, components
-from .reading import header, headers, missing_shards
+from .reading import header, headers, is_gguf, missing_shards, weights_in
 from .recognising import differences, few
 from .sizes import disk_bytes
 
@@ -54,7 +54,7 @@ def cure(spec: ModelSpec) -> str:
 
 def _check_part(spec: ModelSpec, component: Component, folder: Path, full: bool) -> list[str]:
     again = f"add it again with: {cure(spec)} --component {component.name} --force"
-    files = sorted(folder.glob("*.safetensors"))
+    files = weights_in(folder)
     try:
         if lost := missing_shards(files):
             return [f"{folder}: {few(path.name for path in lost)} not there; {again}"]
@@ -79,7 +79,7 @@ def _check_part(spec: ModelSpec, component: Component, folder: Path, full: bool)
         elif path.stat().st_size != size:
             problems.append(f"{path}: {path.stat().st_size} bytes instead of {size}; {again}")
     if not problems:
-        problems += [f"{name}; {again}" for path in files for name in _not_finite(path)]
+        problems += [f"{name}; {again}" for path in files if not is_gguf(path) for name in _not_finite(path)]
     if full and not problems:
         for name, wanted in record.get("sha256", {}).items():
             if _sha256(folder / name) != wanted:

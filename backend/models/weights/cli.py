@@ -33,8 +33,9 @@ def add_models_parser(subparsers: Any) -> None:
     )
     adding.add_argument("model", metavar="NAME", help="id of the model")
     adding.add_argument(
-        "--from", dest="folders", action="append", type=Path, required=True, metavar="DIR",
-        help="where the published files lie; may be repeated",
+        "--from", dest="folders", action="append", type=Path, required=True, metavar="DIR|GGUF",
+        help="where the published files lie; may be repeated. A GGUF file of the transformer takes the place of the "
+        "published one",
     )  # fmt: skip
     adding.add_argument("--to", type=Path, metavar="DIR", help="folder for the model's weights instead of its own")
     adding.add_argument("--component", action="append", default=[], metavar="PART", help="only this part; repeatable")
@@ -56,6 +57,11 @@ def add_models_parser(subparsers: Any) -> None:
     fetching.add_argument("--yes", action="store_true", help="agree to the licences and sizes without being asked")
     fetching.add_argument("--component", action="append", default=[], metavar="PART", help="only this part; repeatable")
     fetching.add_argument("--facts", action="store_true", help="only show what would come")
+    fetching.add_argument("--json", action="store_true", help="with --facts: as a program reads it")
+    fetching.add_argument(
+        "--commit", action="append", default=[], type=_commit, metavar="OWNER/NAME@COMMIT",
+        help="of a repository, instead of its newest; repeatable",
+    )  # fmt: skip
     fetching.add_argument("--quiet", action="store_true", help="no progress bar")
     fetching.add_argument("--progress-lines", action="store_true", help=argparse.SUPPRESS)
     fetching.set_defaults(run=_fetch)
@@ -136,7 +142,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from .fetch import clear, facts, fetch, offers
+    from .fetch import clear, fetch, lacking, offers, told
 
     spec = model_spec(args.model, args.models)
     if status(spec).available and not args.component:
@@ -144,8 +150,11 @@ def _fetch(args: argparse.Namespace) -> int:
         return 0
     if not spec.sources:
         raise WeightsError(f"{spec.label} ({spec.id}) has no published weights to fetch")
-    offered = offers(spec, args.component)
-    print("\n".join(facts(spec, offered)))
+    if not lacking(spec, args.component):
+        raise WeightsError(status(spec).reason)
+    offered = offers(spec, args.component, dict(args.commit))
+    offer = told(spec, offered)
+    print(json.dumps(offer.to_json()) if args.json else "\n".join(offer.facts()))
     if args.facts:
         return 0
     if not args.yes and not _agreed():
@@ -168,6 +177,13 @@ def _fetch(args: argparse.Namespace) -> int:
     clear(spec)
     print(f"{spec.label} is in {spec.folder}")
     return 0
+
+
+def _commit(text: str) -> tuple[str, str]:
+    repository, at, commit = text.rpartition("@")
+    if not at or not commit.isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r}; write OWNER/NAME@COMMIT, as --facts --json tells it")
+    return repository, commit
 
 
 def _agreed() -> bool:

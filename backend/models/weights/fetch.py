@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ...catalogue.models import ModelSpec, WeightsSource
-from .component import Component, WeightsError, components
+from ...catalogue.weights_offer import OfferedRepository, WeightsOffer
+from ..registry import status
+from .component import WeightsError, components
 
 HUB = "https://huggingface.co"
 
@@ -76,38 +78,55 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
 
 
-def offers(spec: ModelSpec, only: Sequence[str] = ()) -> list[Offer]:
+def lacking(spec: ModelSpec, only: Sequence[str] = ()) -> list[WeightsSource]:
+    """Where what is to come is published.
+
+    Args:
+        only: names of parts; by default all that are neither optional nor there.
+
+    Raises:
+        WeightsError: there is no such part.
+    """
+    if only:
+        if unknown := sorted(set(only) - set(parts := components(spec))):
+            raise WeightsError(f"--component {unknown[0]}: {spec.label} has {', '.join(parts)}")
+        return [source for source in spec.sources if source.component in only]
+    all_parts, lost = ({file.partition("/")[0] for file in files} for files in (spec.files, status(spec).missing))
+    # A part without a source of its own lies in another's files.
+    shared = lost - {source.component for source in spec.sources}
+    parts = components(spec) if shared else {}
+    files = {file for name in shared & parts.keys() for file in parts[name].published}
+    return [s for s in spec.sources if not s.optional and (s.component not in all_parts - lost or files & set(s.files))]
+
+
+def offers(spec: ModelSpec, only: Sequence[str] = (), commits: Mapping[str, str] | None = None) -> list[Offer]:
     """What a model's publishers have of what it needs now.
 
     Args:
-        only: names of parts; by default all that are not optional.
+        only: see ``lacking``.
+        commits: of repositories, instead of the newest.
 
     Raises:
         WeightsError: the hub does not answer, or has not got something; the message says the cure.
     """
-    parts = components(spec)
-    if unknown := sorted(set(only) - set(parts)):
-        raise WeightsError(f"--component {unknown[0]}: {spec.label} has {', '.join(parts)}")
-    wanted = [s for s in spec.sources if (s.component in only if only else not s.optional)]
-    found = []
+    wanted, found = lacking(spec, only), []
     for repository in dict.fromkeys(source.repository for source in wanted):
         sources = [source for source in wanted if source.repository == repository]
-        found.append(_offer(repository, sources, parts))
+        found.append(_offer(spec, repository, (commits or {}).get(repository), sources))
     return found
 
 
-def _offer(repository: str, sources: Sequence[WeightsSource], parts: dict[str, Component]) -> Offer:
+def _offer(spec: ModelSpec, repository: str, commit: str | None, sources: Sequence[WeightsSource]) -> Offer:
     from huggingface_hub import HfApi
 
     with _said(repository):
-        info = HfApi(endpoint=endpoint()).model_info(repository, files_metadata=True)
+        info = HfApi(endpoint=endpoint()).model_info(repository, revision=commit, files_metadata=True)
     there = {each.rfilename: each for each in info.siblings or ()}
     chosen: dict[str, RemoteFile] = {}
     for source in sources:
-        part = parts.get(source.component)
         for pattern in source.files:
             paths = [path for path in there if fnmatchcase(path, pattern)]
-            if not paths and not (part is not None and pattern in part.copy_optional):
+            if not paths and not _spared(spec, source.component, pattern):
                 raise WeightsError(
                     f"{repository} has no {pattern} any more; see what its publisher says at {endpoint()}/{repository}"
                 )
@@ -125,21 +144,27 @@ def _offer(repository: str, sources: Sequence[WeightsSource], parts: dict[str, C
     return Offer(repository, str(info.sha), tuple(chosen.values()), license, str(url), bool(info.gated))
 
 
-def facts(spec: ModelSpec, offered: Sequence[Offer]) -> list[str]:
-    """What one must know before anything comes, a line each."""
-    lines = []
-    for offer in offered:
-        gate = "; its publisher wants an account and consent first" if offer.gated else ""
-        lines.append(f"{offer.repository}: {len(offer.files)} files, {offer.size / 1e9:.2f} GB{gate}")
-        lines.append(f"  licence: {offer.license}; its text: {offer.license_url}")
-        note = dict.fromkeys(s.note for s in spec.sources if s.repository == offer.repository and s.note)
-        lines += [f"  {each}" for each in note]
-    takes, free = _needed(spec, offered), _free(spec.folder)
-    lines.append(
-        f"In all {sum(offer.size for offer in offered) / 1e9:.2f} GB; {takes / 1e9:.2f} GB are needed in "
-        f"{spec.folder.parent} on the way, {free / 1e9:.2f} GB are free there"
+def _spared(spec: ModelSpec, name: str, pattern: str) -> bool:
+    """Whether a part needs a file only where there is one; to know it, torch is imported."""
+    part = components(spec).get(name)
+    return part is not None and pattern in part.copy_optional
+
+
+def told(spec: ModelSpec, offered: Sequence[Offer]) -> WeightsOffer:
+    """What one must know before anything comes."""
+    return WeightsOffer(
+        spec.id,
+        tuple(
+            OfferedRepository(
+                *(one.repository, one.revision, len(one.files), one.size, one.license, one.license_url, one.gated),
+                notes=tuple(dict.fromkeys(s.note for s in spec.sources if s.repository == one.repository and s.note)),
+            )
+            for one in offered
+        ),
+        str(spec.folder.parent),
+        _needed(spec, offered),
+        _free(spec.folder),
     )
-    return lines
 
 
 def place(spec: ModelSpec) -> Path:
@@ -211,7 +236,7 @@ def _fetch_one(offer: Offer, file: RemoteFile, path: Path, tell: Callable[[int],
         part.unlink()
         raise WeightsError(
             f"{offer.repository}: {file.path} arrived otherwise than its publisher has it (checksum); it was thrown "
-            "away, so run the same command again"
+            "away, so try again"
         )
     part.replace(path)
 
@@ -268,20 +293,21 @@ def _said(repository: str) -> Iterator[None]:
     )
 
     page = f"{endpoint()}/{repository}"
-    again = "run the same command again, and it goes on from there"
+    again = "try again, and it goes on from there"
     try:
         yield
     except GatedRepoError as error:
         raise WeightsError(
             f"{repository} is given only to those who accept its licence: do so at {page}, log in with 'hf auth "
-            "login', and run the same command again"
+            "login' on the computer that fetches it, and try again"
         ) from error
     except RepositoryNotFoundError as error:
         raise WeightsError(
-            f"{page} is not there, or not for everybody; log in with 'hf auth login' if you have access to it"
+            f"{page} is not there, or not for everybody; log in with 'hf auth login' on the computer "
+            "that fetches it if you have access to it"
         ) from error
     except EntryNotFoundError as error:
-        raise WeightsError(f"{page}: a file is not there any more; run the same command again") from error
+        raise WeightsError(f"{page}: a file is not there any more; try again") from error
     except OfflineModeIsEnabled as error:
         raise WeightsError("HF_HUB_OFFLINE is set, so that nothing may be fetched; unset it first") from error
     except HfHubHTTPError as error:

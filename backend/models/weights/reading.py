@@ -43,10 +43,16 @@ _MOST_KINDS = 200
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a safetensors file."""
+    """One tensor of a weights file.
+
+    Attributes:
+        dtype: safetensors' name of it, or a quantised kind of GGUF's such as ``Q4_K``.
+        held: bytes of a quantised one, else 0.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    held: int = 0
 
     @property
     def itemsize(self) -> int:
@@ -61,7 +67,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes."""
-        return prod(self.shape) * self.itemsize
+        return self.held or prod(self.shape) * self.itemsize
 
 
 def header(path: Path) -> dict[str, Entry]:
@@ -131,8 +137,38 @@ def headers(paths: Iterable[Path]) -> dict[str, Entry]:
     """The headers of several files together (shards). Raises WeightsError."""
     together: dict[str, Entry] = {}
     for path in paths:
-        _join(together, header(path), path)
+        _join(together, _noted(path) if is_gguf(path) else header(path), path)
     return together
+
+
+def weights_in(folder: Path) -> list[Path]:
+    """The files that hold a part's weights: one or more of safetensors, or one GGUF file in their place."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.gguf"))
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file says by its name that it is one."""
+    return path.suffix.lower() == ".gguf"
+
+
+def gguf_index(path: Path) -> Path:
+    """What lies beside a GGUF file that was added: its tensors by the network's keys."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _noted(path: Path) -> dict[str, Entry]:
+    """The tensors of a GGUF file that was added, by the note beside it. Raises WeightsError."""
+    index = gguf_index(path)
+    try:
+        if not path.is_file() or index.stat().st_size > _MOST_INDEX:
+            raise ValueError
+        noted = json.loads(index.read_text("utf-8"))
+        return {
+            key: Entry(kind, tuple(map(_size, shape)), 0 if kind in ITEMSIZE else _size(size))
+            for key, (kind, shape, size) in noted.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{index}: not a readable note of a GGUF file's tensors; add the file again") from error
 
 
 def _join(together: dict[str, Any], more: Mapping[str, Any], path: Path) -> None:

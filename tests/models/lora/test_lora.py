@@ -17,7 +17,7 @@ from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.backend.catalogue.lora_choice import ChosenLora, format_loras, parse_loras
-from maquette.backend.catalogue.loras import Recipe, list_loras, recipe_of
+from maquette.backend.catalogue.loras import Recipe, list_loras, lora_path, recipe_for, recipe_of
 from maquette.backend.models.control.build import load_network
 from maquette.backend.models.engine import Engine
 from maquette.backend.models.family import EngineError
@@ -213,7 +213,7 @@ def test_what_does_not_fit_is_told_by_name_and_number(transformer):
     half = problem(lambda k: k.pop(f"{first}.lora_up.weight"))
     assert half.startswith(f"1 key ({first}.lora_down.weight) without a partner")
     assert "rank 3, its partner 2" in problem(lambda k: k.update({f"{first}.lora_up.weight": (24, 3)}))
-    assert "1 key (a.lokr_w1) of a kind" in problem(lambda k: k.update({"a.lokr_w1": (2, 2)}))
+    assert "1 key (a.oft_blocks) of a kind" in problem(lambda k: k.update({"a.oft_blocks": (2, 2)}))
     others = {f"lora_unet_down_blocks_{i}.lora_{part}.weight": (4, 4) for i in range(2) for part in ("down", "up")}
     strange = match(others, mine).problem("Tiny")
     assert "another model: 4 keys (lora_unet_down_blocks_0.lora_down.weight" in strange
@@ -257,14 +257,23 @@ def asked(text: str, **others):
     return replace(shot, settings=replace(shot.settings, **others))
 
 
-def test_only_what_the_folder_lists_can_be_named(folder, tiny_vace, transformer):
+def test_only_what_the_folder_lists_can_be_named(folder, tiny_vace, transformer, monkeypatch):
     save_file(written(pairs(transformer), "comfy"), folder.parent / "outside.safetensors")
     save_file(written(pairs(transformer), "comfy"), folder / "style" / "Ink.safetensors")
     (folder / "style" / ".hidden.safetensors").write_bytes(b"")
     os.symlink(folder, folder / "style" / "round")
     names = list(list_loras())
     assert "style/Ink" in names and len(names) < 5 and not any("hidden" in name for name in names)
+    # Each is found by its name alone, and a job walks through no folder.
+    assert {name: lora_path(name) for name in names} == list_loras()
     engine = Engine(tiny_vace, "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "walk", lambda *_, **__: pytest.fail("walked"))
+        engine.begin(asked("style/Ink=0.5"))
+        assert recipe_for([ChosenLora("style/Ink")]) is None
+    strange = ("style/.hidden", "style//Ink", "./style/Ink", "style\\Ink", "style/Ink\0", "", "/", "a/b/c/d/e/Ink")
+    for name in strange:
+        assert lora_path(name) is None, name
     for name in ("../outside", str(folder.parent / "outside"), "style/../style/Ink", "nothing"):
         with pytest.raises(EngineError, match="no LoRA") as caught:
             engine.plan(asked(name))

@@ -73,8 +73,21 @@ max_size = 32
 [files]
 required = ["transformer/config.json"]
 
+[options.picture]
+type = "choice"
+default = "square"
+choices = ["square", "frame"]
+label = "Picture"
+
+[options.beside]
+type = "choice"
+default = "background"
+choices = ["background", "carried", "black"]
+label = "Beside the Picture"
+
 [sampling]
 base = "cogvideox"
+further_sizes = [[48, 32], [32, 48]]
 
 [transformer]
 num_attention_heads = 2

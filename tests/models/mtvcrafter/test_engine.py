@@ -122,10 +122,12 @@ def test_a_start_from_the_carried_film(engines, name, frames, width):
         limits = {**engine.spec.limits, "window_frames": 17}
         engine = Engine(replace(engine.spec, limits=limits), "cpu")
     shot = dancing(frames, model=engine.spec.id, width=width, height=64 if name == "17b" else 48)
-    shot = replace(shot, background=Background("still", (png(16, 8, (90, 160, 40)),)))
+    beside = {"beside": "black"} if name == "7b" else {}
+    settings = replace(shot.settings, options=beside)
+    shot = replace(shot, background=Background("still", (png(16, 8, (90, 160, 40)),)), settings=settings)
 
     def started(strength: float) -> np.ndarray:
-        options = {"carried_start": strength}
+        options = {"carried_start": strength, **beside}
         return Run(engine, replace(shot, settings=replace(shot.settings, options=options))).result.frames
 
     plain, plan = Run(engine, shot).result.frames, engine.plan(shot)
@@ -137,11 +139,13 @@ def test_a_start_from_the_carried_film(engines, name, frames, width):
     parts = []
     with torch.no_grad():
         for start, stop in plan.windows:
-            z = engine.networks["vae"].encode(frames_to_tensor(film[start:stop])[None]).latent_dist.mode()
-            parts.append(tensor_to_frames(engine.networks["vae"].decode(z).sample[0])[9 if start else 0 :])
+            vae = engine.networks["vae"]
+            z = vae.encode(frames_to_tensor(film[start:stop])[None].to(vae.dtype)).latent_dist.mode()
+            parts.append(tensor_to_frames(vae.decode(z).sample[0].float())[9 if start else 0 :])
     wanted = np.concatenate(parts)[:frames]
     shown = started(1.0)[:, :, left : left + SIZE]
-    assert np.abs(shown.astype(int) - wanted).max() <= 1
+    # Latents that were scaled and scaled back are rounded to the VAE's precision once more.
+    assert np.abs(shown.astype(int) - wanted).max() <= (1 if vae.dtype == torch.float32 else 6)
     half = started(0.5)[:, :, left : left + SIZE]
     assert (half != plain[:, :, left : left + SIZE]).any() and (half != wanted).any()
 
@@ -171,9 +175,30 @@ def test_long_shots_go_in_windows(engines):
 
 def test_7b_lays_its_square_in_the_middle(engines):
     engine = engines["7b"]
-    frames = Run(engine, dancing(9, model=engine.spec.id, width=96, height=48)).result.frames
+    shot = replace(dancing(9, model=engine.spec.id, width=96, height=48), background=Background("none"))
+    frames = Run(engine, shot).result.frames
     assert frames.shape == (9, 32, 64, 3)
     assert frames[:, :, :16].max() == 0 and frames[:, :, 48:].max() == 0 and frames[:, :, 16:48].std() > 2
+    # Before a background the frame is full, and what the model made is the same within.
+    red = replace(shot, background=Background("still", (png(96, 48, (200, 30, 30)),)))
+    filled = Run(engine, red).result.frames
+    sides = np.concatenate([filled[:, :, :16], filled[:, :, 48:]], 2)
+    assert np.abs(sides.reshape(-1, 3).astype(int) - (200, 30, 30)).max() <= 2
+    carried = Run(engine, replace(red, settings=replace(red.settings, options={"beside": "carried"}))).result
+    np.testing.assert_array_equal(carried.frames[:, :, 18:46], filled[:, :, 18:46])
+    film = carry_shot(red, 64, 32).frames
+    np.testing.assert_array_equal(carried.frames[:, :, :16], film[:, :, :16])
+
+
+def test_7b_makes_a_wide_picture_where_it_is_asked_to(engines):
+    """Its tokens' places are whole numbers at any size."""
+    engine = engines["7b"]
+    shot = dancing(9, model=engine.spec.id, width=96, height=48)
+    red = replace(shot, background=Background("still", (png(96, 48, (200, 30, 30)),)))
+    result = Run(engine, replace(red, settings=replace(red.settings, options={"picture": "frame"}))).result
+    assert result.metadata["model_size"] == [48, 32] and result.frames.shape == (9, 32, 64, 3)
+    assert result.frames[:, :, 8:56].std() > 2
+    assert np.abs(result.frames[:, :, :8].reshape(-1, 3).astype(int) - (200, 30, 30)).max() <= 2
 
 
 def test_17b_takes_the_clip_s_shape(engines):

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from maquette.backend.catalogue.models import model_spec
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.mtvcrafter.plan import make_plan, nearest_size, sizes, steps_and_guidance
-from maquette.backend.shot import Settings
+from maquette.backend.shot import Background, Settings
 
-from ...builders import make_shot
+from ...builders import make_shot, png
 from .builders import TINY_17B, dancing, tiny_spec, write_lora
 
 B7, B17 = model_spec("mtvcrafter-7b"), model_spec("mtvcrafter-17b")
@@ -105,7 +105,7 @@ def test_sizes_of_17b():
 
 @given(aspect=st.floats(0.25, 4))
 def test_the_nearest_size_is_near(aspect):
-    width, height = nearest_size(B17, aspect)
+    width, height = nearest_size(sizes(B17), aspect)
     assert abs(log(width / height / aspect)) < 0.07
 
 
@@ -128,7 +128,41 @@ def test_17b_works_at_the_clip_s_aspect(size, model, result):
 def test_7b_shows_the_middle_square(size, result):
     plan = make_plan(B7, dancing(49, model=B7.id, width=size[0], height=size[1]))
     assert plan.model_size == (512, 512) and (plan.width, plan.height) == result
-    assert any("make the clip square" in note for note in plan.notes) == (result != (512, 512))
+    said = "\n".join(plan.notes)
+    assert ("set Picture to frame for" in said) == ("choose a model that takes" in said) == (result != (512, 512))
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "result", "words"),
+    [
+        ((1920, 1080), (720, 480), (854, 480), "makes 720 x 480: the middle of the picture, 84% of it, with"),
+        ((1080, 1920), (480, 720), (480, 854), "480 x 720: the middle of the picture, 84%"),
+        ((1200, 800), (720, 480), (720, 480), ""),
+        ((900, 1000), (512, 512), (512, 568), "512 x 512: the middle of the picture, 90%"),
+        ((512, 512), (512, 512), (512, 512), ""),
+    ],
+)
+def test_7b_takes_the_size_that_covers_most_where_it_is_asked_to(size, model, result, words):
+    shot = dancing(49, model=B7.id, width=size[0], height=size[1])
+    plan = make_plan(B7, replace(shot, settings=Settings(options={"picture": "frame"})))
+    assert plan.model_size == model and (plan.width, plan.height) == result
+    said = [note for note in plan.notes if "the middle of the picture" in note]
+    assert bool(said) == bool(words) and (not words or (words in said[0] and "set Picture" not in said[0]))
+
+
+def test_what_stands_beside_7b_s_picture_is_told():
+    def said(background: str = "still", **options: str) -> str:
+        shot = dancing(49, model=B7.id, width=1920, height=1080)
+        shot = replace(shot, settings=Settings(options=options), background=Background("none"))
+        if background == "still":
+            shot = replace(shot, background=Background("still", (png(64, 36),)))
+        return next(note for note in make_plan(B7, shot).notes if "the middle of the picture" in note)
+
+    assert (
+        "56% of it, with the background beside it (Beside the Picture); set Picture to frame for 720 x 480, " in said()
+    )
+    assert "which covers 84%" in said() and "with black beside it" in said("none")
+    assert "with the carried film beside it" in said(beside="carried") and "black" in said(beside="black")
 
 
 def test_a_size_that_is_not_made_is_said():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +25,10 @@ class Hub:
         gated: names of those that want a token.
         cut: after so many bytes the connection of a file ends, every time; None never.
         cuts: how often at most.
+        stall: after so many bytes each file waits for ``go``; None never.
+        claims: bytes of paths, where the hub says other than it has.
         wrong: paths whose bytes are not what they should be.
+        infos: revision of each repository that was asked about; empty for the newest.
         asked: (path, first byte) of each file that was asked for.
     """
 
@@ -32,7 +36,11 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     cut: int | None = None
     cuts: int = 1
+    stall: int | None = None
+    go: threading.Event = field(default_factory=threading.Event)
+    claims: dict[str, int] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
+    infos: list[str] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
 
     def __enter__(self) -> Hub:
@@ -50,7 +58,7 @@ class Hub:
         siblings = []
         for path, data in self.repositories[name].items():
             blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-            one: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": blob}
+            one: dict[str, Any] = {"rfilename": path, "size": self.claims.get(path, len(data)), "blobId": blob}
             if path.endswith((".safetensors", ".pth")):
                 one["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 100}
             siblings.append(one)
@@ -84,6 +92,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if name not in hub.repositories:
                 return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
             if parts[0] == "api":
+                hub.infos.append("/".join(parts[5:]))
                 return self.answer(200, json.dumps(hub.info(name)).encode(), Content_Type="application/json")
             if name in hub.gated and self.headers.get("Authorization") != "Bearer hf_good":
                 return self.answer(403, b"", X_Error_Code="GatedRepo")
@@ -103,7 +112,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body[: hub.cut])
                 self.close_connection = True
                 return None
-            self.wfile.write(body)
+            if hub.stall is not None and len(body) > hub.stall:
+                self.wfile.write(body[: hub.stall])
+                hub.go.wait(60)
+                body = body[hub.stall :]
+            with suppress(ConnectionError):
+                self.wfile.write(body)
             return None
 
     return Handler

@@ -75,6 +75,22 @@ def test_agreed_to_it_fetches_only_what_is_needed_and_adds_it(hub, run, spec, mo
     assert "nothing was fetched" in run("--yes")[1] and hub.asked == []
 
 
+def test_what_is_there_does_not_come_again(hub, run, spec):
+    """Not even what was taken from elsewhere, such as a GGUF file."""
+    assert run("--yes", "--quiet", "--component", "vae")[0] == 0
+    vae = spec.folder / "vae" / "diffusion_pytorch_model.safetensors"
+    before = vae.stat().st_mtime_ns
+    hub.asked.clear()
+    assert "somebody/base" not in run("--facts")[1]
+    assert run("--yes", "--quiet")[0] == 0 and status(spec).available
+    assert {path for path, _ in hub.asked} == {"ckpt/Paper.pth", "data/mean.npy"} and vae.stat().st_mtime_ns == before
+    # A part that has lost a file is made anew.
+    (spec.folder / "tables" / "mean.npy").unlink()
+    hub.asked.clear()
+    assert run("--yes", "--quiet")[0] == 0 and status(spec).available
+    assert [path for path, _ in hub.asked] == ["data/mean.npy"]
+
+
 def test_a_cut_connection_goes_on_where_it_ended(hub, run, spec, monkeypatch):
     """Once by the library itself; and where it gives up, by the next run."""
     monkeypatch.setattr(file_download.constants, "DOWNLOAD_CHUNK_SIZE", 100)

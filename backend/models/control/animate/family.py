@@ -21,7 +21,7 @@ from ..base import WanFamily
 from ..build import load_scheduler
 from ..inputs import model_shot, shot_errors
 from ..pipeline import Checked, holder
-from ..plan import GROUP, model_rate, sampling
+from ..plan import GROUP, model_rate
 from ..returning import finished
 from .inputs import KEEPS, Leads, make_leads
 from .pipeline import AnimatePipeline
@@ -49,11 +49,6 @@ class Conditions:
 
 class AnimateFamily(WanFamily):
     """See the module."""
-
-    def texts(self, run: Generation) -> tuple[str, ...]:
-        """See ``Family.texts``: without a prompt its authors' own."""
-        positive = run.shot.prompt.strip() or str(sampling(run.spec)["prompt"])
-        return (positive, str(run.options["negative_prompt"]).strip()) if run.guidance > 1 else (positive,)
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
