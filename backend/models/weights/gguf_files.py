@@ -63,7 +63,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         data = torch.from_numpy(each.data)
         if each.tensor_type is Kind.BF16:
             data = data.view(torch.bfloat16)
-        value = data if each.tensor_type in plain else GGUFParameter(data, quant_type=each.tensor_type)
+        value = data if each.tensor_type in plain else GGUFParameter(data, quant_type=each.tensor_type)  # pyright: ignore[reportCallIssue]
         shape = shapes[each.name]
         if shape and prod(shape) == prod(shape_of(value)):
             value = (widened(value) if quantised(value) else value).reshape(shape)
