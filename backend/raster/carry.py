@@ -104,11 +104,14 @@ def carry_shot(
     height: int,
     device: torch.device | str = "cpu",
     on_frames: Callable[[int, int], None] | None = None,
+    blind: bool = False,
 ) -> CarriedFilm:
     """The carried film of a shot at ``width`` x ``height`` pixels.
 
     Args:
         on_frames: called with the frames done and their number; may raise to stop.
+        blind: take every spot for seen in every reference, so that nothing is borrowed from what is seen indeed: to
+            measure what it is worth to know.
 
     Raises:
         MediaError: a picture or film of the shot is damaged.
@@ -133,7 +136,8 @@ def carry_shot(
         on_frames(0, frames)
     for start in range(0, frames, _AT_ONCE):
         now = slice(start, min(start + _AT_ONCE, frames))
-        parts.append(_draw(dressed, hiding, plate[now], None if clay is None else clay[now], now, viewmats, Ks, shot))
+        light = None if clay is None else clay[now]
+        parts.append(_draw(dressed, hiding, plate[now], light, now, viewmats, Ks, shot, blind))
         if on_frames is not None:
             on_frames(now.stop, frames)
 
@@ -206,6 +210,7 @@ def _draw(
     viewmats: Tensor,
     Ks: Tensor,
     shot: Shot,
+    blind: bool,
 ) -> CarriedFilm:
     """Some frames of the carried film."""
     frames, full_height, full_width = plate.shape[:3]
@@ -232,7 +237,7 @@ def _draw(
     for i, one in enumerate(dressed):
         mine = torch.nonzero(owner == i).squeeze(1)
         if len(mine):
-            values[mine, :9] = _coloured(one, raster, mine, faces - int(starts[i]))
+            values[mine, :9] = _coloured(one, raster, mine, faces - int(starts[i]), blind)
     values[:, 9] = 1
     for i, one in enumerate(dressed):
         if one.plaster and clay is None:
@@ -310,9 +315,9 @@ def _box(
     return left, top, max(min(high[0], width), left + 1), max(min(high[1], height), top + 1)
 
 
-def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
+def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor, blind: bool) -> Tensor:
     """Colour, clay, whether that is known, how well it is known, and metres off the skin (P,9) of a mesh's samples
-    ``mine`` (P,)."""
+    ``mine`` (P,); ``blind`` takes all for seen."""
     moments = (torch.cat([look.vertices, look.facing[:, None]], dim=1) for look in one.looks)
     attributes = torch.cat([one.borrowed, one.mesh.rest, one.worn()[:, None], *moments], dim=1)
     corners = faces[raster.face[mine]]
@@ -325,6 +330,8 @@ def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Ten
         spots, facing = found[:, 11 + 4 * k : 14 + 4 * k], found[:, 14 + 4 * k]
         place, seen = look.seen(spots, facing, found[:, 7:10])
         weight = seen * facing.clamp(min=0) ** SQUARE if len(one.looks) > 1 else seen
+        if blind:
+            weight = seen = torch.ones_like(seen)
         total += weight[:, None] * look.colours(place)
         share = share + weight
         known = torch.maximum(known, seen)

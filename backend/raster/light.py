@@ -23,8 +23,8 @@ _MATERIALS = 12
 _EXPLAINED = 0.2
 """Share of the brightness within materials that a guessed light must explain to be believed."""
 _BRIGHTEST, _CLAY = 0.95, 0.575
-"""Quantile of a clothed body's pixels, and what clay would be of it in the same light. With the geometric mean, the best
-fit to 150 synthetic pictures, half of dressed people and half of bare ones."""
+"""Quantile of a clothed body's pixels, and what clay would be of it in the same light: the best fit to 150 synthetic
+pictures of dressed people and of bare bodies."""
 _FEWEST = 200
 """Pixels of a picture that a light can be guessed from."""
 
