@@ -5,6 +5,7 @@ Shape letters: T frames, H W image, L latent frames, h w latent.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -115,7 +116,9 @@ def ablate(run: Ablation) -> AblationResults:
         if not measured:
             _encode(run, trial.vae, samples)
         if trial.variant == CARRIED_ALONE:
-            outcomes.dits[trial] = _measured(run, trial.key, samples, _carried, lambda: {"parameters": 0})
+            outcomes.dits[trial] = _measured(
+                run, trial.key, samples, lambda sample: _carried(sample)["carried"], lambda: {"parameters": 0}
+            )
         elif measured or trained(train_variant, (run, trial)):
             outcomes.dits[trial] = _measured_variant(run, trial, samples)
     if config.vae is not None:
@@ -151,14 +154,16 @@ def _encode(run: Ablation, name: str, samples: Sequence[Sample]) -> None:
     shots = []
     for sample in samples:
         arrays = {field: getattr(sample, field)[None] for field in FIELDS + MAPS}
-        arrays |= {field: value[None] for field, value in carry_sample(sample).items()}
+        arrays |= {field: value[None] for field, value in _carried(sample).items()}
         shots.append(encode_shots(vae, arrays, bf16, control=True))
     torch.save(shots, target.with_suffix(".partial"))
     os.replace(target.with_suffix(".partial"), target)
 
 
-def _carried(sample: Sample) -> np.ndarray:
-    return carry_sample(sample)["carried"]
+@functools.lru_cache(maxsize=256)
+def _carried(sample: Sample) -> dict[str, np.ndarray]:
+    """The carried film of a held-out shot, which every correction starts from."""
+    return carry_sample(sample)
 
 
 def _result(run: Ablation, name: str) -> Path:
@@ -196,7 +201,7 @@ def _measured_variant(run: Ablation, trial: Trial, samples: Sequence[Sample]) ->
                 vae.decode(vae.denormalize(z).to(vae.dtype), return_dict=False)[0]
                 for z in (sample_latents(model, inputs, base, 1), base)
             )
-            return to_pixels(to_model(_carried(sample)[None]).to(run.device) + made - plain)[0]
+            return to_pixels(to_model(_carried(sample)["carried"][None]).to(run.device) + made - plain)[0]
         noise = torch.randn(clean.shape, generator=step_generator(sample.seed, 0)).to(run.device)
         inputs = inputs.drop(carried=True)
         latents = sample_latents(model, inputs, noise, measure.steps, measure.guidance)
