@@ -35,6 +35,8 @@ _AT_ONCE = 8
 _NEAR = 0.05
 _SPREAD = 48
 """Pixels that the light of a body spreads over what it wears."""
+_FOLDS, _LARGEST_FOLD = 0.075, 12
+"""Metres over which the light of the skin is averaged for what is worn over it, and pixels at most."""
 _SURE = (0.25, 0.75)
 """Share to which a spot is seen at which its colour begins to count, and from which on it counts alone."""
 _PLASTER = 160.0
@@ -77,6 +79,7 @@ class _Dressed:
     Attributes:
         borrowed: (V,7) as ``Look.colours``, for what no picture shows.
         plaster: whether no picture shows anything of it.
+        density: samples by which a metre of it shows in the film.
         garb: what the mesh has been grown by to what it wears, or None.
     """
 
@@ -84,6 +87,7 @@ class _Dressed:
     looks: tuple[Look, ...]
     borrowed: Tensor
     plaster: bool
+    density: float
     garb: Garb | None = None
 
     def bare(self, now: slice) -> Tensor:
@@ -198,7 +202,7 @@ def _dress(
             notes.append(f"No reference picture for {mesh.name}: it is drawn in plain grey")
         lit = [*([128.0] * 3 if grey is None else grey.tolist()), 0.0 if grey is None else 1.0]
         borrowed = torch.tensor([_PLASTER] * 3 + lit, device=mesh.rest.device).expand(len(mesh.rest), 7)
-    return _Dressed(mesh, tuple(looks), borrowed, plaster, garb), notes
+    return _Dressed(mesh, tuple(looks), borrowed, plaster, density, garb), notes
 
 
 def _draw(
@@ -254,11 +258,14 @@ def _draw(
         own = grid[..., 3:7] / cover[..., None].clamp(min=1e-6)
         carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
         there = clay[:, top:bottom, left:right]
-        if any(one.garb is not None for one in dressed):
+        garbed = [one for one in dressed if one.garb is not None]
+        if garbed:
             there = _under_garb(
                 there, torch.cat([one.bare(now) for one in dressed], dim=1), faces, views, lenses, closed
             )
-        colours = relight(colours, there[..., :3], carried, own[..., 3], cover)
+        worn = grid[..., 8] if garbed else None
+        reach = min(max([1, *(round(_FOLDS * one.density / _SAMPLES) for one in garbed)]), _LARGEST_FOLD)
+        colours = relight(colours, there[..., :3], carried, own[..., 3], cover, worn, reach)
         if shot.clay is not None and shot.clay.surroundings:
             film = clay[..., :3].clone()
             behind = under_bodies(behind, clay[:, top:bottom, left:right], cover)

@@ -18,6 +18,8 @@ from .spread import square_sum
 _FLOOR = 4.0
 """Levels of 255 added to both clays: near black their ratio says nothing."""
 _BOUNDS = (0.3, 3.0)
+_OFF = 0.02
+"""Metres off the skin from which something counts as cloth or hair altogether."""
 _MATERIALS = 12
 """Steps of either chromaticity: pixels that share both are taken for one material."""
 _EXPLAINED = 0.2
@@ -29,13 +31,23 @@ _FEWEST = 200
 """Pixels of a picture that a light can be guessed from."""
 
 
-def relight(colours: Tensor, film: Tensor, carried: Tensor, lit: Tensor, cover: Tensor) -> Tensor:
+def relight(
+    colours: Tensor,
+    film: Tensor,
+    carried: Tensor,
+    lit: Tensor,
+    cover: Tensor,
+    worn: Tensor | None = None,
+    reach: int = 1,
+) -> Tensor:
     """Bring colours carried from a reference into the film's light.
 
     Args:
         colours: (T,H,W,3) 0..255. film, carried: (T,H,W,3) clay of the film, and of the reference carried likewise.
         lit: (T,H,W) in [0,1], the share of each pixel whose reference's light is known.
         cover: (T,H,W) in [0,1], the share that bodies cover.
+        worn: (T,H,W) metres that what shows stands off the skin. Clay shows the light of the skin below, whose folds
+            are not those of the cloth: over cloth it is averaged over ``reach`` pixels to all sides.
 
     Returns:
         (T,H,W,3), not bounded above.
@@ -43,15 +55,23 @@ def relight(colours: Tensor, film: Tensor, carried: Tensor, lit: Tensor, cover: 
     # Along the outline the clay is mixed with what lies behind it.
     weight = torch.where(cover >= 0.999, 1.0, 1e-3 * cover)
     weight = weight * (lit > 0.02)
-    low, high = _BOUNDS
-    ratio = ((_mean(film, weight) + _FLOOR) / (_mean(carried, weight) + _FLOOR)).clamp(low, high)
+    ratio = _ratio(film, carried, weight, 1)
+    if worn is not None:
+        off = (worn / _OFF).clamp(0, 1)[..., None]
+        ratio = ratio ** (1 - off) * _ratio(film, carried, weight, reach) ** off
     return colours * (1 + lit[..., None] * (ratio - 1))
 
 
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted 3x3 mean of (T,H,W,3)."""
+def _ratio(film: Tensor, carried: Tensor, weight: Tensor, reach: int) -> Tensor:
+    """Clay of the film over that of the reference (T,H,W,3), both averaged."""
+    low, high = _BOUNDS
+    return ((_mean(film, weight, reach) + _FLOOR) / (_mean(carried, weight, reach) + _FLOOR)).clamp(low, high)
+
+
+def _mean(values: Tensor, weight: Tensor, reach: int) -> Tensor:
+    """Weighted mean of (T,H,W,3) over ``reach`` pixels to all sides."""
     stacked = torch.cat([values * weight[..., None], weight[..., None]], dim=-1).permute(0, 3, 1, 2)
-    total = square_sum(stacked.contiguous(), 1)
+    total = square_sum(stacked.contiguous(), reach)
     return (total[:, :3] / total[:, 3:].clamp(min=1e-9)).permute(0, 2, 3, 1)
 
 

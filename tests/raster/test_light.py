@@ -76,5 +76,11 @@ def test_the_ratio_of_both_clays_relights():
     relit = relight(albedo * 140, film, reference, lit, whole)
     assert torch.allclose(relit, albedo * 140 * 94 / 144, atol=1e-3)
     assert torch.equal(relight(albedo * 140, film, reference, 0 * lit, whole), albedo * 140)
+    # A dark fold of the skin is not one of the skirt over it.
+    reference[:, :, 3] = 40
+    worn = torch.zeros(1, 8, 8)
+    bare, skirt = (relight(albedo * 140, film, reference, lit, whole, metres, 3) for metres in (worn, worn + 0.05))
+    assert torch.equal(bare, relight(albedo * 140, film, reference, lit, whole))
+    assert ((skirt < bare)[0, :, 3] & (skirt > relit)[0, :, 3]).all()
     # What black clay says is bounded.
     assert float(relight(albedo + 1, film, 0 * reference, lit, whole).max()) <= 3 * float((albedo + 1).max()) + 1e-4
