@@ -38,7 +38,7 @@ from ..training.vae import VAELossConfig, save_whole
 from .network import FROM_CARRIED, VARIANTS
 
 ABLATIONS = PRESETS / "ablation"
-SETS = ("heldout", "dressed")
+SETS: tuple[str, ...] = ("heldout", "dressed")
 """What is measured on, see ``evaluation.sets``."""
 CARRIED_ALONE = "carried"
 """The variant that needs no training."""

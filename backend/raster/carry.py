@@ -10,7 +10,7 @@ Shape letters: T frames, H W film, S samples along a pixel's side, P covered sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -145,20 +145,9 @@ def carry_shot(
         if on_frames is not None:
             on_frames(now.stop, frames)
 
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return CarriedFilm(
-        joined("frames"),
-        joined("known"),
-        joined("character"),
-        joined("normal"),
-        joined("depth"),
-        joined("canonical"),
-        joined("lit"),
-        joined("worn"),
-        tuple(notes),
-    )
+    names = [field.name for field in fields(CarriedFilm) if field.name != "notes"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return CarriedFilm(**joined, notes=tuple(notes))
 
 
 def _density(mesh: CharacterMesh, viewmats: Tensor, Ks: Tensor) -> float:
