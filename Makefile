@@ -96,9 +96,9 @@ EVALUATE = $(BACKEND) -m maquette.backend.cli evaluate --keep runs/report $(if $
 report: setup
 	$(EVALUATE) --shots $(SHOTS) -o docs/evaluation
 	$(EVALUATE) --set dressed --shots 16 --size 128 --drop all --table-shots 4 -o docs/evaluation/dressed
-	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 24 -o docs/evaluation/real)
+	$(if $(MOTIONS),$(EVALUATE) --set real --motions "$(MOTIONS)" --shots 8 --size 128 -o docs/evaluation/real)
 
-# docs/ablation; about an hour and a half of one CPU core. The same command goes on after a stop.
+# docs/ablation; about half an hour of one CPU core. The same command goes on after a stop.
 ablation: setup
 	$(BACKEND) -m maquette.backend.cli ablate cpu --workers 1 --resume -o docs/ablation
 

@@ -1,12 +1,15 @@
 """The ablation of the paper (Sec. 6.4, Tab. 4, Fig. 14; Sec. 4.3, Fig. 6) at equal budget.
 
 Every network is trained on the same shots with the same seeds of batches, noise and times, for as many steps by the
-same optimiser, and measured on the same held-out shots:
+same optimiser, and measured on the same shots of both held-out sets:
 
-- ``isa``: the ISA-DiT.
+- ``carried``: the carried film alone, no network.
+- ``isa``: the ISA-DiT from noise, without the carried film.
 - ``no_ispe``: without ISPE in its interspatial attention. Tokens keep what they carry by themselves: a point's own
   coordinates are features of its token, and video tokens their place in the picture, which they get where they enter.
 - ``control``: normal maps through a 2D ControlNet of as many parameters, no points (``network.py``).
+- ``isa_carried``, ``isa_carried_no_ispe``, ``control_carried``: these three as corrections of the carried film, in one
+  step; of what they give the difference alone is decoded.
 - a video VAE with and without the image-decoding regularisation and, where asked for, an ISA-DiT on the latents of
   each.
 
@@ -32,9 +35,13 @@ from ..training.errors import TrainingError
 from ..training.schedule import LoopConfig
 from ..training.stamp import differences, read_stamp, write_stamp
 from ..training.vae import VAELossConfig, save_whole
-from .network import VARIANTS
+from .network import FROM_CARRIED, VARIANTS
 
 ABLATIONS = PRESETS / "ablation"
+SETS: tuple[str, ...] = ("heldout", "dressed")
+"""What is measured on, see ``evaluation.sets``."""
+CARRIED_ALONE = "carried"
+"""The variant that needs no training."""
 GIVEN = "given"
 """The VAE that all variants of the DiT are trained with."""
 VAES = {"regularised": True, "unregularised": False}
@@ -46,7 +53,7 @@ class MeasureConfig:
     """How the trained networks are measured.
 
     Attributes:
-        shots: held-out ones. steps, guidance: of the sampler.
+        shots: of each of ``SETS``. steps, guidance: of the sampler from noise; a correction takes one step.
         validate_every: training steps between two points of the validation curve.
     """
 
@@ -68,9 +75,9 @@ class AblationConfig:
     Attributes:
         model: id in presets/models, whose configuration and VAE are used.
         transformer, vae_model: entries that replace those of the model's configuration.
-        variants: of ``VARIANTS``. seeds: each variant is trained once with each.
-        data: the shots; their normal maps are always drawn, and no carried film.
-        dit: the loop of every variant. dit_loss: what they minimise.
+        variants: ``CARRIED_ALONE`` or of ``VARIANTS``. seeds: each variant is trained once with each.
+        data: the shots; their normal maps are always drawn, and their carried films.
+        dit: the loop of every variant. dit_loss: what they minimise; see ``loss``.
         vae: the loop of the two VAEs, or None to leave them out. vae_loss: what they minimise; its ``image_decoding``
             is what one of them goes without.
         vae_dit: also train an ISA-DiT on the latents of each of the two.
@@ -82,7 +89,7 @@ class AblationConfig:
     dit: LoopConfig
     dit_loss: DiTLossConfig
     measure: MeasureConfig
-    variants: tuple[str, ...] = VARIANTS
+    variants: tuple[str, ...] = (CARRIED_ALONE, *VARIANTS)
     seeds: tuple[int, ...] = (0,)
     transformer: Mapping[str, Any] = field(default_factory=dict)
     vae: LoopConfig | None = None
@@ -92,12 +99,18 @@ class AblationConfig:
 
     def __post_init__(self) -> None:
         for variant in self.variants:
-            if variant not in VARIANTS:
-                raise TrainingError(f"variants: {variant!r} is not known; choose from {', '.join(VARIANTS)}")
+            if variant not in (known := (CARRIED_ALONE, *VARIANTS)):
+                raise TrainingError(f"variants: {variant!r} is not known; choose from {', '.join(known)}")
         if not self.variants or not self.seeds:
             raise TrainingError("variants and seeds must each have at least one entry")
         if self.vae is not None and not self.vae_loss.image_decoding:
             raise TrainingError("[vae_loss] image_decoding is 0, so both VAEs would be the same; give it a weight")
+
+    def loss(self, variant: str) -> DiTLossConfig:
+        """What a variant minimises: a correction starts at the carried film always, the others never see it."""
+        if variant in FROM_CARRIED:
+            return replace(self.dit_loss, time_start=1.0, drop_carried=0.0)
+        return replace(self.dit_loss, drop_carried=1.0)
 
     def lasting(self) -> dict[str, Any]:
         """What results depend on, as JSON: one folder holds one such configuration."""
@@ -121,8 +134,7 @@ def read_ablation(path: Path) -> AblationConfig:
         "vae_loss": VAELossConfig,
     }
     given: dict[str, Any] = {name: read_section(kind, table.pop(name, {}), name, path) for name, kind in kinds.items()}
-    # What bodies teach is measured without the carried film, which would tell everything already.
-    given["data"] = replace(given["data"], maps=True, carried=False)
+    given["data"] = replace(given["data"], maps=True, carried=True)
     check_shots(given["data"], "data", path)
     for section, network in (("transformer", "transformer"), ("vae_model", "vae")):
         if not isinstance(entries := table.get(section, {}), dict):
@@ -166,8 +178,8 @@ class Ablation:
 
     @property
     def transformer(self) -> dict[str, Any]:
-        """Arguments of the ISA variant."""
-        return {**self.spec.components["transformer"], "start": "noise", **self.config.transformer}
+        """Arguments of ``variant_network``."""
+        return {**self.spec.components["transformer"], **self.config.transformer}
 
     def shards(self) -> list[Path]:
         """Files of the shots that are trained on."""
@@ -187,7 +199,12 @@ class Ablation:
 
     def trials(self) -> list[Trial]:
         """All DiTs to train, every seed's variants next to each other."""
-        trials = [Trial(variant, seed) for seed in self.config.seeds for variant in self.config.variants]
+        trials = [
+            Trial(variant, seed)
+            for seed in self.config.seeds
+            for variant in self.config.variants
+            if variant != CARRIED_ALONE or seed == self.config.seeds[0]
+        ]
         if self.config.vae is not None and self.config.vae_dit:
             trials += [Trial("isa", seed, vae) for seed in self.config.seeds for vae in VAES]
         return trials

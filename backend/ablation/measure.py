@@ -5,6 +5,7 @@ Shape letters: T frames, H W image, L latent frames, h w latent.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -22,16 +23,19 @@ from ..evaluation.pictures import sheet_shots
 from ..evaluation.sets import held_out
 from ..models.isa.vae import AutoencoderKLISA
 from ..training.clips import to_model, to_pixels
-from ..training.data import FIELDS, MAPS, make_data
+from ..training.data import FIELDS, MAPS, carry_sample, make_data
 from ..training.dit import sample_latents
 from ..training.encode import encode_data, encode_shots, unpack
 from ..training.errors import TrainingError
 from ..training.launch import in_bfloat16, run_processes
 from ..training.schedule import step_generator
 from ..worlds.sample import Sample
-from .config import GIVEN, VAES, Ablation, Trial, claim
-from .network import parameter_count
+from .config import CARRIED_ALONE, GIVEN, SETS, VAES, Ablation, Trial, claim
+from .network import FROM_CARRIED, parameter_count
 from .train import kept_vae, read_curve, train_vae_variant, train_variant, trained_variant
+
+SHEET_SHOTS = 3
+"""Shots of each set whose films are kept to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class TrialResult:
         run: its figures, and films of a few shots.
         parameters: trainable numbers.
         gflop: of one evaluation for one clip with one character, forward; 0 where it was not counted.
-        curve: points of the validation curve: ``step``, ``loss``, ``figure``, ``seconds_per_step``.
+        curve: points of the validation curve: ``step``, ``seconds_per_step`` and, by set, the loss.
     """
 
     run: EvaluationRun
@@ -56,7 +60,7 @@ class AblationResults:
     """All that an ablation measured so far.
 
     Attributes:
-        samples: the held-out shots.
+        samples: the held-out shots, equally many of each of ``SETS`` one after the other.
         dits: by trial. vaes: by name, reconstruction of the true films.
     """
 
@@ -78,7 +82,13 @@ def ablate(run: Ablation) -> AblationResults:
     config = run.config
     make_data(run.folder / "data", config.data, max(run.workers, 1), run.device, run.until)
     data = config.data
-    samples = held_out(config.measure.shots, data.frames, data.size, data.points, maps=True, square=True)
+    samples = [
+        sample
+        for name in SETS
+        for sample in held_out(
+            config.measure.shots, data.frames, data.size, data.points, True, True, dressed=name == "dressed"
+        )
+    ]
     _same_shots(run, samples)
     outcomes = AblationResults(samples, {}, {})
     going = True
@@ -105,7 +115,11 @@ def ablate(run: Ablation) -> AblationResults:
             continue
         if not measured:
             _encode(run, trial.vae, samples)
-        if measured or trained(train_variant, (run, trial)):
+        if trial.variant == CARRIED_ALONE:
+            outcomes.dits[trial] = _measured(
+                run, trial.key, samples, lambda sample: _carried(sample)["carried"], lambda: {"parameters": 0}
+            )
+        elif measured or trained(train_variant, (run, trial)):
             outcomes.dits[trial] = _measured_variant(run, trial, samples)
     if config.vae is not None:
         for name in VAES:
@@ -140,9 +154,16 @@ def _encode(run: Ablation, name: str, samples: Sequence[Sample]) -> None:
     shots = []
     for sample in samples:
         arrays = {field: getattr(sample, field)[None] for field in FIELDS + MAPS}
+        arrays |= {field: value[None] for field, value in _carried(sample).items()}
         shots.append(encode_shots(vae, arrays, bf16, control=True))
     torch.save(shots, target.with_suffix(".partial"))
     os.replace(target.with_suffix(".partial"), target)
+
+
+@functools.lru_cache(maxsize=256)
+def _carried(sample: Sample) -> dict[str, np.ndarray]:
+    """The carried film of a held-out shot, which every correction starts from."""
+    return carry_sample(sample)
 
 
 def _result(run: Ablation, name: str) -> Path:
@@ -162,7 +183,7 @@ def _measured_vae(run: Ablation, name: str, samples: Sequence[Sample]) -> TrialR
 
 
 def _measured_variant(run: Ablation, trial: Trial, samples: Sequence[Sample]) -> TrialResult:
-    """A DiT's films of the held-out shots; every variant starts from the same noise."""
+    """A DiT's films of the held-out shots: from the same noise, or the carried films with its correction."""
     measure = run.config.measure
     if _result(run, trial.key).exists():
         found = _measured(run, trial.key, samples, None, dict)
@@ -174,7 +195,15 @@ def _measured_variant(run: Ablation, trial: Trial, samples: Sequence[Sample]) ->
     @torch.no_grad()
     def generate(sample: Sample) -> np.ndarray:
         clean, _, inputs = unpack(packed[sample.seed], run.device)
+        if trial.variant in FROM_CARRIED:
+            base = inputs.base()
+            made, plain = (
+                vae.decode(vae.denormalize(z).to(vae.dtype), return_dict=False)[0]
+                for z in (sample_latents(model, inputs, base, 1), base)
+            )
+            return to_pixels(to_model(_carried(sample)["carried"][None]).to(run.device) + made - plain)[0]
         noise = torch.randn(clean.shape, generator=step_generator(sample.seed, 0)).to(run.device)
+        inputs = inputs.drop(carried=True)
         latents = sample_latents(model, inputs, noise, measure.steps, measure.guidance)
         return _film(vae, vae.denormalize(latents))
 
@@ -210,7 +239,8 @@ def _measured(
 ) -> TrialResult:
     """Measure by ``make``, or read what was measured before."""
     path = _result(run, name)
-    keep = frozenset(sheet_shots(samples))
+    each = len(samples) // len(SETS)
+    keep = frozenset(i + each * number for number in range(len(SETS)) for i in sheet_shots(samples[:each], SHEET_SHOTS))
     if not path.exists():
         from tqdm import tqdm
 

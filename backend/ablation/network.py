@@ -191,8 +191,11 @@ def control_network(config: Mapping[str, Any]) -> ControlTransformer3DModel:
     return ControlTransformer3DModel(max(hidden, 1), **config)
 
 
-VARIANTS = ("isa", "no_ispe", "control")
-"""Networks of the ablation, by the name that configurations and reports call them."""
+FROM_NOISE = ("isa", "no_ispe", "control")
+FROM_CARRIED = ("isa_carried", "isa_carried_no_ispe", "control_carried")
+VARIANTS = (*FROM_CARRIED, *FROM_NOISE)
+"""Networks of the ablation, by the name that configurations and reports call them: those that correct the carried film
+in one step, and those that know nothing of it and start from noise."""
 
 
 def variant_network(variant: str, config: Mapping[str, Any]) -> ISATransformer3DModel:
@@ -202,10 +205,11 @@ def variant_network(variant: str, config: Mapping[str, Any]) -> ISATransformer3D
         variant: one of ``VARIANTS``.
         config: arguments of the ISA variant.
     """
-    if variant == "isa":
-        return ISATransformer3DModel(**config)
-    if variant == "no_ispe":
-        return ISATransformer3DModel(**{**config, "interspatial": "no_encoding"})
-    if variant == "control":
-        return control_network(config)
-    raise ValueError(f"variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+    if variant not in VARIANTS:
+        raise ValueError(f"variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+    own = {**config, "start": "noise"}
+    if variant in FROM_CARRIED:
+        own |= {"start": "carried", "prediction": "residual"}
+    if variant.startswith("control"):
+        return control_network(own)
+    return ISATransformer3DModel(**own, interspatial="no_encoding" if variant.endswith("no_ispe") else "isa")

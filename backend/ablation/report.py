@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,24 +17,35 @@ from ..evaluation.metrics import bootstrap
 from ..evaluation.pictures import write_sheet
 from ..evaluation.sets import describe
 from ..training.data import SHARD
-from .config import GIVEN, VAES, Ablation
+from .config import CARRIED_ALONE, GIVEN, SETS, VAES, Ablation
 from .measure import AblationResults, TrialResult
+from .network import FROM_CARRIED, FROM_NOISE
 
 ABOUT = {
-    "isa": "interspatial attention between surface points and video tokens",
-    "no_ispe": "the same without ISPE on the queries, keys and values of the interspatial attention",
-    "control": "no points and no interspatial attention: normal maps through a 2D ControlNet",
+    "carried": "the carried film alone, no network",
+    "isa_carried": "on the carried film: interspatial attention between surface points and video tokens",
+    "isa_carried_no_ispe": "on the carried film: the same without ISPE in the interspatial attention",
+    "control_carried": "on the carried film: no points, normal maps through a 2D ControlNet",
+    "isa": "from noise, without the carried film: interspatial attention",
+    "no_ispe": "from noise, without the carried film: the same without ISPE",
+    "control": "from noise, without the carried film: normal maps through a 2D ControlNet",
 }
-PAPER = {"isa": (28.34, 0.931), "no_ispe": (25.21, 0.895), "control": (26.45, 0.916)}
-"""PSNR in dB and SSIM of the paper's Tab. 4."""
-_BASE = "isa"
+PAIRS = (
+    ("isa_carried", "carried"),
+    ("isa_carried_no_ispe", "isa_carried"),
+    ("control_carried", "isa_carried"),
+    ("isa", "isa_carried"),
+    ("no_ispe", "isa"),
+    ("control", "isa"),
+)
+"""What is compared shot by shot: a variant, and the one that it is measured against."""
 _SHEET_FRAMES = 5
-_SHEET_SHOTS = 4
 
 
-def mean_over_seeds(found: Sequence[TrialResult], name: str) -> np.ndarray:
-    """A measure of every shot (n,), averaged over trainings that differ in their seeds; NaN where one has none."""
-    return np.mean([outcome.run.values[name] for outcome in found], axis=0)
+def mean_over_seeds(found: Sequence[TrialResult], name: str, chosen: slice = slice(None)) -> np.ndarray:
+    """A measure of every shot (n,), or of those chosen, averaged over trainings that differ in their seeds; NaN where
+    one has none."""
+    return np.mean([outcome.run.values[name][chosen] for outcome in found], axis=0)
 
 
 def paired(other: np.ndarray, base: np.ndarray) -> tuple[float, float, float]:
@@ -54,6 +66,8 @@ class AblationReport:
 
     def __init__(self, run: Ablation, outcomes: AblationResults) -> None:
         self.run, self.outcomes = run, outcomes
+        each = len(outcomes.samples) // len(SETS)
+        self.sets = {name: slice(i * each, (i + 1) * each) for i, name in enumerate(SETS)}
         self.variants: dict[str, list[TrialResult]] = {}
         self.on_vaes: dict[str, list[TrialResult]] = {}
         for trial, outcome in outcomes.dits.items():
@@ -86,13 +100,17 @@ class AblationReport:
             "seeds": list(self.run.config.seeds),
             "device": self.run.device,
             "set": describe(self.outcomes.samples),
-            "shots": [sample.seed for sample in self.outcomes.samples],
+            "sets": {
+                name: [sample.seed for sample in self.outcomes.samples[chosen]] for name, chosen in self.sets.items()
+            },
             "missing": self.missing,
             **{key: {name: self._json(found) for name, found in group.items()} for key, group in groups.items()},
-            "differences_to_isa": {
-                name: {m.name: _triple(self.difference(name, m.name)) for m in self.measures}
-                for name in self.variants
-                if name != _BASE and _BASE in self.variants
+            "differences": {
+                f"{name} - {base}": {
+                    place: {m.name: _triple(self.difference(name, base, m.name, place)) for m in self.measures}
+                    for place in self.sets
+                }
+                for name, base in self.pairs
             },
             "vaes": {
                 name: {**self._json([outcome]), "psnr_by_place": [_plain(v) for v in psnr_by_place(outcome)]}
@@ -106,19 +124,30 @@ class AblationReport:
             "gflop_per_evaluation": _plain(found[0].gflop),
             "curves": [list(outcome.curve) for outcome in found],
             "measures": {
-                m.name: {
-                    **_triple(bootstrap(mean_over_seeds(found, m.name))),
-                    "shots": [_plain(float(v)) for v in mean_over_seeds(found, m.name)],
+                place: {
+                    m.name: {
+                        **_triple(bootstrap(mean_over_seeds(found, m.name, chosen))),
+                        "shots": [_plain(float(v)) for v in mean_over_seeds(found, m.name, chosen)],
+                    }
+                    for m in self.measures
                 }
-                for m in self.measures
+                for place, chosen in self.sets.items()
             },
         }
 
-    def difference(self, variant: str, measure: str) -> tuple[float, float, float]:
-        """A variant's paired difference to ISA, over the seeds that both were trained with (the first ones)."""
-        count = min(len(self.variants[variant]), len(self.variants[_BASE]))
-        other, base = (mean_over_seeds(self.variants[name][:count], measure) for name in (variant, _BASE))
-        return paired(other, base)
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Of ``PAIRS`` those that there are."""
+        return [pair for pair in PAIRS if all(name in self.variants for name in pair)]
+
+    def difference(self, variant: str, base: str, measure: str, place: str) -> tuple[float, float, float]:
+        """Paired difference of two variants on one set, over the seeds that both were trained with (the first ones)."""
+        trained = [len(self.variants[name]) for name in (variant, base) if name != CARRIED_ALONE]
+        chosen = self.sets[place]
+        ours, theirs = (
+            mean_over_seeds(self.variants[name][: min(trained)], measure, chosen) for name in (variant, base)
+        )
+        return paired(ours, theirs)
 
     def as_markdown(self) -> str:
         """The report for people."""
@@ -129,40 +158,39 @@ class AblationReport:
         return render(
             Path(__file__).with_name("report.md.jinja"),
             report=self,
-            shots=describe(self.outcomes.samples),
+            shots={name: describe(self.outcomes.samples[chosen]) for name, chosen in self.sets.items()},
             shard=SHARD,
             about=ABOUT,
-            paper=PAPER,
             given=GIVEN,
             columns=columns,
-            others=[name for name in self.variants if name != _BASE] if _BASE in self.variants else [],
             own=own if len(own) == len(VAES) else {},
             on_vaes={name: self.on_vaes[name] for name in VAES} if len(self.on_vaes) == len(VAES) else {},
-            mean=lambda found, name: bootstrap(mean_over_seeds(found, name)),
+            mean=lambda found, name, chosen=slice(None): bootstrap(mean_over_seeds(found, name, chosen)),
             between=_between,
             pace=_pace,
             judge=judge,
             psnr_by_place=psnr_by_place,
         )
 
-    def order(self, measure: str) -> str:
-        """The order of the variants by a measure, whatever it is, in one sentence."""
+    def order(self, measure: str, place: str) -> str:
+        """The order of the variants by a measure on one set, whatever it is, in one sentence."""
         one = next(m for m in MEASURES if m.name == measure)
-        means = {name: bootstrap(mean_over_seeds(found, measure))[0] for name, found in self.variants.items()}
+        chosen = self.sets[place]
+        means = {name: bootstrap(mean_over_seeds(each, measure, chosen))[0] for name, each in self.variants.items()}
         ranked = sorted(means, key=lambda name: means[name], reverse=one.higher)
         text = ", then ".join(f"`{name}` ({number(means[name], 4)})" for name in ranked)
         undecided = [
-            f"`{name}`"
-            for name in ranked
-            if name != _BASE and judge(self.difference(name, measure), one.higher) == "undecided"
+            f"`{name}` from `{following}`"
+            for name, following in itertools.pairwise(ranked)
+            if judge(self.difference(name, following, measure, place), one.higher) == "undecided"
         ]
-        told = f"; these shots do not tell {' and '.join(undecided)} from `{_BASE}`" if undecided else ""
-        return f"Order by {measure}, best first: {text}{told}."
+        told = f"; these shots do not tell {' nor '.join(undecided)}" if undecided else ""
+        return f"Order by {measure} on `{place}`, best first: {text}{told}."
 
     def sheet(self) -> np.ndarray:
         """Picture (H,W,3): of a few shots the true frames above each variant's, in the order of the tables."""
         first = {name: found[0].run.films for name, found in self.variants.items()}
-        shots = sorted(set.intersection(*(set(films) for films in first.values())))[:_SHEET_SHOTS]
+        shots = sorted(set.intersection(*(set(films) for films in first.values())))
         blocks = []
         for index in shots:
             sample = self.outcomes.samples[index]
@@ -177,25 +205,27 @@ class AblationReport:
         return np.concatenate([part for pair in pairs for part in (pair, gap)][:-1], axis=0)
 
     def plot(self, path: Path) -> None:
-        """Validation loss, and its part where bodies are, over steps: a line a training."""
+        """Validation loss on each set over steps, a line a training: corrections above, from noise below."""
         import matplotlib
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
 
-        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
-        colours = dict(zip(ABOUT, ("tab:blue", "tab:orange", "tab:green"), strict=True))
-        for axis, key in zip(axes, ("loss", "figure"), strict=True):
-            for name, found in self.variants.items():
-                for i, outcome in enumerate(found):
-                    points = [(point["step"], point[key]) for point in outcome.curve if point["step"] > 0]
-                    if points:
+        figure, axes = pyplot.subplots(2, len(SETS), figsize=(9, 6), constrained_layout=True, sharex=True)
+        for row, names in zip(axes, (FROM_CARRIED, FROM_NOISE), strict=True):
+            for axis, place in zip(row, SETS, strict=True):
+                for colour, name in enumerate(names):
+                    for i, outcome in enumerate(self.variants.get(name, ())):
+                        points = [(point["step"], point[place]) for point in outcome.curve]
                         label = name if i == 0 else None
-                        axis.plot(*zip(*points, strict=True), color=colours[name], label=label, linewidth=1.2)
-            axis.set_title(f"validation {key}")
+                        axis.plot(*zip(*points, strict=True), color=f"C{colour}", label=label, linewidth=1.2)
+                axis.set_title(f"{'from the carried film' if names == FROM_CARRIED else 'from noise'}, {place}")
+                axis.set_yscale("log")
+            row[0].set_ylabel("validation loss")
+            if row[0].lines:
+                row[0].legend(fontsize="small")
+        for axis in axes[-1]:
             axis.set_xlabel("steps")
-            axis.set_yscale("log")
-        axes[0].legend(fontsize="small")
         figure.savefig(path, dpi=100)
         pyplot.close(figure)
 

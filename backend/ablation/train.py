@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import time
@@ -23,7 +24,7 @@ from ..training.errors import TrainingError
 from ..training.launch import new_accelerator
 from ..training.loop import Loop
 from ..training.vae import VAEObjective, latent_statistics, save_whole, start_from_components
-from .config import VAES, Ablation, Trial
+from .config import SETS, VAES, Ablation, Trial
 from .network import variant_network
 
 _STATISTICS_SHARDS = 2
@@ -37,7 +38,7 @@ def kept_vae(run: Ablation, vae: str) -> AutoencoderKLISA:
 
 
 class Validation:
-    """The loss on held-out shots at fixed times and noise, nothing withheld: one point of Fig. 14's curves.
+    """The loss on the shots of each set at fixed times and noise, nothing withheld: one point of Fig. 14's curves.
 
     Measured are the averaged weights, with which films are generated.
     """
@@ -45,28 +46,38 @@ class Validation:
     def __init__(self, held_out: Path, config: DiTLossConfig, device: torch.device) -> None:
         shots = torch.load(held_out, weights_only=True)
         self.config = config
-        self.groups: list[tuple[Tensor, Tensor, Tensor, Tensor, ISAInputs]] = []
-        times = (torch.arange(len(shots)) + 0.5) / len(shots)
-        # Shuffled, so that shots with one and with two characters both span all times.
-        times = times[torch.randperm(len(shots), generator=torch.Generator().manual_seed(0))]
-        for count in sorted({shot["points"].shape[1] for shot in shots}):
-            chosen = [i for i, shot in enumerate(shots) if shot["points"].shape[1] == count]
-            clean, cover, inputs = unpack({name: torch.cat([shots[i][name] for i in chosen]) for name in shots[0]})
-            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(count))
-            group = (clean.to(device), noise.to(device), times[chosen].to(device), cover.to(device))
-            self.groups.append((*group, inputs.to(device)))
+        self.groups: list[tuple[str, Tensor, Tensor, Tensor, Tensor, ISAInputs]] = []
+        each = len(shots) // len(SETS)
+        times = (torch.arange(each) + 0.5) / each
+        # Shuffled, so that shots with one and with two characters both span all times; each set has the same.
+        times = times[torch.randperm(each, generator=torch.Generator().manual_seed(0))]
+        if config.time_start == 1:
+            times = torch.ones(each)
+        counts = sorted({shot["points"].shape[1] for shot in shots})
+        for number, (name, count) in enumerate(itertools.product(SETS, counts)):
+            mine = range(SETS.index(name) * each, (SETS.index(name) + 1) * each)
+            if not (chosen := [i for i in mine if shots[i]["points"].shape[1] == count]):
+                continue
+            clean, cover, inputs = unpack({field: torch.cat([shots[i][field] for i in chosen]) for field in shots[0]})
+            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
+            inputs = inputs.drop(carried=config.drop_carried == 1)
+            if config.time_start == 1:
+                noise = inputs.base()
+            at = times[[i - mine.start for i in chosen]]
+            group = (clean.to(device), noise.to(device), at.to(device), cover.to(device))
+            self.groups.append((name, *group, inputs.to(device)))
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """Mean ``loss`` over the shots and their ``figure`` (see ``flow_loss``) under other weights of ``model``."""
-        total = {"loss": 0.0, "figure": 0.0}
-        shots = sum(len(clean) for clean, *_ in self.groups)
-        for clean, noise, times, cover, inputs in self.groups:
+        """By set, the mean of ``flow_loss`` over its shots under other weights of ``model``."""
+        total = dict.fromkeys(SETS, 0.0)
+        each = sum(len(clean) for _, clean, *_ in self.groups) / len(SETS)
+        for name, clean, noise, times, cover, inputs in self.groups:
             t = times.view(-1, 1, 1, 1, 1)
             given = ((1 - t) * clean + t * noise, 1000 * times, inputs)
             flow = torch.func.functional_call(model, dict(weights), given, {"return_dict": False})[0]
-            for name, value in zip(total, flow_loss(flow, clean, noise, times, cover, self.config), strict=True):
-                total[name] += float(value) * len(clean) / shots
+            loss, _ = flow_loss(flow, clean, noise, times, cover, self.config)
+            total[name] += float(loss) * len(clean) / each
         return total
 
 
@@ -88,8 +99,9 @@ def train_variant(argument: tuple[Ablation, Trial]) -> bool:
     if loop.step >= config.dit.steps and any(point["step"] == loop.step for point in read_curve(run.curve(trial))):
         return True
     dtype = torch.bfloat16 if loop.bf16 else torch.float32
-    loss = DiTLoss(Latents(run.latents(trial.vae)), config.dit_loss, config.dit.batch, loop.device, dtype)
-    validation = Validation(run.held_out(trial.vae), config.dit_loss, loop.device)
+    aim = config.loss(trial.variant)
+    loss = DiTLoss(Latents(run.latents(trial.vae)), aim, config.dit.batch, loop.device, dtype)
+    validation = Validation(run.held_out(trial.vae), aim, loop.device)
     pace: list[float] = []
     last = 0.0
 

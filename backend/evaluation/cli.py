@@ -38,7 +38,8 @@ def add_evaluate_parser(subparsers: Any) -> None:
         choices=_SETS,
         default="heldout",
         help="heldout: synthetic shots that no training draws; dressed: such with hair, skirts and coats, in furnished "
-        "sets and other light than their references; real: windows of the motion files in --motions",
+        "sets and other light than their references; real: windows of the motion files in --motions, on "
+        "bare bodies and on such people in turn",
     )
     parser.add_argument("--motions", type=Path, metavar="DIR", help="motion files for --set real")
     parser.add_argument(
@@ -136,12 +137,16 @@ def run_evaluate(args: argparse.Namespace) -> int:
         settings = {"engine": engine, "model": spec.id, "steps": steps, "guidance": guidance, "without": args.without}
         title = f"{steps} steps, guidance {guidance:g}"
         runs.append(with_bar(title, run_model, shots, keep=keep if leads else frozenset(), **settings))
-    dropped = {}
+    dropped: dict[str, dict[str, EvaluationRun]] = {"carried": {}, "model": {}}
     everything = [name for name in CONDITIONS if name != KNOWN or spec.engine == "isa"]
     for name in everything if "all" in args.drop else dict.fromkeys(args.drop):
+        lacking = {"without": args.without, "dropped": name}
         settings = {"engine": engine, "model": spec.id, "steps": default[0], "guidance": default[1]}
-        shots = samples[: args.table_shots]
-        dropped[name] = with_bar(f"without {name}", run_model, shots, without=args.without, dropped=name, **settings)
+        shots, title = samples[: args.table_shots], f"without {name}"
+        dropped["carried"][name] = with_bar(f"carried {title}", carried_films, shots, device=device, **lacking)
+        # A model that gives the carried film as it is gives it without the condition, too.
+        if not runs[0].same(carried):
+            dropped["model"][name] = with_bar(title, run_model, shots, **lacking, **settings)
     report = EvaluationReport(
         spec.id, args.set, samples, device, runs, truth, carried, alone, backbones.absent, args.without, dropped
     )

@@ -10,7 +10,8 @@ import numpy as np
 from ..shot.types import Background, Character, Shot
 
 KNOWN = "known"
-"""What no shot holds: how far the carried film is known. It is withheld from the networks, see ``ISAFamily``."""
+"""What no shot holds: which spots of a body its references show. It is withheld where the film is made, see
+``carry_shot`` and ``ISAFamily``."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ CONDITIONS: Mapping[str, Condition] = {
         Condition("visibility", "nothing of the set hides a body, every point counts as seen", _without_visibility),
         Condition("camera", "the first frame's camera throughout", _without_camera),
         Condition("reference", "bodies in plain grey", _without_reference),
-        Condition(KNOWN, "the networks are told that every pixel of a body was seen", lambda shot: shot),
+        Condition(KNOWN, "every spot of a body counts as seen in its references", lambda shot: shot),
         Condition("light", "no clay, neither of the film nor of the references", _without_light),
         Condition("background", "plain grey", lambda shot: replace(shot, background=Background())),
     )

@@ -56,6 +56,14 @@ class EvaluationRun:
         """How many it was measured on: the first of the set."""
         return len(self.seconds)
 
+    def same(self, other: EvaluationRun) -> bool:
+        """Whether no measure tells its films from another run's of the same shots."""
+        shared = min(self.shots, other.shots)
+        return all(
+            np.array_equal(values[:shared], other.values[name][:shared], equal_nan=True)
+            for name, values in self.values.items()
+        )
+
     def mean(self, name: str, chosen: np.ndarray | None = None) -> tuple[float, float, float]:
         """Mean of a measure over the shots, or those of ``chosen`` (n,) bool, and its 95 % bootstrap interval."""
         values = self.values[name]
@@ -78,13 +86,17 @@ class EvaluationRun:
 
 
 def by_kind(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """Which of the samples (n,) bool are of each kind: by characters, fewest first, by camera, reference and aspect."""
+    """Which of the samples (n,) bool are of each kind: by characters, fewest first, by camera, reference, aspect and
+    dress."""
     found = [(*kinds(sample), reference_kind(sample)) for sample in samples]
     counts = sorted({(len(sample.points), kinds(sample)[0]) for sample in samples})
     names = [name for _, name in counts] + sorted({kind[1] for kind in found}, reverse=True)
     names += [name for name in (FILM_REFERENCE, OTHER_REFERENCE) if any(kind[3] == name for kind in found)]
     names += dict.fromkeys(kind[2] for kind in found)
-    return {name: np.array([name in kind for kind in found]) for name in names}
+    chosen = {name: np.array([name in kind for kind in found]) for name in names}
+    dressed = np.array([sample.dressed for sample in samples])
+    # Told apart only where a set has both.
+    return chosen | ({"bare bodies": ~dressed, "dressed people": dressed} if 0 < dressed.sum() < len(dressed) else {})
 
 
 def run_films(
@@ -168,21 +180,27 @@ def true_films(samples: Sequence[Sample], **arguments: Any) -> EvaluationRun:
 
 
 def carried_films(
-    samples: Sequence[Sample], device: str = "cpu", without: Sequence[str] = (), **arguments: Any
+    samples: Sequence[Sample],
+    device: str = "cpu",
+    without: Sequence[str] = (),
+    dropped: str | None = None,
+    **arguments: Any,
 ) -> EvaluationRun:
     """The carried films alone, no network on top. Further arguments as of ``run_films``.
 
     Args:
         without: what the shots are handed over without, as ``to_shot`` names it.
+        dropped: one of ``conditions.CONDITIONS`` that is taken away.
     """
 
     def make(shot: Shot) -> np.ndarray:
-        return carry_shot(shot, shot.clip.width, shot.clip.height, device).frames
+        return carry_shot(shot, shot.clip.width, shot.clip.height, device, blind=dropped == KNOWN).frames
 
     def ready(sample: Sample) -> Shot:
-        return _shot(sample, None, without)
+        shot = _shot(sample, None, without)
+        return shot if dropped is None else CONDITIONS[dropped].drop(shot)
 
-    return run_films("carried" + _suffix(without), samples, make, ready=ready, **arguments)
+    return run_films("carried" + _suffix(without) + _lacking(dropped), samples, make, ready=ready, **arguments)
 
 
 def run_model(
@@ -217,7 +235,7 @@ def run_model(
         shot = _shot(sample, settings, without)
         return shot if dropped is None else CONDITIONS[dropped].drop(shot)
 
-    name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}" + (f"_dropped-{dropped}" if dropped else "")
+    name = f"steps-{steps}_guidance-{guidance:g}{_suffix(without)}{_lacking(dropped)}"
     return run_films(name, samples, make, steps=steps, guidance=guidance, ready=ready, across=across, **arguments)
 
 
@@ -227,6 +245,10 @@ def _shot(sample: Sample, settings: Settings | None, without: Sequence[str]) -> 
 
 def _suffix(without: Sequence[str]) -> str:
     return "".join(f"_no-{name}" for name in without)
+
+
+def _lacking(dropped: str | None) -> str:
+    return f"_dropped-{dropped}" if dropped else ""
 
 
 def run_autoencoder(

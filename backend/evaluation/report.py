@@ -40,7 +40,8 @@ class EvaluationReport:
         autoencoder: the true films through the VAE, or None.
         absent: measures that could not be taken, and why.
         without: what the shots were handed over without, as ``to_shot`` names it.
-        dropped: runs at the default, on the first shots, without one of ``conditions.CONDITIONS`` each.
+        dropped: ``carried`` and ``model``: the carried films of the first shots and the model's at the default, without
+            one of ``conditions.CONDITIONS`` each; none of a model that gives the carried films as they are.
     """
 
     model: str
@@ -53,7 +54,7 @@ class EvaluationReport:
     autoencoder: EvaluationRun | None
     absent: Sequence[str] = ()
     without: Sequence[str] = ()
-    dropped: Mapping[str, EvaluationRun] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, EvaluationRun]] = field(default_factory=dict)
 
     @cached_property
     def kind(self) -> dict[str, np.ndarray]:
@@ -119,7 +120,9 @@ class EvaluationReport:
                 for one in self.verdicts
             ],
             "runs": [self._run_json(run) for run in self.runs],
-            "dropped": {name: self._run_json(run) for name, run in self.dropped.items()},
+            "dropped": {
+                of: {name: self._run_json(run) for name, run in lacking.items()} for of, lacking in self.dropped.items()
+            },
         }
 
     def _run_json(self, run: EvaluationRun) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def _characters(index: int) -> int:
 def real_motions(
     folder: Path, count: int, frames: int, size: int, points: int = 128, references: int = 1
 ) -> list[Sample]:
-    """Windows of the motion files in a folder, each on a new body before a new camera, the files in turn.
+    """Windows of the motion files in a folder, each on a new body before a new camera, the files in turn; bare bodies
+    and people of the dressed world in turn.
 
     Arguments as of ``held_out``.
 
@@ -117,6 +118,8 @@ def real_motions(
             truth=True,
             motion=_window(found[i % len(found)]),
             references=references,
+            # Turned on by one every four shots, or each aspect would have one of both only.
+            dressed=(i + i // len(ASPECTS)) % 2 == 1,
         )
         for i in range(count)
     ]

@@ -10,7 +10,7 @@ Shape letters: T frames, H W film, S samples along a pixel's side, P covered sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ _AT_ONCE = 8
 _NEAR = 0.05
 _SPREAD = 48
 """Pixels that the light of a body spreads over what it wears."""
+_FOLDS, _LARGEST_FOLD = 0.075, 12
+"""Metres over which the light of the skin is averaged for what is worn over it, and pixels at most."""
 _SURE = (0.25, 0.75)
 """Share to which a spot is seen at which its colour begins to count, and from which on it counts alone."""
 _PLASTER = 160.0
@@ -77,6 +79,7 @@ class _Dressed:
     Attributes:
         borrowed: (V,7) as ``Look.colours``, for what no picture shows.
         plaster: whether no picture shows anything of it.
+        density: samples by which a metre of it shows in the film.
         garb: what the mesh has been grown by to what it wears, or None.
     """
 
@@ -84,6 +87,7 @@ class _Dressed:
     looks: tuple[Look, ...]
     borrowed: Tensor
     plaster: bool
+    density: float
     garb: Garb | None = None
 
     def bare(self, now: slice) -> Tensor:
@@ -105,12 +109,15 @@ def carry_shot(
     device: torch.device | str = "cpu",
     on_frames: Callable[[int, int], None] | None = None,
     only: range | None = None,
+    blind: bool = False,
 ) -> CarriedFilm:
     """The carried film of a shot at ``width`` x ``height`` pixels.
 
     Args:
-        only: frames that are wanted; each is what it is in the whole film, to the bit. All by default.
         on_frames: called with the frames done and their number; may raise to stop.
+        only: frames that are wanted; each is what it is in the whole film, to the bit. All by default.
+        blind: take every spot for seen in every reference, so that nothing is borrowed from what is seen indeed: to
+            measure what it is worth to know.
 
     Raises:
         MediaError: a picture or film of the shot is damaged.
@@ -140,25 +147,14 @@ def carry_shot(
     for start in range(drawn.start, drawn.stop, _AT_ONCE):
         now = slice(start, min(start + _AT_ONCE, drawn.stop))
         at = slice(now.start - drawn.start, now.stop - drawn.start)
-        parts.append(_draw(dressed, hiding, plate[at], None if clay is None else clay[at], now, viewmats, Ks, shot))
+        light = None if clay is None else clay[at]
+        parts.append(_draw(dressed, hiding, plate[at], light, now, viewmats, Ks, shot, blind))
         if on_frames is not None:
             on_frames(min(now.stop, wanted.stop) - wanted.start, len(wanted))
     cut = slice(wanted.start - drawn.start, wanted.stop - drawn.start)
-
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])[cut]
-
-    return CarriedFilm(
-        joined("frames"),
-        joined("known"),
-        joined("character"),
-        joined("normal"),
-        joined("depth"),
-        joined("canonical"),
-        joined("lit"),
-        joined("worn"),
-        tuple(notes),
-    )
+    names = [field.name for field in fields(CarriedFilm) if field.name != "notes"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts])[cut] for name in names}
+    return CarriedFilm(**joined, notes=tuple(notes))
 
 
 def _density(mesh: CharacterMesh, viewmats: Tensor, Ks: Tensor) -> float:
@@ -202,7 +198,7 @@ def _dress(
             notes.append(f"No reference picture for {mesh.name}: it is drawn in plain grey")
         lit = [*([128.0] * 3 if grey is None else grey.tolist()), 0.0 if grey is None else 1.0]
         borrowed = torch.tensor([_PLASTER] * 3 + lit, device=mesh.rest.device).expand(len(mesh.rest), 7)
-    return _Dressed(mesh, tuple(looks), borrowed, plaster, garb), notes
+    return _Dressed(mesh, tuple(looks), borrowed, plaster, density, garb), notes
 
 
 def _draw(
@@ -214,6 +210,7 @@ def _draw(
     viewmats: Tensor,
     Ks: Tensor,
     shot: Shot,
+    blind: bool,
 ) -> CarriedFilm:
     """Some frames of the carried film."""
     frames, full_height, full_width = plate.shape[:3]
@@ -240,7 +237,7 @@ def _draw(
     for i, one in enumerate(dressed):
         mine = torch.nonzero(owner == i).squeeze(1)
         if len(mine):
-            values[mine, :9] = _coloured(one, raster, mine, faces - int(starts[i]))
+            values[mine, :9] = _coloured(one, raster, mine, faces - int(starts[i]), blind)
     values[:, 9] = 1
     for i, one in enumerate(dressed):
         if one.plaster and clay is None:
@@ -257,11 +254,14 @@ def _draw(
         own = grid[..., 3:7] / cover[..., None].clamp(min=1e-6)
         carried = own[..., :3] / own[..., 3:].clamp(min=1e-3)
         there = clay[:, top:bottom, left:right]
-        if any(one.garb is not None for one in dressed):
+        garbed = [one for one in dressed if one.garb is not None]
+        if garbed:
             there = _under_garb(
                 there, torch.cat([one.bare(now) for one in dressed], dim=1), faces, views, lenses, closed
             )
-        colours = relight(colours, there[..., :3], carried, own[..., 3], cover)
+        worn = grid[..., 8] if garbed else None
+        reach = min(max([1, *(round(_FOLDS * one.density / _SAMPLES) for one in garbed)]), _LARGEST_FOLD)
+        colours = relight(colours, there[..., :3], carried, own[..., 3], cover, worn, reach)
         if shot.clay is not None and shot.clay.surroundings:
             film = clay[..., :3].clone()
             behind = under_bodies(behind, clay[:, top:bottom, left:right], cover)
@@ -318,9 +318,9 @@ def _box(
     return left, top, max(min(high[0], width), left + 1), max(min(high[1], height), top + 1)
 
 
-def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Tensor:
+def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor, blind: bool) -> Tensor:
     """Colour, clay, whether that is known, how well it is known, and metres off the skin (P,9) of a mesh's samples
-    ``mine`` (P,)."""
+    ``mine`` (P,); ``blind`` takes all for seen."""
     moments = (torch.cat([look.vertices, look.facing[:, None]], dim=1) for look in one.looks)
     attributes = torch.cat([one.borrowed, one.mesh.rest, one.worn()[:, None], *moments], dim=1)
     corners = faces[raster.face[mine]]
@@ -333,6 +333,8 @@ def _coloured(one: _Dressed, raster: Raster, mine: Tensor, faces: Tensor) -> Ten
         spots, facing = found[:, 11 + 4 * k : 14 + 4 * k], found[:, 14 + 4 * k]
         place, seen = look.seen(spots, facing, found[:, 7:10])
         weight = seen * facing.clamp(min=0) ** SQUARE if len(one.looks) > 1 else seen
+        if blind:
+            weight = seen = torch.ones_like(seen)
         total += weight[:, None] * look.colours(place)
         share = share + weight
         known = torch.maximum(known, seen)

@@ -84,6 +84,7 @@ class Sample:
         further: more reference pictures of each character, when asked for.
         furniture: that stands there and may hide bodies, in the dressed world.
         lit_references: whether the references' light is known: their clay is handed over.
+        dressed: whether it is of the dressed world.
     """
 
     video: np.ndarray
@@ -117,6 +118,7 @@ class Sample:
     further: tuple[tuple[ReferencePicture, ...], ...] = ()
     furniture: Furniture | None = None
     lit_references: bool = True
+    dressed: bool = False
 
     def references(self, character: int) -> tuple[ReferencePicture, ...]:
         """All reference pictures of a character, the first one first."""
@@ -254,6 +256,7 @@ def make_sample(
         further=tuple(further),
         furniture=furniture,
         lit_references=not dressed or bool(dressing.random() >= _NO_CLAY),
+        dressed=dressed,
     )
 
 

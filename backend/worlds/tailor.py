@@ -75,8 +75,11 @@ class Tailor:
         return self.rest + self.normals * self.height[:, None]
 
     def between(self, low: float, high: float, arms: float = 0.22) -> np.ndarray:
-        """The same between two heights, as spots (K,3), without what lies farther than ``arms`` from the middle."""
-        return self.outer()[(self.rest[:, 1] > low) & (self.rest[:, 1] < high) & (abs(self.rest[:, 0]) < arms)]
+        """The same between two heights, as spots (K,3), without what lies farther than ``arms`` from the middle; of a
+        body that does not reach so high, its uppermost spots."""
+        height, inside = self.rest[:, 1], abs(self.rest[:, 0]) < arms
+        chosen = inside & (height > low) & (height < high)
+        return self.outer()[chosen if chosen.any() else inside & (height > 0.95 * height.max())]
 
     def axis(self, low: float, high: float, arms: float = 0.2) -> np.ndarray:
         """Middle (x, z) of that part."""

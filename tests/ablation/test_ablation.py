@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from maquette.backend.ablation import measure as ablation_measure
 from maquette.backend.ablation import train as ablation_module
 from maquette.backend.ablation.config import (
     ABLATIONS,
+    CARRIED_ALONE,
     GIVEN,
+    SETS,
     Ablation,
     AblationConfig,
     MeasureConfig,
@@ -23,8 +27,8 @@ from maquette.backend.ablation.config import (
     read_ablation,
 )
 from maquette.backend.ablation.measure import AblationResults, TrialResult, ablate, forward_gflop
-from maquette.backend.ablation.network import VARIANTS, parameter_count, variant_network
-from maquette.backend.ablation.report import ABOUT, AblationReport, judge, paired, psnr_by_place
+from maquette.backend.ablation.network import FROM_CARRIED, FROM_NOISE, VARIANTS, parameter_count, variant_network
+from maquette.backend.ablation.report import ABOUT, PAIRS, AblationReport, judge, paired, psnr_by_place
 from maquette.backend.ablation.train import Validation, read_curve, train_variant, trained_variant
 from maquette.backend.cli import main
 from maquette.backend.evaluation.evaluate import EvaluationRun
@@ -65,6 +69,14 @@ CONFIG = AblationConfig(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shots_drawn_once() -> Iterator[None]:
+    """Every ablation of this module has the same held-out shots, which are slow to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation_measure, "held_out", functools.cache(ablation_measure.held_out))
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ablation, AblationResults]:
     """A whole toy ablation."""
@@ -83,28 +95,33 @@ def copied(run: Ablation, folder: Path, **changes) -> Ablation:
 def test_everything_is_trained_and_measured(finished: tuple[Ablation, AblationResults]) -> None:
     run, outcomes = finished
     assert set(outcomes.dits) == {
-        *(Trial(variant, 0) for variant in VARIANTS),
+        *(Trial(variant, 0) for variant in (CARRIED_ALONE, *VARIANTS)),
         Trial("isa", 0, "regularised"),
         Trial("isa", 0, "unregularised"),
     }
     assert set(outcomes.vaes) == {GIVEN, "regularised", "unregularised"}
     for outcome in [*outcomes.dits.values(), *outcomes.vaes.values()]:
-        assert outcome.run.values["psnr"].shape == (4,)
+        assert outcome.run.values["psnr"].shape == (8,)
         assert np.isfinite(outcome.run.values["psnr"]).all()
-        assert outcome.run.films
+        assert {index // 4 for index in outcome.run.films} == {0, 1}
+    assert [sample.dressed for sample in outcomes.samples] == [False] * 4 + [True] * 4
     for trial, outcome in outcomes.dits.items():
+        if trial.variant == CARRIED_ALONE:
+            assert not outcome.parameters and not outcome.curve
+            continue
         assert [point["step"] for point in outcome.curve] == [0, 2, 3]
         assert torch.load(run.checkpoint(trial), weights_only=True)["step"] == CONFIG.dit.steps
 
 
 def test_budgets_are_equal(finished: tuple[Ablation, AblationResults]) -> None:
     _, outcomes = finished
-    isa, no_ispe, control = (outcomes.dits[Trial(variant, 0)] for variant in VARIANTS)
-    assert no_ispe.parameters == isa.parameters
-    assert control.parameters == pytest.approx(isa.parameters, rel=5e-3)
-    assert no_ispe.gflop == isa.gflop > 0
-    # 17 point tokens and 16 video tokens a latent frame.
-    assert control.gflop == pytest.approx(isa.gflop, rel=0.15)
+    for names in (FROM_NOISE, FROM_CARRIED):
+        isa, no_ispe, control = (outcomes.dits[Trial(variant, 0)] for variant in names)
+        assert no_ispe.parameters == isa.parameters
+        assert control.parameters == pytest.approx(isa.parameters, rel=5e-3)
+        assert no_ispe.gflop == isa.gflop > 0
+        # 17 point tokens and 16 video tokens a latent frame.
+        assert control.gflop == pytest.approx(isa.gflop, rel=0.15)
 
 
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
@@ -114,10 +131,11 @@ def test_budgets_of_the_presets_are_equal(preset: str) -> None:
     size, frames, points = config.data.size // 8, 1 + config.data.frames // 4, config.data.points
     inputs = conditions(batch=1, points=points, size=size, frames=config.data.frames)
     latents = torch.zeros(1, 16, frames, size, size)
-    models = {variant: variant_network(variant, run.transformer) for variant in VARIANTS}
-    assert parameter_count(models["control"]) == pytest.approx(parameter_count(models["isa"]), rel=2e-3)
+    isa, _, control = FROM_CARRIED
+    models = {variant: variant_network(variant, run.transformer) for variant in (isa, control)}
     work = {variant: forward_gflop(model, latents, inputs) for variant, model in models.items()}
-    assert work["control"] == pytest.approx(work["isa"], rel=0.05)
+    assert parameter_count(models[control]) == pytest.approx(parameter_count(models[isa]), rel=2e-3)
+    assert work[control] == pytest.approx(work[isa], rel=0.05)
 
 
 def test_variants_see_the_same_shots_noise_and_times(
@@ -126,12 +144,14 @@ def test_variants_see_the_same_shots_noise_and_times(
     run = copied(finished[0], tmp_path / "run")
     seen: dict[str, list[torch.Tensor]] = {}
     kept: list[torch.Tensor] = []
+    told: dict[float, list[tuple[torch.Tensor, torch.Tensor]]] = {0.0: [], 1.0: []}
 
     class Watched(ablation_module.DiTLoss):
         def draw(self, step, generator):
             batch, noise, times = super().draw(step, generator)
-            kept.extend([batch.clean, batch.cover, noise, times])
+            kept.extend([batch.clean, batch.cover, noise])
             kept.extend([batch.inputs.point_mask, batch.inputs.reference_present])
+            told[self.config.time_start].append((times, batch.inputs.carried_present))
             return batch, noise, times
 
     monkeypatch.setattr(ablation_module, "DiTLoss", Watched)
@@ -143,8 +163,14 @@ def test_variants_see_the_same_shots_noise_and_times(
         assert train_variant((run, trial))
         seen[variant] = list(kept)
     for variant in VARIANTS[1:]:
-        assert len(seen[variant]) == len(seen["isa"]) == 6 * CONFIG.dit.steps
+        assert len(seen[variant]) == len(seen["isa"]) == 5 * CONFIG.dit.steps
         assert all(torch.equal(a, b) for a, b in zip(seen[variant], seen["isa"], strict=True))
+    # Corrections begin at the carried film always; the others never see it.
+    assert all((times == 1).all() and there.all() for times, there in told[1.0])
+    assert all((times < 1).all() and not there.any() for times, there in told[0.0])
+    assert len(told[0.0]) == len(told[1.0]) == 3 * CONFIG.dit.steps
+    times = [torch.cat([times for times, _ in told[0.0]][k :: CONFIG.dit.steps]) for k in range(CONFIG.dit.steps)]
+    assert all(torch.equal(*each.view(3, -1)[k : k + 2]) for each in times for k in range(2))
 
 
 def test_isa_and_no_ispe_start_from_the_same_weights() -> None:
@@ -178,7 +204,7 @@ def test_stopped_and_resumed_is_the_same(finished: tuple[Ablation, AblationResul
     short = replace(run, until=time.time() - 1)
     assert not train_variant((short, trial))
     assert train_variant((run, trial))
-    assert read_curve(run.curve(trial))[-1]["loss"] == finished[1].dits[trial].curve[-1]["loss"]
+    assert read_curve(run.curve(trial))[-1]["dressed"] == finished[1].dits[trial].curve[-1]["dressed"]
     ours, theirs = (trained_variant(each, trial).state_dict() for each in (run, finished[0]))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -227,7 +253,7 @@ def test_other_held_out_shots_are_refused(
 ) -> None:
     run = copied(finished[0], tmp_path / "run")
     monkeypatch.setattr(data_module, "SHARD", 2)
-    (run.folder / "heldout_4.sha256").write_text("0\n")
+    (run.folder / "heldout_8.sha256").write_text("0\n")
     with pytest.raises(TrainingError, match="held-out"):
         ablate(run)
 
@@ -235,33 +261,56 @@ def test_other_held_out_shots_are_refused(
 def test_validation_is_the_loss_of_held_out_shots(finished: tuple[Ablation, AblationResults]) -> None:
     run, _ = finished
     held_out = run.held_out(GIVEN)
-    validation = Validation(held_out, CONFIG.dit_loss, torch.device("cpu"))
-    assert sorted(len(group[0]) for group in validation.groups) == [1, 3]
-    times = torch.cat([group[2] for group in validation.groups]).sort().values
-    torch.testing.assert_close(times, (torch.arange(4) + 0.5) / 4)
+    for variant in ("isa", "isa_carried"):
+        validation = Validation(held_out, CONFIG.loss(variant), torch.device("cpu"))
+        assert sorted((group[0], len(group[1])) for group in validation.groups) == [
+            ("dressed", 1),
+            ("dressed", 3),
+            ("heldout", 1),
+            ("heldout", 3),
+        ]
+        times = torch.cat([group[3] for group in validation.groups]).sort().values
+        if variant == "isa":
+            torch.testing.assert_close(times, ((torch.arange(4) + 0.5) / 4).repeat_interleave(2))
+        else:
+            assert (times == 1).all()
+            assert all(torch.equal(group[2], group[5].base()) for group in validation.groups)
 
-    class Perfect(torch.nn.Module):
-        def forward(self, x, timestep, inputs, return_dict=False):
-            group = next(g for g in validation.groups if g[4] is inputs)
-            return (group[1] - group[0],)
+        class Perfect(torch.nn.Module):
+            def forward(self, x, timestep, inputs, return_dict=False, groups=tuple(validation.groups)):
+                group = next(g for g in groups if g[5] is inputs)
+                return (group[2] - group[1],)
 
-    assert validation(Perfect(), {}) == {"loss": 0.0, "figure": 0.0}
-    model = variant_network("isa", run.transformer)
-    assert validation(model, dict(model.named_parameters()))["loss"] > 1e-3
+        assert validation(Perfect(), {}) == {"heldout": 0.0, "dressed": 0.0}
+        model = variant_network(variant, run.transformer)
+        assert all(loss > 1e-3 for loss in validation(model, dict(model.named_parameters())).values())
+
+
+def test_a_correction_that_gives_nothing_is_the_carried_film(
+    finished: tuple[Ablation, AblationResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(finished[0], tmp_path / "run")
+    trial = Trial("isa_carried", 0)
+    (run.folder / "results" / f"{trial.key}.json").unlink()
+    plain = variant_network("isa_carried", run.transformer).eval()
+    monkeypatch.setattr(ablation_measure, "trained_variant", lambda run, trial: plain)
+    found = ablation_measure._measured_variant(run, trial, finished[1].samples)
+    alone = finished[1].dits[Trial(CARRIED_ALONE, 0)]
+    assert all((film == alone.run.films[index]).all() for index, film in found.run.films.items())
 
 
 def test_the_report_states_all_variants(finished: tuple[Ablation, AblationResults], tmp_path: Path) -> None:
     report = AblationReport(*finished)
     report.write(tmp_path)
     text = (tmp_path / "ablation.md").read_text("utf-8")
-    for name, about in ABOUT.items():
-        assert f"| {name} | {about} |" in text
-    assert "28.34 | 25.21 | 26.45" in text
-    for part in ("regularised", "Order by psnr", "What this does not say", "GFLOP"):
+    for name in VARIANTS:
+        assert f"| {name} | {ABOUT[name]} |" in text
+    for part in ("regularised", "Order by psnr on `dressed`", "## On `heldout`", "What this does not say", "GFLOP"):
         assert part in text
     table = json.loads((tmp_path / "ablation.json").read_text("utf-8"))
-    assert set(table["variants"]) == set(VARIANTS)
-    assert set(table["differences_to_isa"]) == {"no_ispe", "control"}
+    assert set(table["variants"]) == {CARRIED_ALONE, *VARIANTS}
+    assert set(table["differences"]) == {f"{name} - {base}" for name, base in PAIRS}
+    assert set(table["differences"]["isa_carried - carried"]) == set(SETS)
     assert set(table["on_vaes"]) == {"regularised", "unregularised"}
     assert len(table["vaes"]["regularised"]["psnr_by_place"]) == 4
     assert table["missing"] == []
@@ -271,6 +320,8 @@ def test_the_report_states_all_variants(finished: tuple[Ablation, AblationResult
 
 def made_up(psnr: dict[str, list[float]]) -> AblationReport:
     """A report on figures that nobody measured: only psnr differs."""
+    # As many shots of the second set, on which nothing differs.
+    psnr = {name: [*values, *[20.0] * len(values)] for name, values in psnr.items()}
     count = len(next(iter(psnr.values())))
 
     def outcome(values: list[float]) -> TrialResult:
@@ -278,7 +329,8 @@ def made_up(psnr: dict[str, list[float]]) -> AblationReport:
         figures["psnr"] = np.array(values)
         return TrialResult(EvaluationRun(None, None, figures, np.zeros(count)), 10)
 
-    outcomes = AblationResults([], {Trial(name, 0): outcome(values) for name, values in psnr.items()}, {})
+    samples: list = [None] * count
+    outcomes = AblationResults(samples, {Trial(name, 0): outcome(values) for name, values in psnr.items()}, {})
     return AblationReport(Ablation(replace(CONFIG, vae=None), Path("nowhere")), outcomes)
 
 
@@ -287,14 +339,17 @@ def test_whatever_order_comes_out_is_told() -> None:
     base = rng.normal(20, 3, 30)
     noise = rng.normal(0, 0.1, (3, 30))
     report = made_up({"isa": list(base), "no_ispe": list(base + noise[0]), "control": list(base + 1 + noise[1])})
-    assert judge(report.difference("control", "psnr"), True) == "better"
-    assert judge(report.difference("no_ispe", "psnr"), True) == "undecided"
-    order = report.order("psnr")
+    assert judge(report.difference("control", "isa", "psnr", "heldout"), True) == "better"
+    assert judge(report.difference("no_ispe", "isa", "psnr", "heldout"), True) == "undecided"
+    assert report.difference("control", "isa", "psnr", "dressed") == (0, 0, 0)
+    order = report.order("psnr", "heldout")
     assert order.index("`control`") < order.index("`isa`")
-    assert "do not tell `no_ispe` from `isa`" in order
+    first, second = sorted(("isa", "no_ispe"), key=lambda name: order.index(f"`{name}`"))
+    assert order.endswith(f"these shots do not tell `{first}` from `{second}`.")
     worse = made_up({"isa": list(base), "no_ispe": list(base - 1 + noise[0]), "control": list(base - 2)})
-    assert judge(worse.difference("no_ispe", "psnr"), True) == "worse"
-    assert worse.order("psnr").index("`isa`") < worse.order("psnr").index("`no_ispe`")
+    assert judge(worse.difference("no_ispe", "isa", "psnr", "heldout"), True) == "worse"
+    told = worse.order("psnr", "heldout")
+    assert told.index("`isa`") < told.index("`no_ispe`") and "do not tell" not in told
 
 
 def test_paired_differences_see_what_means_hide() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from maquette.backend.ablation.network import (
+    FROM_CARRIED,
     VARIANTS,
     ControlConditions,
     control_network,
@@ -56,8 +57,9 @@ def test_the_variants_have_as_many_parameters(preset: str) -> None:
     config = {**config, "num_layers": min(config["num_layers"], 4)}
     with torch.device("meta"):
         counts = {name: parameter_count(variant_network(name, config)) for name in VARIANTS}
-    assert counts["no_ispe"] == counts["isa"]
-    assert counts["control"] == pytest.approx(counts["isa"], rel=2e-3)
+    for isa, no_ispe, control in (("isa", "no_ispe", "control"), FROM_CARRIED):
+        assert counts[no_ispe] == counts[isa]
+        assert counts[control] == pytest.approx(counts["isa"], rel=2e-3)
 
 
 def test_a_step_costs_about_the_same_where_points_and_tokens_are_about_as_many() -> None:

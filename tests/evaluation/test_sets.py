@@ -6,8 +6,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from maquette.backend.evaluation import sets
+from maquette.backend.evaluation.evaluate import by_kind
 from maquette.backend.evaluation.measures import ASPECTS
-from maquette.backend.evaluation.sets import DRESSED, _characters, describe, held_out, shot_size
+from maquette.backend.evaluation.sets import DRESSED, _characters, describe, held_out, real_motions, shot_size
+from maquette.backend.motions.types import BodyMotion
 from maquette.backend.training.data import HELD_OUT
 
 
@@ -45,3 +48,20 @@ def test_the_ablation_sees_squares():
     shots = held_out(4, 1, 32, 8, square=True)
     assert all(shot.video.shape == (1, 32, 32, 3) for shot in shots)
     assert np.array_equal(shots[2].video, held_out(3, 1, 32, 8)[2].video)
+
+
+def test_real_motions_move_bare_bodies_and_dressed_people_in_turn(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("a.bvh", "b.bvh"):
+        (tmp_path / name).touch()
+    motions = {
+        name: BodyMotion(24.0, rng.normal(0, 0.2, (9, 24, 3)).astype(np.float32), np.zeros((9, 3), np.float32))
+        for name in ("a.bvh", "b.bvh")
+    }
+    monkeypatch.setattr(sets, "load_motion", lambda path, body: motions[path.name])
+    shots = real_motions(tmp_path, 5, 1, 16, 8)
+    assert [shot.dressed for shot in shots] == [False, True, False, True, True]
+    kinds = by_kind(shots)
+    assert kinds["dressed people"].tolist() == [shot.dressed for shot in shots]
+    assert (kinds["bare bodies"] == ~kinds["dressed people"]).all()
+    assert "bare bodies" not in by_kind(shots[:1])

@@ -107,3 +107,15 @@ def test_clothes_go_where_the_body_is_put():
     here = put_on(outfit, actor, posed, FPS).vertices
     there = put_on(outfit, actor, posed.moved(np.array([1.0, -2.0, 0.0], np.float32)), FPS).vertices
     np.testing.assert_allclose(there - torch.tensor([1.0, -2.0, 0.0]), here, atol=2e-3)
+
+
+def test_the_shortest_bodies_are_dressed_too():
+    """Hair is looked for at heights that a short body's head does not reach."""
+    betas = np.array([-2.5, -2.5, -2.5, *[0.0] * 7], np.float32)
+    puppet = the_puppet()
+    shaped, joints = puppet.shaped(torch.as_tensor(betas))
+    assert float((shaped - joints[0])[:, 1].max()) < 0.62
+    actor = Actor(betas, np.full((len(shaped), 3), 120.0, np.float32), surface_samples(16, 0))
+    outfits = [dress(np.random.default_rng(seed), actor) for seed in range(6)]
+    assert all(outfit is None or np.isfinite(outfit.rest).all() for outfit in outfits)
+    assert any(outfit is not None for outfit in outfits)

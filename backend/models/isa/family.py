@@ -8,7 +8,7 @@ model whose folder has a head corrects it at full resolution besides, where peop
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class ISAFamily(Family):
     """See the module.
 
     Args:
-        blind: the networks are not told how far the carried film is known: as if all of the bodies had been seen.
+        blind: neither the carried film nor the networks know which spots the references show: as if they had seen all.
     """
 
     shared = True
@@ -99,10 +99,7 @@ class ISAFamily(Family):
     def encode(self, run: Generation, prepared: Any) -> Conditions:
         """See ``Family.encode``."""
         run.report("encoding", 0, len(run.shot.characters) + 3)
-        carried = carry(run)
-        if self.blind:
-            seen = (carried.model.character >= 0).astype(np.float32)
-            carried = replace(carried, model=replace(carried.model, known=seen))
+        carried = carry(run, self.blind)
         return Conditions(carried, condition(run, carried))
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor:
@@ -177,12 +174,12 @@ class ISAFamily(Family):
 FAMILY = ISAFamily()
 
 
-def carry(run: Generation) -> Carried:
-    """Draw a shot's carried film at the size of the result and of the model. Raises MediaError."""
+def carry(run: Generation, blind: bool = False) -> Carried:
+    """Draw a shot's carried film at the size of the result and of the model; see ``carry_shot``. Raises MediaError."""
     plan = run.plan
 
     def draw(width: int, height: int) -> CarriedFilm:
-        return carry_shot(run.shot, width, height, run.device, lambda done, count: run.check())
+        return carry_shot(run.shot, width, height, run.device, lambda done, count: run.check(), blind=blind)
 
     film = draw(plan.width, plan.height)
     model = film if plan.model_size == (plan.width, plan.height) else draw(*plan.model_size)
