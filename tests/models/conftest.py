@@ -69,10 +69,10 @@ def _carried_films_are_drawn_once() -> Iterator[None]:
     drawn: dict[bytes, carry.CarriedFilm] = {}
     draw = carry.carry_shot
 
-    def once(shot: Shot, width: int, height: int, device="cpu", on_frames=None, blind=False) -> carry.CarriedFilm:
-        key = pickle.dumps((replace(shot, prompt="", settings=Settings(), name=""), width, height, blind))
+    def once(shot: Shot, width: int, height: int, device="cpu", on_frames=None, **how) -> carry.CarriedFilm:
+        key = pickle.dumps((replace(shot, prompt="", settings=Settings(), name=""), width, height, how))
         if key not in drawn:
-            drawn[key] = draw(shot, width, height, device, on_frames, blind)
+            drawn[key] = draw(shot, width, height, device, on_frames, **how)
         elif on_frames is not None:
             for done in (0, shot.clip.frames):
                 on_frames(done, shot.clip.frames)

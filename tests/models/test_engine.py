@@ -78,6 +78,21 @@ def test_nothing_to_correct_gives_the_carried_film_bit_for_bit(
     assert not np.array_equal(generate(engine, shot).frames, film)
 
 
+@pytest.mark.parametrize("by", [0.0, 0.3])
+def test_weights_that_correct_nothing_are_not_read(tiny_spec, vae, tmp_path, by):
+    torch.manual_seed(0)
+    model = ISATransformer3DModel(**TINY_TRANSFORMER, prediction="residual", start="carried")
+    torch.nn.init.constant_(model.patch_out.bias, by)
+    model.save_pretrained(tmp_path / "transformer")
+    vae.save_pretrained(tmp_path / "vae")
+    engine = Engine(replace(tiny_spec, folder=tmp_path), "cpu")
+    shot = make_shot()
+    result = generate(engine, shot)
+    assert set(engine.networks) == ({"vae", "transformer"} if by else set())
+    assert result.metadata["start"] == "carried"
+    assert np.array_equal(result.frames, carry_shot(shot, 32, 32).frames) is not bool(by)
+
+
 def test_the_correction_alone_goes_through_the_vae(tiny_spec, vae):
     engine = correcting(tiny_spec, vae, start="carried")
     shot = make_shot()

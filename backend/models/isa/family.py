@@ -1,8 +1,9 @@
 """ISA-DiT: videos as corrections of the carried film (``raster.carry``).
 
 What the VAE decodes is only the difference that the network makes: film = carried + D(z) - D(E(carried)), so that the
-VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit. A
-model whose folder has a head corrects it at full resolution besides, where people wear more than their bodies.
+VAE blurs nothing but the correction, and where the network changes nothing the carried film comes out bit for bit: one
+whose weights can change nothing is not even read. A model whose folder has a head corrects it at full resolution
+besides, where people wear more than their bodies.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ...raster.carry import CarriedFilm, carry_shot
 from ...shot import Reference, Shot
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from .build import image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
+from .build import corrects, image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
@@ -62,10 +63,10 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What is denoised with."""
+    """What is denoised with; ``inputs`` is None where nothing is."""
 
     carried: Carried
-    inputs: ISAInputs
+    inputs: ISAInputs | None
 
 
 class ISAFamily(Family):
@@ -86,12 +87,13 @@ class ISAFamily(Family):
 
     def networks(self, spec: ModelSpec, shot: Shot, dtype: torch.dtype) -> Mapping[str, Network]:
         """See ``Family.networks``."""
-        found = {
-            "vae": Network(lambda: load_vae(spec, dtype)),
-            "transformer": Network(lambda: load_transformer(spec, dtype)),
-        }
+        found = {}
         if (spec.folder / "head" / "config.json").exists():
             found["head"] = Network(lambda: load_head(spec), stages=("decoding",))
+        if not corrects(spec):
+            return found
+        found["vae"] = Network(lambda: load_vae(spec, dtype))
+        found["transformer"] = Network(lambda: load_transformer(spec, dtype))
         if (width := image_embed_dim(spec)) is not None:
             found["image_encoder"] = Network(lambda: load_image_encoder(spec, width, dtype))
         return found
@@ -100,13 +102,18 @@ class ISAFamily(Family):
         """See ``Family.encode``."""
         run.report("encoding", 0, len(run.shot.characters) + 3)
         carried = carry(run, self.blind)
-        return Conditions(carried, condition(run, carried))
+        return Conditions(carried, condition(run, carried) if "transformer" in run.networks else None)
 
-    def sample(self, run: Generation, conditions: Conditions) -> Tensor:
-        """Normalised latents (1,16,L,h,w)."""
-        vae, plan = run.networks["vae"], run.plan
-        window, overlap = window_latents(run.spec)
+    def sample(self, run: Generation, conditions: Conditions) -> Tensor | None:
+        """Normalised latents (1,16,L,h,w); None where nothing is corrected."""
+        plan = run.plan
         middle = conditions.carried.frames[plan.frames // 2]
+        if conditions.inputs is None:
+            run.metadata["start"] = "carried"
+            run.report("denoising", 0, run.steps, middle)
+            return None
+        vae = run.networks["vae"]
+        window, overlap = window_latents(run.spec)
         pipeline = ISAPipeline(vae=vae, transformer=run.networks["transformer"], scheduler=new_scheduler(run.spec))
         run.metadata["start"] = pipeline.transformer.config["start"]
         run.report("denoising", 0, run.steps, middle)
@@ -132,14 +139,20 @@ class ISAFamily(Family):
             output_type="latent",
         ).latents
 
-    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor) -> np.ndarray:
-        """The carried film with the difference that the network makes, in chunks."""
-        vae, film = run.networks["vae"], conditions.carried.frames
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor | None) -> np.ndarray:
+        """The carried film with the differences that the networks make."""
+        made = conditions.carried.frames
+        if sampled is not None and conditions.inputs is not None:
+            made = self._corrected(run, made, sampled, conditions.inputs.carried_latents)
+        if (head := run.networks.get("head")) is not None:
+            made = correct(head, made, conditions.carried.model, run.shot, run.device, run.check)
+        return made
+
+    def _corrected(self, run: Generation, film: np.ndarray, sampled: Tensor, carried: Tensor) -> np.ndarray:
+        """The carried film with the difference between two latents, in chunks."""
+        vae = run.networks["vae"]
         # Apart, not as a batch of two: what is alike in both has to come out alike to the last bit.
-        pair = [
-            vae.denormalize(z.to(run.device).float()).to(run.dtype)
-            for z in (sampled, conditions.inputs.carried_latents)
-        ]
+        pair = [vae.denormalize(z.to(run.device).float()).to(run.dtype) for z in (sampled, carried)]
         parts, start, count = [], 0, -(-sampled.shape[2] // _CHUNK)
         run.report("decoding", 0, count)
         for made, given in zip(*(vae.decode_chunks(z, _CHUNK) for z in pair), strict=True):
@@ -151,10 +164,7 @@ class ISAFamily(Family):
             parts.append(frames.round().clamp(0, 255).to(torch.uint8).numpy())
             start += len(change)
             run.report("decoding", len(parts), count)
-        made = np.concatenate(parts)
-        if (head := run.networks.get("head")) is not None:
-            made = correct(head, made, conditions.carried.model, run.shot, run.device, run.check)
-        return made
+        return np.concatenate(parts)
 
     def autoencoder(
         self, spec: ModelSpec, device: torch.device, dtype: torch.dtype
@@ -182,7 +192,9 @@ def carry(run: Generation, blind: bool = False) -> Carried:
         return carry_shot(run.shot, width, height, run.device, lambda done, count: run.check(), blind=blind)
 
     film = draw(plan.width, plan.height)
-    model = film if plan.model_size == (plan.width, plan.height) else draw(*plan.model_size)
+    # Only networks see it at the model's size.
+    seen = plan.model_size if run.networks else (plan.width, plan.height)
+    model = film if seen == (plan.width, plan.height) else draw(*seen)
     run.notes.extend(film.notes)
     return Carried(pad_frames(film.frames, plan.model_frames), model)
 
