@@ -21,9 +21,9 @@ from .model_checks import compared
 
 _FILE = "seconds.json"
 _ROUGH_CAPTURE = 0.7
-"""Seconds a frame on a two-core computer without a GPU; so are the following."""
-_ROUGH_CARRY, _ROUGH_STEP = 1e-6, 5e-6
-"""Seconds a frame's pixel: of the carried film, and of one step of a small network on it."""
+"""Seconds a frame on a two-core computer without a GPU; so is the following."""
+_ROUGH_CARRY = 1e-6
+"""Seconds a frame's pixel: of the carried film, which is all that the embedded model's one step takes."""
 _LEAST_CAPTURE = 0.3
 """Seconds below which nothing was captured: the shot was known from before."""
 
@@ -69,7 +69,7 @@ def _rough(model: models.Model, scene: bpy.types.Scene) -> dict[str, float]:
         return {}
     measured = [found["capture"] for found in _all().values() if isinstance(found, dict) and found.get("capture")]
     capture = sum(measured) / len(measured) if measured else _ROUGH_CAPTURE
-    return {"capture": capture, "make": _ROUGH_CARRY if level.carried else _ROUGH_STEP}
+    return {"capture": capture, "make": _ROUGH_CARRY}
 
 
 def duration(seconds: float) -> str:
