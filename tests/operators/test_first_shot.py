@@ -42,14 +42,16 @@ HARMS = {
     "END": lambda scene, body: setattr(scene, "frame_end", 200),
     "SCENE": lambda scene, body: setattr(scene.maquette, "background", "PICTURE"),
     "ORBIT": lambda scene, body: setattr(scene, "camera", None),
+    "UPSCALE_OFF": lambda scene, body: setattr(scene.maquette, "upscale", "X2"),
 }
 
 
-def test_every_cure_cures(addon):
+def test_every_cure_cures(addon, monkeypatch):
     bpy.ops.maquette.first_shot()
     readiness = importlib.import_module(f"{addon.__name__}.scene.job.readiness")
     cure = importlib.import_module(f"{addon.__name__}.operators.cure")
     scene = bpy.context.scene
+    monkeypatch.setattr(readiness.backends, "upscale_lack", lambda: "the backend cannot upscale")
     assert set(HARMS) == set(cure._CURES)
     for kind, harm in HARMS.items():
         harm(scene, bpy.data.objects["Body"])

@@ -283,19 +283,19 @@ def test_weights_are_counted_from_the_headers():
     assert footprint.parts_of_files(model_spec("isa-nano"), itemsize=2)[0].weights * 2 == found["transformer"].weights
 
 
-def test_a_job_is_refused_before_its_weights_are_read(monkeypatch):
+def test_a_job_is_refused_before_its_weights_are_read(tiny_spec, monkeypatch):
     from maquette.backend.models import engine as engines
     from maquette.backend.models.engine import Engine
 
     from ..conftest import make_shot
 
-    engine = Engine(model_spec("isa-nano"), device="cpu")
+    engine = Engine(tiny_spec, device="cpu")
     shot = make_shot()
     assert engine.check_memory(engine.plan(shot)) == Strategy()
     monkeypatch.setattr(footprint, "free_ram", lambda: 10**6)
     monkeypatch.setattr(engines, "reclaimable", lambda: 0)
     monkeypatch.setattr(engines, "interruptible", lambda *_: pytest.fail("weights were read"))
-    with pytest.raises(EngineError, match="ISA Nano would take about .* main memory"):
+    with pytest.raises(EngineError, match="Tiny would take about .* main memory"):
         engine.generate(shot, lambda _: None, lambda: False)
 
 
