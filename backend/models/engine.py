@@ -272,7 +272,7 @@ class Engine:
         return {
             "model": self.spec.id,
             **({"quality": settings.quality} if settings.quality else {}),
-            **(sampled if run.placement is not None else {}),
+            **(sampled if run.family is not DRAFT else {}),
             "width": plan.width * plan.upscale,
             "height": plan.height * plan.upscale,
             "model_size": list(plan.model_size),

@@ -89,7 +89,7 @@ def test_weights_that_correct_nothing_are_not_read(tiny_spec, vae, tmp_path, by)
     shot = make_shot()
     result = generate(engine, shot)
     assert set(engine.networks) == ({"vae", "transformer"} if by else set())
-    assert result.metadata["start"] == "carried"
+    assert result.metadata["start"] == "carried" and {"seed", "steps", "guidance"} <= set(result.metadata)
     assert np.array_equal(result.frames, carry_shot(shot, 32, 32).frames) is not bool(by)
 
 
