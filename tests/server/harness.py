@@ -43,11 +43,12 @@ def until(condition: Callable[[], Any], seconds: float = 90.0, what: str = "") -
 
 
 def save_shot(
-    path: Path, prompt: str = "", *, steps: int = 4, name: str = "test", frames: int = 5, **more: Any
+    path: Path, prompt: str = "", *, steps: int = 4, name: str = "test", frames: int = 5, model: str = "", **more: Any
 ) -> Path:
     """A .shot file whose prompt orders the fake engine about."""
     shot = make_shot(frames=frames, **more)
-    shot = replace(shot, prompt=prompt, name=name, settings=replace(shot.settings, steps=steps))
+    settings = replace(shot.settings, steps=steps, model=model or shot.settings.model)
+    shot = replace(shot, prompt=prompt, name=name, settings=settings)
     shots.save_shot(shot, path)
     return path
 
