@@ -10,6 +10,7 @@ import pytest
 import torch
 from maquette.backend.media import encode_png
 from maquette.backend.raster import carry as carry_module
+from maquette.backend.raster import garb as garb_module
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.raster.character_meshes import character_meshes
 from maquette.backend.raster.garb import clothe, find_person
@@ -73,6 +74,25 @@ def test_a_bare_body_stays_as_it_is(lit):
     mesh = character_meshes(one)[0]
     grown, garb = clothe(mesh, character.references, "characters[0]")
     assert grown is mesh and garb is None
+
+
+@pytest.mark.parametrize(("share", "metres", "worn"), [(0.05, 0.03, False), (0.05, 0.045, True), (0.3, 0.025, True)])
+def test_an_outline_that_is_found_too_far_out_is_no_clothing(monkeypatch, share, metres, worn):
+    """A few spots must stand far off, as hair does, or many a little, as a jumper does."""
+    bare = shot()
+    (mesh,) = character_meshes(bare, torch.device("cpu"))
+    seen = garb_module._seen_from_side
+
+    def found(*arguments):
+        _, tells, most, person = seen(*arguments)
+        spots = torch.nonzero(tells)[:, 0]
+        off = torch.zeros_like(most)
+        off[spots[: int(share * len(spots))]] = metres
+        return off, tells, torch.full_like(most, 0.1), person
+
+    monkeypatch.setattr(garb_module, "_seen_from_side", found)
+    _, garb = clothe(mesh, bare.characters[0].references, "characters[0]")
+    assert (garb is not None) == worn
 
 
 def test_hair_and_clothes_are_carried(monkeypatch):
