@@ -156,6 +156,19 @@ def write_mp4(
 
 
 @contextmanager
+def _whole(path: str | PathLike[str], ending: str) -> Iterator[Path]:
+    """Where a film is written, beside its own name, which it gets when it is complete; nothing is left of another."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part.{ending}")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def mp4_writer(
     path: str | PathLike[str],
     width: int,
@@ -179,25 +192,21 @@ def mp4_writer(
     if rate <= 0:
         raise ValueError(f"fps: {fps} frames per second cannot be written; give a rate above 0")
     odd = [(0, height % 2), (0, width % 2), (0, 0)]
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part.mp4")
     metadata = dict(metadata or {})
     tags = {key: metadata[key] for key in ("title", "artist") if isinstance(metadata.get(key), str)}
-    try:
-        with iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"}) as film:
-            film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
-            film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
-            stream = _stream(film)
-            stream.height, stream.width = height + height % 2, width + width % 2
-            stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
-            for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
-                setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
-            film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
-            yield lambda frame: film.write_frame(np.pad(frame, odd, mode="edge"))
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with (
+        _whole(path, "mp4") as part,
+        iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"}) as film,
+    ):
+        film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
+        film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
+        stream = _stream(film)
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.options = {"crf": str(crf), "preset": "medium", "colorprim": "bt709", "colormatrix": "bt709"}
+        for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
+        film.set_video_filter([("scale", "out_color_matrix=bt709:out_range=tv"), ("format", "yuv420p")])
+        yield lambda frame: film.write_frame(np.pad(frame, odd, mode="edge"))
 
 
 @contextmanager
@@ -211,23 +220,19 @@ def lossless_writer(
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part.mp4")
-    try:
-        with av.open(str(part), "w", format="mp4") as film:
-            stream = film.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
-            stream.options = {"qp": "0", "preset": "ultrafast"}
+    with (
+        _whole(path, "mp4") as part,
+        av.open(str(part), "w", format="mp4") as film,
+    ):
+        stream = film.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
+        stream.options = {"qp": "0", "preset": "ultrafast"}
 
-            def write(frame: np.ndarray) -> None:
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+        def write(frame: np.ndarray) -> None:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
 
-            yield write
-            film.mux(stream.encode())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        yield write
+        film.mux(stream.encode())
 
 
 @contextmanager
@@ -241,31 +246,27 @@ def alpha_writer(
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part.mov")
     odd = [(0, height % 2), (0, width % 2), (0, 0)]
-    try:
-        with av.open(str(part), "w", format="mov") as film:
-            stream = film.add_stream("prores_ks", rate=Fraction(fps).limit_denominator(1001))
-            stream.width, stream.height = width + width % 2, height + height % 2
-            stream.pix_fmt = "yuva444p10le"
-            stream.options = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
-            for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
-                setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
+    with (
+        _whole(path, "mov") as part,
+        av.open(str(part), "w", format="mov") as film,
+    ):
+        stream = film.add_stream("prores_ks", rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuva444p10le"
+        stream.options = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
+        for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            setattr(stream.codec_context, tag, 1)  # BT.709, narrow range
 
-            def write(frame: np.ndarray) -> None:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(frame, odd, mode="edge")), "rgba")
-                picture = picture.reformat(
-                    format="yuva444p10le", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
-                )
-                film.mux(stream.encode(picture))
+        def write(frame: np.ndarray) -> None:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(frame, odd, mode="edge")), "rgba")
+            picture = picture.reformat(
+                format="yuva444p10le", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
+            )
+            film.mux(stream.encode(picture))
 
-            yield write
-            film.mux(stream.encode())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        yield write
+        film.mux(stream.encode())
 
 
 def read_mp4_metadata(path: str | PathLike[str]) -> dict[str, Any]:
