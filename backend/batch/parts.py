@@ -5,7 +5,6 @@ A part lies beside the films without any loss; the film is encoded once, when al
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,13 +71,10 @@ def join_parts(task: Task, shot: Shot, plan: Plan, folder: Path, device: str | N
         "generator": "Maquette", "title": shot.name, "prompt": shot.prompt, "model": shot.settings.model,
         "quality": shot.settings.quality, "width": plan.width, "height": plan.height, "parts": len(parts),
     }  # fmt: skip
-    film = film_path(folder, task.name)
-    made = film.with_name(f"{task.name}.part.mp4")
-    with mp4_writer(made, plan.width, plan.height, shot.clip.fps, about) as write:
+    with mp4_writer(film_path(folder, task.name), plan.width, plan.height, shot.clip.fps, about) as write:
         for part in parts:
             for frame in decode_video(film_path(folder, part.name), part.name)[0]:
                 write(frame)
-    os.replace(made, film)
     for part in parts:
         film_path(folder, part.name).unlink(missing_ok=True)
         (folder / f"{part.name}.json").unlink(missing_ok=True)
