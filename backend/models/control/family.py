@@ -23,7 +23,7 @@ from ..wan import denormalized, encode_film, latent_colours
 from .animate.family import AnimateFamily
 from .base import WanFamily
 from .build import load_scheduler
-from .inputs import Leads, check_films, make_leads, model_shot, shot_errors
+from .inputs import KEPT_FROM, Leads, make_leads, model_films
 from .ltx.family import LTXFamily
 from .pipeline import VACEPipeline, Windowed, holder
 from .plan import GROUP, base, latent_windows, model_rate
@@ -55,11 +55,7 @@ class ControlFamily(WanFamily):
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
-        shot = model_shot(run.shot, run.plan, model_rate(run.spec, run.shot))
-        with shot_errors():
-            films = ControlFilms(shot, device=run.device, on_progress=lambda done, count: run.check())
-        check_films(films, str(run.options["control"]), str(run.options["keep"]))
-        return films
+        return model_films(run, (str(run.options["control"]), *KEPT_FROM[str(run.options["keep"])]))
 
     def encode(self, run: Generation, prepared: ControlFilms) -> Conditions:
         """See ``Family.encode``. What leads the film is encoded by the pipeline itself, before its first step."""

@@ -5,10 +5,11 @@ Shape letters: T frames, H W picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +17,15 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...control.films import ControlFilms
+from ...control.films import ControlFilms, ControlOptions
 from ...control.fitting import shot_at, squeezed
 from ...media import background_frames, decode_rgba
 from ...shot import Shot, ShotError
 from ..family import EngineError, Plan
+from .plan import model_rate
+
+if TYPE_CHECKING:
+    from ..generation import Generation
 
 _GREY = 0.5
 """What VACE takes where its film says nothing."""
@@ -78,12 +83,22 @@ def model_shot(shot: Shot, plan: Plan, rate: float) -> Shot:
     return shot_at(squeezed(shot, *plan.model_size), at, rate)
 
 
-def check_films(films: ControlFilms, kind: str, keep: str) -> None:
-    """Raise EngineError where the shot lacks what a film of it is drawn from; arguments as of ``make_leads``."""
+def model_films(run: Generation, kinds: Iterable[str], options: ControlOptions | None = None) -> ControlFilms:
+    """The shot's films at the model's size and rate, not yet drawn.
+
+    Args:
+        kinds: those that will be; ``none`` is none.
+
+    Raises:
+        EngineError: the shot lacks what one of them is drawn from.
+    """
+    shot = model_shot(run.shot, run.plan, model_rate(run.spec, run.shot))
     with shot_errors():
-        for name in (kind, *KEPT_FROM[keep]):
-            if name != "none":
-                films.check(name)
+        films = ControlFilms(shot, options, run.device, lambda done, count: run.check())
+        for kind in kinds:
+            if kind != "none":
+                films.check(kind)
+    return films
 
 
 def make_leads(films: ControlFilms, kind: str, keep: str, margin: float, most: int, tell: Report) -> Leads:
@@ -97,7 +112,7 @@ def make_leads(films: ControlFilms, kind: str, keep: str, margin: float, most: i
         tell: called with frames done and their number; may raise to stop.
 
     Raises:
-        EngineError: as ``check_films``.
+        EngineError: as ``model_films``.
     """
     shot, clip = films.shot, films.shot.clip
     with shot_errors(), torch.no_grad():

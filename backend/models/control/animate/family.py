@@ -19,7 +19,7 @@ from ...previews import LatentColours
 from ...wan import encode_film, encode_picture, latent_colours
 from ..base import WanFamily
 from ..build import load_scheduler
-from ..inputs import model_shot, shot_errors
+from ..inputs import model_films
 from ..pipeline import Checked, holder
 from ..plan import GROUP, model_rate
 from ..returning import finished
@@ -52,12 +52,8 @@ class AnimateFamily(WanFamily):
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
-        shot = model_shot(run.shot, run.plan, model_rate(run.spec, run.shot))
-        with shot_errors():
-            films = ControlFilms(shot, ControlOptions(pose=ANIMATE), run.device, lambda done, count: run.check())
-            for kind in ("pose", *(["silhouettes"] if run.options["mode"] == "replace" else [])):
-                films.check(kind)
-        return films
+        kinds = ("pose", *(["silhouettes"] if run.options["mode"] == "replace" else []))
+        return model_films(run, kinds, ControlOptions(pose=ANIMATE))
 
     def encode(self, run: Generation, prepared: ControlFilms) -> Conditions:
         """See ``Family.encode``. The pipeline itself encodes a segment's pictures, before its first step."""

@@ -28,7 +28,7 @@ from ...wan import load_text_tokenizer
 from ...weights.component import WeightsError
 from ..animate.family import pictures
 from ..base import ControlBase
-from ..inputs import check_films, model_shot, shot_errors
+from ..inputs import model_films
 from ..plan import DISTILLED, GROUPS, few_steps, model_rate, own_lora, sampling
 from ..returning import finished
 from .inputs import Pictures, as_before, control_film, keyframes
@@ -103,11 +103,7 @@ class LTXFamily(ControlBase):
 
     def prepare(self, run: Generation) -> ControlFilms:
         """See ``Family.prepare``: the shot's films at the model's size and rate, not yet drawn."""
-        shot = model_shot(run.shot, run.plan, model_rate(run.spec, run.shot))
-        with shot_errors():
-            films = ControlFilms(shot, device=run.device, on_progress=lambda done, count: run.check())
-        check_films(films, str(run.options["control"]), "nothing")
-        return films
+        return model_films(run, (str(run.options["control"]),))
 
     def encode(self, run: Generation, prepared: ControlFilms) -> Conditions:
         """See ``Family.encode``. The pipeline itself encodes a segment's pictures, before its first step."""
