@@ -1,11 +1,11 @@
-"""The Preview row of the Shot panel, beneath Generate, and in the header of a view that looks through the camera."""
+"""The Preview row of the Shot panel, and Preview and Generate in the header of a view that looks through the camera."""
 
 from __future__ import annotations
 
 import bpy
 from bpy.types import Context, UILayout
 
-from ..scene.job import preview
+from ..scene.job import effects, preview
 from ..scene.screen.previews import reel_of
 from .main import draw_hint, draw_look_through
 
@@ -57,6 +57,7 @@ def _draw_header(self: bpy.types.Header, context: Context) -> None:
         row.operator("maquette.stop_preview", text="", icon="CANCEL")
     row.operator("maquette.preview", icon="PLAY")
     row.prop(context.window_manager.maquette, "live", text="", icon="FILE_REFRESH", toggle=True)
+    row.operator("maquette.generate", icon="ADD" if effects.busy() else "RENDER_ANIMATION")
 
 
 CLASSES = ()

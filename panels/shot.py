@@ -56,8 +56,12 @@ class MAQUETTE_PT_shot(SidebarPanel, Panel):
             draw_job(layout, context)
             layout.operator("maquette.generate", text="Generate Another", icon="ADD")
         else:
-            draw_ended(layout, context)
+            # What went well stands beneath the button, which so keeps its place.
+            if view.state != "done":
+                draw_ended(layout, context)
             _draw_generate(layout, context)
+            if view.state == "done":
+                draw_ended(layout, context)
         draw_queue(layout, context)
         draw_preview(layout, context)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bpy
 import pytest
@@ -104,6 +104,29 @@ def test_a_view_beside_the_camera_is_led_to_the_preview(bench: Bench) -> None:
         context.space_data.overlay.show_overlays = shown
         assert ("show_overlays" in draw("MAQUETTE_PT_shot", context).properties) is not shown
     previews.reels.clear()
+
+
+def test_the_header_of_the_camera_s_view_makes_films(bench: Bench) -> None:
+    context, layout = a_context(), Layout()
+    context.space_data = SimpleNamespace(region_3d=SimpleNamespace(view_perspective="CAMERA"))
+    header = bench.module("panels.preview")._draw_header
+    header(SimpleNamespace(layout=layout), context)
+    assert not layout.operators, "nobody plays yet"
+    context.scene = bench.build()
+    header(SimpleNamespace(layout=layout), context)
+    assert layout.operators == ["maquette.preview", "maquette.generate"]
+    context.space_data.region_3d.view_perspective = "PERSP"
+    header(SimpleNamespace(layout=layout), context)
+    assert len(layout.operators) == 2
+
+
+def test_only_what_went_well_is_told_beneath_the_button(bench: Bench) -> None:
+    bench.build()
+    look(bench)
+    for state, beneath in (("done", True), ("failed", False), ("cancelled", False)):
+        bench.view.state, bench.view.message = state, "How it went"
+        texts = draw("MAQUETTE_PT_shot").texts
+        assert (texts.index("How it went") > texts.index("Generate")) is beneath
 
 
 def test_what_ended_a_job_is_said_once(bench: Bench) -> None:
