@@ -171,13 +171,4 @@ def _menu(self, _context):
 
 
 CLASSES = (MAQUETTE_OT_add_body, MAQUETTE_OT_apply_pose, MAQUETTE_OT_reset_shape)
-
-
-def register() -> None:
-    """Add the entries of Blender's own menus."""
-    bpy.types.VIEW3D_MT_add.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entries off again."""
-    bpy.types.VIEW3D_MT_add.remove(_menu)
+MENUS = {"VIEW3D_MT_add": _menu}

@@ -71,18 +71,9 @@ class MAQUETTE_OT_export_camera(Operator, ExportHelper):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_camera,)
-
-
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_export_camera.bl_idname, text="Maquette Camera (.json/.abc/.fbx, COLMAP)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Camera."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_camera,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

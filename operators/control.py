@@ -281,18 +281,9 @@ class MAQUETTE_OT_cancel_control_film(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_export_matte, MAQUETTE_OT_cancel_control_film)
-
-
 def _menu(self, _context: Context) -> None:
     self.layout.operator(MAQUETTE_OT_export_control_film.bl_idname, text="Maquette Control Film (.mp4, .png, .exr)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Control Film."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_export_matte, MAQUETTE_OT_cancel_control_film)
+MENUS = {"TOPBAR_MT_file_export": _menu}

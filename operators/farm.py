@@ -81,18 +81,9 @@ makes their videos"""
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_submit_to_farm,)
-
-
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_submit_to_farm.bl_idname, text="Maquette Job for a Render Farm")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Job for a Render Farm."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_submit_to_farm,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

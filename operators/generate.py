@@ -11,7 +11,6 @@ from bpy.types import Context, Event, Operator
 from ..backend.client import state as s
 from ..scene.job import effects, preview
 from ..scene.job.farm import parts, performers
-from .shortcuts import Shortcuts
 
 
 class MAQUETTE_OT_generate(Operator):
@@ -229,14 +228,4 @@ CLASSES = (
     MAQUETTE_OT_dismiss,
     MAQUETTE_OT_tell,
 )
-_shortcuts = Shortcuts()
-
-
-def register() -> None:
-    """Bind the key."""
-    _shortcuts.bind("Screen", "EMPTY", MAQUETTE_OT_generate.bl_idname, "F12", ctrl=True, shift=True)
-
-
-def unregister() -> None:
-    """Unbind it."""
-    _shortcuts.unbind()
+KEYS = (("Screen", "EMPTY", MAQUETTE_OT_generate.bl_idname, "F12", {"ctrl": True, "shift": True}),)

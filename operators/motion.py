@@ -258,13 +258,4 @@ def _menu(self, _context):
 
 
 CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
-
-
-def register() -> None:
-    """Add the entry of File > Import."""
-    bpy.types.TOPBAR_MT_file_import.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry off again."""
-    bpy.types.TOPBAR_MT_file_import.remove(_menu)
+MENUS = {"TOPBAR_MT_file_import": _menu}

@@ -7,7 +7,6 @@ from bpy.types import Context, Operator
 from ..scene.job import effects, preview
 from ..scene.screen import draft, strip
 from ..scene.screen.previews import reel_of
-from .shortcuts import Shortcuts
 
 
 class MAQUETTE_OT_preview(Operator):
@@ -83,13 +82,14 @@ class MAQUETTE_OT_clear_preview(Operator):
 
 
 CLASSES = (MAQUETTE_OT_preview, MAQUETTE_OT_refine, MAQUETTE_OT_stop_preview, MAQUETTE_OT_clear_preview)
-_shortcuts = Shortcuts()
+KEYS = (
+    ("Screen", "EMPTY", MAQUETTE_OT_preview.bl_idname, "F12", {"alt": True}),
+    ("Screen", "EMPTY", MAQUETTE_OT_refine.bl_idname, "F12", {"alt": True, "shift": True}),
+)
 
 
 def register() -> None:
-    """Bind the keys, and draw drafts and strips from now on."""
-    for operator, shift in ((MAQUETTE_OT_preview, False), (MAQUETTE_OT_refine, True)):
-        _shortcuts.bind("Screen", "EMPTY", operator.bl_idname, "F12", alt=True, shift=shift)
+    """Draw drafts and strips from now on."""
     draft.drawer.start()
     strip.start()
 
@@ -98,4 +98,3 @@ def unregister() -> None:
     """Undo ``register``."""
     strip.stop()
     draft.drawer.stop()
-    _shortcuts.unbind()

@@ -16,7 +16,6 @@ from ..scene.screen.grid import show_side_by_side
 from ..scene.screen.overlay import overlay, redraw, showing
 from ..scene.screen.previews import reel_of
 from ..scene.screen.show import load_result, record_of
-from .shortcuts import Shortcuts
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
@@ -225,16 +224,14 @@ CLASSES = (
     MAQUETTE_OT_unload_results,
     MAQUETTE_OT_show_scene,
 )
-_shortcuts = Shortcuts()
+KEYS = (("3D View", "VIEW_3D", MAQUETTE_OT_show_scene.bl_idname, "J", {}),)
 
 
 def register() -> None:
-    """Bind the key that shows the scene, and draw films from now on."""
-    _shortcuts.bind("3D View", "VIEW_3D", MAQUETTE_OT_show_scene.bl_idname, "J")
+    """Draw films from now on."""
     overlay.start()
 
 
 def unregister() -> None:
     """Undo ``register``."""
     overlay.stop()
-    _shortcuts.unbind()

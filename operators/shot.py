@@ -68,18 +68,9 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_shot,)
-
-
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_export_shot.bl_idname, text="Maquette Shot (.shot)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Shot."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_shot,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

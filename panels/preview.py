@@ -59,14 +59,4 @@ def _draw_header(self: bpy.types.Header, context: Context) -> None:
     row.prop(context.window_manager.maquette, "live", text="", icon="FILE_REFRESH", toggle=True)
 
 
-CLASSES = ()
-
-
-def register() -> None:
-    """Add the buttons to the header of 3D views."""
-    bpy.types.VIEW3D_HT_header.append(_draw_header)
-
-
-def unregister() -> None:
-    """Take them away again."""
-    bpy.types.VIEW3D_HT_header.remove(_draw_header)
+MENUS = {"VIEW3D_HT_header": _draw_header}
