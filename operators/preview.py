@@ -7,6 +7,7 @@ from bpy.types import Context, Operator
 from ..scene.job import effects, preview
 from ..scene.screen import draft, strip
 from ..scene.screen.previews import reel_of
+from .answers import possible, refused
 
 
 class MAQUETTE_OT_preview(Operator):
@@ -18,8 +19,7 @@ class MAQUETTE_OT_preview(Operator):
     def execute(self, context: Context) -> set[str]:
         """Start; what happens is told in the panel."""
         if effects.runner.state.busy:
-            self.report({"ERROR"}, preview.BUSY)
-            return {"CANCELLED"}
+            return refused(self, preview.BUSY)
         preview.preview(context.scene)
         return {"FINISHED"}
 
@@ -33,8 +33,7 @@ class MAQUETTE_OT_refine(Operator):
     def execute(self, context: Context) -> set[str]:
         """Start."""
         if effects.runner.state.busy:
-            self.report({"ERROR"}, preview.BUSY)
-            return {"CANCELLED"}
+            return refused(self, preview.BUSY)
         preview.refine(context.scene)
         return {"FINISHED"}
 
@@ -48,10 +47,7 @@ class MAQUETTE_OT_stop_preview(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only while one is being made."""
-        if preview.runner.busy:
-            return True
-        cls.poll_message_set("No preview is being made")
-        return False
+        return possible(cls, preview.runner.busy, "No preview is being made")
 
     def execute(self, context: Context) -> set[str]:
         """Stop it, at the backend too."""
@@ -69,10 +65,7 @@ class MAQUETTE_OT_clear_preview(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only where there is one."""
-        if reel_of(context.scene.maquette.uid) is not None:
-            return True
-        cls.poll_message_set("This scene has no preview")
-        return False
+        return possible(cls, reel_of(context.scene.maquette.uid) is not None, "This scene has no preview")
 
     def execute(self, context: Context) -> set[str]:
         """Clear, and make none anew."""
