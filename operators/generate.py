@@ -8,6 +8,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
+from ..backend.client import events as ev
 from ..backend.client import state as s
 from ..scene.job import effects, preview
 from ..scene.job.farm import parts, performers
@@ -43,7 +44,7 @@ class MAQUETTE_OT_generate(Operator):
         try:
             effects.wait()
         except KeyboardInterrupt:
-            effects.runner.dispatch(s.Cancel())
+            effects.runner.dispatch(ev.Cancel())
             effects.wait()
         return _said(self, effects.runner.state)
 
@@ -118,7 +119,7 @@ class MAQUETTE_OT_cancel(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Ask for the cancel; the job's state tells when it has happened."""
-        effects.runner.dispatch(s.Cancel())
+        effects.runner.dispatch(ev.Cancel())
         effects.poll()
         return {"FINISHED"}
 
@@ -139,7 +140,7 @@ class MAQUETTE_OT_resume_job(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Take the job up again."""
-        effects.runner.dispatch(s.Resume())
+        effects.runner.dispatch(ev.Resume())
         effects.poll()
         if self.wait:
             effects.wait()
@@ -156,7 +157,7 @@ class MAQUETTE_OT_dismiss(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
-        effects.runner.dispatch(s.Dismiss())
+        effects.runner.dispatch(ev.Dismiss())
         effects.take_up(follow=not bpy.app.background)
         effects.poll()
         return {"FINISHED"}
