@@ -123,13 +123,4 @@ class MAQUETTE_PG_character(PropertyGroup):
 
 
 CLASSES = (MAQUETTE_PG_pin, MAQUETTE_PG_match, MAQUETTE_PG_reference, MAQUETTE_PG_character)
-
-
-def register() -> None:
-    """Hang the group on objects."""
-    bpy.types.Object.maquette = PointerProperty(type=MAQUETTE_PG_character)
-
-
-def unregister() -> None:
-    """Take it off again."""
-    del bpy.types.Object.maquette
+GROUPS = {"Object": MAQUETTE_PG_character}

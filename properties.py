@@ -323,13 +323,4 @@ CLASSES = (
     MAQUETTE_PG_result,
     MAQUETTE_PG_shot,
 )
-
-
-def register() -> None:
-    """Hang the group on scenes."""
-    bpy.types.Scene.maquette = PointerProperty(type=MAQUETTE_PG_shot)
-
-
-def unregister() -> None:
-    """Take it off again."""
-    del bpy.types.Scene.maquette
+GROUPS = {"Scene": MAQUETTE_PG_shot}

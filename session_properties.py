@@ -202,13 +202,4 @@ CLASSES = (
     MAQUETTE_PG_bone_map,
     MAQUETTE_PG_window,
 )
-
-
-def register() -> None:
-    """Hang the groups on the window manager."""
-    bpy.types.WindowManager.maquette = PointerProperty(type=MAQUETTE_PG_window)
-
-
-def unregister() -> None:
-    """Take them off again."""
-    del bpy.types.WindowManager.maquette
+GROUPS = {"WindowManager": MAQUETTE_PG_window}

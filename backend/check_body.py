@@ -19,13 +19,11 @@ TOLERANCE = 1e-5
 _FRAMES = 4
 
 
-def add_body_parser(subparsers: Any) -> None:
-    """Add ``body`` to the command line."""
-    parser = subparsers.add_parser(
-        "body",
-        help="say what a body file holds and check how it is posed",
-        description="Read a body file of the SMPL family and print what it holds, as JSON. Where the smplx package is "
-        "installed, random poses, shapes and expressions are posed by both; exit status 1 where they differ.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette body``."""
+    parser.description = (
+        "Read a body file of the SMPL family and print what it holds, as JSON. Where the smplx package is "
+        "installed, random poses, shapes and expressions are posed by both; exit status 1 where they differ."
     )
     parser.add_argument("file", type=Path, help="an .npz or .pkl file of SMPL, SMPL-H or SMPL-X")
     parser.set_defaults(run=run_body)

@@ -12,25 +12,25 @@ from typing import Any
 from .models.threads import share_cores
 
 _COMMANDS = {
-    "serve": ("server.serve", "add_serve_parser", "answer Blender over HTTP"),
-    "jobs": ("server.jobs_cli", "add_jobs_parser", "list, show and delete a server's jobs"),
-    "doctor": ("server.doctor", "add_doctor_parser", "check this computer and say what to do"),
-    "render": ("models.render", "add_render_parser", "make the video of a shot without a server"),
-    "batch": ("batch.cli", "add_batch_parser", "make the videos of many shots"),
-    "farm": ("farm.cli", "add_farm_parser", "write the job bundle of a render farm"),
-    "matte": ("control.matte", "add_matte_parser", "give a film the exact outline of its characters as alpha"),
-    "control": ("control.cli", "add_control_parser", "write control films of a shot: depth, normals, pose, masks, ..."),
-    "inspect": ("inspect", "add_inspect_parser", "say what a .shot file holds"),
-    "cameras": ("export_cameras", "add_cameras_parser", "write the camera of a shot as JSON or for COLMAP"),
-    "body": ("check_body", "add_body_parser", "say what a body file holds and check how it is posed"),
-    "evaluate": ("evaluation.cli", "add_evaluate_parser", "measure a model on shots whose true film is known"),
-    "synth": ("worlds.cli", "add_synth_parser", "make synthetic shots with their true films"),
-    "train": ("training.cli", "add_train_parser", "train a model"),
-    "ablate": ("ablation.cli", "add_ablate_parser", "measure what interspatial attention is worth"),
-    "models": ("models.weights.cli", "add_models_parser", "list, fetch, add, check and remove models"),
+    "serve": ("server.serve", "answer Blender over HTTP"),
+    "jobs": ("server.jobs_cli", "list, show and delete a server's jobs"),
+    "doctor": ("server.doctor", "check this computer and say what to do"),
+    "render": ("models.render", "make the video of a shot without a server"),
+    "batch": ("batch.cli", "make the videos of many shots"),
+    "farm": ("farm.cli", "write the job bundle of a render farm"),
+    "matte": ("control.matte", "give a film the exact outline of its characters as alpha"),
+    "control": ("control.cli", "write control films of a shot: depth, normals, pose, masks, ..."),
+    "inspect": ("inspect", "say what a .shot file holds"),
+    "cameras": ("export_cameras", "write the camera of a shot as JSON or for COLMAP"),
+    "body": ("check_body", "say what a body file holds and check how it is posed"),
+    "evaluate": ("evaluation.cli", "measure a model on shots whose true film is known"),
+    "synth": ("worlds.cli", "make synthetic shots with their true films"),
+    "train": ("training.cli", "train a model"),
+    "ablate": ("ablation.cli", "measure what interspatial attention is worth"),
+    "models": ("models.weights.cli", "list, fetch, add, check and remove models"),
 }
-"""Module below ``maquette.backend``, its function that adds the command, and a line of help. Only the module of the
-command that is asked for is imported: help must not wait for torch."""
+"""Module below ``maquette.backend`` whose ``add_arguments`` gives the command its options, and a line of help. Only the
+module of the command that is asked for is imported: help must not wait for torch."""
 
 _EXTRAS = {
     "torchmetrics": "evaluate",
@@ -78,14 +78,13 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, function, line) in _COMMANDS.items():
+    for name, (module, line) in _COMMANDS.items():
+        command = commands.add_parser(name, help=line, add_help=name == wanted)
         if name != wanted:
-            commands.add_parser(name, help=line, add_help=False)
             continue
-        add = getattr(importlib.import_module(f".{module}", __package__), function)
-        add(commands)
+        importlib.import_module(f".{module}", __package__).add_arguments(command)
         # Also after the command, where people type it.
-        commands.choices[name].add_argument(
+        command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
     return parser

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from .shot import load_shot
 from .shot.camera_files import write_camera_json, write_colmap
 
 
-def add_cameras_parser(subparsers: Any) -> None:
-    """Add ``cameras`` to the command line."""
-    parser = subparsers.add_parser("cameras", help="write the camera of a shot to files", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette cameras``."""
+    parser.description = __doc__
     parser.add_argument("file", type=Path, metavar="FILE", help="the .shot file")
     parser.add_argument(
         "-o",

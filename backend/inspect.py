@@ -205,9 +205,9 @@ def shot_sheet(shot: Shot, columns: int = 8, tile_height: int = 256) -> np.ndarr
     return contact_sheet(rows, columns=columns, tile_height=tile_height)
 
 
-def add_inspect_parser(subparsers: Any) -> None:
-    """Add ``inspect`` to the command line."""
-    parser = subparsers.add_parser("inspect", help="say what a .shot file holds", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette inspect``."""
+    parser.description = __doc__
     parser.add_argument("file", type=Path, metavar="FILE", help="the .shot file")
     parser.add_argument(
         "--sheet", type=Path, metavar="OUT.png", help="write a contact sheet of the points over the frames"

@@ -13,17 +13,10 @@ from bpy.types import Context, Event, Operator
 from ..scene import folders
 from ..scene.job import backends, fetching, models
 from ..scene.job.reports import reason
+from .answers import possible, refused, refusing
 
 
-class _Backend:
-    """Shared: reports why something cannot be done."""
-
-    def _refused(self, message: str) -> set[str]:
-        self.report({"ERROR"}, message)  # type: ignore[attr-defined]
-        return {"CANCELLED"}
-
-
-class MAQUETTE_OT_test_connection(_Backend, Operator):
+class MAQUETTE_OT_test_connection(Operator):
     """Ask the backend who it is and which models it has"""
 
     bl_idname = "maquette.test_connection"
@@ -36,11 +29,11 @@ class MAQUETTE_OT_test_connection(_Backend, Operator):
             backends.start_test()
         except backends.BackendProblem as error:
             view.test_state, view.test_message = "ERROR", str(error)
-            return self._refused(str(error))
+            return refused(self, str(error))
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_install_backend(_Backend, Operator):
+class MAQUETTE_OT_install_backend(Operator):
     """Install the backend on this computer, in an environment of its own that Blender's Python never sees"""
 
     bl_idname = "maquette.install_backend"
@@ -65,18 +58,19 @@ class MAQUETTE_OT_install_backend(_Backend, Operator):
     def execute(self, context: Context) -> set[str]:
         """Begin; progress is shown in the preferences and in the Shot panel."""
         if not bpy.app.online_access:
-            return self._refused(
+            return refused(
+                self,
                 "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
-                "Online Access, or point Existing Python at an environment that has the backend"
+                "Online Access, or point Existing Python at an environment that has the backend",
             )
         status = backends.local().install()
         if status.state != "installing":
-            return self._refused(status.message or "The backend is installed already")
+            return refused(self, status.message or "The backend is installed already")
         backends.poll()
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_cancel_install(_Backend, Operator):
+class MAQUETTE_OT_cancel_install(Operator):
     """Stop the installation; installing again completes it"""
 
     bl_idname = "maquette.cancel_install"
@@ -89,23 +83,21 @@ class MAQUETTE_OT_cancel_install(_Backend, Operator):
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_start_backend(_Backend, Operator):
+class MAQUETTE_OT_start_backend(Operator):
     """Start the backend on this computer"""
 
     bl_idname = "maquette.start_backend"
     bl_label = "Start"
 
+    @refusing(backends.BackendProblem)
     def execute(self, context: Context) -> set[str]:
         """Begin; ``Generate`` does this by itself when it has to."""
-        try:
-            backends.start_local()
-        except backends.BackendProblem as error:
-            return self._refused(str(error))
+        backends.start_local()
         backends.poll()
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_stop_backend(_Backend, Operator):
+class MAQUETTE_OT_stop_backend(Operator):
     """Stop the backend on this computer and free its memory; its jobs are kept"""
 
     bl_idname = "maquette.stop_backend"
@@ -118,7 +110,7 @@ class MAQUETTE_OT_stop_backend(_Backend, Operator):
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_open_log(_Backend, Operator):
+class MAQUETTE_OT_open_log(Operator):
     """Show what the local backend, or its installation, has printed"""
 
     bl_idname = "maquette.open_log"
@@ -129,12 +121,12 @@ class MAQUETTE_OT_open_log(_Backend, Operator):
         logs = [backends.local().log, backends.local().folder / "install.log"]
         logs = sorted((log for log in logs if log.is_file()), key=lambda log: log.stat().st_mtime)
         if not logs:
-            return self._refused("There is no log yet")
+            return refused(self, "There is no log yet")
         bpy.ops.wm.path_open(filepath=str(logs[-1]))
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_open_preferences(_Backend, Operator):
+class MAQUETTE_OT_open_preferences(Operator):
     """Open the add-on's preferences"""
 
     bl_idname = "maquette.open_preferences"
@@ -145,7 +137,7 @@ class MAQUETTE_OT_open_preferences(_Backend, Operator):
         return bpy.ops.preferences.addon_show(module=folders.ADDON)
 
 
-class MAQUETTE_OT_get_models(_Backend, Operator):
+class MAQUETTE_OT_get_models(Operator):
     """Show in the preferences which models the backend cannot run, and what each lacks"""
 
     bl_idname = "maquette.get_models"
@@ -163,26 +155,25 @@ class MAQUETTE_OT_get_models(_Backend, Operator):
         return bpy.ops.preferences.addon_show(module=folders.ADDON)
 
 
-class _Fetch(_Backend):
+class _Fetch:
     """Shared: one download at a time, and none where Blender may not go online."""
 
     @classmethod
     def poll(cls, context: Context) -> bool:
         """One at a time."""
-        if fetching.beside.busy():
-            cls.poll_message_set("Another model is being downloaded")  # type: ignore[attr-defined]
-        return not fetching.beside.busy()
+        return possible(cls, not fetching.beside.busy(), "Another model is being downloaded")
 
     def _begun(self, begin: Callable[[], None]) -> set[str]:
         if not bpy.app.online_access:
-            return self._refused(
+            return refused(
+                self,
                 "Blender is offline, so nothing can be downloaded. Turn on Preferences > System > Network > Allow "
-                "Online Access, or add the files by 'maquette models add'"
+                "Online Access, or add the files by 'maquette models add'",
             )
         try:
             begin()
         except (OSError, backends.BackendProblem) as error:
-            return self._refused(reason(error) if isinstance(error, OSError) else str(error))
+            return refused(self, reason(error))
         return {"FINISHED"}
 
 
@@ -198,7 +189,7 @@ class MAQUETTE_OT_fetch_model(_Fetch, Operator):
         """Ask; the answer is shown beneath the model."""
         found = models.find(self.model)
         if not fetching.can(found):
-            return self._refused(f"{found.label} is here already, or not published, or no backend is installed")
+            return refused(self, f"{found.label} is here already, or not published, or no backend is installed")
         return self._begun(lambda: fetching.ask(found.id))
 
 
@@ -213,7 +204,7 @@ class MAQUETTE_OT_agree_fetch(_Fetch, Operator):
         return self._begun(fetching.start)
 
 
-class MAQUETTE_OT_dismiss_fetch(_Backend, Operator):
+class MAQUETTE_OT_dismiss_fetch(Operator):
     """Download nothing now"""
 
     bl_idname = "maquette.dismiss_fetch"
@@ -225,7 +216,7 @@ class MAQUETTE_OT_dismiss_fetch(_Backend, Operator):
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_cancel_fetch(_Backend, Operator):
+class MAQUETTE_OT_cancel_fetch(Operator):
     """Stop the download; downloading again goes on from there"""
 
     bl_idname = "maquette.cancel_fetch"
@@ -237,7 +228,7 @@ class MAQUETTE_OT_cancel_fetch(_Backend, Operator):
         return {"FINISHED"}
 
 
-class MAQUETTE_OT_open_results_folder(_Backend, Operator):
+class MAQUETTE_OT_open_results_folder(Operator):
     """Show the folder where this file's finished videos go"""
 
     bl_idname = "maquette.open_results_folder"
@@ -248,7 +239,7 @@ class MAQUETTE_OT_open_results_folder(_Backend, Operator):
         try:
             folder: Path = folders.results_folder()
         except OSError as error:
-            return self._refused(f"The results folder cannot be made: {error}")
+            return refused(self, f"The results folder cannot be made: {error}")
         bpy.ops.wm.path_open(filepath=str(folder))
         return {"FINISHED"}
 

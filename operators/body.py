@@ -12,6 +12,7 @@ from ..backend.catalogue.rig import Pose
 from ..scene.rig import poses
 from ..scene.rig.bodies import RigError, find_body, load_rig, shape_component, shape_keys
 from ..scene.rig.build import SHAPE_COMPONENTS, SHAPE_LIMIT, build_body
+from .answers import possible, refusing
 
 _items: dict[str, list[tuple[str, str, str]]] = {}
 """Items of dynamic enums; Blender needs their strings kept alive."""
@@ -31,10 +32,7 @@ def pose_items(_self: object, _context: bpy.types.Context | None) -> list[tuple[
 
 def has_body(operator: type[Operator], context: bpy.types.Context) -> bool:
     """The ``poll`` of operators that need an active body."""
-    if find_body(context.active_object) is None:
-        operator.poll_message_set("Select a body first")
-        return False
-    return True
+    return possible(operator, find_body(context.active_object) is not None, "Select a body first")
 
 
 def select_only(context: bpy.types.Context, obj: bpy.types.Object) -> None:
@@ -78,27 +76,21 @@ class MAQUETTE_OT_add_body(Operator):
 
     @classmethod
     def poll(cls, context):
-        if context.mode != "OBJECT":
-            cls.poll_message_set("Switch to Object Mode to add a body")
-            return False
-        return True
+        return possible(cls, context.mode == "OBJECT", "Switch to Object Mode to add a body")
 
+    @refusing(bodies.BodyError, OSError, RigError)
     def execute(self, context):
         if not self.properties.is_property_set("location"):
             self.location = context.scene.cursor.location
-        try:
-            model = bodies.load_body(bpy.path.abspath(self.filepath) if self.filepath else self.body)
-            made = build_body(
-                context,
-                model,
-                name=self.name.strip() or "Body",
-                betas=self.betas,
-                location=self.location,
-                source=self.filepath,
-            )
-        except (bodies.BodyError, OSError, RigError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        model = bodies.load_body(bpy.path.abspath(self.filepath) if self.filepath else self.body)
+        made = build_body(
+            context,
+            model,
+            name=self.name.strip() or "Body",
+            betas=self.betas,
+            location=self.location,
+            source=self.filepath,
+        )
         select_only(context, made.armature)
         return {"FINISHED"}
 
@@ -128,13 +120,9 @@ class MAQUETTE_OT_apply_pose(Operator):
     def poll(cls, context):
         return has_body(cls, context)
 
+    @refusing(CatalogueError, RigError)
     def execute(self, context):
-        mesh = find_body(context.active_object)
-        try:
-            poses.apply(load_rig(mesh), find_preset(Pose, self.pose))
-        except (CatalogueError, RigError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        poses.apply(load_rig(find_body(context.active_object)), find_preset(Pose, self.pose))
         return {"FINISHED"}
 
 
@@ -171,13 +159,4 @@ def _menu(self, _context):
 
 
 CLASSES = (MAQUETTE_OT_add_body, MAQUETTE_OT_apply_pose, MAQUETTE_OT_reset_shape)
-
-
-def register() -> None:
-    """Add the entries of Blender's own menus."""
-    bpy.types.VIEW3D_MT_add.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entries off again."""
-    bpy.types.VIEW3D_MT_add.remove(_menu)
+MENUS = {"VIEW3D_MT_add": _menu}

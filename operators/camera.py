@@ -15,6 +15,7 @@ from ..scene.camera import framing, paths
 from ..scene.camera.lens import set_trained_lens
 from ..scene.camera.moves import add_camera_move, characters
 from ..scene.rig.bodies import RigError, find_body
+from .answers import possible, refused, refusing, tell
 
 _items: list[tuple[str, str, str]] = []
 """Items of the dynamic enum; Blender needs their strings kept alive."""
@@ -43,10 +44,8 @@ def _targets(context: bpy.types.Context, which: str) -> list[bpy.types.Object]:
 
 def has_camera(operator: type[Operator], context: bpy.types.Context) -> bool:
     """The ``poll`` of operators that need the shot's camera."""
-    if context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers):
-        return True
-    operator.poll_message_set("The scene has no camera: add a camera move, or choose the scene's camera")
-    return False
+    found = context.scene.camera is not None or any(marker.camera for marker in context.scene.timeline_markers)
+    return possible(operator, found, "The scene has no camera: add a camera move, or choose the scene's camera")
 
 
 class MAQUETTE_OT_add_camera_move(Operator):
@@ -89,11 +88,9 @@ class MAQUETTE_OT_add_camera_move(Operator):
 
     @classmethod
     def poll(cls, context):
-        if not characters(context.scene):
-            cls.poll_message_set("Add a body, or mark a mesh as a character, first")
-            return False
-        return True
+        return possible(cls, characters(context.scene), "Add a body, or mark a mesh as a character, first")
 
+    @refusing(CatalogueError, paths.MoveError, RigError)
     def execute(self, context):
         scene = context.scene
         if not self.properties.is_property_set("frame_start"):
@@ -101,29 +98,22 @@ class MAQUETTE_OT_add_camera_move(Operator):
         if not self.properties.is_property_set("frame_end"):
             self.frame_end = scene.frame_end
         if self.frame_end < self.frame_start:
-            self.report({"ERROR"}, f"End Frame {self.frame_end} lies before Start Frame {self.frame_start}")
-            return {"CANCELLED"}
+            return refused(self, f"End Frame {self.frame_end} lies before Start Frame {self.frame_start}")
         targets = _targets(context, self.target)
         if not targets:
-            self.report({"ERROR"}, "The active object is no character: select one, or frame All Characters")
-            return {"CANCELLED"}
-        try:
-            done = add_camera_move(
-                context,
-                find_preset(Move, self.move),
-                targets,
-                self.frame_start,
-                self.frame_end,
-                amount=self.amount,
-                distance=self.distance,
-                angle=self.angle,
-                seed=self.seed,
-            )
-        except (CatalogueError, paths.MoveError, RigError) as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for note in done.notes:
-            self.report({"INFO"}, note)
+            return refused(self, "The active object is no character: select one, or frame All Characters")
+        done = add_camera_move(
+            context,
+            find_preset(Move, self.move),
+            targets,
+            self.frame_start,
+            self.frame_end,
+            amount=self.amount,
+            distance=self.distance,
+            angle=self.angle,
+            seed=self.seed,
+        )
+        tell(self, done.notes)
         return {"FINISHED"}
 
     def draw(self, _context):
@@ -157,14 +147,9 @@ class MAQUETTE_OT_frame_55(Operator):
     def poll(cls, context):
         return has_camera(cls, context)
 
+    @refusing(ShotError)
     def execute(self, context):
-        try:
-            notes = set_trained_lens(context.scene, keep_framing=self.keep_framing, replace_zoom=self.replace_zoom)
-        except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for note in notes:
-            self.report({"INFO"}, note)
+        tell(self, set_trained_lens(context.scene, keep_framing=self.keep_framing, replace_zoom=self.replace_zoom))
         return {"FINISHED"}
 
 
@@ -175,13 +160,9 @@ class MAQUETTE_OT_check_framing(Operator):
     bl_label = "Check Framing"
     bl_options = {"REGISTER"}
 
+    @refusing(ShotError)
     def execute(self, context):
-        try:
-            found = framing.measure(context.scene)
-        except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for line in found:
+        for line in framing.measure(context.scene):
             self.report({"INFO"} if line.level == "OK" else {"WARNING"}, line.message)
         return {"FINISHED"}
 

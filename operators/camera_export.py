@@ -11,6 +11,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from ..backend.shot import ShotError
 from ..scene.camera.export import export_camera
+from .answers import refused, tell
 from .camera import has_camera
 
 _ENDINGS = {"JSON": ".json", "COLMAP": "", "ALEMBIC": ".abc", "FBX": ".fbx"}
@@ -52,37 +53,24 @@ class MAQUETTE_OT_export_camera(Operator, ExportHelper):
     def execute(self, context):
         path = Path(bpy.path.abspath(self.filepath))
         if not path.name:
-            self.report({"ERROR"}, "No file is named; give one")
-            return {"CANCELLED"}
+            return refused(self, "No file is named; give one")
         if path.suffix.lower() != _ENDINGS[self.kind]:
             path = path.with_name(f"{path.name}{_ENDINGS[self.kind]}")
         try:
             notes = export_camera(context.scene, path, self.kind)
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return refused(self, error)
         except (OSError, RuntimeError) as error:
             why = getattr(error, "strerror", None) or error
-            self.report({"ERROR"}, f"'{path}' cannot be written ({why}); choose another place")
-            return {"CANCELLED"}
-        for note in notes:
-            self.report({"WARNING"}, note)
+            return refused(self, f"'{path}' cannot be written ({why}); choose another place")
+        tell(self, notes, "WARNING")
         self.report({"INFO"}, f"Camera written to {path}")
         return {"FINISHED"}
-
-
-CLASSES = (MAQUETTE_OT_export_camera,)
 
 
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_export_camera.bl_idname, text="Maquette Camera (.json/.abc/.fbx, COLMAP)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Camera."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_camera,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

@@ -16,6 +16,7 @@ from ..backend.catalogue.control import FORMATS, KINDS
 from ..backend.shot import ShotError
 from ..scene.job import control
 from ..scene.job.reports import reason
+from .answers import possible, refused, tell
 from .shot import capture_at_once
 
 _LABELS = {"mp4": "MP4 Film", "png": "PNG Sequence", "exr": "EXR Sequence, 32-Bit"}
@@ -54,10 +55,8 @@ class _Export(ExportHelper):
             shot = capture_at_once(context, notices, control.wants(kinds), frames)
             control.start(shot, str(target), arguments, command)
         except (ShotError, OSError) as error:
-            self.report({"ERROR"}, reason(error))
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
+            return refused(self, reason(error))
+        tell(self, notices, "WARNING")
         if not self.wait:
             return {"FINISHED"}
         while control.beside.busy():
@@ -131,10 +130,8 @@ class MAQUETTE_OT_export_control_film(_Export, Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only one export at a time."""
-        if control.beside.busy():
-            cls.poll_message_set("Control films are being written already")
-            return False
-        return context.scene is not None
+        free = possible(cls, not control.beside.busy(), "Control films are being written already")
+        return free and context.scene is not None
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Offer a name beside the file."""
@@ -166,8 +163,7 @@ class MAQUETTE_OT_export_control_film(_Export, Operator):
         kinds = [name for name in KINDS if name in self.kinds]
         why = self._problem(kinds)
         if why:
-            self.report({"ERROR"}, why)
-            return {"CANCELLED"}
+            return refused(self, why)
         target = self._target(kinds)
         return self._begin(context, kinds, target, self._arguments(kinds, target))
 
@@ -223,11 +219,9 @@ class MAQUETTE_OT_export_matte(_Export, Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """A video is chosen, and nothing else is being written."""
-        if control.beside.busy():
-            cls.poll_message_set("Films are being written already")
-            return False
+        free = possible(cls, not control.beside.busy(), "Films are being written already")
         shot = None if context.scene is None else context.scene.maquette
-        return shot is not None and 0 <= shot.active_result < len(shot.results)
+        return free and shot is not None and 0 <= shot.active_result < len(shot.results)
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Offer a name beside the video."""
@@ -258,8 +252,7 @@ class MAQUETTE_OT_export_matte(_Export, Operator):
         elif not target.parent.is_dir():
             why = f"'{target}' cannot be written: there is no such folder; choose another place"
         if why:
-            self.report({"ERROR"}, why)
-            return {"CANCELLED"}
+            return refused(self, why)
         return self._begin(context, ["silhouettes"], target, [str(film), "--output", str(target)], frames, "matte")
 
 
@@ -281,18 +274,9 @@ class MAQUETTE_OT_cancel_control_film(Operator):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_export_matte, MAQUETTE_OT_cancel_control_film)
-
-
 def _menu(self, _context: Context) -> None:
     self.layout.operator(MAQUETTE_OT_export_control_film.bl_idname, text="Maquette Control Film (.mp4, .png, .exr)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Control Film."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_control_film, MAQUETTE_OT_export_matte, MAQUETTE_OT_cancel_control_film)
+MENUS = {"TOPBAR_MT_file_export": _menu}

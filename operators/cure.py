@@ -8,6 +8,8 @@ import bpy
 from bpy.props import StringProperty
 from bpy.types import Context, Operator
 
+from .answers import refused
+
 
 def _shown(context: Context, target: str, _: str) -> None:
     obj = context.scene.objects[target]
@@ -88,8 +90,7 @@ class MAQUETTE_OT_cure(Operator):
         try:
             _CURES[kind][2](context, self.target, value)
         except (KeyError, RuntimeError) as error:
-            self.report({"ERROR"}, f"Cannot be put right so any more: {str(error).strip()}")
-            return {"CANCELLED"}
+            return refused(self, f"Cannot be put right so any more: {str(error).strip()}")
         return {"FINISHED"}
 
 

@@ -10,6 +10,7 @@ from bpy.types import Context, Event, Operator
 
 from ..scene.job import farm
 from ..scene.job.reports import reason
+from .answers import possible, refused
 
 
 class MAQUETTE_OT_submit_to_farm(Operator):
@@ -48,10 +49,7 @@ makes their videos"""
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only of a file that the farm can open."""
-        if bpy.data.filepath:
-            return True
-        cls.poll_message_set("Save the file first: the farm opens it")
-        return False
+        return possible(cls, bpy.data.filepath, "Save the file first: the farm opens it")
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         """Choose the folder."""
@@ -72,8 +70,7 @@ makes their videos"""
         try:
             count, told = farm.submit(self.flavour, Path(bpy.path.abspath(self.directory)), self.gpus, self.chunk)
         except Exception as error:
-            self.report({"ERROR"}, reason(error))
-            return {"CANCELLED"}
+            return refused(self, reason(error))
         print(f"Maquette: {told}")
         if dirty:
             self.report({"WARNING"}, "The file has changes that the farm will not see: save it before it is submitted")
@@ -81,18 +78,9 @@ makes their videos"""
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_submit_to_farm,)
-
-
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_submit_to_farm.bl_idname, text="Maquette Job for a Render Farm")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Job for a Render Farm."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_submit_to_farm,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

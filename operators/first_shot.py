@@ -11,6 +11,7 @@ from bpy.types import Context, Object, Operator
 from ..scene.camera.moves import characters
 from ..scene.job import effects, preview
 from ..scene.screen.previews import reel_of
+from .answers import possible, refused
 from .camera import move_items
 
 _LOOK = 0.25
@@ -30,13 +31,10 @@ class MAQUETTE_OT_first_shot(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only where nobody performs yet."""
-        if context.mode != "OBJECT":
-            cls.poll_message_set("Switch to Object Mode to begin a shot")
-            return False
-        if characters(context.scene):
-            cls.poll_message_set("The scene has a character already: add a camera move and press Preview")
-            return False
-        return True
+        taken = "The scene has a character already: add a camera move and press Preview"
+        return possible(cls, context.mode == "OBJECT", "Switch to Object Mode to begin a shot") and possible(
+            cls, not characters(context.scene), taken
+        )
 
     def execute(self, context: Context) -> set[str]:
         """One operator after another, as an animator would press them; undone in one step."""
@@ -52,8 +50,7 @@ class MAQUETTE_OT_first_shot(Operator):
             context.scene.frame_set(context.scene.frame_start)
             bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move=self.move)
         except RuntimeError as error:
-            self.report({"ERROR"}, str(error).strip())
-            return {"CANCELLED"}
+            return refused(self, str(error).strip())
         if context.space_data is not None and context.space_data.type == "VIEW_3D":
             context.space_data.region_3d.view_perspective = "CAMERA"
             context.space_data.overlay.show_overlays = True  # The draft is one of them.

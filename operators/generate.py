@@ -8,10 +8,11 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
+from ..backend.client import events as ev
 from ..backend.client import state as s
 from ..scene.job import effects, preview
 from ..scene.job.farm import parts, performers
-from .shortcuts import Shortcuts
+from .answers import possible, refused
 
 
 class MAQUETTE_OT_generate(Operator):
@@ -31,8 +32,7 @@ class MAQUETTE_OT_generate(Operator):
     def execute(self, context: Context) -> set[str]:
         """Start the job; with ``wait`` see it through. Errors are reported."""
         if self.wait and effects.busy():
-            self.report({"ERROR"}, "A job is under way already: wait for it, or cancel it")
-            return {"CANCELLED"}
+            return refused(self, "A job is under way already: wait for it, or cancel it")
         preview.runner.cancel()
         if context.screen is not None and context.screen.is_animation_playing:
             # Playing on would take the time that the capture needs.
@@ -44,7 +44,7 @@ class MAQUETTE_OT_generate(Operator):
         try:
             effects.wait()
         except KeyboardInterrupt:
-            effects.runner.dispatch(s.Cancel())
+            effects.runner.dispatch(ev.Cancel())
             effects.wait()
         return _said(self, effects.runner.state)
 
@@ -61,8 +61,7 @@ markers change the camera"""
         """Start a job for each; what is wrong with one does not stop the others."""
         found = [(scene, part) for scene in bpy.data.scenes if performers(scene) for part in parts(scene)]
         if not found:
-            self.report({"ERROR"}, "Nobody performs in any scene of this file: add a body, or tick Is a Character")
-            return {"CANCELLED"}
+            return refused(self, "Nobody performs in any scene of this file: add a body, or tick Is a Character")
         preview.runner.cancel()
         begun = 0
         for scene, part in found:
@@ -101,8 +100,7 @@ class MAQUETTE_OT_change_queue(Operator):
     def execute(self, context: Context) -> set[str]:
         """Change it."""
         if not 0 <= self.place < len(effects.queue):
-            self.report({"ERROR"}, f"No job waits at place {self.place}")
-            return {"CANCELLED"}
+            return refused(self, f"No job waits at place {self.place}")
         {"UP": effects.move_up, "CANCEL": effects.cancel, "AGAIN": effects.try_again}[self.change](self.place)
         return {"FINISHED"}
 
@@ -117,14 +115,11 @@ class MAQUETTE_OT_cancel(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only while a job is under way."""
-        if effects.runner.state.busy:
-            return True
-        cls.poll_message_set("No job is under way")
-        return False
+        return possible(cls, effects.runner.state.busy, "No job is under way")
 
     def execute(self, context: Context) -> set[str]:
         """Ask for the cancel; the job's state tells when it has happened."""
-        effects.runner.dispatch(s.Cancel())
+        effects.runner.dispatch(ev.Cancel())
         effects.poll()
         return {"FINISHED"}
 
@@ -141,14 +136,11 @@ class MAQUETTE_OT_resume_job(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only after a job has failed that can be taken up."""
-        if effects.runner.state.resumable:
-            return True
-        cls.poll_message_set("There is no job to take up")
-        return False
+        return possible(cls, effects.runner.state.resumable, "There is no job to take up")
 
     def execute(self, context: Context) -> set[str]:
         """Take the job up again."""
-        effects.runner.dispatch(s.Resume())
+        effects.runner.dispatch(ev.Resume())
         effects.poll()
         if self.wait:
             effects.wait()
@@ -165,7 +157,7 @@ class MAQUETTE_OT_dismiss(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Back to idle; then offer a job that an earlier session left behind, if there is another."""
-        effects.runner.dispatch(s.Dismiss())
+        effects.runner.dispatch(ev.Dismiss())
         effects.take_up(follow=not bpy.app.background)
         effects.poll()
         return {"FINISHED"}
@@ -216,8 +208,7 @@ def _said(operator: Operator, state: s.JobState) -> set[str]:
     if state.phase is s.Phase.CANCELLED:
         operator.report({"WARNING"}, state.message)
         return {"CANCELLED"}
-    operator.report({"ERROR"}, state.message)
-    return {"CANCELLED"}
+    return refused(operator, state.message)
 
 
 CLASSES = (
@@ -229,14 +220,4 @@ CLASSES = (
     MAQUETTE_OT_dismiss,
     MAQUETTE_OT_tell,
 )
-_shortcuts = Shortcuts()
-
-
-def register() -> None:
-    """Bind the key."""
-    _shortcuts.bind("Screen", "EMPTY", MAQUETTE_OT_generate.bl_idname, "F12", ctrl=True, shift=True)
-
-
-def unregister() -> None:
-    """Unbind it."""
-    _shortcuts.unbind()
+KEYS = (("Screen", "EMPTY", MAQUETTE_OT_generate.bl_idname, "F12", {"ctrl": True, "shift": True}),)

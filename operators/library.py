@@ -10,7 +10,7 @@ from bpy.types import Context, Event, Operator
 
 from ..backend.shot import ShotError
 from ..scene.job import library
-from .lists import chosen
+from .answers import chosen, possible, refused, refusing
 
 
 class _Result:
@@ -21,10 +21,7 @@ class _Result:
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only when there is a result."""
-        if context.scene.maquette.results:
-            return True
-        cls.poll_message_set("There is no result yet: press Generate")  # type: ignore[attr-defined]
-        return False
+        return possible(cls, context.scene.maquette.results, "There is no result yet: press Generate")
 
     def _chosen(self, context: Context) -> int | None:
         """Index of the entry meant; reports when there is none."""
@@ -45,8 +42,7 @@ class MAQUETTE_OT_reveal_result(_Result, Operator):
             return {"CANCELLED"}
         path = Path(bpy.path.abspath(context.scene.maquette.results[index].filepath))
         if not path.parent.is_dir():
-            self.report({"ERROR"}, f"The folder {path.parent} is not there any more")
-            return {"CANCELLED"}
+            return refused(self, f"The folder {path.parent} is not there any more")
         bpy.ops.wm.path_open(filepath=str(path.parent))
         return {"FINISHED"}
 
@@ -80,8 +76,7 @@ class MAQUETTE_OT_remove_result(_Result, Operator):
                 for file in (path, path.with_suffix(".json")):
                     file.unlink(missing_ok=True)
         except OSError as error:
-            self.report({"ERROR"}, f"The file cannot be changed: {error}")
-            return {"CANCELLED"}
+            return refused(self, f"The file cannot be changed: {error}")
         return {"FINISHED"}
 
 
@@ -92,16 +87,13 @@ class MAQUETTE_OT_reuse_settings(_Result, Operator):
     bl_label = "Reuse Settings"
     bl_options = {"REGISTER", "UNDO"}
 
+    @refusing(ShotError)
     def execute(self, context: Context) -> set[str]:
         """Set them."""
         index = self._chosen(context)
         if index is None:
             return {"CANCELLED"}
-        try:
-            library.reuse(context.scene, index)
-        except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        library.reuse(context.scene, index)
         return {"FINISHED"}
 
 

@@ -9,7 +9,7 @@ from bpy.types import Context, Operator
 from ..backend.shot.validate import MAX_REFERENCES
 from ..scene.rig.bodies import find_body
 from ..scene.rig.characters import armatures_of
-from .lists import chosen
+from .answers import chosen, possible, refused
 
 _NAMES = ("Back", "Face", "Left Side", "Right Side")
 
@@ -41,12 +41,9 @@ class _OfCharacter:
         """Only for an active character that has a reference."""
         mesh = active_character(context)
         if mesh is None or not mesh.maquette.is_character:
-            cls.poll_message_set("Select a character")  # type: ignore[attr-defined]
-            return False
-        if mesh.maquette.reference_source == "NONE":
-            cls.poll_message_set("Set the character's Reference to Render or Picture first")  # type: ignore[attr-defined]
-            return False
-        return True
+            return possible(cls, False, "Select a character")
+        shown = mesh.maquette.reference_source != "NONE"
+        return possible(cls, shown, "Set the character's Reference to Render or Picture first")
 
 
 class MAQUETTE_OT_add_reference(_OfCharacter, Operator):
@@ -60,8 +57,7 @@ class MAQUETTE_OT_add_reference(_OfCharacter, Operator):
         """Add an entry of the first reference's kind, with a name of its own."""
         marks = _looks(context)
         if len(marks.references) >= MAX_REFERENCES:
-            self.report({"ERROR"}, f"{MAX_REFERENCES} further references are the most; remove one")
-            return {"CANCELLED"}
+            return refused(self, f"{MAX_REFERENCES} further references are the most; remove one")
         taken = {entry.name for entry in marks.references}
         numbered = (f"Picture {number}" for number in range(2, MAX_REFERENCES + 3))
         entry = marks.references.add()

@@ -17,7 +17,7 @@ from ..scene.capture.media import picture_from_image, pixels
 from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
 from ..scene.screen.frame import Rectangle, around, moved, within, zoomed
 from ..scene.screen.ghost import Ghost, told
-from .lists import chosen
+from .answers import chosen, possible, refused, refusing
 from .looks import active_character
 
 _MARGIN = 40
@@ -104,12 +104,9 @@ class _OfBody:
         """Only for an active body that has a reference."""
         mesh = find_body(active_character(context))
         if mesh is None:
-            cls.poll_message_set("Select a body that was added with Add Body")  # type: ignore[attr-defined]
-            return False
-        if mesh.maquette.reference_source == "NONE":
-            cls.poll_message_set("Set the body's Reference to Picture first")  # type: ignore[attr-defined]
-            return False
-        return True
+            return possible(cls, False, "Select a body that was added with Add Body")
+        shown = mesh.maquette.reference_source != "NONE"
+        return possible(cls, shown, "Set the body's Reference to Picture first")
 
 
 class MAQUETTE_OT_match_picture(_OfBody, Operator):
@@ -119,17 +116,14 @@ class MAQUETTE_OT_match_picture(_OfBody, Operator):
     bl_label = "Match to Picture"
     bl_options = {"UNDO", "BLOCKING"}
 
+    @refusing(BodyError)
     def execute(self, context: Context) -> set[str]:
         """Match the picture with the pins that it has, without a window."""
         subject = _subject(self, context)
         if subject is None:
             return {"CANCELLED"}
-        try:
-            width, height = subject.image.size
-            found = match_pins(subject.figure, subject.pins, width, height, subject.start)
-        except BodyError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        width, height = subject.image.size
+        found = match_pins(subject.figure, subject.pins, width, height, subject.start)
         return self._keep(subject, subject.pins, found)
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
@@ -137,8 +131,7 @@ class MAQUETTE_OT_match_picture(_OfBody, Operator):
         area = context.area
         region = next((r for r in area.regions if r.type == "WINDOW"), None) if area is not None else None
         if area is None or area.type != "VIEW_3D" or region is None:
-            self.report({"ERROR"}, "Pictures are matched in a 3D view; start it from there")
-            return {"CANCELLED"}
+            return refused(self, "Pictures are matched in a 3D view; start it from there")
         subject = _subject(self, context)
         if subject is None:
             return {"CANCELLED"}

@@ -9,6 +9,7 @@ from bpy.types import Context, Operator
 
 from ..backend.catalogue.lora_choice import MOST, ChosenLora
 from ..scene.job import model_checks, models, options
+from .answers import refused
 
 
 def words(model: models.Model) -> str:
@@ -39,8 +40,7 @@ class MAQUETTE_OT_choose_model(Operator):
         """Note the model in the scene."""
         model = models.find(self.model)
         if model.state == "MISSING":
-            self.report({"ERROR"}, model.reason)
-            return {"CANCELLED"}
+            return refused(self, model.reason)
         shot = context.scene.maquette
         shot.model = self.model
         if (index := shot.compare.find(self.model)) >= 0:
@@ -71,11 +71,9 @@ class MAQUETTE_OT_compare_model(Operator):
             compare.remove(index)
             return {"FINISHED"}
         if self.model == scene.maquette.model:
-            self.report({"ERROR"}, f"{model.label} makes the video already")
-            return {"CANCELLED"}
+            return refused(self, f"{model.label} makes the video already")
         if model.state == "MISSING":
-            self.report({"ERROR"}, model.reason)
-            return {"CANCELLED"}
+            return refused(self, model.reason)
         compare.add().name = self.model
         options.ensure(scene, self.model)
         if found := model_checks.problems(scene, model):
@@ -139,15 +137,12 @@ class MAQUETTE_OT_add_lora(Operator):
         """Put it at the list's end."""
         entry = options.lora_entry(context.scene, self.model)
         if entry is None or not self.lora:
-            self.report({"ERROR"}, f"{models.find(self.model).label} takes no LoRA")
-            return {"CANCELLED"}
+            return refused(self, f"{models.find(self.model).label} takes no LoRA")
         chosen = options.loras(entry)
         if any(each.name == self.lora for each in chosen):
-            self.report({"ERROR"}, f"{self.lora} is on the list already; change its weight there")
-            return {"CANCELLED"}
+            return refused(self, f"{self.lora} is on the list already; change its weight there")
         if len(chosen) >= MOST:
-            self.report({"ERROR"}, f"{MOST} LoRAs are the most; take one off the list first")
-            return {"CANCELLED"}
+            return refused(self, f"{MOST} LoRAs are the most; take one off the list first")
         options.choose_loras(entry, [*chosen, ChosenLora(self.lora)])
         return {"FINISHED"}
 

@@ -19,6 +19,7 @@ from ..scene import keys
 from ..scene.rig import bone_map
 from ..scene.rig.armature import FORMATS, frames_of, imported_armature, sample_armature
 from ..scene.rig.motion import at_rate
+from .answers import refused, refusing
 from .motion_reading import Reading
 from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, offer_map_bones, shape_of
 
@@ -88,8 +89,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
     def execute(self, context):
         paths = self._paths()
         if not paths:
-            self.report({"ERROR"}, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
-            return {"CANCELLED"}
+            return refused(self, f"No file chosen: choose a {', '.join(EXTENSIONS)} motion")
         performer = self.begin(context)
         try:
             # All files are read before the scene is touched, so that a bad one changes nothing.
@@ -161,8 +161,7 @@ class MAQUETTE_OT_import_motion(MotionTarget, Operator, ImportHelper):
         if isinstance(error, UnknownSkeleton):
             bone_map.remember(context, str(self._at), self.settings(), error)
             offer_map_bones()
-        self.report({"ERROR"}, str(error))
-        return {"CANCELLED"}
+        return refused(self, error)
 
     def _imported(
         self, context: bpy.types.Context, path: Path, model: bodies.BodyModel, shape: np.ndarray | None
@@ -218,17 +217,13 @@ class MAQUETTE_OT_add_walk(MotionTarget, Operator):
     def poll(cls, context):
         return mode_allows(cls, context)
 
+    @refusing(*ERRORS)
     def execute(self, context):
         performer = self.begin(context)
-        try:
-            model = model_of(performer, self.body)
-            fps = keys.scene_fps(context.scene)
-            motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
-            motion = at_rate(motions.to_body(motion, model), fps)
-            self.apply(context, motion, model, performer)
-        except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        model = model_of(performer, self.body)
+        fps = keys.scene_fps(context.scene)
+        motion = motions.generate_walk(self.seconds, fps, speed=self.speed, seed=self.seed, body=model)
+        self.apply(context, at_rate(motions.to_body(motion, model), fps), model, performer)
         return {"FINISHED"}
 
     def draw(self, _context):
@@ -258,13 +253,4 @@ def _menu(self, _context):
 
 
 CLASSES = (MAQUETTE_OT_import_motion, MAQUETTE_OT_add_walk, MAQUETTE_FH_motion)
-
-
-def register() -> None:
-    """Add the entry of File > Import."""
-    bpy.types.TOPBAR_MT_file_import.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry off again."""
-    bpy.types.TOPBAR_MT_file_import.remove(_menu)
+MENUS = {"TOPBAR_MT_file_import": _menu}

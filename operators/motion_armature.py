@@ -17,6 +17,7 @@ from ..scene.rig.armature import foreign_armature, frames_of, sample_armature
 from ..scene.rig.bodies import find_body, load_rig
 from ..scene.rig.follow import follow, followed, link_of, release
 from ..scene.rig.motion import key_motion, read_motion
+from .answers import possible, refused, refusing
 from .motion import retarget_sampled
 from .motion_target import ERRORS, MotionTarget, draw_target, mode_allows, model_of, offer_map_bones, shape_of
 
@@ -56,10 +57,8 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
 
     @classmethod
     def poll(cls, context):
-        if foreign_armature(context.active_object) is None:
-            cls.poll_message_set("Make the armature active whose motion is wanted; select a body to take it on")
-            return False
-        return mode_allows(cls, context)
+        wanted = "Make the armature active whose motion is wanted; select a body to take it on"
+        return possible(cls, foreign_armature(context.active_object), wanted) and mode_allows(cls, context)
 
     def execute(self, context):
         armature = foreign_armature(context.active_object)
@@ -92,8 +91,7 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
             if isinstance(error, UnknownSkeleton):
                 bone_map.remember(context, armature, self.settings(), error)
                 offer_map_bones()
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return refused(self, error)
         return {"FINISHED"}
 
     def _follow(
@@ -125,10 +123,8 @@ class MAQUETTE_OT_use_armature_motion(MotionTarget, Operator):
 
 def _follows(cls, context: bpy.types.Context, known: Callable[[bpy.types.Object], bpy.types.Object | None]) -> bool:
     mesh = find_body(context.active_object)
-    if mesh is None or known(mesh) is None:
-        cls.poll_message_set("Make a body active that follows an armature")
-        return False
-    return True
+    follows = mesh is not None and known(mesh) is not None
+    return possible(cls, follows, "Make a body active that follows an armature")
 
 
 class MAQUETTE_OT_bake_motion(Operator):
@@ -142,17 +138,13 @@ class MAQUETTE_OT_bake_motion(Operator):
     def poll(cls, context):
         return _follows(cls, context, followed)
 
+    @refusing(*ERRORS)
     def execute(self, context):
-        try:
-            mesh = find_body(context.active_object)
-            source = followed(mesh)
-            first, last = frames_of(source, context.scene)
-            motion = read_motion(context.scene, context.view_layer, mesh, first, last)
-            rig = load_rig(mesh)
-            key_motion(rig, motion, first, context.evaluated_depsgraph_get())
-        except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        mesh = find_body(context.active_object)
+        first, last = frames_of(followed(mesh), context.scene)
+        motion = read_motion(context.scene, context.view_layer, mesh, first, last)
+        rig = load_rig(mesh)
+        key_motion(rig, motion, first, context.evaluated_depsgraph_get())
         self.report({"INFO"}, f"{rig.mesh.name}: keys on frames {first} to {last}")
         return {"FINISHED"}
 

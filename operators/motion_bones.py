@@ -15,6 +15,7 @@ from ..backend.motions.bones import LIMBS, NEEDED, TRUNK, part_label
 from ..scene.rig import bone_map
 from ..scene.rig.armature import foreign_armature
 from ..scene.rig.bodies import find_body
+from .answers import refused
 from .motion_target import ERRORS
 
 _OPERATORS = ("import_motion", "use_armature_motion")
@@ -63,20 +64,17 @@ class MAQUETTE_OT_map_bones(Operator):
         if told := bone_map.faults(view):
             if self.asked:  # the dialog itself says what is wrong
                 return self._ask(context)
-            self.report({"ERROR"}, f"Nothing was imported: {'; '.join(told)}")
-            return {"CANCELLED"}
+            return refused(self, f"Nothing was imported: {'; '.join(told)}")
         try:
             path = bone_map.save(view)
         except (CatalogueError, OSError) as error:
-            self.report({"ERROR"}, f"The preset cannot be saved: {error}")
-            return {"CANCELLED"}
+            return refused(self, f"The preset cannot be saved: {error}")
         self.report({"INFO"}, f"Saved as {path}")
         view.trouble = ""
         try:
             return self._bring(context)
         except RuntimeError as error:  # told by the operator already
-            self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
-            return {"CANCELLED"}
+            return refused(self, str(error).removeprefix("Error: ").strip())
 
     def _open(self, context: bpy.types.Context) -> bool:
         view = context.window_manager.maquette.bones

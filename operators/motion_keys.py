@@ -17,15 +17,15 @@ from ..scene.rig.bodies import RigError, body_source, find_body, load_rig
 from ..scene.rig.fbx import write_fbx
 from ..scene.rig.follow import followed
 from ..scene.rig.motion import key_motion, read_motion
-from .motion_target import ERRORS
+from .answers import possible, refused, refusing, tell
+from .motion_target import ERRORS, sentences
 
 
 def _moves(cls, context: bpy.types.Context) -> bool:
     mesh = find_body(context.active_object)
-    if mesh is None or mesh.parent is None or not (keys.has_keys(mesh.parent) or followed(mesh) is not None):
-        cls.poll_message_set("Make a body active that has keys: import a motion, or pose it and press I")
-        return False
-    return True
+    rig = None if mesh is None else mesh.parent
+    moves = rig is not None and (keys.has_keys(rig) or followed(mesh) is not None)
+    return possible(cls, moves, "Make a body active that has keys: import a motion, or pose it and press I")
 
 
 def _read(context: bpy.types.Context) -> tuple[bpy.types.Object, motions.BodyMotion, bodies.BodyModel, int]:
@@ -53,16 +53,12 @@ class MAQUETTE_OT_lock_feet(Operator):
     def poll(cls, context):
         return _moves(cls, context)
 
+    @refusing(*ERRORS)
     def execute(self, context):
-        try:
-            mesh, motion, model, first = _read(context)
-            held = motions.lock_feet(motion, model, self.amount)
-            key_motion(load_rig(mesh), held, first, context.evaluated_depsgraph_get())
-        except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for note in held.notes:
-            self.report({"INFO"}, note[:1].upper() + note[1:])
+        mesh, motion, model, first = _read(context)
+        held = motions.lock_feet(motion, model, self.amount)
+        key_motion(load_rig(mesh), held, first, context.evaluated_depsgraph_get())
+        tell(self, sentences(held.notes))
         return {"FINISHED"}
 
 
@@ -92,23 +88,18 @@ class MAQUETTE_OT_export_motion(Operator, ExportHelper):
         self.filepath = str(Path(old).with_suffix(self.kind)) if old else old
         return self.filepath != old
 
+    @refusing(*ERRORS)
     def execute(self, context):
         path = Path(bpy.path.abspath(self.filepath))
         ending = path.suffix.lower()
         if ending not in (*WRITERS, ".fbx"):
-            self.report({"ERROR"}, f"'{path.name}' names no format: end it in {', '.join(WRITERS)} or .fbx")
-            return {"CANCELLED"}
-        try:
-            _, motion, model, _ = _read(context)
-            if ending == ".fbx":
-                write_fbx(context, path, motion, model)
-            else:
-                WRITERS[ending](path, motion, model)
-        except ERRORS as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for note in motion.notes:
-            self.report({"WARNING"}, note[:1].upper() + note[1:])
+            return refused(self, f"'{path.name}' names no format: end it in {', '.join(WRITERS)} or .fbx")
+        _, motion, model, _ = _read(context)
+        if ending == ".fbx":
+            write_fbx(context, path, motion, model)
+        else:
+            WRITERS[ending](path, motion, model)
+        tell(self, sentences(motion.notes), "WARNING")
         self.report({"INFO"}, f"{motion.frames} frames written to {path}")
         return {"FINISHED"}
 

@@ -19,6 +19,7 @@ from ..scene.rig.bodies import Rig, RigError, body_source, find_body, load_rig
 from ..scene.rig.build import build_body, remove_body
 from ..scene.rig.motion import Imported, fit_shape, key_motion
 from ..scene.rig.onto_armature import key_armature
+from .answers import possible
 from .body import body_items, select_only
 
 ERRORS = (motions.MotionError, bodies.BodyError, RigError, OSError)
@@ -197,7 +198,7 @@ class MotionTarget:
 
     def tell(self, notes: Iterable[str]) -> None:
         """Report sentences for the animator, and keep them in the panel."""
-        said = [note[:1].upper() + note[1:] for note in notes]
+        said = sentences(notes)
         bpy.context.window_manager.maquette.motion_notes = "\n".join(said)
         for note in said:
             self.report({"WARNING" if note.lower().startswith(motions.WARNING.lower()) else "INFO"}, note)
@@ -211,6 +212,11 @@ class MotionTarget:
                 f"The scene's range, {scene.frame_start} to {scene.frame_end}, stays; "
                 f"tick Fit Scene Range to see all of {done.first} to {done.last}"
             )
+
+
+def sentences(notes: Iterable[str]) -> list[str]:
+    """Notes as they are shown."""
+    return [note[:1].upper() + note[1:] for note in notes]
 
 
 def _keep_in_view(context: bpy.types.Context, target: bpy.types.Object) -> None:
@@ -255,10 +261,7 @@ def shape_of(target: bpy.types.Object | None, model: bodies.BodyModel) -> np.nda
 
 
 def mode_allows(cls, context: bpy.types.Context) -> bool:
-    if context.mode not in ("OBJECT", "POSE"):
-        cls.poll_message_set("Switch to Object or Pose Mode to bring in a motion")
-        return False
-    return True
+    return possible(cls, context.mode in ("OBJECT", "POSE"), "Switch to Object or Pose Mode to bring in a motion")
 
 
 def offer_map_bones() -> None:

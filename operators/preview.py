@@ -7,7 +7,7 @@ from bpy.types import Context, Operator
 from ..scene.job import effects, preview
 from ..scene.screen import draft, strip
 from ..scene.screen.previews import reel_of
-from .shortcuts import Shortcuts
+from .answers import possible, refused
 
 
 class MAQUETTE_OT_preview(Operator):
@@ -19,8 +19,7 @@ class MAQUETTE_OT_preview(Operator):
     def execute(self, context: Context) -> set[str]:
         """Start; what happens is told in the panel."""
         if effects.runner.state.busy:
-            self.report({"ERROR"}, preview.BUSY)
-            return {"CANCELLED"}
+            return refused(self, preview.BUSY)
         preview.preview(context.scene)
         return {"FINISHED"}
 
@@ -34,8 +33,7 @@ class MAQUETTE_OT_refine(Operator):
     def execute(self, context: Context) -> set[str]:
         """Start."""
         if effects.runner.state.busy:
-            self.report({"ERROR"}, preview.BUSY)
-            return {"CANCELLED"}
+            return refused(self, preview.BUSY)
         preview.refine(context.scene)
         return {"FINISHED"}
 
@@ -49,10 +47,7 @@ class MAQUETTE_OT_stop_preview(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only while one is being made."""
-        if preview.runner.busy:
-            return True
-        cls.poll_message_set("No preview is being made")
-        return False
+        return possible(cls, preview.runner.busy, "No preview is being made")
 
     def execute(self, context: Context) -> set[str]:
         """Stop it, at the backend too."""
@@ -70,10 +65,7 @@ class MAQUETTE_OT_clear_preview(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only where there is one."""
-        if reel_of(context.scene.maquette.uid) is not None:
-            return True
-        cls.poll_message_set("This scene has no preview")
-        return False
+        return possible(cls, reel_of(context.scene.maquette.uid) is not None, "This scene has no preview")
 
     def execute(self, context: Context) -> set[str]:
         """Clear, and make none anew."""
@@ -83,13 +75,14 @@ class MAQUETTE_OT_clear_preview(Operator):
 
 
 CLASSES = (MAQUETTE_OT_preview, MAQUETTE_OT_refine, MAQUETTE_OT_stop_preview, MAQUETTE_OT_clear_preview)
-_shortcuts = Shortcuts()
+KEYS = (
+    ("Screen", "EMPTY", MAQUETTE_OT_preview.bl_idname, "F12", {"alt": True}),
+    ("Screen", "EMPTY", MAQUETTE_OT_refine.bl_idname, "F12", {"alt": True, "shift": True}),
+)
 
 
 def register() -> None:
-    """Bind the keys, and draw drafts and strips from now on."""
-    for operator, shift in ((MAQUETTE_OT_preview, False), (MAQUETTE_OT_refine, True)):
-        _shortcuts.bind("Screen", "EMPTY", operator.bl_idname, "F12", alt=True, shift=shift)
+    """Draw drafts and strips from now on."""
     draft.drawer.start()
     strip.start()
 
@@ -98,4 +91,3 @@ def unregister() -> None:
     """Undo ``register``."""
     strip.stop()
     draft.drawer.stop()
-    _shortcuts.unbind()

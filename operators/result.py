@@ -16,7 +16,7 @@ from ..scene.screen.grid import show_side_by_side
 from ..scene.screen.overlay import overlay, redraw, showing
 from ..scene.screen.previews import reel_of
 from ..scene.screen.show import load_result, record_of
-from .shortcuts import Shortcuts
+from .answers import possible, refused, refusing, tell
 
 _RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 
@@ -102,10 +102,8 @@ class MAQUETTE_OT_load_result(Operator, ImportHelper):
         except ShotError as error:
             while len(scene.maquette.results) > known:
                 scene.maquette.results.remove(known)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
+            return refused(self, error)
+        tell(self, notices, "WARNING")
         with switch.standing_still():
             scene.maquette.active_result = next(i for i, r in enumerate(scene.maquette.results) if r == record)
             if self.mode != "ALL":
@@ -167,19 +165,12 @@ class MAQUETTE_OT_show_side_by_side(Operator):
 
     @classmethod
     def poll(cls, context):
-        if len(beside(context.scene.maquette)) > 1:
-            return True
-        cls.poll_message_set("Tick two or more videos in the list, or choose one of a comparison")
-        return False
+        several = len(beside(context.scene.maquette)) > 1
+        return possible(cls, several, "Tick two or more videos in the list, or choose one of a comparison")
 
+    @refusing(ShotError)
     def execute(self, context):
-        try:
-            notices = show_side_by_side(context.scene, beside(context.scene.maquette), self.mode)
-        except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
+        tell(self, show_side_by_side(context.scene, beside(context.scene.maquette), self.mode), "WARNING")
         context.view_layer.update()
         return {"FINISHED"}
 
@@ -225,16 +216,14 @@ CLASSES = (
     MAQUETTE_OT_unload_results,
     MAQUETTE_OT_show_scene,
 )
-_shortcuts = Shortcuts()
+KEYS = (("3D View", "VIEW_3D", MAQUETTE_OT_show_scene.bl_idname, "J", {}),)
 
 
 def register() -> None:
-    """Bind the key that shows the scene, and draw films from now on."""
-    _shortcuts.bind("3D View", "VIEW_3D", MAQUETTE_OT_show_scene.bl_idname, "J")
+    """Draw films from now on."""
     overlay.start()
 
 
 def unregister() -> None:
     """Undo ``register``."""
     overlay.stop()
-    _shortcuts.unbind()

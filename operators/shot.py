@@ -13,6 +13,7 @@ from ..backend.shot import Shot, ShotError, save_shot
 from ..scene.capture.shot import capture_shot
 from ..scene.capture.wants import Wants
 from ..scene.job import models, shots
+from .answers import refused, tell
 
 
 def capture_at_once(context: bpy.types.Context, notices: list[str], wants: Wants, part: range | None = None) -> Shot:
@@ -52,15 +53,12 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
             shot = capture_at_once(context, notices, wants)
             save_shot(shot, self.filepath)
         except ShotError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return refused(self, error)
         except OSError as error:
-            self.report(
-                {"ERROR"}, f"'{self.filepath}' cannot be written ({error.strerror or error}); choose another place"
+            return refused(
+                self, f"'{self.filepath}' cannot be written ({error.strerror or error}); choose another place"
             )
-            return {"CANCELLED"}
-        for notice in notices:
-            self.report({"WARNING"}, notice)
+        tell(self, notices, "WARNING")
         self.report(
             {"INFO"},
             f"Written to {Path(self.filepath).name}. Frames: {shot.clip.frames}, characters: {len(shot.characters)}",
@@ -68,18 +66,9 @@ class MAQUETTE_OT_export_shot(Operator, ExportHelper):
         return {"FINISHED"}
 
 
-CLASSES = (MAQUETTE_OT_export_shot,)
-
-
 def _menu(self, _context):
     self.layout.operator(MAQUETTE_OT_export_shot.bl_idname, text="Maquette Shot (.shot)")
 
 
-def register() -> None:
-    """Add File > Export > Maquette Shot."""
-    bpy.types.TOPBAR_MT_file_export.append(_menu)
-
-
-def unregister() -> None:
-    """Take the menu entry away."""
-    bpy.types.TOPBAR_MT_file_export.remove(_menu)
+CLASSES = (MAQUETTE_OT_export_shot,)
+MENUS = {"TOPBAR_MT_file_export": _menu}

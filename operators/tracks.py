@@ -7,7 +7,7 @@ import bpy
 from bpy.props import IntProperty
 from bpy.types import Context, Operator
 
-from .lists import chosen
+from .answers import chosen, possible, refused
 
 MOST = 512
 """Tracks of a scene: far more than any model makes use of, far less than one slip on a dense mesh would add."""
@@ -37,13 +37,11 @@ class MAQUETTE_OT_add_tracks(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only with a selection to take them from."""
-        if context.mode not in ("OBJECT", "EDIT_MESH"):
-            cls.poll_message_set("Go to Object Mode to pick objects, or to Edit Mode of a mesh to pick vertices")
-            return False
-        if context.mode == "OBJECT" and not context.selected_objects:
-            cls.poll_message_set("Select empties or other objects, or vertices in Edit Mode")
-            return False
-        return True
+        modes = "Go to Object Mode to pick objects, or to Edit Mode of a mesh to pick vertices"
+        some = context.mode != "OBJECT" or context.selected_objects
+        return possible(cls, context.mode in ("OBJECT", "EDIT_MESH"), modes) and possible(
+            cls, some, "Select empties or other objects, or vertices in Edit Mode"
+        )
 
     def execute(self, context: Context) -> set[str]:
         """Add what is not on the list yet."""
@@ -52,11 +50,9 @@ class MAQUETTE_OT_add_tracks(Operator):
         spots = _selected(context)
         fresh = [(obj, vertex) for obj, vertex in spots if (obj.name, vertex) not in taken]
         if not spots:
-            self.report({"ERROR"}, "No vertex is selected")
-            return {"CANCELLED"}
+            return refused(self, "No vertex is selected")
         if len(tracks) + len(fresh) > MOST:
-            self.report({"ERROR"}, f"{len(fresh)} more would be {len(tracks) + len(fresh)} tracks; at most {MOST}")
-            return {"CANCELLED"}
+            return refused(self, f"{len(fresh)} more would be {len(tracks) + len(fresh)} tracks; at most {MOST}")
         for obj, vertex in fresh:
             track = tracks.add()
             track.name = obj.name if vertex < 0 else f"{obj.name} vertex {vertex}"
@@ -73,10 +69,7 @@ class _Listed:
     @classmethod
     def poll(cls, context: Context) -> bool:
         """Only when there are tracks."""
-        if context.scene.maquette.tracks:
-            return True
-        cls.poll_message_set("There are no tracks")  # type: ignore[attr-defined]
-        return False
+        return possible(cls, context.scene.maquette.tracks, "There are no tracks")
 
 
 class MAQUETTE_OT_remove_track(_Listed, Operator):

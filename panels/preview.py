@@ -60,14 +60,4 @@ def _draw_header(self: bpy.types.Header, context: Context) -> None:
     row.operator("maquette.generate", icon="ADD" if effects.busy() else "RENDER_ANIMATION")
 
 
-CLASSES = ()
-
-
-def register() -> None:
-    """Add the buttons to the header of 3D views."""
-    bpy.types.VIEW3D_HT_header.append(_draw_header)
-
-
-def unregister() -> None:
-    """Take them away again."""
-    bpy.types.VIEW3D_HT_header.remove(_draw_header)
+MENUS = {"VIEW3D_HT_header": _draw_header}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import bpy
 from bpy.types import Context, Header, Menu
 
 from ..operators.generate import MAQUETTE_OT_generate
 from ..scene.job import effects
 from .job import job_words
 from .main import CATEGORY
-
-CLASSES = ()
-
 
 _TALL = 1000.0
 """Height of a sidebar, in pixels at scale 1, from which on the tab shows its job without being scrolled."""
@@ -69,25 +65,11 @@ def _draw_time(self: Menu, context: Context) -> None:
     layout.operator("maquette.clear_preview", text="Clear Maquette Preview", icon="X")
 
 
-_PLACES = (
-    ("STATUSBAR_HT_header", _draw_status),
-    ("TOPBAR_MT_render", _draw_render),
-    ("VIEW3D_MT_view", _draw_view),
-    ("TIME_MT_view", _draw_time),
-    ("DOPESHEET_MT_view", _draw_time),
-)
-"""Blender's menus and what is drawn in them; the timeline's is the dope sheet's from 5.0 on."""
-
-
-def register() -> None:
-    """Add the entries."""
-    for name, draw in _PLACES:
-        if hasattr(bpy.types, name):
-            getattr(bpy.types, name).append(draw)
-
-
-def unregister() -> None:
-    """Take them away."""
-    for name, draw in _PLACES:
-        if hasattr(bpy.types, name):
-            getattr(bpy.types, name).remove(draw)
+MENUS = {
+    "STATUSBAR_HT_header": _draw_status,
+    "TOPBAR_MT_render": _draw_render,
+    "VIEW3D_MT_view": _draw_view,
+    "TIME_MT_view": _draw_time,
+    "DOPESHEET_MT_view": _draw_time,
+}
+"""The timeline's menu is the dope sheet's from Blender 5.0 on."""

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
-from maquette.backend.inspect import add_inspect_parser, draw_points, summarize
+from maquette.backend.inspect import add_arguments, draw_points, summarize
 from maquette.backend.media import decode_image, decode_video
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import ShotError, save_shot
@@ -16,8 +16,8 @@ from .builders import make_shot
 
 def run(*argv: str) -> int:
     parser = ArgumentParser()
-    add_inspect_parser(parser.add_subparsers())
-    args = parser.parse_args(["inspect", *argv])
+    add_arguments(parser)
+    args = parser.parse_args(argv)
     return args.run(args)
 
 

@@ -6,19 +6,15 @@ presses, and calls itself in the backend's, where the films are drawn.
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import math
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from staged import main
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE = (640, 384)
 FRAMES = 9
 SHOWN = 4
@@ -30,7 +26,6 @@ _COLUMNS = 4
 def build(bpy: ModuleType, run: Any) -> None:
     """Two walkers who cross before a wall and beside a box, seen by an orbiting camera."""
     scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y = SIZE
     for place, side in enumerate((-1, 1)):
         run(bpy.ops.maquette.add_body)
         body = bpy.context.view_layer.objects.active
@@ -57,23 +52,6 @@ def build(bpy: ModuleType, run: Any) -> None:
     scene.maquette.model, scene.maquette.background = "vace-1.3b", "SCENE"
 
 
-def make_scene(folder: Path) -> None:
-    """Everything that needs Blender; its own messages go to ``blender.log``."""
-    sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "tools")]
-    demo, inputs = importlib.import_module("demo"), importlib.import_module("model_inputs")
-    demo.WORK, demo.FRAMES, inputs.SIZE = folder, FRAMES, SIZE
-    bar = demo.DemoProgress({"Building the scene": 4, "Reading the shot": 6})
-    bar.start("Building the scene")
-    with demo.quiet(bar):
-        bpy, package = demo.start_blender(folder)
-        demo.set_stage(bpy)
-        build(bpy, demo.run)
-    bar.start("Reading the shot")
-    with demo.quiet(bar):
-        inputs.capture(bpy, package, folder)
-    bar.finish()
-
-
 def draw(folder: Path, target: Path) -> None:
     """Everything that needs the backend."""
     import imageio.v3 as iio
@@ -97,20 +75,5 @@ def draw(folder: Path, target: Path) -> None:
     print(f"{target}: {target.stat().st_size // 1000} kB")
 
 
-def main() -> int:
-    """Command line. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "control.png")
-    parser.add_argument("--python", type=Path, default=ROOT / ".venv" / "bin" / "python", help="the backend's")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.draw is not None:
-        draw(args.draw, args.output)
-        return 0
-    with tempfile.TemporaryDirectory(prefix="maquette-control-") as name:
-        make_scene(Path(name))
-        return subprocess.call([args.python, __file__, "--draw", name, "-o", str(args.output.resolve())])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(__file__), "control.png", build, draw, SIZE, FRAMES))

@@ -6,18 +6,14 @@ presses, and calls itself in the backend's, where the models' own input code rea
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from staged import main
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE = (512, 768)
 FRAMES = 17
 _TILE = 240
@@ -29,7 +25,6 @@ _DIM = 0.55
 def build(bpy: ModuleType, run: Any) -> None:
     """A walk before a wall, seen by an orbiting camera of 55 degrees."""
     scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y = SIZE
     run(bpy.ops.maquette.add_body)
     body = bpy.context.view_layer.objects.active
     run(bpy.ops.maquette.add_walk, seconds=2.0 * FRAMES / scene.render.fps)
@@ -43,39 +38,6 @@ def build(bpy: ModuleType, run: Any) -> None:
     run(bpy.ops.maquette.frame_55, keep_framing=True)
     scene.maquette.model, scene.maquette.background = "mofa-hybrid", "SCENE"
     scene.frame_set(scene.frame_start)
-
-
-def capture(bpy: ModuleType, package: str, folder: Path) -> None:
-    """Write ``one.shot`` with everything that any model takes, and Blender's picture of each frame."""
-    module = lambda name: importlib.import_module(f"{package}.scene.{name}")  # noqa: E731
-    wants = module("capture.wants").Wants()
-    shot = module("capture.shot").capture_shot(bpy.context, wants=wants)
-    importlib.import_module(f"{package}.backend.shot").save_shot(shot, folder / "one.shot")
-    state, render, scene = module("stage"), module("capture.render"), bpy.context.scene
-    with state.scene_kept(scene, bpy.context.view_layer) as keeper:
-        stage = state.open_stage(scene, bpy.context.view_layer, keeper.changes, list(scene.objects), "Model Inputs")
-        render.set_up(stage, "WORKBENCH", transparent=False, side=max(SIZE))
-        for frame in range(scene.frame_start, scene.frame_end + 1):
-            stage.at(frame)
-            (folder / f"{frame:04d}.png").write_bytes(render.render(stage, folder, "render"))
-            (folder / f"{frame:06d}.png").unlink(missing_ok=True)
-
-
-def make_scene(folder: Path) -> None:
-    """Everything that needs Blender; its own messages go to ``blender.log``."""
-    sys.path.insert(0, str(ROOT / "demo"))
-    demo = importlib.import_module("demo")
-    demo.WORK, demo.FRAMES = folder, FRAMES
-    bar = demo.DemoProgress({"Building the scene": 4, "Reading the shot": 6})
-    bar.start("Building the scene")
-    with demo.quiet(bar):
-        bpy, package = demo.start_blender(folder)
-        demo.set_stage(bpy)
-        build(bpy, demo.run)
-    bar.start("Reading the shot")
-    with demo.quiet(bar):
-        capture(bpy, package, folder)
-    bar.finish()
 
 
 def draw(folder: Path, target: Path) -> None:
@@ -187,20 +149,5 @@ def _joints(shot: Any, renders: np.ndarray) -> np.ndarray:
     return _over(renders, drawings)
 
 
-def main() -> int:
-    """Command line. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "models.png")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.draw is not None:
-        draw(args.draw, args.output)
-        return 0
-    with tempfile.TemporaryDirectory(prefix="maquette-inputs-") as name:
-        make_scene(Path(name))
-        python = ROOT / ".venv" / "bin" / "python"
-        return subprocess.call([python, __file__, "--draw", name, "-o", str(args.output.resolve())])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(__file__), "models.png", build, draw, SIZE, FRAMES))

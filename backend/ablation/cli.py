@@ -6,18 +6,15 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 
-def add_ablate_parser(subparsers: Any) -> None:
-    """Add ``ablate`` to the command line."""
-    parser = subparsers.add_parser(
-        "ablate",
-        help="measure what the carried film and interspatial attention are worth",
-        description="Train the ISA-DiT, the same without its position encoding and a 2D ControlNet on normal maps at "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette ablate``."""
+    parser.description = (
+        "Train the ISA-DiT, the same without its position encoding and a 2D ControlNet on normal maps at "
         "equal budget, on the carried film and without it, and a VAE with and without the image-decoding "
         "regularisation; measure all on both held-out sets and report. What is done is not done again: the same "
-        "command with --resume goes on.",
+        "command with --resume goes on."
     )
     parser.add_argument(
         "name", nargs="?", default="cpu", help="a file of presets/training/ablation: cpu (default) or gpu"

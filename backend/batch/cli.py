@@ -34,13 +34,11 @@ _COLUMNS = (
 )
 
 
-def add_batch_parser(subparsers: Any) -> None:
-    """Add ``batch`` to the command line."""
-    parser = subparsers.add_parser(
-        "batch",
-        help="make the videos of many shots",
-        description="Make every shot with every model and seed. The same command goes on after a stop, tries again "
-        "what failed, and makes anew what has changed. At the end: batch.csv, and batch.png to look at.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette batch``."""
+    parser.description = (
+        "Make every shot with every model and seed. The same command goes on after a stop, tries again "
+        "what failed, and makes anew what has changed. At the end: batch.csv, and batch.png to look at."
     )
     parser.add_argument(
         "shots",

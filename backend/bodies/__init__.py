@@ -5,18 +5,3 @@ from .landmarks import Landmarks
 from .model import BodyModel, Posed
 from .sampling import SurfaceSamples, farthest_first, sample_surface
 from .types import JOINT_NAMES, BodyError
-
-__all__ = [
-    "JOINT_NAMES",
-    "BodyError",
-    "BodyInfo",
-    "BodyModel",
-    "Landmarks",
-    "Posed",
-    "SurfaceSamples",
-    "embedded",
-    "farthest_first",
-    "list_bodies",
-    "load_body",
-    "sample_surface",
-]

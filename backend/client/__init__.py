@@ -5,16 +5,3 @@ from .api import BackendClient
 from .errors import BackendError
 from .follow import Follower, FollowSpec, Report
 from .local import LocalBackend, LocalStatus
-
-__all__ = [
-    "AddressError",
-    "BackendClient",
-    "BackendError",
-    "FollowSpec",
-    "Follower",
-    "LocalBackend",
-    "LocalStatus",
-    "Report",
-    "is_loopback",
-    "normalise_address",
-]

@@ -23,9 +23,8 @@ _BAR = "{desc:>24}{percentage:3.0f}%|{bar}|"
 _NUMBERED = re.compile(r"\d{5}\.\w+")
 
 
-def add_control_parser(subparsers: Any) -> None:
-    """Add ``control`` to the command line."""
-    parser = subparsers.add_parser("control", help="write control films of a shot: depth, normals, pose, masks, ...")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette control``."""
     parser.add_argument("shot", type=Path, help=".shot file")
     parser.add_argument(
         "--kind",

@@ -15,9 +15,8 @@ from ..shot import Shot, ShotError, load_shot
 FILM = ".mov"
 
 
-def add_matte_parser(subparsers: Any) -> None:
-    """Add ``matte`` to the command line."""
-    parser = subparsers.add_parser("matte", help="give a film the exact outline of its characters as alpha")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette matte``."""
     parser.add_argument("shot", type=Path, help=".shot file")
     parser.add_argument("film", type=Path, help="the film that was made of it")
     parser.add_argument(

@@ -24,13 +24,11 @@ WITHOUT = ("light", "meshes", "bodies")
 """What a shot can be handed over without; see ``to_shot``."""
 
 
-def add_evaluate_parser(subparsers: Any) -> None:
-    """Add ``evaluate`` to the command line."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="measure a model on shots whose true film is known",
-        description="Generate shots whose true film is known and report how near the model comes: figures in JSON "
-        "and Markdown, plots, contact sheets.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette evaluate``."""
+    parser.description = (
+        "Generate shots whose true film is known and report how near the model comes: figures in JSON "
+        "and Markdown, plots, contact sheets."
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="id of the model (default %(default)s)")
     parser.add_argument(

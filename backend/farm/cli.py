@@ -6,7 +6,6 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..catalogue.models import find_specs
 from ..catalogue.quality import list_quality
@@ -17,15 +16,13 @@ from .job import CHUNK, Capture, FarmError, Job, Source, distinct, make_films
 _SCENE = re.compile(r"(?P<scene>.+):(?P<start>-?\d+)-(?P<end>-?\d+)")
 
 
-def add_farm_parser(subparsers: Any) -> None:
-    """Add ``farm`` to the command line."""
-    parser = subparsers.add_parser(
-        "farm",
-        help="write the job bundle of a render farm",
-        description="Write a folder that a render farm takes: Blender captures the shots of a .blend file, a film is "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette farm``."""
+    parser.description = (
+        "Write a folder that a render farm takes: Blender captures the shots of a .blend file, a film is "
         "made of each, by one task or, of long drafts, by several; a table and a contact sheet tell of all. It is "
         "printed how it is submitted. The farm's machines must reach the folder by the same path, and have Maquette "
-        "installed.",
+        "installed."
     )
     parser.add_argument("flavour", choices=list(FLAVOURS), help="openjd is for AWS Deadline Cloud too")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the bundle goes")

@@ -17,24 +17,3 @@ from .codec import (
 )
 from .exr import encode_exr
 from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
-
-__all__ = [
-    "MediaError",
-    "alpha_writer",
-    "background_frames",
-    "contact_sheet",
-    "decode_image",
-    "decode_rgba",
-    "decode_video",
-    "encode_exr",
-    "encode_jpeg",
-    "encode_png",
-    "lossless_writer",
-    "mp4_writer",
-    "overlay",
-    "read_mp4_metadata",
-    "resize_frames",
-    "squeeze_frames",
-    "write_mp4",
-    "write_png_sequence",
-]

@@ -32,13 +32,11 @@ _STAGES = {
 }
 
 
-def add_render_parser(subparsers: Any) -> None:
-    """Add ``render`` to the command line."""
-    parser = subparsers.add_parser(
-        "render",
-        help="make the video of a shot without a server",
-        description="Several GPUs make it together where torchrun starts a process for each: "
-        "torchrun --nproc-per-node 2 -m maquette.backend.cli render SHOT -o OUT.mp4",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette render``."""
+    parser.description = (
+        "Several GPUs make it together where torchrun starts a process for each: "
+        "torchrun --nproc-per-node 2 -m maquette.backend.cli render SHOT -o OUT.mp4"
     )
     parser.add_argument("shot", type=Path, help=".shot file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4", help="where the video goes")

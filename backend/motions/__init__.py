@@ -15,22 +15,3 @@ from .reading import EXTENSIONS
 from .resample import resample
 from .synth import generate_walk
 from .types import WARNING, BodyMotion, MotionError
-
-__all__ = [
-    "EXTENSIONS",
-    "WARNING",
-    "BodyMotion",
-    "FootReport",
-    "MotionError",
-    "contacts",
-    "floor",
-    "foot_report",
-    "generate_walk",
-    "load_motion",
-    "lock_feet",
-    "resample",
-    "retarget_clip",
-    "to_body",
-    "to_family",
-    "to_smpl24",
-]

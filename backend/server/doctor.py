@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from ..wire import DEFAULT_PORT
 from .serve import default_data_folder
@@ -42,9 +41,8 @@ class Finding:
     cure: str = ""
 
 
-def add_doctor_parser(subparsers: Any) -> None:
-    """Add ``doctor`` to the command line."""
-    parser = subparsers.add_parser("doctor", help="check this computer and say what to do")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette doctor``."""
     parser.add_argument("--data", type=Path, metavar="DIR", help="the server's folder (default: the user's)")
     parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="that the server will use (default: %(default)s)"

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from .database import StoreInUse, read_copy
 from .files import JobFiles
@@ -23,13 +22,9 @@ class JobsError(Exception):
     """What was asked for cannot be done; the message says why and what to do."""
 
 
-def add_jobs_parser(subparsers: Any) -> None:
-    """Add ``jobs`` to the command line."""
-    parser = subparsers.add_parser(
-        "jobs",
-        help="list, show and delete a server's jobs",
-        description="Works on a server's folder. A server may run meanwhile where nothing is changed.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette jobs``."""
+    parser.description = "Works on a server's folder. A server may run meanwhile where nothing is changed."
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     listing = verbs.add_parser("list", help="every job, oldest first")
     listing.set_defaults(run=_list)

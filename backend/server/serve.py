@@ -14,7 +14,6 @@ import sqlite3
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from ..catalogue.models import ModelError, find_specs
 from ..wire import DEFAULT_PORT, MAX_QUEUE, MAX_UPLOAD
@@ -27,13 +26,11 @@ class ServeError(Exception):
     """The server cannot start; the message says why and what to do."""
 
 
-def add_serve_parser(subparsers: Any) -> None:
-    """Add ``serve`` to the command line."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="answer Blender over HTTP",
-        description="Run a backend. A token, if there is one, comes from the environment variable MAQUETTE_TOKEN or "
-        "from a file, never from the command line, where everybody on the computer could read it.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette serve``."""
+    parser.description = (
+        "Run a backend. A token, if there is one, comes from the environment variable MAQUETTE_TOKEN or "
+        "from a file, never from the command line, where everybody on the computer could read it."
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this computer)"

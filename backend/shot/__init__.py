@@ -28,32 +28,3 @@ from .types import (
     Track,
 )
 from .validate import validate
-
-__all__ = [
-    "BODY_KEYPOINTS",
-    "FACE_KEYPOINTS",
-    "FORMAT_VERSION",
-    "KEYPOINT_NAMES",
-    "LEFT_HAND_KEYPOINTS",
-    "RIGHT_HAND_KEYPOINTS",
-    "SMPL_JOINT_NAMES",
-    "SMPL_PARENTS",
-    "UPSCALE_FACTORS",
-    "Background",
-    "BodyPose",
-    "Character",
-    "Clay",
-    "Clip",
-    "KeypointState",
-    "Keypoints",
-    "Media",
-    "Mesh",
-    "Reference",
-    "Settings",
-    "Shot",
-    "ShotError",
-    "Track",
-    "load_shot",
-    "save_shot",
-    "validate",
-]

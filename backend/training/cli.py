@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from .config import RunConfig
 
 
-def add_train_parser(subparsers: Any) -> None:
-    """Add ``train`` to the command line."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette train``."""
     from .head import is_head_run
     from .motion_tokens import is_token_run
     from .run import PRESETS, STAGES
 
     whole = sorted(path.stem for path in PRESETS.glob("*.toml") if is_token_run(path) or is_head_run(path))
     runs = sorted(path.stem for path in PRESETS.glob("*.toml") if path.stem not in whole)
-    parser = subparsers.add_parser(
-        "train",
-        help="train a model",
-        description="Train a model on synthetic shots. A run's name does everything: data, VAE, DiT and export; "
+    parser.description = (
+        "Train a model on synthetic shots. A run's name does everything: data, VAE, DiT and export; "
         "a part's name does that part of it. Ctrl-C and SIGTERM keep what is done. 4dmot trains MTVCrafter's motion "
-        "tokenizer, on made-up motions or on those of --data; nano-head the embedded model's head for dressed people.",
+        "tokenizer, on made-up motions or on those of --data; nano-head the embedded model's head for dressed people."
     )
     parser.add_argument(
         "what",

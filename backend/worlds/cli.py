@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from .sample import Sample
 
 
-def add_synth_parser(subparsers: Any) -> None:
-    """Add ``synth`` to the command line."""
-    parser = subparsers.add_parser(
-        "synth",
-        help="make synthetic shots with their true films",
-        description="Make synthetic shots. Of each, SEED.shot is a shot as Blender exports it, SEED.mp4 its true film, "
-        "SEED.npz the masks, depth, flow, characters and body regions of every pixel.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette synth``."""
+    parser.description = (
+        "Make synthetic shots. Of each, SEED.shot is a shot as Blender exports it, SEED.mp4 its true film, "
+        "SEED.npz the masks, depth, flow, characters and body regions of every pixel."
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first shot; the next ones follow (default 0)")
     parser.add_argument("--count", type=int, default=1, help="how many (default 1)")

@@ -18,6 +18,7 @@ from pathlib import Path
 import bpy
 
 from ...backend.client import Follower, FollowSpec
+from ...backend.client import events as ev
 from ...backend.client import state as s
 from ...backend.client.owed import owe
 from ...backend.client.process import is_alive, read_json, write_json
@@ -52,19 +53,19 @@ class EffectRunner:
         self.part: range | None = None
         self.urgency = URGENCY
         self.may_capture = self.may_send = self.shown = True
-        self.notices: list[s.Notify] = []
-        self._events: deque[s.Event] = deque()
+        self.notices: list[ev.Notify] = []
+        self._events: deque[ev.Event] = deque()
         self._dispatching = False
         self._folders: dict[int, Path] = {}
         self._record: library.Record | None = None
         self._capture: Capturing | None = None
-        self._to_start: s.StartWorker | None = None
+        self._to_start: ev.StartWorker | None = None
         self._follower: Follower | None = None
         self._polled = time.monotonic()
         self._watch = Stopwatch()
         self._seeds: dict[str, int] = {}
 
-    def dispatch(self, event: s.Event) -> None:
+    def dispatch(self, event: ev.Event) -> None:
         """Let the state machine have an event, and carry out what follows from it."""
         self._events.append(event)
         if self._dispatching:
@@ -93,11 +94,11 @@ class EffectRunner:
             self._look()
         except Exception as error:
             # Nobody foresaw this; a job that is never heard of again would be worse.
-            failed = s.CaptureFailed if state.phase is s.Phase.CAPTURING else s.BackendFailed
+            failed = ev.CaptureFailed if state.phase is s.Phase.CAPTURING else ev.BackendFailed
             self.dispatch(failed(self.state.run, reason(error)))
         if state.phase is s.Phase.CANCELLING:
             # A window that stood still, for a render say, is no proof that the backend did.
-            self.dispatch(s.Waited(state.run, min(elapsed, 1.0)))
+            self.dispatch(ev.Waited(state.run, min(elapsed, 1.0)))
 
     def _look(self) -> None:
         phase = self.state.phase
@@ -111,43 +112,43 @@ class EffectRunner:
 
     # -- effects -------------------------------------------------------------------------------------------------
 
-    def _carry_out(self, effect: s.Effect) -> None:
+    def _carry_out(self, effect: ev.Effect) -> None:
         match effect:
-            case s.StartCapture(run, scene):
+            case ev.StartCapture(run, scene):
                 self._start_capture(run, scene)
-            case s.StopCapture():
+            case ev.StopCapture():
                 self.stop_capture()
-            case s.StartWorker(run, shot):
+            case ev.StartWorker(run, shot):
                 if shot:
                     self._folders[run] = Path(shot).parent
                 self._to_start = effect
                 self._start_worker(first=True)
-            case s.CancelJob(run):
+            case ev.CancelJob(run):
                 if self._follower is None:
                     if self._to_start is not None and self._to_start.job:
                         owe(backends.owed_file(), self._to_start.job)
                     self._to_start = None
-                    self.dispatch(s.BackendCancelled(run))
+                    self.dispatch(ev.BackendCancelled(run))
                 else:
                     self._follower.cancel()
-            case s.StopWorker():
+            case ev.StopWorker():
                 self._to_start = None
                 if self._follower is not None:
                     self._follower.leave()
                     self._follower = None
-            case s.ApplyResult(run, scene, video, load):
+            case ev.ApplyResult(run, scene, video, load):
                 try:
-                    self.dispatch(s.Applied(run, *self._apply(scene, Path(video), load)))
+                    self.dispatch(ev.Applied(run, *self._apply(scene, Path(video), load)))
                 except Exception as error:
-                    self.dispatch(s.ApplyFailed(run, reason(error)))
-            case s.ShowTogether(run, scene, videos):
+                    self.dispatch(ev.ApplyFailed(run, reason(error)))
+            case ev.ShowTogether(run, scene, videos):
                 try:
                     library.show_together(scene, [Path(video) for video in videos])
                 except Exception as error:
-                    self.notices.append(s.Notify(run, "WARNING", f"Not shown side by side: {reason(error)}"))
-            case s.Forget(run, shot):
+                    self.notices.append(ev.Notify(run, "WARNING", f"Not shown side by side: {reason(error)}"))
+            case ev.Forget(run, shot):
                 self._forget(run, shot)
-            case s.Notify():
+            case ev.Notify():
                 self.notices.append(effect)
 
     def _start_capture(self, run: int, uid: str) -> None:
@@ -173,7 +174,7 @@ class EffectRunner:
             # A local backend takes seconds to start: it does so while the scene is captured.
             backends.prepare()
         except Exception as error:
-            self.dispatch(s.CaptureFailed(run, reason(error)))
+            self.dispatch(ev.CaptureFailed(run, reason(error)))
 
     def _captured(
         self, run: int, scene: bpy.types.Scene, recipients: job_shots.Recipients, path: Path, pace: Pace
@@ -193,7 +194,7 @@ class EffectRunner:
         for part in others:
             self._write_record(Path(part.shot).parent, part, scene.maquette.uid, tuple(notes))
         rest = (*others, *recipients.refused)
-        self.dispatch(s.Captured(run, first.shot, tuple(notes), first.model, first.label, rest))
+        self.dispatch(ev.Captured(run, first.shot, tuple(notes), first.model, first.label, rest))
 
     def _capture_slice(self) -> None:
         if self._capture is None:
@@ -204,12 +205,12 @@ class EffectRunner:
             return
         try:
             for done, total in going.turn():
-                self.dispatch(s.CaptureAdvanced(run, done, total))
+                self.dispatch(ev.CaptureAdvanced(run, done, total))
             if going.over:
                 self._capture = None
         except Exception as error:
             self._capture = None
-            self.dispatch(s.CaptureFailed(run, reason(error)))
+            self.dispatch(ev.CaptureFailed(run, reason(error)))
 
     @property
     def seconds_left(self) -> float | None:
@@ -227,13 +228,13 @@ class EffectRunner:
             return
         try:
             if not self.may_send:
-                self.dispatch(s.Waiting(start.run, "Waits for its turn"))
+                self.dispatch(ev.Waiting(start.run, "Waits for its turn"))
                 return
             if first:
                 backends.prepare()
             target = backends.target()
             if target is None:
-                self.dispatch(s.Waiting(start.run, backends.waiting_line()))
+                self.dispatch(ev.Waiting(start.run, backends.waiting_line()))
                 return
             self._to_start = None
             folder = self._folders.get(start.run)
@@ -255,7 +256,7 @@ class EffectRunner:
             self._follower = Follower.start(spec, folder)
         except Exception as error:
             self._to_start = None
-            self.dispatch(s.BackendFailed(start.run, reason(error)))
+            self.dispatch(ev.BackendFailed(start.run, reason(error)))
 
     def _look_at_worker(self) -> None:
         if self._follower is None:
@@ -272,7 +273,7 @@ class EffectRunner:
         if self.state.run == run and self.state.phase in s.WITH_BACKEND and backends.is_local():
             status = backends.local().poll()
             if status.state == "dead" and report.state not in ("completed", "downloading"):
-                self.dispatch(s.BackendFailed(self.state.run, status.message))
+                self.dispatch(ev.BackendFailed(self.state.run, status.message))
 
     def _apply(self, uid: str, video: Path, load: bool) -> tuple[str, tuple[str, ...]]:
         """Keep the video, list it, and load it where that is wanted; returns what to tell the animator, and notes."""
@@ -295,10 +296,10 @@ class EffectRunner:
         if folder is None or not (self.state.shot or self.state.job):
             return
         state = self.state
-        part = s.Part(state.model, state.label, state.shot, state.job)
+        part = ev.Part(state.model, state.label, state.shot, state.job)
         self._write_record(folder, part, state.scene, state.notes)
 
-    def _write_record(self, folder: Path, part: s.Part, scene: str, notes: tuple[str, ...]) -> None:
+    def _write_record(self, folder: Path, part: ev.Part, scene: str, notes: tuple[str, ...]) -> None:
         record = self._record
         if record is not None and part.model:
             seed = self._seeds.get(part.shot, record.seed)
@@ -353,9 +354,9 @@ class EffectRunner:
                 continue
             self._record = library.from_json(data.get("record"))
             self._folders[self.state.run + 1] = path.parent
-            self.dispatch(s.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
+            self.dispatch(ev.LeftBehind(str(data.get("scene") or ""), shot, job, _LEFT))
             if follow and job:
-                self.dispatch(s.Resume())
+                self.dispatch(ev.Resume())
             return
 
     def _forget(self, run: int, shot: str = "") -> None:

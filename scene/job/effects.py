@@ -12,6 +12,7 @@ import time
 import bpy
 
 from ...backend.catalogue.quality import list_quality
+from ...backend.client import events as ev
 from ...backend.client import state as s
 from ...backend.wire import DRAFT_URGENCY, PRIORITIES, URGENCY
 from .. import folders
@@ -76,7 +77,7 @@ def generate(scene: bpy.types.Scene, part: range | None = None) -> EffectRunner:
         later = (place for place, one in enumerate(queue) if one.urgency > job.urgency and not one.sent)
         queue.insert(next(later, len(queue)), job)
     _take_turns(job)
-    job.dispatch(s.Generate(folders.scene_id(scene)))
+    job.dispatch(ev.Generate(folders.scene_id(scene)))
     if job is not runner and not job.state.busy:
         # It cannot even begin, which whoever asked for it tells.
         queue.remove(job)
@@ -102,7 +103,7 @@ def cancel(place: int) -> None:
     """Take a job out of the queue; one that has failed is given up."""
     if 0 <= place < len(queue):
         job = queue[place]
-        job.dispatch(s.Cancel() if job.state.busy else s.Dismiss())
+        job.dispatch(ev.Cancel() if job.state.busy else ev.Dismiss())
     poll()
 
 
@@ -110,7 +111,7 @@ def try_again(place: int) -> None:
     """Have a job that has failed wait for its turn again."""
     if 0 <= place < len(queue):
         _take_turns(queue[place])
-        queue[place].dispatch(s.Resume())
+        queue[place].dispatch(ev.Resume())
     poll()
 
 
@@ -139,7 +140,7 @@ def file_going() -> None:
     message = "Another file was opened while the scene was being captured: press Generate again there"
     for one in _all():
         if one.state.phase is s.Phase.CAPTURING:
-            one.dispatch(s.CaptureFailed(one.state.run, message))
+            one.dispatch(ev.CaptureFailed(one.state.run, message))
 
 
 def leave_all() -> None:

@@ -16,7 +16,6 @@ from ..stage import STAGE, remove_stages
 from . import backends, control, effects, fetching, library, preview, readiness, shelf
 from .view import drop_previews
 
-CLASSES = ()
 _FIRST_LOOK = 0.1
 
 

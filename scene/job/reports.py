@@ -5,33 +5,34 @@ from __future__ import annotations
 import traceback
 
 from ...backend.client import Report
+from ...backend.client import events as ev
 from ...backend.client import state as s
 from ...backend.shot import ShotError
 from .backends import BackendProblem
 
 
-def events_of(report: Report, state: s.JobState) -> list[s.Event]:
+def events_of(report: Report, state: s.JobState) -> list[ev.Event]:
     """What the worker's report means for the state machine."""
     run, view = state.run, report.view
-    events: list[s.Event] = []
+    events: list[ev.Event] = []
     if report.job and report.job != state.job:
-        events.append(s.Submitted(run, report.job))
+        events.append(ev.Submitted(run, report.job))
     match report.state:
         case "starting" | "uploading" | "reconnecting":
-            events.append(s.Waiting(run, report.message, report.progress))
+            events.append(ev.Waiting(run, report.message, report.progress))
         case "queued" | "running" if view is not None:
-            events.append(s.Told(run, view))
+            events.append(ev.Told(run, view))
         case "downloading":
-            events.append(s.Downloading(run, report.progress))
+            events.append(ev.Downloading(run, report.progress))
         case "completed":
-            events.append(s.Received(run, report.result_path, view.notes if view else ()))
+            events.append(ev.Received(run, report.result_path, view.notes if view else ()))
         case "cancelled":
-            events.append(s.BackendCancelled(run))
+            events.append(ev.BackendCancelled(run))
         case "failed":
             field = report.error.field if report.error else None
             # A model that the backend does not have, it will not have a moment later.
             final = field == "settings.model" and not report.resumable
-            events.append(s.BackendFailed(run, report.message, forget=not report.resumable, final=final))
+            events.append(ev.BackendFailed(run, report.message, forget=not report.resumable, final=final))
     return events
 
 

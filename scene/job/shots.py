@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpy
 
-from ...backend.client import state as s
+from ...backend.client import events as ev
 from ...backend.shot import Character, Reference, Shot, save_shot
 from .. import folders
 from ..capture.wants import Wants, wants_of
@@ -28,7 +28,7 @@ class Recipients:
     """
 
     able: tuple[models.Model, ...]
-    refused: tuple[s.Part, ...]
+    refused: tuple[ev.Part, ...]
 
     @property
     def several(self) -> bool:
@@ -48,7 +48,7 @@ def recipients(scene: bpy.types.Scene) -> Recipients:
     for model in model_checks.makers(scene):
         found = model_checks.problems(scene, replace(model, available=None))
         if found:
-            refused.append(s.Part(model.id, model.label, problem=". ".join(found)))
+            refused.append(ev.Part(model.id, model.label, problem=". ".join(found)))
         else:
             able.append(model)
     if not able:
@@ -83,7 +83,7 @@ def seeds(scene: bpy.types.Scene) -> range:
 
 def save(
     shot: Shot, scene: bpy.types.Scene, able: Sequence[models.Model], first: Path, tries: Sequence[int] = ()
-) -> list[s.Part]:
+) -> list[ev.Part]:
     """Write the shot once for each model and seed; the first to ``first``, each other to a folder of its own.
 
     Steps and guidance are the scene's model's: the others take their own, since the same number means something else
@@ -95,7 +95,7 @@ def save(
     Raises:
         OSError: a file cannot be written; none is left then.
     """
-    parts: list[s.Part] = []
+    parts: list[ev.Part] = []
     path = first
     try:
         for number, (model, seed) in enumerate(product(able, tries or (shot.settings.seed,))):
@@ -103,7 +103,7 @@ def save(
                 path = folders.user_folder("jobs", uuid.uuid4().hex) / first.name
             save_shot(for_model(shot, scene, model, seed), path)
             label = f"{model.label}, Seed {seed}" if len(tries) > 1 else model.label
-            parts.append(s.Part(model.id, label, str(path)))
+            parts.append(ev.Part(model.id, label, str(path)))
     except BaseException:
         for part in parts[1:]:
             Path(part.shot).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 import bpy.utils.previews
 
+from ...backend.client import events as ev
 from ...backend.client import state as s
 from ...backend.wire import JobView, Status
 from .. import folders
@@ -27,7 +28,7 @@ _revision = 0
 _names = itertools.count()
 
 
-def publish(state: s.JobState, notices: Iterable[s.Notify] = (), capture_left: float | None = None) -> bool:
+def publish(state: s.JobState, notices: Iterable[ev.Notify] = (), capture_left: float | None = None) -> bool:
     """Copy the job's state to where the panels read it, and tell the notices; returns whether anything has changed.
 
     Args:

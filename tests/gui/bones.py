@@ -17,17 +17,17 @@ import bpy
 WORDS = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 STATE = next((word for word in ("panel", "done", "return") if word in WORDS), "dialog")
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 150
 ticks = 0
 
 
 def made_file():
     """A walk whose joints have names of no meaning but some, and hang on one root."""
-    module = lambda name: importlib.import_module(f"{ADDON}.{name}")  # noqa: E731
     import numpy as np
 
-    kinematics, motions = module("backend.motions.kinematics"), module("backend.motions")
-    body = module("backend.bodies").embedded()
+    kinematics, motions = gui.module("backend.motions.kinematics"), gui.module("backend.motions")
+    body = gui.module("backend.bodies").embedded()
     walk = motions.generate_walk(2.0, 24, body=body)
     turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
     rest = body.joints_rest().astype(float)
@@ -42,7 +42,7 @@ def made_file():
     rows = np.concatenate([places, np.degrees(np.stack([z, x, y], axis=-1))], axis=-1).reshape(walk.frames, -1)
     words = {"hip": "Thigh", "knee": "Shin", "ankle": "Foot", "foot": "Ball", "collar": "Clav", "shoulder": "UArm"}
     words |= {"elbow": "FArm", "wrist": "Palm", "hand": "Knuckle"}
-    joint_names = module("backend.shot.types").SMPL_JOINT_NAMES
+    joint_names = gui.module("backend.shot.types").SMPL_JOINT_NAMES
     lines = ["HIERARCHY", "ROOT Scene", "{", "OFFSET 0 0 0", "CHANNELS 0"]
     for name, place in zip(joint_names, 100 * rest, strict=True):
         side, _, part = name.rpartition("_")
@@ -57,8 +57,7 @@ def made_file():
 
 def setup():
     """An import that fails for want of names."""
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     own = next((word for word in WORDS if word.startswith("/")), "")
     path = Path(own) if own else made_file()
     try:

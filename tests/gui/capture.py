@@ -14,16 +14,13 @@ import time
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 FRAMES, LENGTH = 17, 97
 """Of the capture, and of what the operators work on."""
 
 figures = {"blender": bpy.app.version_string}
 stage = "start"
 turns = []
-
-
-def module(name):
-    return importlib.import_module(f"{ADDON}.{name}")
 
 
 def timed(name, call, **more):
@@ -35,13 +32,13 @@ def timed(name, call, **more):
 
 def in_one_go():
     began = time.perf_counter()
-    module("scene.capture.shot").capture_shot(bpy.context)
+    gui.module("scene.capture.shot").capture_shot(bpy.context)
     return time.perf_counter() - began
 
 
 def watch():
     """Note when each poll of the add-on begins and ends."""
-    effects = module("scene.job.effects")
+    effects = gui.module("scene.job.effects")
     poll = effects.poll
 
     def watched():
@@ -62,11 +59,9 @@ def generate():
 
 def setup():
     """A walking body on a small set, a moving camera, and what the operators take."""
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode, preferences.address = "SERVER", "http://127.0.0.1:9/"
+    gui.send_to("http://127.0.0.1:9/")
     scene = bpy.context.scene
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     scene.frame_end = LENGTH
     timed("add_body", bpy.ops.maquette.add_body)
     timed("add_walk", bpy.ops.maquette.add_walk)

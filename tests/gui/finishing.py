@@ -8,13 +8,13 @@ Export Matte (``matte``). No backend is needed: what it would say of a download 
 import importlib
 import inspect
 import sys
-import tomllib
 from pathlib import Path
 
 import bpy
 
 STATE = next((word for word in ("models", "download", "matte") if word in sys.argv), "panel")
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 LORAS = [
     {"name": "wan2.1_t2v_lora_rank64_lightx2v_4step", "steps": 4, "guidance": 1.0, "shift": 5.0, "megabytes": 316.0},
     {"name": "style/Ink", "megabytes": 87.0},
@@ -24,53 +24,34 @@ waits = 0
 hidden = []
 
 
-def module(name):
-    """A module of the add-on."""
-    return importlib.import_module(f"{ADDON}.{name}")
-
-
 def open_parts(name, *functions):
     """Have the parts of a panel open at once: nothing tells Blender to open them."""
-    panels = [module(f"panels.{each}") for each in ("shot", "models", "preferences", "result")]
+    panels = [gui.module(f"panels.{each}") for each in ("shot", "models", "preferences", "result")]
     for function in functions:
-        source = inspect.getsource(getattr(module(f"panels.{name}"), function))
-        exec(source.replace("default_closed=True", "default_closed=False"), vars(module(f"panels.{name}")))
+        source = inspect.getsource(getattr(gui.module(f"panels.{name}"), function))
+        exec(source.replace("default_closed=True", "default_closed=False"), vars(gui.module(f"panels.{name}")))
         for panel in panels:
             if hasattr(panel, function):
-                setattr(panel, function, getattr(module(f"panels.{name}"), function))
-
-
-def entries():
-    """The models by their descriptions; of VACE the small one is here, with LoRAs."""
-    found = []
-    for path in sorted((Path(module("panels").__file__).parents[1] / "presets" / "models").glob("*.toml")):
-        preset = tomllib.loads(path.read_text("utf-8"))
-        ready = path.stem in ("isa-nano", "vace-1.3b")
-        reason = "" if ready else f"{preset['label']} cannot run: its weights are not here"
-        found.append({**preset, "available": ready, "reason": reason, "loras": LORAS if ready else []})
-    return found
+                setattr(panel, function, getattr(gui.module(f"panels.{name}"), function))
 
 
 def offer_weights():
     """As if the publishers had been asked."""
-    fetching, offers = module("scene.job.fetching"), module("backend.catalogue.weights_offer")
+    fetching, offers = gui.module("scene.job.fetching"), gui.module("backend.catalogue.weights_offer")
     name = "Wan-AI/Wan2.1-VACE-14B-diffusers"
     one = offers.OfferedRepository(
         name, "c0ffee", 22, 83_100_000_000, "Apache-2.0", f"https://huggingface.co/{name}/blob/main/LICENSE.txt"
     )
-    fetching._model, fetching._backend = "vace-14b", module("scene.job.backends").name()
+    fetching._model, fetching._backend = "vace-14b", gui.module("scene.job.backends").name()
     fetching._offer = offers.WeightsOffer("vace-14b", (one,), "/data/models", 166_200_000_000, 410_000_000_000)
 
 
 def setup():
-    """A walking body, a moving camera, and the models as a backend names them."""
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    """A body, a moving camera, and the models as a backend names them: of VACE the small one is here, with LoRAs."""
+    gui.empty()
     bpy.ops.maquette.add_body("EXEC_DEFAULT")
     bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    module("scene.job.backends").show_models(entries())
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+    gui.module("scene.job.backends").show_models(gui.described(("isa-nano", "vace-1.3b"), loras=LORAS))
     if STATE == "panel":
         open_parts("models", "draw_options")
         open_parts("shot", "_draw_advanced")
@@ -81,21 +62,21 @@ def setup():
         entry.as_weights[1] = 0.6
         # The panels above would fill the screen.
         for name in ("body", "motion", "camera"):
-            for kind in module(f"panels.{name}").CLASSES:
+            for kind in gui.module(f"panels.{name}").CLASSES:
                 if issubclass(kind, bpy.types.Panel):
                     bpy.utils.unregister_class(kind)
                     hidden.append(kind)
     elif STATE in ("models", "download"):
-        python = module("scene.job.backends").local().python
+        python = gui.module("scene.job.backends").local().python
         python.parent.mkdir(parents=True, exist_ok=True)
         python.touch()
         open_parts("preferences", "_draw_models")
-        area.type = "PREFERENCES"
+        gui.view()[1].type = "PREFERENCES"
         bpy.ops.maquette.open_preferences()
         if STATE == "download":
             offer_weights()
     elif STATE == "matte":
-        film = module("tests.scene.builders").write_film(Path("/tmp/walk.mp4"), [(20, 90, 220)] * 4, size=(64, 48))
+        film = gui.module("tests.scene.builders").write_film(Path("/tmp/walk.mp4"), [(20, 90, 220)] * 4, size=(64, 48))
         bpy.context.preferences.view.filebrowser_display_type = "SCREEN"
         item = bpy.context.scene.maquette.results.add()
         item.name, item.filepath, item.frame_count = "Walk", str(film), 4
@@ -106,10 +87,7 @@ def ready():
     global waits
     waits += 1
     if waits == 6 and STATE == "matte":
-        window = bpy.context.window_manager.windows[0]
-        area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-        region = next(region for region in area.regions if region.type == "WINDOW")
-        with bpy.context.temp_override(window=window, area=area, region=region):
+        with gui.in_view():
             bpy.ops.maquette.export_matte("INVOKE_DEFAULT")
     return waits > 24
 

@@ -5,13 +5,12 @@ Prints one line a mark; pictures of the screen go to /share.
 """
 
 import importlib
-import subprocess
 import time
-from pathlib import Path
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 DEADLINE = time.monotonic() + 900
 steps = iter(())
 drawn = []
@@ -19,32 +18,24 @@ clicks = 0
 began = worked_before = 0.0
 
 
-def module(name):
-    """A module of the extension as it is enabled now."""
-    return importlib.import_module(f"{ADDON}.{name}")
-
-
 def mark(words):
     """Say how long it has taken, and keep a picture."""
     seconds, worked = time.monotonic() - began, time.process_time() - worked_before
     print(f"FIRST SHOT {seconds:6.1f} s ({worked:.1f} s of Blender's own), {clicks} clicks: {words}", flush=True)
-    if Path("/share").is_dir():
-        name = words.replace(" ", "_").replace(",", "")
-        subprocess.run(["import", "-window", "root", f"/share/{name}.png"], check=False)
+    gui.picture(words.replace(" ", "_").replace(",", ""))
 
 
-def click(area, region, operator, **options):
+def click(operator, **options):
     """Press a button of the panel."""
     global clicks
     clicks += 1
-    window = bpy.context.window_manager.windows[0]
-    with bpy.context.temp_override(window=window, area=area, region=region, space_data=area.spaces.active):
+    with gui.in_view():
         operator("INVOKE_DEFAULT", True, **options)
 
 
 def note_drawing():
     """Which frames of the draft the view has drawn."""
-    reel = module("scene.screen.previews").reel_of(bpy.context.scene.maquette.uid)
+    reel = gui.module("scene.screen.previews").reel_of(bpy.context.scene.maquette.uid)
     if reel is not None and reel.draft is not None:
         drawn.append(bpy.context.scene.frame_current)
 
@@ -52,8 +43,7 @@ def note_drawing():
 def setup():
     """Blender's startup scene without anything in it, and the extension switched off."""
     global steps
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     bpy.ops.preferences.addon_disable(module=ADDON)
     steps = way()
 
@@ -61,27 +51,23 @@ def setup():
 def way():
     """What an animator presses, a wait at each yield."""
     global began, worked_before
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    region = next(region for region in area.regions if region.type == "WINDOW")
     yield
     began, worked_before = time.monotonic(), time.process_time()
     bpy.ops.preferences.addon_enable(module=ADDON)
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode, preferences.address = "SERVER", "http://127.0.0.1:8391/"
+    gui.send_to("http://127.0.0.1:8391/")
     for _ in range(4):
         yield
     mark("enabled")
     bpy.types.SpaceView3D.draw_handler_add(note_drawing, (), "WINDOW", "POST_VIEW")
-    click(area, region, bpy.ops.maquette.first_shot)
+    click(bpy.ops.maquette.first_shot)
     while not drawn:
         yield
     mark("the draft is seen")
     while len(set(drawn)) < 3:
         yield
     mark("the draft moves")
-    click(area, region, bpy.ops.maquette.generate)
-    runner = module("scene.job.effects").runner
+    click(bpy.ops.maquette.generate)
+    runner = gui.module("scene.job.effects").runner
     phase = None
     while runner.state.busy:
         if runner.state.phase is not phase:

@@ -17,6 +17,7 @@ import numpy as np
 
 WORDS = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 150
 ticks = 0
 held = {}
@@ -24,19 +25,16 @@ held = {}
 
 def joints():
     """The body's joints in the world as the scene stands."""
-    module = importlib.import_module(f"{ADDON}.scene.rig.channels")
-    return module.read_body_pose(held["mesh"], bpy.context.evaluated_depsgraph_get()).joints
+    return gui.module("scene.rig.channels").read_body_pose(held["mesh"], bpy.context.evaluated_depsgraph_get()).joints
 
 
 def setup():
     """A walking armature of another make, and a new body that follows it."""
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     path = str(Path(tempfile.mkdtemp()) / "walk.bvh")
     bpy.ops.maquette.add_walk("EXEC_DEFAULT", seconds=2.0)
     bpy.ops.maquette.export_motion("EXEC_DEFAULT", filepath=path)
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     bpy.ops.preferences.addon_enable(module="io_anim_bvh")
     bpy.ops.import_anim.bvh(filepath=path, global_scale=0.012)
     armature = bpy.context.active_object
@@ -65,12 +63,9 @@ def setup():
         bpy.ops.object.select_all(action="DESELECT")
         bpy.context.view_layer.objects.active = held["mesh"]
         held["mesh"].select_set(True)
-    area = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D")
-    view = area.spaces.active.region_3d
+    view = gui.view()[1].spaces.active.region_3d
     view.view_location = (0.9, -0.6, 0.9)
-    view.view_rotation = (
-        importlib.import_module("mathutils").Euler((math.radians(82), 0, math.radians(30))).to_quaternion()
-    )
+    view.view_rotation = mathutils.Euler((math.radians(82), 0, math.radians(30))).to_quaternion()
     view.view_distance = 4.5
 
 
@@ -84,5 +79,4 @@ def ready():
 
 def done():
     """Say what the body follows."""
-    follow = importlib.import_module(f"{ADDON}.scene.rig.follow")
-    print("follows", follow.followed(held["mesh"]).name)
+    print("follows", gui.module("scene.rig.follow").followed(held["mesh"]).name)

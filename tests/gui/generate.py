@@ -7,11 +7,13 @@ Start one before, for instance with the engines of the tests, which take as long
 While it runs, the longest time between two ticks of a timer of our own is measured: the window must not wait.
 """
 
+import importlib
 import time
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 STEP = 6
 """Denoising step at which the picture is taken."""
 
@@ -33,18 +35,9 @@ def tick():
 def setup():
     """A walking body, a moving camera, and Generate."""
     global last
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = "http://127.0.0.1:8377/"
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.maquette.add_body("EXEC_DEFAULT")
-    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
-    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    scene = bpy.context.scene
-    scene.frame_end = 17
+    gui.send_to("http://127.0.0.1:8377/")
+    scene = gui.walking(17, 256, 256)
     scene.frame_set(9)
-    scene.render.resolution_x = scene.render.resolution_y = 256
     scene.maquette.prompt = "wait=4"
     scene.maquette.steps = 12
     print("generate", bpy.ops.maquette.generate("INVOKE_DEFAULT"))
@@ -60,7 +53,7 @@ def ready():
         print("state", view.state, view.message, "frame", bpy.context.scene.frame_current, flush=True)
     if time.monotonic() > deadline:
         raise AssertionError(f"nothing after {seen}: {view.message}")
-    if view.state in ("done", "failed", "cancelled"):
+    if view.state in gui.ENDED:
         return True
     return view.state == "running" and view.step >= STEP
 

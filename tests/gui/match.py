@@ -7,7 +7,6 @@ known pose, upright where the shot lies across; the other one is drawn, of no bo
 import gc
 import importlib
 import itertools
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,14 +14,15 @@ import bpy
 import numpy as np
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
-matching = importlib.import_module(f"{ADDON}.backend.bodies.matching")
-channels = importlib.import_module(f"{ADDON}.scene.rig.channels")
-matrices = importlib.import_module(f"{ADDON}.scene.camera.matrices")
-ghosts = importlib.import_module(f"{ADDON}.scene.screen.ghost")
-previews = importlib.import_module(f"{ADDON}.scene.screen.previews")
-makers = importlib.import_module(f"{ADDON}.scene.job.preview")
-kept = importlib.import_module(f"{ADDON}.scene.capture.match")
-bodies = importlib.import_module(f"{ADDON}.backend.bodies")
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
+matching = gui.module("backend.bodies.matching")
+channels = gui.module("scene.rig.channels")
+matrices = gui.module("scene.camera.matrices")
+ghosts = gui.module("scene.screen.ghost")
+previews = gui.module("scene.screen.previews")
+makers = gui.module("scene.job.preview")
+kept = gui.module("scene.capture.match")
+bodies = gui.module("backend.bodies")
 ORDER = (
     "head", "left_ankle", "right_ankle", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_shoulder",
     "right_shoulder", "nose", "left_elbow", "right_elbow", "left_knee", "right_knee", "left_hand", "right_hand",
@@ -31,18 +31,6 @@ WIDTH, HEIGHT = 600, 800
 share = Path("/share")
 steps = iter(())
 truth = {}
-
-
-def view():
-    """Window, area and region of the 3D view."""
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    return window, area, next(region for region in area.regions if region.type == "WINDOW")
-
-
-def picture(name):
-    """The screen as a file."""
-    subprocess.run(["import", "-window", "root", str(share / f"{name}.png")], check=True)
 
 
 def render(mesh, path):
@@ -148,8 +136,7 @@ def drawing(path):
 def setup():
     """A walking body before a camera whose pictures lie across, with its looks still to be chosen."""
     global steps
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     bpy.ops.maquette.add_body("EXEC_DEFAULT")
     mesh = next(obj for obj in bpy.data.objects if obj.type == "MESH")
     truth["render"] = render(mesh, share / "person.png")
@@ -164,17 +151,8 @@ def setup():
     bpy.context.view_layer.objects.active = mesh.parent
     mesh.parent.select_set(True)
     mesh.maquette.reference_source = "IMAGE"
-    _, area, _ = view()
-    area.spaces.active.region_3d.view_perspective = "CAMERA"
-    area.spaces.active.shading.color_type = "VERTEX"
+    gui.through_camera().shading.color_type = "VERTEX"
     steps = checks(mesh)
-
-
-def waited(count=3):
-    """Let the window draw."""
-    for _ in range(count):
-        view()[1].tag_redraw()
-        yield
 
 
 def ghost():
@@ -184,7 +162,7 @@ def ghost():
 
 def event(kind, value="PRESS", at=None):
     """Simulate an event; the mouse is where it was unless it is told."""
-    window, _, region = view()
+    window, _, region = gui.view()
     x, y = at if at is not None else event.at
     event.at = (x, y)
     window.event_simulate(type=kind, value=value, x=round(region.x + x), y=round(region.y + y))
@@ -215,15 +193,13 @@ def drag(name, place):
 
 def begin(index=-1):
     """Start the operator as its button does."""
-    window, area, region = view()
-    with bpy.context.temp_override(window=window, area=area, region=region):
+    with gui.in_view():
         assert bpy.ops.maquette.match_picture("INVOKE_DEFAULT", index=index) == {"RUNNING_MODAL"}
 
 
 def preview():
     """The Draft, once it has been made."""
-    window, area, region = view()
-    with bpy.context.temp_override(window=window, area=area, region=region):
+    with gui.in_view():
         bpy.ops.maquette.preview()
     end = time.monotonic() + 60
     while True:
@@ -232,7 +208,7 @@ def preview():
         if not makers.runner.busy and reel is not None and reel.draft is not None and reel.draft.current:
             break
         assert time.monotonic() < end, "no draft came"
-    yield from waited(4)
+    yield from gui.waited(4)
 
 
 def checks(mesh):
@@ -243,22 +219,22 @@ def checks(mesh):
         marks.reference_image, image_name = image, image.name
         places = {name: np.array(truth[kind][name], float) for name in ORDER}
         scene.frame_set(24)
-        yield from waited(6)
+        yield from gui.waited(6)
         bpy.ops.ed.undo_push(message="Before")
         begin()
-        yield from waited()
-        picture(f"{kind}_1_ghost")
+        yield from gui.waited()
+        gui.picture(f"{kind}_1_ghost")
         for count, name in enumerate(ORDER):
             yield from drag(name, places[name])
             if count == 4:
-                yield from waited()
-                picture(f"{kind}_2_half")
+                yield from gui.waited()
+                gui.picture(f"{kind}_2_half")
         print(f"{kind}: {len(ghost().pins)} pins, {ghost().match.error:.1f} px, {ghost().match.share:.2%}")
         if kind == "drawing":
             yield from press("S")
             print(f"{kind}, shape fitted: {ghost().match.error:.1f} px, {ghost().match.share:.2%}")
-        yield from waited()
-        picture(f"{kind}_3_solved")
+        yield from gui.waited()
+        gui.picture(f"{kind}_3_solved")
         assert set(ghost().pins) == set(ORDER)
         if kind == "render":
             assert ghost().match.share < matching.GOOD
@@ -269,11 +245,11 @@ def checks(mesh):
             # Two pins on the wrong side are a poor fit; what was changed is taken back step by step.
             yield from drag("left_wrist", places["right_wrist"] + (150, 200))
             yield from drag("left_ankle", places["left_ankle"] - (0, 350))
-            yield from waited()
-            picture("render_4_poor")
+            yield from gui.waited()
+            gui.picture("render_4_poor")
             assert ghost().match.astray, ghost().match.share
             for _ in range(2):
-                window, _, region = view()
+                window, _, region = gui.view()
                 x, y = round(region.x + event.at[0]), round(region.y + event.at[1])
                 window.event_simulate(type="LEFT_CTRL", value="PRESS", x=x, y=y, ctrl=True)
                 window.event_simulate(type="Z", value="PRESS", x=x, y=y, ctrl=True)
@@ -285,7 +261,7 @@ def checks(mesh):
             assert not marks.reference_match.solution, "Esc leaves nothing"
             assert not [one for one in gc.get_objects() if isinstance(one, ghosts.Ghost) and one._handle is not None]
             begin()
-            yield from waited()
+            yield from gui.waited()
             for name in ORDER:
                 yield from drag(name, places[name])
         yield from press("RET")
@@ -293,11 +269,11 @@ def checks(mesh):
         for frame in (24, 36):
             scene.frame_set(frame)
             yield from preview()
-            picture(f"{kind}_5_draft_{frame}")
-    name, (window, area, region) = mesh.name, view()
-    with bpy.context.temp_override(window=window, area=area, region=region):
+            gui.picture(f"{kind}_5_draft_{frame}")
+    name = mesh.name
+    with gui.in_view():
         bpy.ops.ed.undo()
-    yield from waited()
+    yield from gui.waited()
     marks = bpy.data.objects[name].maquette
     assert marks.reference_image.name == image_name, "the picture was chosen before"
     assert kept.match_of(marks.reference_match, marks.reference_image) is None, "one step takes the match back"

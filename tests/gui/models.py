@@ -9,13 +9,13 @@ import importlib
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 
 import bpy
 
 STATE = next((word for word in ("panel", "tracks", "menu", "job", "failed") if word in sys.argv), "done")
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 READY = ("isa-nano", "mtvcrafter-7b", "mimicmotion", "mofa-trajectory")
 RUNNING = {"status": "in_progress", "stage": "denoising", "step": 12, "steps": 50, "progress": 24, "eta_seconds": 90.0}
 ERROR = {"code": "out_of_memory", "message": "The GPU's memory is full: make the shot smaller.", "field": None}
@@ -26,21 +26,9 @@ waits = 0
 backend = None
 
 
-def entries():
-    """The models as a backend with some weights lists them, by the descriptions that come with the add-on."""
-    root = Path(importlib.import_module(ADDON).__file__).parent
-    found = []
-    for path in sorted((root / "presets" / "models").glob("*.toml")):
-        preset = tomllib.loads(path.read_text("utf-8"))
-        ready = path.stem in READY
-        reason = "" if ready else f"{preset['label']} cannot run: its weights are not here"
-        found.append({**preset, "available": ready, "reason": reason})
-    return found
-
-
 def films():
     """A film of changing colours for each model, of the shot's size but for MTVCrafter's, which is square."""
-    builders = importlib.import_module(f"{ADDON}.tests.scene.builders")
+    builders = gui.module("tests.scene.builders")
     folder = Path(tempfile.mkdtemp())
     shades = [[20 + 12 * frame, 90, 220 - 10 * frame] for frame in range(17)]
     made = {}
@@ -54,30 +42,20 @@ def films():
 def setup():
     """A walking body, a moving camera, and a backend with models that has been asked."""
     global backend
-    backend = importlib.import_module(f"{ADDON}.tests.fake_backend").FakeBackend()
-    backend.models, backend.films = entries(), films()
+    backend = gui.module("tests.fake_backend").FakeBackend()
+    backend.models, backend.films = gui.described(READY), films()
     if STATE == "job":
         backend.scripts["mimicmotion"] = [RUNNING]
     if STATE == "failed":
         backend.scripts["mimicmotion"] = [{"status": "failed", "error": ERROR}]
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = backend.address
+    gui.send_to(backend.address)
     bpy.ops.maquette.test_connection()
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.maquette.add_body("EXEC_DEFAULT")
-    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
-    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    scene = bpy.context.scene
-    scene.frame_end = 17
-    scene.render.resolution_x, scene.render.resolution_y = 320, 240
+    scene = gui.walking(17, 320, 240)
     scene.view_settings.view_transform = "Standard"
     scene.maquette.background = "NONE"
-    area = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D")
-    area.spaces.active.region_3d.view_perspective = "CAMERA"
     # The videos' colours without the seconds a frame that EEVEE takes in software.
-    area.spaces.active.shading.light, area.spaces.active.shading.color_type = "FLAT", "TEXTURE"
+    shading = gui.through_camera().shading
+    shading.light, shading.color_type = "FLAT", "TEXTURE"
 
 
 def choose():
@@ -109,14 +87,11 @@ def ready():
         stage = choose()
     elif stage == "job":
         seen = view.state == "running" and view.step == 12 and view.preview
-        if seen if STATE == "job" else view.state in ("done", "failed", "cancelled"):
+        if seen if STATE == "job" else view.state in gui.ENDED:
             stage = "wait"
     waits += stage == "wait"
     if waits == 10 and STATE == "menu":
-        window = bpy.context.window_manager.windows[0]
-        area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-        region = next(region for region in area.regions if region.type == "WINDOW")
-        with bpy.context.temp_override(window=window, area=area, region=region):
+        with gui.in_view():
             bpy.ops.wm.call_menu(name="MAQUETTE_MT_models")
     return waits > 10
 

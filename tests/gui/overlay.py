@@ -17,18 +17,12 @@ import numpy as np
 from bpy_extras.view3d_utils import location_3d_to_region_2d
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 START, FRAMES, LEVELS = 5, 12, 2.0
 COLOURS = np.array([[30 + 18 * i, 200 - 12 * i, 60 + (37 * i) % 150] for i in range(FRAMES)])
 folder = Path(tempfile.mkdtemp())
 steps = None
 kept = {}
-
-
-def view():
-    """Window, area and region of the 3D view."""
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    return window, area, next(region for region in area.regions if region.type == "WINDOW")
 
 
 def picture():
@@ -46,7 +40,7 @@ def picture():
 
 def place(x, y):
     """Screen pixel of a spot of the camera's frame, in shares from its lower left corner, found by projection."""
-    _, area, region = view()
+    _, area, region = gui.view()
     scene = bpy.context.scene
     camera = scene.camera
     corners = np.array([camera.matrix_world.normalized() @ c for c in camera.data.view_frame(scene=scene)])
@@ -114,7 +108,7 @@ def decode(film):
 def setup():
     """A camera with a shifted lens, a character before it, and a film of known colours."""
     global steps
-    builders = importlib.import_module(f"{ADDON}.tests.scene.builders")
+    builders = gui.module("tests.scene.builders")
     film = builders.write_film(folder / "film.mp4", COLOURS, 24, (320, 180))
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end, scene.render.fps = START, START + FRAMES - 1, 24
@@ -124,7 +118,7 @@ def setup():
     cube = bpy.data.objects["Cube"]
     cube.maquette.is_character = True
     bpy.ops.object.select_all(action="DESELECT")
-    window, area, region = view()
+    window, area, region = gui.view()
     area.spaces.active.region_3d.view_perspective = "CAMERA"
     area.spaces.active.region_3d.view_camera_zoom = 8
     area.spaces.active.region_3d.view_camera_offset = (0.06, 0.02)
@@ -139,10 +133,7 @@ def setup():
 
 def waited(count=6):
     """Let the window draw."""
-    _, area, _ = view()
-    for _ in range(count):
-        area.tag_redraw()
-        yield
+    yield from gui.waited(count)
 
 
 def off_by(screen, index):

@@ -3,27 +3,23 @@
 Wants a backend on 127.0.0.1:8377, as generate.py does.
 """
 
+import importlib
 import time
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 300
 waits = 0
 
 
 def setup():
     """Open the preferences and press Test Connection."""
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = "127.0.0.1:8377"
+    gui.send_to("127.0.0.1:8377")
     bpy.ops.maquette.test_connection()
-    area = bpy.context.window_manager.windows[0].screen.areas[0]
-    for candidate in bpy.context.window_manager.windows[0].screen.areas:
-        if candidate.type == "VIEW_3D":
-            area = candidate
     # In place of the 3D view: one picture shows one window.
-    area.type = "PREFERENCES"
+    gui.view()[1].type = "PREFERENCES"
     bpy.ops.maquette.open_preferences()
 
 

@@ -11,16 +11,15 @@ the window itself takes to draw, and the seconds from an edit to the frame drawn
 """
 
 import importlib
-import subprocess
 import time
-from pathlib import Path
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
-preview = importlib.import_module(f"{ADDON}.scene.job.preview")
-previews = importlib.import_module(f"{ADDON}.scene.screen.previews")
-draft = importlib.import_module(f"{ADDON}.scene.screen.draft")
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
+preview = gui.module("scene.job.preview")
+previews = gui.module("scene.screen.previews")
+draft = gui.module("scene.screen.draft")
 DEADLINE = time.monotonic() + 900
 _BEFORE = [f"MAQUETTE_PT_{name}" for name in ("body_shape", "body_colors", "body", "motion", "framing", "camera")]
 steps = iter(())
@@ -34,19 +33,11 @@ def timed_draw():
     drawn.append((time.monotonic(), time.monotonic() - began))
 
 
-def picture(name):
-    """The screen as a file."""
-    if Path("/share").is_dir():
-        subprocess.run(["import", "-window", "root", f"/share/{name}.png"], check=False)
-
-
 def setup():
     """A body that walks about a cube, and a camera that turns around it."""
     global steps
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode, preferences.address = "SERVER", "http://127.0.0.1:8391/"
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.send_to("http://127.0.0.1:8391/")
+    gui.empty()
     bpy.ops.mesh.primitive_plane_add(size=8)
     bpy.ops.mesh.primitive_cube_add(size=0.8, location=(0.5, -1.6, 0.4))
     bpy.ops.maquette.add_body("EXEC_DEFAULT")
@@ -56,9 +47,8 @@ def setup():
     scene.frame_start, scene.frame_end = 1, 60
     scene.render.resolution_x, scene.render.resolution_y = 320, 180
     scene.frame_set(30)
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    area.spaces.active.region_3d.view_perspective = "CAMERA"
+    window, area, _ = gui.view()
+    gui.through_camera()
     # The panels before the Shot's would fill the sidebar.
     hidden.extend(getattr(bpy.types, name) for name in _BEFORE)
     for panel in hidden:
@@ -83,7 +73,7 @@ def pictured(name):
     """Let the window draw, then take its picture."""
     began = time.monotonic()
     yield from until(lambda: time.monotonic() - began > 2)
-    picture(name)
+    gui.picture(name)
 
 
 def told(what):

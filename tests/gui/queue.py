@@ -5,22 +5,21 @@ Start one before, for instance with the engines of the tests, which take as long
     MAQUETTE_ENGINES=tests.server.fake_engines:FakeEngines maquette serve --port 8379
 """
 
+import importlib
 import time
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 300
 presses = []
 
 
 def setup():
     """A walking body."""
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = "http://127.0.0.1:8379/"
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.send_to("http://127.0.0.1:8379/")
+    gui.empty()
     bpy.ops.maquette.first_shot("EXEC_DEFAULT")
     scene = bpy.context.scene
     scene.frame_end = 9

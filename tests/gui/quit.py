@@ -8,6 +8,7 @@ This window only starts two others, as a user would: with saved preferences, no 
 and quits as soon as the backend has the job; the second opens the same file and does nothing. Prints what each saw.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -25,9 +26,10 @@ DEADLINE = time.monotonic() + 420
 started = None
 
 
-def enabled():
-    """The add-on's module name."""
-    return next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+def shared():
+    """What this folder's scripts share, once the add-on is enabled."""
+    addon = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+    return importlib.import_module(f"{addon}.tests.gui.window")
 
 
 def tell(**what):
@@ -45,15 +47,8 @@ def start(part, *arguments):
 
 def leave():
     """A body that walks, saved and sent; then the end, with the job under way."""
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.maquette.add_body("EXEC_DEFAULT")
-    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
-    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    scene = bpy.context.scene
-    scene.frame_end = 17
+    scene = shared().walking(17, 320, 180)
     scene.maquette.quality = "draft"
-    scene.render.resolution_x, scene.render.resolution_y = 320, 180
     bpy.ops.wm.save_as_mainfile(filepath=str(FILE))
     bpy.ops.maquette.generate("INVOKE_DEFAULT")
     bpy.app.timers.register(until_running)
@@ -85,8 +80,7 @@ def until_there():
 
 def setup():
     """Save the preferences as they are, with the backend's address, and start the first window."""
-    preferences = bpy.context.preferences.addons[enabled()].preferences
-    preferences.mode, preferences.address = "SERVER", "http://127.0.0.1:8391/"
+    shared().send_to("http://127.0.0.1:8391/")
     bpy.ops.wm.save_userpref()
     start("leave")
 

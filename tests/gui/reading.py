@@ -15,6 +15,7 @@ import numpy as np
 
 WORDS = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 170
 steps = None
 ticks = []
@@ -28,8 +29,8 @@ def noted():
 
 def write(path, seconds):
     """Joint places alone, whose fit takes long."""
-    motions = importlib.import_module(f"{ADDON}.backend.motions")
-    body = importlib.import_module(f"{ADDON}.backend.bodies").embedded()
+    motions = gui.module("backend.motions")
+    body = gui.module("backend.bodies").embedded()
     walk = motions.generate_walk(seconds, 30, body=body)
     np.save(path, body.pose(None, walk.poses, walk.trans, subset=np.arange(1)).joints)
 
@@ -37,8 +38,7 @@ def write(path, seconds):
 def setup():
     """An empty scene and two files."""
     global steps
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.empty()
     folder = Path(tempfile.mkdtemp())
     write(folder / "long.npy", 120.0)
     write(folder / "short.npy", 12.0)
@@ -60,10 +60,7 @@ def modal():
 
 def begin(path):
     """Start an import as the file browser does."""
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    region = next(region for region in area.regions if region.type == "WINDOW")
-    with bpy.context.temp_override(window=window, area=area, region=region):
+    with gui.in_view():
         return bpy.ops.maquette.import_motion("EXEC_DEFAULT", filepath=str(path))
 
 

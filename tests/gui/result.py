@@ -1,10 +1,12 @@
 """The whole way against the same backend as generate.py: pictured when the video plays on its plane."""
 
+import importlib
 import time
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 
 deadline = time.monotonic() + 900
 waits = 0
@@ -12,23 +14,11 @@ waits = 0
 
 def setup():
     """A walking body, a moving camera, and Generate; the view through the camera."""
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = "127.0.0.1:8377"
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.maquette.add_body("EXEC_DEFAULT")
-    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
-    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    scene = bpy.context.scene
-    scene.frame_end = 17
+    gui.send_to("127.0.0.1:8377")
+    scene = gui.walking(17, 256, 256)
     scene.frame_set(9)
-    scene.render.resolution_x = scene.render.resolution_y = 256
     scene.view_settings.view_transform = "Standard"
-    window = bpy.context.window_manager.windows[0]
-    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    area.spaces.active.shading.type = "MATERIAL"
-    area.spaces.active.region_3d.view_perspective = "CAMERA"
+    gui.through_camera().shading.type = "MATERIAL"
     bpy.ops.maquette.generate("INVOKE_DEFAULT")
 
 
@@ -38,7 +28,7 @@ def ready():
     view = bpy.context.window_manager.maquette
     if time.monotonic() > deadline:
         raise AssertionError(f"still {view.state}: {view.message}")
-    if view.state not in ("done", "failed", "cancelled"):
+    if view.state not in gui.ENDED:
         return False
     waits += 1
     return waits > 12

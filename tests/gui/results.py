@@ -12,22 +12,15 @@ import bpy
 import numpy as np
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 WAY = next((word for word in ("PLANE", "BACKGROUND", "STRIP", "OFF") if word in sys.argv), "OVERLAY")
 waits = 0
 
 
 def setup():
     """A body, a camera that moves, and three films."""
-    builders = importlib.import_module(f"{ADDON}.tests.scene.builders")
-    library = importlib.import_module(f"{ADDON}.scene.job.library")
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
-    bpy.ops.maquette.add_body("EXEC_DEFAULT")
-    bpy.ops.maquette.add_walk("EXEC_DEFAULT")
-    bpy.ops.maquette.add_camera_move("EXEC_DEFAULT", move="ORBIT")
-    scene = bpy.context.scene
-    scene.frame_end = 17
-    scene.render.resolution_x, scene.render.resolution_y = 640, 360
+    builders, library = gui.module("tests.scene.builders"), gui.module("scene.job.library")
+    scene = gui.walking(17, 640, 360)
     folder = Path(tempfile.mkdtemp())
     for take in range(3):
         colours = np.linspace((30, 90, 200), (200, 120, 40), 17)[:, np.roll(range(3), take)]
@@ -37,8 +30,7 @@ def setup():
     scene.maquette.overlay_wipe = 0.6
     scene.maquette.show_as = WAY
     scene.frame_set(9)
-    area = next(area for area in bpy.context.window_manager.windows[0].screen.areas if area.type == "VIEW_3D")
-    area.spaces.active.region_3d.view_perspective = "CAMERA"
+    gui.through_camera()
 
 
 def ready():

@@ -4,19 +4,16 @@ An undo in the middle of the capture makes it begin again; the loaded video undo
 the list; the window goes on living while the scene is captured.
 """
 
+import importlib
 import time
 
 import bpy
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 900
 stage = "capture"
 seen = []
-
-
-def override():
-    """The main window, as an operator of the animator's would have it."""
-    return bpy.context.temp_override(window=bpy.context.window_manager.windows[0])
 
 
 def planes():
@@ -26,9 +23,7 @@ def planes():
 
 def setup():
     """A scene of several undo steps, and Generate."""
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode = "SERVER"
-    preferences.address = "127.0.0.1:8377"
+    gui.send_to("127.0.0.1:8377")
     scene = bpy.context.scene
     scene.frame_end = 40
     scene.render.resolution_x = scene.render.resolution_y = 64
@@ -54,21 +49,21 @@ def ready():
         if view.state == "capturing" and view.step == 0:
             return False
         assert view.state == "capturing", f"the capture was over before it could be undone: {view.state}"
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
         seen.append(("undone at step", view.step, "prompt", bpy.context.scene.maquette.prompt))
         assert bpy.context.scene.maquette.prompt == ""
         assert [s.name for s in bpy.data.scenes] == ["Scene"], [s.name for s in bpy.data.scenes]
         stage = "job"
-    elif stage == "job" and view.state in ("done", "failed", "cancelled"):
+    elif stage == "job" and view.state in gui.ENDED:
         assert view.state == "done", view.message
         assert len(scene.maquette.results) == 1 and planes()
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
         scene = bpy.context.scene
         seen.append(("after undo", planes(), len(scene.maquette.results), scene.maquette.uid != ""))
         assert not planes() and len(scene.maquette.results) == 1 and scene.maquette.uid
-        with override():
+        with gui.in_view():
             bpy.ops.ed.redo()
         seen.append(("after redo", planes(), len(bpy.context.scene.maquette.results)))
         assert planes() and len(bpy.context.scene.maquette.results) == 1

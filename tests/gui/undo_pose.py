@@ -13,17 +13,13 @@ import bpy
 import numpy as np
 
 ADDON = next(addon.module for addon in bpy.context.preferences.addons if addon.module.endswith(".maquette"))
+gui = importlib.import_module(f"{ADDON}.tests.gui.window")
 deadline = time.monotonic() + 400
 FRAME = 7
 poses = []
 steps = None
 held = {}
 worst = [0.0]
-
-
-def override():
-    """The main window, as an operator of the animator's would have it."""
-    return bpy.context.temp_override(window=bpy.context.window_manager.windows[0])
 
 
 def evaluated():
@@ -41,7 +37,7 @@ def turn(angle):
     rig.pose.bones["high"].rotation_euler.x = 0.2 + angle / 3
     rig.location.x = angle
     bpy.context.view_layer.update()
-    with override():
+    with gui.in_view():
         bpy.ops.ed.undo_push(message=f"Turn {angle:.1f}")
     poses.append(evaluated())
 
@@ -60,13 +56,11 @@ def check(index, words):
 def setup():
     """A performer with steps to undo, and Generate."""
     global steps
-    builders = importlib.import_module(f"{ADDON}.tests.scene.builders")
-    held["backend"] = importlib.import_module(f"{ADDON}.tests.fake_backend").FakeBackend()
+    builders = gui.module("tests.scene.builders")
+    held["backend"] = gui.module("tests.fake_backend").FakeBackend()
     held["backend"].script = [{"status": "in_progress", "stage": "denoising", "step": 1, "steps": 9, "progress": 10}]
-    preferences = bpy.context.preferences.addons[ADDON].preferences
-    preferences.mode, preferences.address = "SERVER", held["backend"].address
-    bpy.ops.object.select_all(action="SELECT")
-    bpy.ops.object.delete()
+    gui.send_to(held["backend"].address)
+    gui.empty()
     scene = builders.small_scene(frames=60)
     builders.add_camera()
     builders.add_performer(frames=(1, 60))
@@ -91,14 +85,14 @@ def moments():
     bpy.ops.maquette.generate("INVOKE_DEFAULT")
     for step in (1, 5, 12):
         yield from wait_for("capturing", step)
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
         at -= 1
         check(at, f"undone while capturing, frame {step}")
         yield from wait_for("capturing", 2)
         check(at, "a while after")
     yield from wait_for("capturing", 3)
-    with override():
+    with gui.in_view():
         bpy.ops.ed.redo()
     at += 1
     check(at, "redone while capturing")
@@ -112,23 +106,23 @@ def moments():
     at += 1
     yield from wait_for("capturing", 12)
     for _ in range(2):
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
         at -= 1
         check(at, "undone what was done while capturing")
     for _ in range(2):
-        with override():
+        with gui.in_view():
             bpy.ops.ed.redo()
         at += 1
         check(at, "redone what was done while capturing")
     yield from wait_for("running")
     check(at, "after the capture")
     for _ in range(2):
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
         at -= 1
         check(at, "undone while the job runs")
-    with override():
+    with gui.in_view():
         bpy.ops.ed.redo()
     check(at + 1, "redone while the job runs")
     print("worst", worst[0], "bad", held.get("bad"))
@@ -152,14 +146,14 @@ def act(name, value):
     if name == "frame":
         scene.frame_set(int(1 + value * 59))
     elif name in ("undo", "redo"):
-        with override():
+        with gui.in_view():
             getattr(bpy.ops.ed, name)()
     else:
         bone.rotation_euler.x, bone.rotation_euler.z = value, -value
         if name == "key":
             bone.keyframe_insert("rotation_euler", frame=scene.frame_current)
         bpy.context.view_layer.update()
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo_push(message=f"{name} {value:.2f}")
 
 
@@ -179,7 +173,7 @@ def series():
             depth, ahead = depth + 1, ahead - 1
         elif name != "frame":
             depth, ahead = depth + 1, 0
-    with override():
+    with gui.in_view():
         bpy.ops.ed.undo_push(message="Series")
     wanted = []
     for thing in made:
@@ -187,10 +181,10 @@ def series():
         yield
         wanted.append((evaluated(), bpy.context.scene.frame_current))
     for _ in range(depth):
-        with override():
+        with gui.in_view():
             bpy.ops.ed.undo()
     bpy.context.scene.frame_set(FRAME)
-    with override():
+    with gui.in_view():
         bpy.ops.ed.undo()
         bpy.ops.ed.redo()
     bpy.context.scene.frame_set(FRAME)

@@ -17,7 +17,7 @@ from maquette.backend.models import render as render_module
 from maquette.backend.models.family import EngineError
 from maquette.backend.models.quality import apply
 from maquette.backend.models.registry import plan_shot
-from maquette.backend.models.render import add_render_parser
+from maquette.backend.models.render import add_arguments
 from maquette.backend.raster.carry import carry_shot
 from maquette.backend.shot import Settings, save_shot
 from PIL import Image
@@ -29,10 +29,10 @@ from .conftest import make_shot
 def render(monkeypatch, model_dir):
     monkeypatch.setattr(catalogue, "PRESETS", model_dir)
     parser = argparse.ArgumentParser()
-    add_render_parser(parser.add_subparsers())
+    add_arguments(parser)
 
     def run(*arguments: object) -> int:
-        args = parser.parse_args(["render", *map(str, arguments)])
+        args = parser.parse_args([*map(str, arguments)])
         return args.run(args)
 
     return run

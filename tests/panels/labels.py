@@ -138,7 +138,7 @@ class Measured(Layout):
 def listed(modules: Any) -> Iterator[tuple[str, str, str]]:
     """Where, label and tooltip of everything that the add-on registers and somebody may see."""
     for module in modules:
-        for kind in module.CLASSES:
+        for kind in getattr(module, "CLASSES", ()):
             if issubclass(kind, bpy.types.Operator):
                 module_name, name = kind.bl_idname.split(".")
                 rna = getattr(getattr(bpy.ops, module_name), name).get_rna_type()

@@ -193,11 +193,11 @@ def test_references_of_another_frame_are_cured_by_a_button(bench: Bench) -> None
 
 
 def test_a_comparison_under_way(bench: Bench) -> None:
-    s = bench.events
+    s, part = bench.states, bench.events.Part
     bench.jobs.runner.state = replace(
         bench.state, phase=s.Phase.RUNNING, model="b", label="Model B", step=2, steps=9,
-        waiting=(s.Part("c", "Model C"),),
-        outcomes=(s.Outcome(1, s.Part("a", "Model A"), s.Phase.FAILED, "The GPU is full"),),
+        waiting=(part("c", "Model C"),),
+        outcomes=(s.Outcome(1, part("a", "Model A"), s.Phase.FAILED, "The GPU is full"),),
     )  # fmt: skip
     bench.module("scene.job.view").publish(bench.jobs.runner.state)
     assert [(part.name, part.state) for part in bench.view.parts] == [
@@ -209,9 +209,9 @@ def test_a_comparison_under_way(bench: Bench) -> None:
 
 
 def test_a_comparison_that_has_ended(bench: Bench) -> None:
-    s = bench.events
-    done = [s.Outcome(n, s.Part(n, f"Model {n}"), s.Phase.DONE, "listed", f"/{n}.mp4") for n in (1, 2)]
-    failed = s.Outcome(3, s.Part("c", "Model C", "/c.shot"), s.Phase.FAILED, "The GPU is full")
+    s, part = bench.states, bench.events.Part
+    done = [s.Outcome(n, part(n, f"Model {n}"), s.Phase.DONE, "listed", f"/{n}.mp4") for n in (1, 2)]
+    failed = s.Outcome(3, part("c", "Model C", "/c.shot"), s.Phase.FAILED, "The GPU is full")
     bench.jobs.runner.state = replace(
         bench.state, phase=s.Phase.DONE, outcomes=(*done, failed),
         message="2 of 3 videos ready: Model 1, Model 2\nModel C: The GPU is full",

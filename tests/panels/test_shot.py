@@ -175,7 +175,7 @@ def test_no_backend_offers_to_install_one(bench: Bench) -> None:
 )
 def test_every_state_of_a_job(bench: Bench, changes: dict, words: str) -> None:
     bench.build()
-    phase = bench.events.Phase(changes.pop("phase"))
+    phase = bench.states.Phase(changes.pop("phase"))
     if "told" in changes:
         changes["told"] = bench.module("backend.wire").JobView("vid_1", "in_progress", **changes["told"])
     bench.jobs.runner.state = replace(bench.state, phase=phase, **changes)

@@ -17,7 +17,7 @@ class Bench:
 
     Attributes:
         jobs, folders, library, backends: the modules of ``scene/``.
-        events: the state machine's module.
+        events, states: what happens to a job, and how it stands.
     """
 
     def __init__(self, addon: ModuleType) -> None:
@@ -26,7 +26,8 @@ class Bench:
             self.module(f"scene.{name}")
             for name in ("job.effects", "folders", "job.library", "job.backends", "job.readiness")
         )
-        self.events = self.module("backend.client.state")
+        self.events = self.module("backend.client.events")
+        self.states = self.module("backend.client.job")
         self.jobs.close()
         shutil.rmtree(self.folders.user_folder("jobs"))
         self.preferences = bpy.context.preferences.addons[addon.__name__].preferences

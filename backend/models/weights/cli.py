@@ -9,16 +9,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ...catalogue.models import model_spec
 from ..registry import ModelStatus, list_models, status
 from .component import WeightsError
 
 
-def add_models_parser(subparsers: Any) -> None:
-    """Add ``models`` to the command line."""
-    parser = subparsers.add_parser("models", help="list, fetch, add, check and remove models")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``maquette models``."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     listing = verbs.add_parser("list", help="every model, whether it can run, what it takes and what it needs")
