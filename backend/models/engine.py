@@ -31,7 +31,7 @@ from .finite import watch
 from .generation import Generation
 from .group import ALONE, here
 from .interrupting import interruptible
-from .memory.arrangement import MARGIN, Strategy, check_fits, comes_from_disk
+from .memory.arrangement import MARGIN, Strategy, check_drawing, check_fits, comes_from_disk
 from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
@@ -157,6 +157,7 @@ class Engine:
         self._run = run
         wanted = run.family.networks(self.spec, run.shot, self.dtype)
         if not wanted:
+            check_drawing(run.plan, self._free())
             return
         run.report("loading", 0, len(wanted))
         first = {name: network for name, network in wanted.items() if _is_first(name, network)}

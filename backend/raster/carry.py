@@ -303,9 +303,7 @@ def _draw(
         if one.plaster and clay is None:
             mine = torch.nonzero(owner == i).squeeze(1)
             values[mine, :3] *= _shaded(raster, mine, normals, faces, views)[:, None]
-    grid = torch.zeros(raster.depth.numel(), 10, device=plate.device)
-    grid[raster.index] = values
-    grid = _mean(grid.view(frames, *size, 10))
+    grid = _pixels(raster, values)
     cover = grid[..., 9]
     colours = grid[..., :3] / cover[..., None].clamp(min=1e-6)
     behind = plate[:, top:bottom, left:right]
@@ -416,15 +414,20 @@ def _interpolated(raster: Raster, mine: Tensor, values: Tensor, faces: Tensor) -
     return part.interpolate(values, faces)
 
 
-def _mean(grid: Tensor) -> Tensor:
-    """Mean of each pixel's samples: (T,SH,SW,D) to (T,H,W,D)."""
-    rows = grid[:, 0::_SAMPLES]
-    for k in range(1, _SAMPLES):
-        rows = rows + grid[:, k::_SAMPLES]
-    columns = rows[:, :, 0::_SAMPLES]
-    for k in range(1, _SAMPLES):
-        columns = columns + rows[:, :, k::_SAMPLES]
-    return columns / _SAMPLES**2
+def _pixels(raster: Raster, values: Tensor) -> Tensor:
+    """Mean of each pixel's samples (T,H,W,D), of the covered ones (P,D); frame by frame, which bounds memory."""
+    frames, height, width = raster.depth.shape
+    each = height * width
+    ends = torch.searchsorted(raster.index, each * torch.arange(frames + 1, device=values.device)).tolist()
+    made = []
+    for t in range(frames):
+        grid = torch.zeros(each, values.shape[1], device=values.device)
+        covered = slice(ends[t], ends[t + 1])
+        grid[raster.index[covered] - t * each] = values[covered]
+        rows = grid.view(height // _SAMPLES, _SAMPLES, width, -1).unbind(dim=1)
+        columns = sum(rows[1:], rows[0]).unflatten(1, (width // _SAMPLES, _SAMPLES)).unbind(dim=2)
+        made.append(sum(columns[1:], columns[0]) / _SAMPLES**2)
+    return torch.stack(made)
 
 
 def _maps(

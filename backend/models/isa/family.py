@@ -24,7 +24,7 @@ from ...shot import Reference, Shot
 from ..draft import drawn_film
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from .build import corrects, image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
+from .build import image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
@@ -39,7 +39,7 @@ from .conditions import (
 from .head import correct
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
-from .plan import make_plan, window_latents
+from .plan import corrects, make_plan, window_latents
 from .vae import AutoencoderKLISA
 
 if TYPE_CHECKING:
