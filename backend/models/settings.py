@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..catalogue.models import ModelSpec
-from ..catalogue.sizes import picture_size
+from ..catalogue.sizes import shot_size
 from ..shot import Shot
 from .family import EngineError
 
@@ -52,6 +52,11 @@ def option(spec: ModelSpec, shot: Shot, name: str) -> bool | int | float | str:
     return {"int": int, "float": float}.get(found.type, lambda x: x)(value)
 
 
+def options(spec: ModelSpec, shot: Shot) -> dict[str, bool | int | float | str]:
+    """``option`` of all of a model's options."""
+    return {name: option(spec, shot, name) for name in spec.options}
+
+
 def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """Fit the picture to ``min_size``, ``max_size`` and ``size_multiple`` of a model's limits, at the clip's aspect.
 
@@ -68,7 +73,7 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
             raise EngineError(f"settings.{name}", f"{asked} pixels; set at least 1, or leave it to the model")
     asked = (settings.width, settings.height)
     default = (spec.defaults.width, spec.defaults.height)
-    result, model = picture_size(spec.limits, default, (clip.width, clip.height), *asked)
+    result, model = shot_size(spec.limits, default, (clip.width, clip.height), options(spec, shot), *asked)
     short = int(spec.limits.get("max_short_side", 0))
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
     notes = []
