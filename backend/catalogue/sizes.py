@@ -67,6 +67,8 @@ def shot_size(
     """
     if limits.get("same_area"):
         return _same_area(limits, default, clip, options)
+    if limits.get("whole_short_side") and max(clip) / min(clip) <= limits["max_size"] / limits["min_size"]:
+        return short_side_size(limits, default, clip, bool(options.get("parity")), width, height)[:2]
     if limits.get("control_scale") and options.get("control") != "none":
         # A control film at a part of the size has the steps of its own sides.
         limits = {**limits, "size_multiple": limits["size_multiple"] * limits["control_scale"]}
@@ -104,3 +106,41 @@ def _same_area(limits: Mapping[str, float], default: Size, clip: Size, options: 
         return (max(model[0], even(clip[0] * scale)), max(model[1], even(clip[1] * scale))), model
     scale = sqrt(model[0] * model[1] / aspect)
     return model if model[0] * clip[1] == model[1] * clip[0] else (even(scale * aspect), even(scale)), model
+
+
+def short_side_size(
+    limits: Mapping[str, float],
+    default: Size,
+    clip: Size,
+    cut: bool,
+    width: int | None = None,
+    height: int | None = None,
+) -> tuple[Size, Size, Size]:
+    """The sizes of a model with ``whole_short_side``: that side as asked for or by default, both sides multiples.
+
+    Args:
+        cut: the longer side is rounded down and the clip's picture is cut to fit; else all of it is squeezed by a few
+            percent.
+        limits, default, clip, width, height: see ``picture_size``; the clip is no narrower than ``min_size`` by
+            ``max_size``.
+
+    Returns:
+        The result's size, the model's, and that of the clip's picture before it is cut.
+    """
+    aspect = clip[0] / clip[1]
+    wide = max(aspect, 1 / aspect)
+    heights = [side for side in (width / aspect if width else None, height) if side]
+    short = min(heights) * min(aspect, 1.0) if heights else min(default)
+    least, most, multiple = (int(limits[key]) for key in ("min_size", "max_size", "size_multiple"))
+    short = max(least, min(short, most / wide))
+    short = max(multiple, int(short + 0.5) // multiple * multiple)
+    long = short * wide
+    if cut:
+        scaled = (round(long), short)
+        result = size = (max(multiple, scaled[0] // multiple * multiple), short)
+    else:
+        size = scaled = (min(max(multiple, multiple * round(long / multiple)), most), short)
+        scale = sqrt(size[0] * size[1] / wide)
+        exact = size[0] * min(clip) == size[1] * max(clip)
+        result = size if exact else (even(scale * wide), even(scale))
+    return (result, size, scaled) if aspect >= 1 else (result[::-1], size[::-1], scaled[::-1])
