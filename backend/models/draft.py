@@ -14,8 +14,8 @@ from .settings import check_settings, fit_size
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     """What a draft of a shot will be, at the size that its model would make. Raises EngineError."""
     notes = check_settings(spec, shot)
-    (width, height), _, about = fit_size(spec, shot)
-    notes += about if (shot.settings.width or shot.settings.height) else []
+    (width, height), _, about = fit_size(spec, shot, networks=False)
+    notes += about
     return Plan(width, height, shot.clip.frames, ((0, shot.clip.frames),), tuple(notes), (width, height))
 
 

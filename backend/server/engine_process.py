@@ -28,6 +28,7 @@ from .gpus import see_only
 log = logging.getLogger("maquette.engine")
 
 _PREVIEW_SECONDS = 0.4
+_PREVIEW_SIDE = 384
 _WRITING_SECONDS = 0.25
 """Frames are written faster than anybody wants to hear of."""
 
@@ -260,12 +261,15 @@ class EngineHost:
 
         (total, height, width), stage = result.frames.shape[:3], result.stage
 
-        def wrote(i: int) -> None:
+        def wrote(i: int, frame: Any) -> None:
             if self._cancelled():
                 raise Cancelled
             if i + 1 == total or time.monotonic() - self._wrote >= _WRITING_SECONDS:
                 self._wrote = time.monotonic()
                 self._send_progress(stage, i + 1, total)
+                if stage == "drawing":
+                    step = -(-max(height, width) // _PREVIEW_SIDE)
+                    self._preview(task, frame[::step, ::step])
 
         self._split.to(stage)
         metadata = {**describe(shot), **result.metadata, "job": task.job}
@@ -279,7 +283,7 @@ class EngineHost:
             for i, frame in enumerate(result.frames):
                 keep(frame)
                 write(frame)
-                wrote(i)
+                wrote(i, frame)
         final = task.folder / "result"
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)

@@ -68,8 +68,9 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     most = int(spec.limits.get("max_frames", 0))
     if most and clip.frames > most:
         raise EngineError("clip", f"{clip.frames} frames; {spec.label} makes at most {most}, so shorten the range")
-    (width, height), model_size, about = fit_size(spec, shot)
-    frames = snap_frames(clip.frames)
+    idle = not corrects(spec)
+    (width, height), model_size, about = fit_size(spec, shot, networks=not idle)
+    frames = clip.frames if idle else snap_frames(clip.frames)
     notes += about
     if frames != clip.frames:
         notes.append(held_note(clip.frames, frames, "the model takes 4k+1"))
@@ -79,6 +80,8 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         (0 if latents[1:2] in ([], [1]) else 1 + _GROUP * (latents[1] - 1), 1 + _GROUP * latents[-1])
         for latents in lists
     )
+    if idle:
+        windows = ((0, frames),)
     if len(windows) > 1:
         notes.append(
             f"{frames} frames are longer than {spec.label}'s window of {1 + _GROUP * (window - 1)}: generated in "
