@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -190,6 +190,19 @@ def _whole(path: str | PathLike[str], ending: str) -> Iterator[Path]:
 
 
 @contextmanager
+def _closing(film: PyAVPlugin) -> Iterator[PyAVPlugin]:
+    """Close what is written, once: on a full disk imageio tries again when its object goes, and prints a traceback."""
+    try:
+        yield film
+        film.close()
+    except BaseException:
+        film._video_stream = None
+        with suppress(FFmpegError, OSError):
+            film.close()
+        raise
+
+
+@contextmanager
 def mp4_writer(
     path: str | PathLike[str],
     width: int,
@@ -217,7 +230,7 @@ def mp4_writer(
     tags = {key: metadata[key] for key in ("title", "artist") if isinstance(metadata.get(key), str)}
     with (
         _whole(path, "mp4") as part,
-        iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"}) as film,
+        _closing(iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"})) as film,
     ):
         film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
         film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
