@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -107,6 +108,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         extra = _EXTRAS.get(error.name or "", "backend")
         return f"{text}; install what it needs with: pip install 'maquette[{extra}]'"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" of {error.filename}" if error.filename else " that is written to"
+        return f"the disk{where} is full; make room there and run the same command again. Nothing half-written was left"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     # Errors of this project speak for themselves; of others the kind says more than the text.

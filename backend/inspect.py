@@ -236,12 +236,15 @@ def run_inspect(args: argparse.Namespace) -> int:
 
 def write_carried(shot: Shot, path: Path) -> None:
     """Write a shot's carried film, its short side at most ``_CARRIED_SIDE`` pixels long; notes go to stderr."""
-    from .media.codec import write_mp4
-    from .raster.carry import carry_shot
+    from .media.codec import mp4_writer
+    from .raster.carry import Carrier
 
     scale = min(1.0, _CARRIED_SIDE / min(shot.clip.width, shot.clip.height))
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (shot.clip.width, shot.clip.height))
-    film = carry_shot(shot, width, height)
+    film = Carrier(shot, width, height)
     for note in film.notes:
         print(f"Note: {note}", file=sys.stderr)
-    write_mp4(path, film.frames, shot.clip.fps, {"generator": "Maquette", "title": shot.name, "quality": "draft"})
+    about = {"generator": "Maquette", "title": shot.name, "quality": "draft"}
+    with mp4_writer(path, width, height, shot.clip.fps, about) as write:
+        for frame in film.frames():
+            write(frame)

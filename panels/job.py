@@ -15,6 +15,7 @@ _STAGES = {
     "decoding": "Decoding",
     "upscaling": "Upscaling",
     "writing": "Writing the video",
+    "drawing": "Drawing the video",
 }
 _PARTS = {"WAITING": "SORTTIME", "NOW": "PLAY", "DONE": "CHECKMARK", "FAILED": "CANCEL", "CANCELLED": "PANEL_CLOSE"}
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from ..evaluation.silhouette import psnr, silhouette_iou
-from ..media import background_frames
-from ..raster.carry import carry_shot
+from ..evaluation.silhouette import psnr_of, silhouette
+from ..media import StreamedFilm, background_parts
+from ..raster.carry import Carrier
 from ..shot import Shot
 
 _KNOWN = 0.5
@@ -31,14 +33,25 @@ class Fidelity:
     kept_db: float | None
 
 
-def measure_fidelity(shot: Shot, film: np.ndarray, device: str = "cpu") -> Fidelity:
-    """Measure a film (T,H,W,3) uint8 of a shot. Raises MediaError when a picture of the shot is damaged."""
-    if not shot.characters or len(film) != shot.clip.frames:
+def measure_fidelity(shot: Shot, film: np.ndarray | StreamedFilm, device: str = "cpu") -> Fidelity:
+    """Measure a film (T,H,W,3) uint8 of a shot, a few frames at a time. Raises MediaError when a picture of the shot is
+    damaged."""
+    count, height, width = film.shape[:3]
+    if not shot.characters or count != shot.clip.frames:
         return Fidelity(None, None)
-    height, width = film.shape[1:3]
-    carried = carry_shot(shot, width, height, device)
-    bodies, known = carried.character >= 0, carried.known >= _KNOWN
-    plate = background_frames(shot, width, height)
-    found, best = (silhouette_iou(one, bodies, plate) if bodies.any() else 0.0 for one in (film, carried.frames))
-    share = min(found / best, 1.0) if best >= _TOLD_APART else None
-    return Fidelity(share, psnr(film, carried.frames, known) if known.any() else None)
+    # Pixels that are figure in film and shot, and in either, of the film and of the carried one; error; pixels known.
+    tally: Counter[str] = Counter()
+    carrier = Carrier(shot, width, height, device)
+    plates, frames = background_parts(shot, width, height, carrier.ranges), iter(film)
+    for carried, plate in zip(carrier.parts(), plates, strict=True):
+        made = np.stack(list(islice(frames, len(carried.frames))))
+        bodies, known = carried.character >= 0, carried.known >= _KNOWN
+        for one, both, either in ((made, "both", "either"), (carried.frames, "own", "whole")):
+            found = silhouette(one, plate)
+            tally[both] += int(np.count_nonzero(found & bodies))
+            tally[either] += int(np.count_nonzero(found | bodies))
+        tally["error"] += int(np.square(made[known].astype(np.int64) - carried.frames[known]).sum())
+        tally["known"] += int(np.count_nonzero(known))
+    best = tally["own"] / max(tally["whole"], 1)
+    share = min(tally["both"] / max(tally["either"], 1) / best, 1.0) if best >= _TOLD_APART else None
+    return Fidelity(share, psnr_of(tally["error"] / (3 * tally["known"])) if tally["known"] else None)

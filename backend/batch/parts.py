@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..media import decode_video, lossless_writer, mp4_writer
+from ..media import lossless_writer, mp4_writer, video_frames
 from ..models.device import choose_device
 from ..models.family import Plan
 from ..models.quality import is_draft
-from ..raster.carry import carry_shot
+from ..raster.carry import Carrier
 from ..shot import Shot
 from .tasks import BatchError, Record, Task, done, film_path, part_of
 
@@ -43,9 +43,9 @@ def make_part(task: Task, shot: Shot, plan: Plan, folder: Path, device: str | No
     wanted = frames_of(plan.frames, *task.part)
     if not wanted:
         return record
-    film = carry_shot(shot, plan.width, plan.height, choose_device(device), tell, wanted)
+    film = Carrier(shot, plan.width, plan.height, choose_device(device))
     with lossless_writer(film_path(folder, task.name), plan.width, plan.height, shot.clip.fps) as write:
-        for frame in film.frames:
+        for frame in film.frames(tell, wanted):
             write(frame)
     return replace(record, frames=len(wanted), width=plan.width, height=plan.height, notes=film.notes)
 
@@ -73,7 +73,7 @@ def join_parts(task: Task, shot: Shot, plan: Plan, folder: Path, device: str | N
     }  # fmt: skip
     with mp4_writer(film_path(folder, task.name), plan.width, plan.height, shot.clip.fps, about) as write:
         for part in parts:
-            for frame in decode_video(film_path(folder, part.name), part.name)[0]:
+            for frame, _ in video_frames(film_path(folder, part.name), part.name):
                 write(frame)
     for part in parts:
         film_path(folder, part.name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..client import BackendClient, Follower, FollowSpec, Report
-from ..media import decode_video
+from ..media import open_video
 from ..models.engine import Engine, shot_engine
 from ..models.family import Cancelled, EngineError, Progress
 from ..models.quality import is_draft
@@ -77,7 +77,8 @@ class Here:
             tell(frames / count, "drawing")
 
         def progress(now: Progress) -> None:
-            tell((STAGES.index(now.stage) + now.step / max(now.steps, 1)) / len(STAGES), now.stage)
+            before, after = (0, 1) if now.stage == "drawing" else (STAGES.index(now.stage), len(STAGES))
+            tell((before + now.step / max(now.steps, 1)) / after, now.stage)
 
         began = time.monotonic()
         try:
@@ -222,7 +223,7 @@ def _failed(record: Record, error: Exception) -> Record:
 
 
 def _made(record: Record, shot: Shot, folder: Path, seconds: float, notes: Sequence[str]) -> Record:
-    film, _ = decode_video(film_path(folder, record.name))
+    film, _ = open_video(film_path(folder, record.name))
     found = measure_fidelity(shot, film)
     frames, height, width = film.shape[:3]
     return replace(

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..raster.carry import carry_shot
+from ..raster.carry import Carrier
 from ..shot import FACE_KEYPOINTS, SMPL_JOINT_NAMES, Background, Character, Clip, KeypointState, Shot
 from ..shot.cameras import project
 
@@ -95,6 +95,7 @@ def face_film(
     Ks[:, :2] *= (side / (boxes[:, 2:] - boxes[:, :2]))[..., None]
     # Background and clay are pictures of the whole frame.
     close = replace(shot, clip=Clip(clip.fps, side, side, clip.viewmats, Ks.astype(np.float32)))
-    film = carry_shot(replace(close, background=Background(), clay=None), side, side, device, tell).frames
+    carrier = Carrier(replace(close, background=Background(), clay=None), side, side, device)
+    (film,) = carrier.maps("frames", on_frames=tell)
     film[~there] = 0
     return film

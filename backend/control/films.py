@@ -9,7 +9,7 @@ Shape letters: T frames, H W film, S samples along a pixel's side, K keypoints, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..catalogue.control import KINDS
-from ..media import background_frames
-from ..raster.carry import CarriedFilm, carry_shot
-from ..raster.plate import read_clay, read_plate
+from ..media import InTurn, background_frames
+from ..raster.carry import CarriedFilm, Carrier
+from ..raster.plate import read_clay, read_plates
 from ..shot import (
     BODY_KEYPOINTS,
     KEYPOINT_NAMES,
@@ -170,7 +170,7 @@ class ControlFilms:
             "pose": self._pose,
             "face": self._face,
             "flow": self._flow,
-            "carried": lambda frame: self._carried.frames[frame],
+            "carried": lambda frame: self._carried[frame].frames[0],
             "known": self._known,
         }
         self.check(kind)
@@ -357,24 +357,40 @@ class ControlFilms:
     # -- pictures of the shot ------------------------------------------------------------------------------------
 
     @cached_property
-    def _clay_frames(self) -> Tensor:
-        clip, clay = self.shot.clip, self.shot.clay
-        film = read_clay(self.shot, clip.width, clip.height, self._device)
-        assert film is not None and clay is not None
-        if clay.surroundings:
-            return film[..., :3]
-        plate = read_plate(self.shot, clip.width, clip.height, self._device)
-        return torch.lerp(plate, film[..., :3], film[..., 3:] / 255)
+    def _plates(self) -> InTurn[Tensor]:
+        clip = self.shot.clip
+
+        def begin(first: int) -> Iterator[Tensor]:
+            each = [range(frame, frame + 1) for frame in range(first, clip.frames)]
+            return read_plates(self.shot, clip.width, clip.height, self._device, each)
+
+        return InTurn(begin)
 
     def _clay(self, frame: int) -> Tensor:
-        return self._clay_frames[frame]
+        clip, clay = self.shot.clip, self.shot.clay
+        film = read_clay(self.shot, clip.width, clip.height, self._device, range(frame, frame + 1))
+        assert film is not None and clay is not None
+        if clay.surroundings:
+            return film[0, ..., :3]
+        return torch.lerp(self._plates[frame][0], film[0, ..., :3], film[0, ..., 3:] / 255)
 
     @cached_property
-    def _carried(self) -> CarriedFilm:
-        clip = self.shot.clip
-        film = carry_shot(self.shot, clip.width, clip.height, self._device, self._on_progress)
-        self.notes += film.notes
-        return film
+    def _carrier(self) -> Carrier:
+        carrier = Carrier(self.shot, self.shot.clip.width, self.shot.clip.height, self._device)
+        self.notes += carrier.notes
+        return carrier
+
+    @cached_property
+    def _carried(self) -> InTurn[CarriedFilm]:
+        """The carried film frame by frame."""
+        frames = self.shot.clip.frames
+        return InTurn(
+            lambda first: (
+                part.cut(slice(i, i + 1))
+                for part in self._carrier.parts(only=range(first, frames))
+                for i in range(len(part.frames))
+            )
+        )
 
     @cached_property
     def _behind(self) -> bool:
@@ -382,8 +398,7 @@ class ControlFilms:
         return background_frames(self.shot, 16, 16, 1) is not None
 
     def _known(self, frame: int) -> Tensor:
-        film = self._carried
-        known = torch.as_tensor(film.known[frame])
+        known = torch.as_tensor(self._carried[frame].known[0])
         if self._behind:
             drawn = self._drawn(frame, _SAMPLES)
             cover = _mean(drawn.grid((drawn.owner >= 0)[:, None].float(), 0.0))[..., 0]

@@ -6,11 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..shot import Shot, ShotError, load_shot
+
+if TYPE_CHECKING:
+    from ..media import StreamedFilm
 
 FILM = ".mov"
 
@@ -31,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_matte(args: argparse.Namespace) -> int:
     """Run ``maquette matte``. Returns 0."""
-    from ..media import decode_video
+    from ..media import open_video
     from .cli import Bar, ended_in_order
 
     with ended_in_order():
         check_output(args.output)
         shot = load_shot(args.shot)
-        frames, _ = decode_video(args.film, str(args.film))
+        frames, _ = open_video(args.film, str(args.film))
         with Bar(quiet=args.quiet, lines=args.progress_lines) as bar:
             notes = write_matte(shot, frames, args.output, tuple(args.character), args.device, bar.frame)
     high, wide = frames.shape[1:3]
@@ -57,7 +60,7 @@ def check_output(output: Path) -> None:
 
 def write_matte(
     shot: Shot,
-    frames: np.ndarray,
+    frames: np.ndarray | StreamedFilm,
     output: Path,
     characters: tuple[str, ...] = (),
     device: str | None = None,
@@ -97,9 +100,9 @@ def write_matte(
     is_film = output.suffix.lower() == FILM
     writer: Any = alpha_writer(output, wide, high, clip.fps) if is_film else numbered_files(output, "png")
     with torch.no_grad(), writer as write:
-        for frame in range(count):
+        for frame, picture in enumerate(frames):
             alpha = films.picture("silhouettes", frame)[..., :1]
-            rgba = np.concatenate([frames[frame], alpha], axis=-1)
+            rgba = np.concatenate([picture, alpha], axis=-1)
             if is_film:
                 write(rgba)
             else:

@@ -16,7 +16,7 @@ import numpy as np
 from ..models.engine import Engine
 from ..models.isa.family import ISAFamily
 from ..models.windows import joins
-from ..raster.carry import carry_shot
+from ..raster.carry import Carrier
 from ..shot.types import Settings, Shot
 from ..worlds.sample import Sample, to_shot
 from . import metrics
@@ -194,7 +194,7 @@ def carried_films(
     """
 
     def make(shot: Shot) -> np.ndarray:
-        return carry_shot(shot, shot.clip.width, shot.clip.height, device, blind=dropped == KNOWN).frames
+        return Carrier(shot, shot.clip.width, shot.clip.height, device, dropped == KNOWN).maps("frames")[0]
 
     def ready(sample: Sample) -> Shot:
         shot = _shot(sample, None, without)
@@ -223,7 +223,7 @@ def run_model(
         engine = Engine(engine.spec, str(engine.device), family=ISAFamily(blind=True))
 
     def make(shot: Shot) -> np.ndarray:
-        return engine.generate(shot, lambda progress: None, lambda: False).frames
+        return np.asarray(engine.generate(shot, lambda progress: None, lambda: False).frames)
 
     def across(shot: Shot) -> list[range]:
         rate = shot.clip.fps / engine.spec.limits.get("fps", shot.clip.fps)

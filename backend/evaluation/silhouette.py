@@ -83,4 +83,9 @@ def psnr(generated: np.ndarray, truth: np.ndarray, masks: np.ndarray | None = No
         raise ValueError(f"generated is {generated.shape} and truth is {truth.shape}; they must be equal")
     error = np.square(generated.astype(np.float64) - truth.astype(np.float64))
     mean = error.mean() if masks is None else error[masks].mean()
-    return float(min(10 * np.log10(255.0**2 / max(mean, 1e-12)), 99.0))
+    return psnr_of(float(mean))
+
+
+def psnr_of(error: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean square error in levels of 255; 99 at best."""
+    return float(min(10 * np.log10(255.0**2 / max(error, 1e-12)), 99.0))

@@ -1,6 +1,6 @@
 """Pictures and films: decode what a Shot carries, write what a model makes, draw sheets to look at."""
 
-from .background import background_frames
+from .background import background_frames, background_parts
 from .codec import (
     MediaError,
     alpha_writer,
@@ -11,9 +11,14 @@ from .codec import (
     encode_png,
     lossless_writer,
     mp4_writer,
+    open_video,
+    raw_writer,
     read_mp4_metadata,
+    video_frames,
     write_mp4,
     write_png_sequence,
 )
 from .exr import encode_exr
 from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
+from .stream import InTurn as InTurn
+from .stream import StreamedFilm as StreamedFilm

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,7 @@ from PIL.Image import DecompressionBombError
 from PIL.PngImagePlugin import PngInfo
 
 from ..shot import Media
+from .stream import StreamedFilm
 
 MAX_PIXELS = 64_000_000
 """A picture or a frame larger than this is refused before it is decoded."""
@@ -112,18 +113,39 @@ def decode_video(media: Media | bytes | str | PathLike[str], name: str = "film")
         MediaError: damaged, without a picture stream, or larger than ``MAX_VIDEO_BYTES`` decoded.
     """
     frames: list[np.ndarray] = []
+    rate = 0.0
+    for frame, rate in video_frames(media, name):  # noqa: B007
+        frames.append(frame)
+        if len(frames) * frame.nbytes > MAX_VIDEO_BYTES:
+            raise MediaError(f"{name}: is too long to hold in memory; shorten it")
+    return np.stack(frames), rate
+
+
+def open_video(path: str | PathLike[str], name: str = "film") -> tuple[StreamedFilm, float]:
+    """A film of which a frame at a time is decoded, and its frame rate. Raises as ``video_frames``, when it is gone
+    through also."""
+    frame, rate = next(video_frames(path, name))
+    with av.open(str(path)) as film:
+        count = sum(packet.size > 0 for packet in film.demux(video=0))
+    return StreamedFilm((count, *frame.shape), lambda: (frame for frame, _ in video_frames(path, name))), rate  # type: ignore[arg-type]
+
+
+def video_frames(media: Media | bytes | str | PathLike[str], name: str = "film") -> Iterator[tuple[np.ndarray, float]]:
+    """Decode a film frame by frame: each (H,W,3) uint8, and the film's frame rate.
+
+    Raises:
+        MediaError: damaged, or without a picture stream.
+    """
     with _opened(media, name, PyAVPlugin, "film") as film:
         height, width = film.properties(index=0).shape[:2]
         if height * width > MAX_PIXELS:
             raise MediaError(f"{name}: frames are too large; at most {MAX_PIXELS} pixels")
-        rate = _stream(film).average_rate or _stream(film).guessed_rate or 24
+        rate = float(_stream(film).average_rate or _stream(film).guessed_rate or 24)
+        frame = None
         for frame in film.iter(thread_type="FRAME"):
-            frames.append(frame)
-            if len(frames) * frame.nbytes > MAX_VIDEO_BYTES:
-                raise MediaError(f"{name}: is too long to hold in memory; shorten it")
-    if not frames:
-        raise MediaError(f"{name}: holds no frame")
-    return np.stack(frames), float(rate)
+            yield frame, rate
+        if frame is None:
+            raise MediaError(f"{name}: holds no frame")
 
 
 def _stream(film: PyAVPlugin) -> VideoStream:
@@ -134,7 +156,7 @@ def _stream(film: PyAVPlugin) -> VideoStream:
 
 def write_mp4(
     path: str | PathLike[str],
-    frames: np.ndarray,
+    frames: np.ndarray | StreamedFilm,
     fps: float,
     metadata: Mapping[str, Any] | None = None,
     on_frame: Callable[[int], None] | None = None,
@@ -145,8 +167,7 @@ def write_mp4(
         ValueError: other frames, or a rate that is not above 0.
         OSError: it cannot be written, a full disk for instance; nothing is left behind.
     """
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+    if len(frames.shape) != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ValueError(f"frames: must be (T,H,W,3) uint8, not {frames.shape} {frames.dtype}")
     with mp4_writer(path, frames.shape[2], frames.shape[1], fps, metadata) as write:
         for i, frame in enumerate(frames):
@@ -165,6 +186,19 @@ def _whole(path: str | PathLike[str], ending: str) -> Iterator[Path]:
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _closing(film: PyAVPlugin) -> Iterator[PyAVPlugin]:
+    """Close what is written, once: on a full disk imageio tries again when its object goes, and prints a traceback."""
+    try:
+        yield film
+        film.close()
+    except BaseException:
+        film._video_stream = None
+        with suppress(FFmpegError, OSError):
+            film.close()
         raise
 
 
@@ -196,7 +230,7 @@ def mp4_writer(
     tags = {key: metadata[key] for key in ("title", "artist") if isinstance(metadata.get(key), str)}
     with (
         _whole(path, "mp4") as part,
-        iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"}) as film,
+        _closing(iio.imopen(part, "w", plugin=PyAVPlugin, container="mp4", options={"movflags": "+faststart"})) as film,
     ):
         film.container_metadata.update(tags, comment=json.dumps(metadata, default=str))
         film.init_video_stream("libx264", fps=float(rate), pixel_format="yuv420p")
@@ -267,6 +301,19 @@ def alpha_writer(
 
         yield write
         film.mux(stream.encode())
+
+
+@contextmanager
+def raw_writer(path: str | PathLike[str], shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], Any]]:
+    """A function that takes the frames of a film of a shape (T,H,W,3) uint8, one after another, for numpy's .npy file.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    with _whole(path, "npy") as part, part.open("wb") as file:
+        about = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, shape))}
+        np.lib.format.write_array_header_1_0(file, about)
+        yield lambda frame: file.write(np.ascontiguousarray(frame).data)
 
 
 def read_mp4_metadata(path: str | PathLike[str]) -> dict[str, Any]:

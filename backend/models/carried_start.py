@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..raster.carry import NOBODY, carry_shot
+from ..raster.carry import NOBODY, Carrier
 from ..raster.plate import read_plate
 
 OPTION = "carried_start"
@@ -118,12 +118,13 @@ def carried_picture(
     sure: np.ndarray
     elsewhere = np.float32(run.shot.background.kind != "none")
     if run.shot.characters:
-        film = carry_shot(run.shot, *drawn, run.device, lambda *_: run.check())
-        run.notes.extend(film.notes)
-        figures = film.character != NOBODY
-        pictures, sure = film.frames, np.where(figures, film.known, elsewhere)
+        carrier = Carrier(run.shot, *drawn, run.device)
+        run.notes.extend(carrier.notes)
+        pictures, known, who = carrier.maps("frames", "known", "character", on_frames=lambda *_: run.check())
+        figures = who != NOBODY
+        sure = np.where(figures, known, elsewhere)
         shown = figures.sum(axis=(1, 2))
-        looks = np.where(shown, (film.known * figures).sum(axis=(1, 2)) / np.maximum(shown, 1), 1).astype(np.float32)
+        looks = np.where(shown, (known * figures).sum(axis=(1, 2)) / np.maximum(shown, 1), 1).astype(np.float32)
     else:
         pictures = read_plate(run.shot, *drawn, torch.device("cpu")).round().to(torch.uint8).numpy()
         sure = np.full(pictures.shape[:3], elsewhere)

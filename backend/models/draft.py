@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..catalogue.models import ModelSpec
+from ..media import StreamedFilm
 from ..shot import Shot
 from .family import Family, Plan
 from .settings import check_settings, fit_size
@@ -15,9 +14,20 @@ from .settings import check_settings, fit_size
 def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     """What a draft of a shot will be, at the size that its model would make. Raises EngineError."""
     notes = check_settings(spec, shot)
-    (width, height), _, about = fit_size(spec, shot)
-    notes += about if (shot.settings.width or shot.settings.height) else []
+    (width, height), _, about = fit_size(spec, shot, networks=False)
+    notes += about
     return Plan(width, height, shot.clip.frames, ((0, shot.clip.frames),), tuple(notes), (width, height))
+
+
+def drawn_film(run: Any, blind: bool = False) -> StreamedFilm:
+    """The carried film of a generation, which is drawn while it is written; see ``Carrier``. Raises MediaError."""
+    from ..raster.carry import Carrier
+
+    run.report("encoding", 0, 1)
+    carrier = Carrier(run.shot, run.plan.width, run.plan.height, run.device, blind)
+    run.notes.extend(carrier.notes)
+    run.report("encoding", 1, 1)
+    return StreamedFilm(carrier.shape, lambda: carrier.frames(lambda *_: run.check()))
 
 
 class DraftFamily(Family):
@@ -27,22 +37,11 @@ class DraftFamily(Family):
         """See ``Family.plan``."""
         return make_plan(spec, shot)
 
-    def sample(self, run: Any, conditions: Any) -> np.ndarray:
-        """The carried film (T,H,W,3) uint8."""
-        from ..raster.carry import carry_shot
+    def sample(self, run: Any, conditions: Any) -> StreamedFilm:
+        """The carried film."""
+        return drawn_film(run)
 
-        run.report("encoding", 0, run.plan.frames)
-        film = carry_shot(
-            run.shot,
-            run.plan.width,
-            run.plan.height,
-            run.device,
-            lambda done, count: run.report("encoding", done, count),
-        )
-        run.notes.extend(film.notes)
-        return film.frames
-
-    def decode(self, run: Any, conditions: Any, sampled: np.ndarray) -> np.ndarray:
+    def decode(self, run: Any, conditions: Any, sampled: StreamedFilm) -> StreamedFilm:
         """See ``Family.decode``."""
         return sampled
 

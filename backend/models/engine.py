@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from ..catalogue.models import ModelError, ModelSpec, model_spec
+from ..media import StreamedFilm
 from ..shot import Shot
 from .device import choose_device
 from .draft import FAMILY as DRAFT
@@ -30,7 +31,7 @@ from .finite import watch
 from .generation import Generation
 from .group import ALONE, here
 from .interrupting import interruptible
-from .memory.arrangement import MARGIN, Strategy, check_fits, comes_from_disk
+from .memory.arrangement import MARGIN, Strategy, check_drawing, check_fits, comes_from_disk
 from .memory.footprint import TEXT, Free, free_memory, parts_of_files, reclaimable, stages_of
 from .quality import is_draft, settled
 from .registry import find_family, status
@@ -99,7 +100,7 @@ class Engine:
         with torch.no_grad(), media_errors():
             run = self.begin(shot, on_progress, cancelled)
             family, plan = run.family, run.plan
-            frames = np.zeros((0, plan.height, plan.width, 3), np.uint8)
+            frames: np.ndarray | StreamedFilm = np.zeros((0, plan.height, plan.width, 3), np.uint8)
             if self.group.leads or run.group.size > 1:
                 with run.group.agreement(Cancelled):
                     prepared = family.prepare(run)
@@ -109,12 +110,15 @@ class Engine:
                     sampled = family.sample(run, conditions)
                 run.check_finite(sampled, "The sampler")
                 if self.group.leads:
-                    frames = finish(run, family.decode(run, conditions, sampled)[: plan.frames])
+                    frames = finish(run, family.decode(run, conditions, sampled))
+        # A film that is drawn while it is written has only begun.
+        streamed = isinstance(frames, StreamedFilm)
+        seconds = {} if streamed else {"seconds": round(time.monotonic() - started, 2)}
         return Result(
             frames,
             shot.clip.fps,
             (*run.plan.notes, *run.notes),
-            {**self._metadata(run), **run.metadata, "seconds": round(time.monotonic() - started, 2)},
+            {**self._metadata(run), **run.metadata, **seconds},
         )
 
     def begin(
@@ -153,6 +157,7 @@ class Engine:
         self._run = run
         wanted = run.family.networks(self.spec, run.shot, self.dtype)
         if not wanted:
+            check_drawing(run.plan, self._free())
             return
         run.report("loading", 0, len(wanted))
         first = {name: network for name, network in wanted.items() if _is_first(name, network)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..catalogue.models import ModelSpec
-from ..media import MediaError, squeeze_frames
+from ..media import MediaError, StreamedFilm, squeeze_frames
 from ..shot import Shot
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Progress:
     """How far a generation is.
 
     Attributes:
-        stage: ``loading``, ``encoding``, ``denoising``, ``decoding``, ``upscaling`` or ``writing``.
+        stage: ``loading``, ``encoding``, ``denoising``, ``decoding``, ``upscaling``, ``writing``, or
+            ``drawing`` of a film that is drawn while it is written.
         step, steps: within the stage.
         preview: (h,w,3) uint8, what the middle of the clip looks like by now, or None.
     """
@@ -107,16 +108,21 @@ class Result:
     """A finished video.
 
     Attributes:
-        frames: (T,H,W,3) uint8.
+        frames: (T,H,W,3) uint8, or drawn while they are written: that raises Cancelled and MediaError too.
         fps: of the clip.
         notes: of the plan, and what turned up on the way.
         metadata: settings as they were run.
     """
 
-    frames: np.ndarray
+    frames: np.ndarray | StreamedFilm
     fps: float
     notes: tuple[str, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """What it is to write the film, as ``Progress`` names it."""
+        return "drawing" if isinstance(self.frames, StreamedFilm) else "writing"
 
 
 @dataclass(frozen=True)
@@ -206,8 +212,8 @@ class Family(ABC):
         """Denoise; reports to ``run.stepped``."""
 
     @abstractmethod
-    def decode(self, run: Any, conditions: Any, sampled: Any) -> np.ndarray:
-        """The film (T,h,w,3) uint8 at any size; frames after the plan's are cut off."""
+    def decode(self, run: Any, conditions: Any, sampled: Any) -> np.ndarray | StreamedFilm:
+        """The film (T,h,w,3) uint8 at any size, frames after the plan's are cut off; or the drawn film of the plan."""
 
     def autoencoder(
         self, spec: ModelSpec, device: torch.device, dtype: torch.dtype

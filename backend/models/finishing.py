@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..media import StreamedFilm
 from .generation import Generation
 from .upscale import about, upscale
 
 
-def finish(run: Generation, frames: np.ndarray) -> np.ndarray:
+def finish(run: Generation, frames: np.ndarray | StreamedFilm) -> np.ndarray | StreamedFilm:
     """The film as it is delivered, of the frames (T,h,w,3) uint8 that the family decoded; tells ``run`` of it."""
     plan = run.plan
-    frames = run.family.fit(run.spec, frames, plan.width, plan.height)
-    if len(plan.windows) > 1:
+    if not isinstance(frames, StreamedFilm):
+        frames = run.family.fit(run.spec, frames[: plan.frames], plan.width, plan.height)
+    if len(plan.windows) > 1 and not isinstance(frames, StreamedFilm):
         # Here, because a film of one window does without.
         from .seams import film_seam, seam_note
 

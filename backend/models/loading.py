@@ -31,6 +31,12 @@ def load_part(spec: ModelSpec, part: str, network: type, dtype: torch.dtype) -> 
         return gguf_files.load(files[0], network, dtype, cure)
     named = {"dtype" if issubclass(network, PreTrainedModel) else "torch_dtype": dtype}
     try:
-        return kind.from_pretrained(folder, local_files_only=True, **named).eval()
+        made = kind.from_pretrained(folder, local_files_only=True, **named).eval()
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise EngineError("settings.model", f"{folder}: cannot be read ({error}); {cure}") from error
+    absent = [key for key, value in made.named_parameters() if value.is_meta]
+    if absent:
+        raise EngineError(
+            "settings.model", f"{folder}: holds the weights of another network: {absent[0]} is not among them; {cure}"
+        )
+    return made

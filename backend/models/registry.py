@@ -96,6 +96,16 @@ def plan_shot(shot: Shot, extra_dirs: Iterable[str | Path] = ()) -> Plan:
         return upscaled_plan(shot, make_plan(spec, settled(shot, spec)), is_draft(shot))
 
 
+def idle_parts(spec: ModelSpec) -> frozenset[str]:
+    """Folders of a model's files that are not read, because what is in them changes nothing: its family's plan says
+    which."""
+    try:
+        find = getattr(_family_module(spec, "plan"), "idle_parts", None)
+    except ModelError:
+        return frozenset()
+    return frozenset() if find is None else find(spec)
+
+
 def find_family(spec: ModelSpec) -> Family:
     """What a description's ``engine`` names: a folder here. Raises ModelError when there is none of that name."""
     module = _family_module(spec, "family")

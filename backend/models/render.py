@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ _STAGES = {
     "decoding": "Decoding",
     "upscaling": "Upscaling",
     "writing": "Writing",
+    "drawing": "Drawing",
     "matte": "Matte",
 }
 
@@ -101,6 +103,7 @@ def run_render(args: argparse.Namespace) -> int:
         print(f"Note: {note}", file=sys.stderr)
 
     interrupted: list[bool] = []
+    began = time.monotonic()
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
     try:
         with ProgressBar(quiet=args.quiet or not leads) as bar:
@@ -123,7 +126,7 @@ def run_render(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
     height, width = result.frames.shape[1:3]
-    print(f"{args.output}: {len(result.frames)} frames of {width} x {height}, {result.metadata['seconds']} s")
+    print(f"{args.output}: {len(result.frames)} frames of {width} x {height}, {time.monotonic() - began:.2f} s")
     return 0
 
 
@@ -168,7 +171,7 @@ def write_result(
         result.frames,
         result.fps,
         metadata,
-        on_frame=lambda i: on_progress(Progress("writing", i + 1, count)),
+        on_frame=lambda i: on_progress(Progress(result.stage, i + 1, count)),
     )
     if frames_dir is not None:
         write_png_sequence(frames_dir, result.frames, metadata)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..catalogue.models import ModelSpec
-from ..catalogue.sizes import picture_size
-from ..shot import Shot
+from ..catalogue.sizes import shot_size
+from ..shot import Character, Shot
+from ..shot.cameras import project
 from .family import EngineError
 
 
@@ -35,8 +36,20 @@ def check_settings(spec: ModelSpec, shot: Shot) -> list[str]:
     for name, option in spec.options.items():
         if name in settings.options and (why := option.problem(settings.options[name])):
             raise EngineError(f"settings.options.{name}", f"{option.label} is {why}")
+    notes = [
+        f"The camera sees nothing of {character.name} in any frame; turn it to the body"
+        for character in shot.characters
+        if not _in_picture(shot, character)
+    ]
     unknown = sorted(set(settings.options) - set(spec.options))
-    return [f"{spec.label} has no option {', '.join(unknown)}; left out"] if unknown else []
+    return [*notes, *([f"{spec.label} has no option {', '.join(unknown)}; left out"] if unknown else [])]
+
+
+def _in_picture(shot: Shot, character: Character) -> bool:
+    """Whether any of a character's points lies in the picture in any frame."""
+    clip = shot.clip
+    uv, _ = project(character.points, clip.viewmats, clip.Ks)
+    return bool(((uv >= 0) & (uv <= (clip.width, clip.height))).all(axis=-1).any())
 
 
 def option(spec: ModelSpec, shot: Shot, name: str) -> bool | int | float | str:
@@ -52,8 +65,16 @@ def option(spec: ModelSpec, shot: Shot, name: str) -> bool | int | float | str:
     return {"int": int, "float": float}.get(found.type, lambda x: x)(value)
 
 
-def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
+def options(spec: ModelSpec, shot: Shot) -> dict[str, bool | int | float | str]:
+    """``option`` of all of a model's options."""
+    return {name: option(spec, shot, name) for name in spec.options}
+
+
+def fit_size(spec: ModelSpec, shot: Shot, networks: bool = True) -> tuple[tuple[int, int], tuple[int, int], list[str]]:
     """Fit the picture to ``min_size``, ``max_size`` and ``size_multiple`` of a model's limits, at the clip's aspect.
+
+    Args:
+        networks: whether any make it, at the size that the model works at.
 
     Returns:
         (width, height) of the result, (width, height) that the model works at, and notes for the animator.
@@ -68,7 +89,7 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
             raise EngineError(f"settings.{name}", f"{asked} pixels; set at least 1, or leave it to the model")
     asked = (settings.width, settings.height)
     default = (spec.defaults.width, spec.defaults.height)
-    result, model = picture_size(spec.limits, default, (clip.width, clip.height), *asked)
+    result, model = shot_size(spec.limits, default, (clip.width, clip.height), options(spec, shot), *asked)
     short = int(spec.limits.get("max_short_side", 0))
     least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
     notes = []
@@ -79,7 +100,7 @@ def fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, i
             + (f"{short} on the short one" if short else f"in steps of {multiple}")
             + ", at the clip's aspect"
         )
-    if result != model:
+    if result != model and networks:
         how = "the correction of the film is made" if short else "generated"
         notes.append(f"{how.capitalize()} at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
     return result, model, notes

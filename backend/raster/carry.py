@@ -9,7 +9,7 @@ Shape letters: T frames, H W film, S samples along a pixel's side, P covered sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -22,7 +22,7 @@ from .character_meshes import CharacterMesh, character_meshes
 from .garb import Garb, clothe
 from .light import relight
 from .looks import SQUARE, Look, borrow, read_look
-from .plate import Hiding, read_clay, read_plate, under_bodies
+from .plate import Hiding, read_clay, read_plates, under_bodies
 from .rasterise import Raster, draw_depth, project_torch, rasterise, vertex_normals
 from .spread import spread
 
@@ -71,6 +71,13 @@ class CarriedFilm:
     worn: np.ndarray
     notes: tuple[str, ...] = ()
 
+    def cut(self, frames: slice) -> CarriedFilm:
+        """Some of its frames, without the notes."""
+        return CarriedFilm(**{name: getattr(self, name)[frames] for name in _MAPS})
+
+
+_MAPS = tuple(field.name for field in fields(CarriedFilm) if field.name != "notes")
+
 
 @dataclass(frozen=True, eq=False)
 class _Dressed:
@@ -101,7 +108,93 @@ class _Dressed:
         return (self.mesh.vertices[0] - self.garb.vertices[0]).norm(dim=-1)
 
 
-@torch.no_grad()
+class Carrier:
+    """Draws the carried film of a shot, a few frames at a time: what it holds does not grow with the frames.
+
+    Args:
+        shot, width, height: pixels of the film. device: as torch names it.
+        blind: take every spot for seen in every reference, so that nothing is borrowed from what is seen indeed: to
+            measure what it is worth to know.
+
+    Attributes:
+        shape: (T, H, W, 3) of the film.
+        ranges: the frames of each of its parts, always drawn together: sums depend on how they are batched.
+        notes: sentences for the animator.
+
+    Raises:
+        MediaError: a picture of the shot is damaged.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, shot: Shot, width: int, height: int, device: torch.device | str = "cpu", blind: bool = False
+    ) -> None:
+        count = shot.clip.frames
+        self.shape = (count, height, width, 3)
+        self.ranges = [range(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE)]
+        self._shot, self._blind, self._device = shot, blind, torch.device(device)
+        self._viewmats = torch.as_tensor(shot.clip.viewmats, device=device)
+        self._Ks = torch.as_tensor(shot.clip.Ks, device=device).clone()
+        self._Ks[:, :2] *= torch.tensor([width / shot.clip.width, height / shot.clip.height], device=device)[:, None]
+        middle = read_clay(shot, width, height, self._device, range(count // 2, count // 2 + 1))
+        meshes = character_meshes(shot, self._device)
+        self._dressed, notes = [], []
+        for i, mesh in enumerate(meshes):
+            grey = None if middle is None else _grey(mesh, middle[0], self._viewmats, self._Ks)
+            one, complaints = _dress(shot, i, mesh, _density(mesh, self._viewmats, self._Ks), grey)
+            self._dressed.append(one)
+            notes += [*mesh.notes, *complaints]
+        self._hiding = Hiding(shot, meshes, self._device)
+        self.notes = tuple(notes)
+
+    @torch.no_grad()
+    def parts(
+        self, on_frames: Callable[[int, int], None] | None = None, only: range | None = None
+    ) -> Iterator[CarriedFilm]:
+        """The film in parts of a few frames, in order, without the notes; arguments and errors as of ``carry_shot``."""
+        count, height, width = self.shape[:3]
+        wanted = range(count) if only is None else only
+        drawn = [part for part in self.ranges if part.start < wanted.stop and wanted.start < part.stop]
+        if on_frames is not None:
+            on_frames(0, len(wanted))
+        for now, plate in zip(drawn, read_plates(self._shot, width, height, self._device, drawn), strict=True):
+            clay = read_clay(self._shot, width, height, self._device, now)
+            at = slice(now.start, now.stop)
+            made = _draw(
+                self._dressed, self._hiding, plate, clay, at, self._viewmats, self._Ks, self._shot, self._blind
+            )
+            cut = slice(max(wanted.start - now.start, 0), min(wanted.stop, now.stop) - now.start)
+            yield made.cut(cut)
+            if on_frames is not None:
+                on_frames(min(now.stop, wanted.stop) - wanted.start, len(wanted))
+
+    def frames(
+        self, on_frames: Callable[[int, int], None] | None = None, only: range | None = None
+    ) -> Iterator[np.ndarray]:
+        """The film's frames (H,W,3) uint8 alone, one after the other; arguments and errors as of ``carry_shot``."""
+        for part in self.parts(on_frames, only):
+            yield from part.frames
+
+    def maps(
+        self, *names: str, on_frames: Callable[[int, int], None] | None = None, only: range | None = None
+    ) -> list[np.ndarray]:
+        """Some of the fields of ``CarriedFilm``, whole; arguments and errors as of ``carry_shot``."""
+        count = self.shape[0] if only is None else len(only)
+        made: list[np.ndarray] = []
+        done = 0
+        for part in self.parts(on_frames, only):
+            values = [getattr(part, name) for name in names]
+            made = made or [np.empty((count, *value.shape[1:]), value.dtype) for value in values]
+            for whole, value in zip(made, values, strict=True):
+                whole[done : done + len(value)] = value
+            done += len(part.frames)
+        return made
+
+    def film(self, on_frames: Callable[[int, int], None] | None = None, only: range | None = None) -> CarriedFilm:
+        """All of it; see ``carry_shot``."""
+        return CarriedFilm(*self.maps(*_MAPS, on_frames=on_frames, only=only), notes=self.notes)
+
+
 def carry_shot(
     shot: Shot,
     width: int,
@@ -111,50 +204,17 @@ def carry_shot(
     only: range | None = None,
     blind: bool = False,
 ) -> CarriedFilm:
-    """The carried film of a shot at ``width`` x ``height`` pixels.
+    """The carried film of a shot at ``width`` x ``height`` pixels with all maps: about 50 bytes a pixel of each frame.
 
     Args:
         on_frames: called with the frames done and their number; may raise to stop.
         only: frames that are wanted; each is what it is in the whole film, to the bit. All by default.
-        blind: take every spot for seen in every reference, so that nothing is borrowed from what is seen indeed: to
-            measure what it is worth to know.
+        blind: see ``Carrier``.
 
     Raises:
         MediaError: a picture or film of the shot is damaged.
     """
-    device = torch.device(device)
-    count = shot.clip.frames
-    wanted = range(count) if only is None else only
-    # Frames are drawn together with those that they are always drawn with, for sums depend on how they are batched.
-    drawn = range(wanted.start // _AT_ONCE * _AT_ONCE, min(-(-wanted.stop // _AT_ONCE) * _AT_ONCE, count))
-    viewmats = torch.as_tensor(shot.clip.viewmats, device=device)
-    Ks = torch.as_tensor(shot.clip.Ks, device=device).clone()
-    Ks[:, :2] *= torch.tensor([width / shot.clip.width, height / shot.clip.height], device=device)[:, None]
-    plate = read_plate(shot, width, height, device, drawn)
-    clay = read_clay(shot, width, height, device, drawn)
-    middle = read_clay(shot, width, height, device, range(count // 2, count // 2 + 1))
-    meshes = character_meshes(shot, device)
-    dressed, notes = [], []
-    for i, mesh in enumerate(meshes):
-        grey = None if middle is None else _grey(mesh, middle[0], viewmats, Ks)
-        one, complaints = _dress(shot, i, mesh, _density(mesh, viewmats, Ks), grey)
-        dressed.append(one)
-        notes += [*mesh.notes, *complaints]
-    hiding = Hiding(shot, meshes, device)
-    parts: list[CarriedFilm] = []
-    if on_frames is not None:
-        on_frames(0, len(wanted))
-    for start in range(drawn.start, drawn.stop, _AT_ONCE):
-        now = slice(start, min(start + _AT_ONCE, drawn.stop))
-        at = slice(now.start - drawn.start, now.stop - drawn.start)
-        light = None if clay is None else clay[at]
-        parts.append(_draw(dressed, hiding, plate[at], light, now, viewmats, Ks, shot, blind))
-        if on_frames is not None:
-            on_frames(min(now.stop, wanted.stop) - wanted.start, len(wanted))
-    cut = slice(wanted.start - drawn.start, wanted.stop - drawn.start)
-    names = [field.name for field in fields(CarriedFilm) if field.name != "notes"]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts])[cut] for name in names}
-    return CarriedFilm(**joined, notes=tuple(notes))
+    return Carrier(shot, width, height, device, blind).film(on_frames, only)
 
 
 def _density(mesh: CharacterMesh, viewmats: Tensor, Ks: Tensor) -> float:
@@ -243,9 +303,7 @@ def _draw(
         if one.plaster and clay is None:
             mine = torch.nonzero(owner == i).squeeze(1)
             values[mine, :3] *= _shaded(raster, mine, normals, faces, views)[:, None]
-    grid = torch.zeros(raster.depth.numel(), 10, device=plate.device)
-    grid[raster.index] = values
-    grid = _mean(grid.view(frames, *size, 10))
+    grid = _pixels(raster, values)
     cover = grid[..., 9]
     colours = grid[..., :3] / cover[..., None].clamp(min=1e-6)
     behind = plate[:, top:bottom, left:right]
@@ -356,15 +414,20 @@ def _interpolated(raster: Raster, mine: Tensor, values: Tensor, faces: Tensor) -
     return part.interpolate(values, faces)
 
 
-def _mean(grid: Tensor) -> Tensor:
-    """Mean of each pixel's samples: (T,SH,SW,D) to (T,H,W,D)."""
-    rows = grid[:, 0::_SAMPLES]
-    for k in range(1, _SAMPLES):
-        rows = rows + grid[:, k::_SAMPLES]
-    columns = rows[:, :, 0::_SAMPLES]
-    for k in range(1, _SAMPLES):
-        columns = columns + rows[:, :, k::_SAMPLES]
-    return columns / _SAMPLES**2
+def _pixels(raster: Raster, values: Tensor) -> Tensor:
+    """Mean of each pixel's samples (T,H,W,D), of the covered ones (P,D); frame by frame, which bounds memory."""
+    frames, height, width = raster.depth.shape
+    each = height * width
+    ends = torch.searchsorted(raster.index, each * torch.arange(frames + 1, device=values.device)).tolist()
+    made = []
+    for t in range(frames):
+        grid = torch.zeros(each, values.shape[1], device=values.device)
+        covered = slice(ends[t], ends[t + 1])
+        grid[raster.index[covered] - t * each] = values[covered]
+        rows = grid.view(height // _SAMPLES, _SAMPLES, width, -1).unbind(dim=1)
+        columns = sum(rows[1:], rows[0]).unflatten(1, (width // _SAMPLES, _SAMPLES)).unbind(dim=2)
+        made.append(sum(columns[1:], columns[0]) / _SAMPLES**2)
+    return torch.stack(made)
 
 
 def _maps(

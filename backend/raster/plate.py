@@ -5,14 +5,14 @@ Shape letters: T frames, H W film, V vertices, F triangles, B corners of boxes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..media import background_frames, decode_rgba
+from ..media import background_parts, decode_rgba
 from ..shot import Shot
 from .character_meshes import CharacterMesh
 from .rasterise import Raster, draw_depth
@@ -32,11 +32,16 @@ _WITHIN = 0.01
 def read_plate(shot: Shot, width: int, height: int, device: torch.device, frames: range | None = None) -> Tensor:
     """The background (T,H,W,3) float32 0..255, plain grey where the shot has none; of some frames, or all. Raises
     MediaError."""
-    wanted = range(shot.clip.frames) if frames is None else frames
-    pictures = background_frames(shot, width, height, len(wanted), wanted.start)
-    if pictures is None:
-        return torch.full((len(wanted), height, width, 3), PLAIN, device=device)
-    return torch.as_tensor(pictures, device=device).float()
+    return next(read_plates(shot, width, height, device, [range(shot.clip.frames) if frames is None else frames]))
+
+
+def read_plates(shot: Shot, width: int, height: int, device: torch.device, parts: Sequence[range]) -> Iterator[Tensor]:
+    """``read_plate`` of parts of the film that follow each other; a film is read along with them."""
+    for part, pictures in zip(parts, background_parts(shot, width, height, parts), strict=True):
+        if pictures is None:
+            yield torch.full((len(part), height, width, 3), PLAIN, device=device)
+        else:
+            yield torch.as_tensor(pictures, device=device).float()
 
 
 def read_clay(shot: Shot, width: int, height: int, device: torch.device, frames: range | None = None) -> Tensor | None:

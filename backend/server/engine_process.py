@@ -28,6 +28,7 @@ from .gpus import see_only
 log = logging.getLogger("maquette.engine")
 
 _PREVIEW_SECONDS = 0.4
+_PREVIEW_SIDE = 384
 _WRITING_SECONDS = 0.25
 """Frames are written faster than anybody wants to hear of."""
 
@@ -255,27 +256,34 @@ class EngineHost:
             torch.cuda.empty_cache()
 
     def _write(self, task: Task, part: Path, shot: Any, result: Any) -> None:
-        import numpy as np
-
-        from ..media import write_mp4
+        from ..media import mp4_writer, raw_writer
         from ..models.family import Cancelled
 
-        total = len(result.frames)
+        (total, height, width), stage = result.frames.shape[:3], result.stage
 
-        def wrote(i: int) -> None:
+        def wrote(i: int, frame: Any) -> None:
             if self._cancelled():
                 raise Cancelled
             if i + 1 == total or time.monotonic() - self._wrote >= _WRITING_SECONDS:
                 self._wrote = time.monotonic()
-                self._send_progress("writing", i + 1, total)
+                self._send_progress(stage, i + 1, total)
+                if stage == "drawing":
+                    step = -(-max(height, width) // _PREVIEW_SIDE)
+                    self._preview(task, frame[::step, ::step])
 
-        self._split.to("writing")
+        self._split.to(stage)
         metadata = {**describe(shot), **result.metadata, "job": task.job}
-        self._send_progress("writing", 0, total)
+        self._send_progress(stage, 0, total)
         part.mkdir()
         # As they are, which takes a moment: PNGs are made of them when somebody asks.
-        np.save(part / "frames.npy", result.frames)
-        write_mp4(part / "video.mp4", result.frames, result.fps, metadata, on_frame=wrote)
+        with (
+            raw_writer(part / "frames.npy", result.frames.shape) as keep,
+            mp4_writer(part / "video.mp4", width, height, result.fps, metadata) as write,
+        ):
+            for i, frame in enumerate(result.frames):
+                keep(frame)
+                write(frame)
+                wrote(i, frame)
         final = task.folder / "result"
         shutil.rmtree(final, ignore_errors=True)
         os.replace(part, final)

@@ -13,6 +13,7 @@ _SPANS = {
     "decoding": (90.0, 97.0),
     "upscaling": (90.0, 97.0),
     "writing": (97.0, 100.0),
+    "drawing": (8.0, 100.0),
 }
 """Percent of the whole at which each stage begins and ends."""
 
@@ -92,7 +93,7 @@ class Clock:
                 per_step = (now - self._since) / self._last[1]
             return None if per_step is None else round(per_step * max(steps - step, 0) + tail, 1)
         spent_here = now - self._since
-        if stage == "upscaling":
+        if stage in ("upscaling", "drawing"):
             return round(spent_here / step * max(steps - step, 0), 1) if step > 0 else None
         if self._known is None:
             return None

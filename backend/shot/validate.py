@@ -106,7 +106,7 @@ def check_array(field: str, array: object, shape: tuple[int | None, ...], dtype:
     if array.ndim != len(shape) or any(n != m for n, m in zip(shape, array.shape, strict=True) if n is not None):
         raise ShotError(field, f"must have shape {wanted}, not {array.shape}")
     if 0 in array.shape:
-        raise ShotError(field, f"is empty: shape {array.shape}")
+        raise ShotError(field, f"is empty: shape {array.shape}; capture the shot again, with at least one frame")
     if dtype is not np.bool_ and not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0]
         raise ShotError(field, f"holds NaN or infinity, first at index {tuple(int(i) for i in bad)}")

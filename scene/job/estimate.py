@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ...backend.catalogue.quality import list_quality
-from ...backend.catalogue.sizes import Size, picture_size
+from ...backend.catalogue.sizes import Size, shot_size
 from ...backend.client import state as s
 from ...backend.shot import ShotError
 from .. import folders
@@ -40,13 +40,13 @@ def expected(scene: bpy.types.Scene) -> str:
     except ShotError:
         return ""
     frames = "1 frame" if count == 1 else f"{count} frames"
-    size = _size(model, clip)
+    size = _size(model, clip, scene)
     if size is None:
         return frames
     known = _read(model.id, scene)
-    same = known.get("clip") == list(clip) and known.get("size")
-    factor = UPSCALES[scene.maquette.upscale]
-    size = tuple(known["size"]) if same else (size[0] * factor, size[1] * factor)
+    level = list_quality().get(scene.maquette.quality)
+    factor = 1 if level is not None and level.carried else UPSCALES[scene.maquette.upscale]
+    size = size[0] * factor, size[1] * factor
     words = f"{frames}, {size[0]} x {size[1]}"
     if compared(scene) or scene.maquette.seeds > 1:
         return words
@@ -165,9 +165,10 @@ def _key(model: str, scene: bpy.types.Scene) -> str:
     return " ".join(words if shot.upscale == "OFF" else [*words, shot.upscale])
 
 
-def _size(model: models.Model, clip: Size) -> Size | None:
+def _size(model: models.Model, clip: Size, scene: bpy.types.Scene) -> Size | None:
     default = model.defaults
+    chosen = {name: each.default for name, each in model.options.items()} | options.chosen(scene, model.id)
     try:
-        return picture_size(model.limits, (int(default["width"]), int(default["height"])), clip)[0]
+        return shot_size(model.limits, (int(default["width"]), int(default["height"])), clip, chosen)[0]
     except (KeyError, ValueError, ZeroDivisionError):
         return None

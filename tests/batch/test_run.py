@@ -185,8 +185,13 @@ def test_a_draft_in_parts_is_the_draft_in_one(tmp_path: Path, monkeypatch, capsy
     (whole, _), alone = decode_video(folder / "long-draft.mp4"), read_record(folder, "long-draft")
     (folder / "long-draft.json").unlink()
     drawn = []
-    carry = parts.carry_shot
-    monkeypatch.setattr(parts, "carry_shot", lambda *given: drawn.append(given[-1]) or carry(*given))
+    frames = parts.Carrier.frames
+
+    def draw(carrier, tell=None, only=None):
+        drawn.append(only)
+        return frames(carrier, tell, only)
+
+    monkeypatch.setattr(parts.Carrier, "frames", draw)
     assert batch("part=2/3", "--no-report") == 0 and batch("part=2/3", "--no-report") == 0
     assert sorted(path.name for path in folder.glob("*part*")) == [f"long-draft-part2of3.{e}" for e in ("json", "mp4")]
     assert batch("parts=3") == 0

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,21 +67,31 @@ def _one_thread():
 @pytest.fixture(scope="session", autouse=True)
 def _carried_films_are_drawn_once() -> Iterator[None]:
     """A carried film depends on the shot's contents and a size alone (tests/raster), and takes most of a tiny job."""
-    drawn: dict[bytes, carry.CarriedFilm] = {}
-    draw = carry.carry_shot
+    known: dict[bytes, dict[str, Any]] = {}
+    carrier = carry.Carrier
 
-    def once(shot: Shot, width: int, height: int, device="cpu", on_frames=None, **how) -> carry.CarriedFilm:
-        key = pickle.dumps((replace(shot, prompt="", settings=Settings(), name=""), width, height, how))
-        if key not in drawn:
-            drawn[key] = draw(shot, width, height, device, on_frames, **how)
-        elif on_frames is not None:
-            for done in (0, shot.clip.frames):
-                on_frames(done, shot.clip.frames)
-        return deepcopy(drawn[key])
+    class Once(carrier):
+        def __init__(self, shot: Shot, width: int, height: int, device="cpu", blind: bool = False) -> None:
+            key = pickle.dumps((replace(shot, prompt="", settings=Settings(), name=""), width, height, blind))
+            if key not in known:
+                super().__init__(shot, width, height, device, blind)
+                known[key] = {**vars(self), "drawn": {}}
+            self.__dict__ = known[key]
+
+        def parts(self, on_frames=None, only=None) -> Iterator[carry.CarriedFilm]:
+            if only not in self.drawn:
+                self.drawn[only] = list(super().parts(None, only))
+            done, count = 0, self.shape[0] if only is None else len(only)
+            for part in [None, *self.drawn[only]]:
+                if part is not None:
+                    yield deepcopy(part)
+                    done += len(part.frames)
+                if on_frames is not None:
+                    on_frames(done, count)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (carry, films, carried_start, isa_family):
-            patch.setattr(module, "carry_shot", once)
+            patch.setattr(module, "Carrier", Once)
         yield
 
 

@@ -56,9 +56,9 @@ def test_the_film_lies_in_the_middle_of_the_models_picture(monkeypatch, drawn, t
     known = rng.random((2, height, width), np.float32)
     colours = rng.integers(0, 256, (2, height, width, 3), np.uint8)
     character = rng.integers(-1, 1, (2, height, width), np.int8)
-    film = SimpleNamespace(frames=colours, known=known, character=character, notes=("Said",))
+    film = SimpleNamespace(maps=lambda *_, **__: [colours, known, character], notes=("Said",))
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(module, "carry_shot", lambda shot, *size, **_: asked.append(size[:2]) or film)
+    monkeypatch.setattr(module, "Carrier", lambda shot, *size, **_: asked.append(size[:2]) or film)
     shot = SimpleNamespace(
         characters=(1,), clip=SimpleNamespace(width=64, height=32), background=SimpleNamespace(kind=background)
     )

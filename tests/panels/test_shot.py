@@ -275,6 +275,29 @@ def test_the_time_of_a_carried_film_is_told_roughly_before_the_first_one(
     assert " h" in estimate.expected(scene).partition("roughly")[2]
 
 
+def test_the_size_is_told_by_the_options_and_of_a_draft_without_upscaling(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate, options, scene = bench.module("scene.job.estimate"), bench.module("scene.job.options"), bench.build()
+    monkeypatch.setattr(estimate, "_cache", [{}])
+    limits = {"size_multiple": 32, "control_scale": 2, "min_size": 256, "max_size": 1920}
+    control = {"type": "choice", "default": "depth", "label": "Control", "choices": ["depth", "none"]}
+    defaults = {"steps": 30, "width": 768, "height": 512, "frames": 121}
+    entry = {"id": "led", "label": "Led", "available": True, "limits": limits, "defaults": defaults}
+    bench.backends.show_models([entry | {"options": {"control": control | {"description": "What leads"}}}])
+    scene.maquette.model = "led"
+    options.ensure(scene, "led")
+    scene.render.resolution_x, scene.render.resolution_y = 1000, 600
+    chosen = next(each for each, _ in options.entries(scene, "led") if each.option == "control")
+    said = {}
+    for kind in ("depth", "none"):
+        options.store(chosen, kind)
+        said[kind] = estimate.expected(scene)
+    assert "842 x 506" in said["depth"] and "800 x 480" in said["none"], said
+    scene.maquette.upscale, scene.maquette.quality = "X2", "draft"
+    assert "800 x 480" in estimate.expected(scene)
+
+
 def test_long_messages_are_broken_into_lines(bench: Bench) -> None:
     text = "The backend stopped answering during the job. " * 4
     main = bench.module("panels.main")

@@ -49,7 +49,9 @@ def make(server: Server, shot: Path, out: Path) -> JobView:
         events = list(client.events(job))
         ended = events[-1]
         assert ended.status == "completed", ended.error
-        assert {"loading", "encoding", "denoising", "decoding", "writing"} >= {e.stage for e in events} - {None}
+        assert {"loading", "encoding", "denoising", "decoding", "writing", "drawing"} >= {e.stage for e in events} - {
+            None
+        }
         assert client.preview(job).startswith(b"\x89PNG")
         client.download(job, out)
     return ended

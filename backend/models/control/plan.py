@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
     most = int(spec.limits["max_frames"])
     if clip.frames > most:
         raise EngineError("clip", f"{clip.frames} frames; {spec.label} makes at most {most}, so shorten the range")
-    (width, height), model_size, about = fit_size(_in_steps(spec, shot), shot)
+    (width, height), model_size, about = fit_size(spec, shot)
     notes += about
     count = frames_in_time(clip, rate)
     if kind == "vace":
@@ -136,13 +135,6 @@ def make_plan(spec: ModelSpec, shot: Shot) -> Plan:
         )
     notes += {"vace": _leads, "animate": _animated, "ltx": _in_context}[kind](spec, shot)
     return Plan(width, height, clip.frames, tuple(windows), tuple(notes), model_size, frames)
-
-
-def _in_steps(spec: ModelSpec, shot: Shot) -> ModelSpec:
-    """The model with the steps that its sides have for a shot: a control film at a part of the size has its own."""
-    led = "control" in spec.options and option(spec, shot, "control") != "none"
-    scale = int(sampling(spec).get("reference_scale", 1)) if led else 1
-    return replace(spec, limits={**spec.limits, "size_multiple": scale * spec.limits["size_multiple"]})
 
 
 def _animated(spec: ModelSpec, shot: Shot) -> list[str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ...catalogue.models import ModelSpec
@@ -35,23 +34,6 @@ def new_scheduler(spec: ModelSpec) -> FlowMatchEulerDiscreteScheduler:
 def load_vae(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> AutoencoderKLISA:
     """The model's VAE with its saved weights."""
     return load_part(spec, "vae", AutoencoderKLISA, dtype)
-
-
-def corrects(spec: ModelSpec) -> bool:
-    """Whether the model's saved transformer changes the carried film at all.
-
-    Where no correction helped, ``training.strength`` publishes zeros as its last layer. Of weights that cannot be read
-    the answer is yes: reading them tells what is wrong with them.
-    """
-    folder = spec.folder / "transformer"
-    config: Any = ISATransformer3DModel.load_config(folder)
-    if config.get("prediction") != "residual":
-        return True
-    try:
-        with safe_open(folder / "diffusion_pytorch_model.safetensors", "pt") as file:
-            return any(bool(file.get_tensor(f"patch_out.{name}").any()) for name in ("weight", "bias"))
-    except (OSError, SafetensorError):
-        return True
 
 
 def load_transformer(

@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...catalogue.models import ModelSpec
-from ...media import background_frames, decode_image
-from ...raster.carry import CarriedFilm, carry_shot
+from ...media import StreamedFilm, background_frames, decode_image
+from ...raster.carry import CarriedFilm, Carrier
 from ...shot import Reference, Shot
+from ..draft import drawn_film
 from ..family import Family, Network, Plan
 from ..frames import frames_to_tensor, tensor_to_frames
-from .build import corrects, image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
+from .build import image_embed_dim, load_head, load_image_encoder, load_transformer, load_vae, new_scheduler
 from .conditions import (
     clip_tokens,
     crop_picture,
@@ -38,7 +39,7 @@ from .conditions import (
 from .head import correct
 from .inputs import ISAInputs
 from .pipeline import ISAPipeline
-from .plan import make_plan, window_latents
+from .plan import corrects, make_plan, window_latents
 from .vae import AutoencoderKLISA
 
 if TYPE_CHECKING:
@@ -50,22 +51,25 @@ _CHUNK = 8
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """The carried film of a shot, its last frame repeated up to ``Plan.model_frames``.
+    """The carried film of a shot, as networks see it.
 
     Attributes:
-        frames: (T,H,W,3) uint8 at the size of the result.
-        model: at the size that the model works at.
+        frames: (T,H,W,3) uint8 at the size of the result, the last one repeated up to ``Plan.model_frames``.
+        model: (T,h,w,3) uint8 at the size that the model works at; known: (T,h,w), see ``CarriedFilm``.
+        maps: all that is told of ``model``, where there is a head.
     """
 
     frames: np.ndarray
-    model: CarriedFilm
+    model: np.ndarray
+    known: np.ndarray
+    maps: CarriedFilm | None
 
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What is denoised with; ``inputs`` is None where nothing is."""
+    """What is denoised with; ``inputs`` is None where nothing is, and ``carried`` a film alone without any network."""
 
-    carried: Carried
+    carried: Carried | StreamedFilm
     inputs: ISAInputs | None
 
 
@@ -100,18 +104,18 @@ class ISAFamily(Family):
 
     def encode(self, run: Generation, prepared: Any) -> Conditions:
         """See ``Family.encode``."""
+        if not run.networks:
+            return Conditions(drawn_film(run, self.blind), None)
         run.report("encoding", 0, len(run.shot.characters) + 3)
         carried = carry(run, self.blind)
         return Conditions(carried, condition(run, carried) if "transformer" in run.networks else None)
 
     def sample(self, run: Generation, conditions: Conditions) -> Tensor | None:
         """Normalised latents (1,16,L,h,w); None where nothing is corrected."""
-        plan = run.plan
-        middle = conditions.carried.frames[plan.frames // 2]
-        if conditions.inputs is None:
+        if conditions.inputs is None or isinstance(conditions.carried, StreamedFilm):
             run.metadata["start"] = "carried"
-            run.report("denoising", 0, run.steps, middle)
             return None
+        middle = conditions.carried.frames[run.plan.frames // 2]
         vae = run.networks["vae"]
         window, overlap = window_latents(run.spec)
         pipeline = ISAPipeline(vae=vae, transformer=run.networks["transformer"], scheduler=new_scheduler(run.spec))
@@ -139,13 +143,15 @@ class ISAFamily(Family):
             output_type="latent",
         ).latents
 
-    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor | None) -> np.ndarray:
+    def decode(self, run: Generation, conditions: Conditions, sampled: Tensor | None) -> np.ndarray | StreamedFilm:
         """The carried film with the differences that the networks make."""
+        if isinstance(conditions.carried, StreamedFilm):
+            return conditions.carried
         made = conditions.carried.frames
         if sampled is not None and conditions.inputs is not None:
             made = self._corrected(run, made, sampled, conditions.inputs.carried_latents)
-        if (head := run.networks.get("head")) is not None:
-            made = correct(head, made, conditions.carried.model, run.shot, run.device, run.check)
+        if (maps := conditions.carried.maps) is not None:
+            made = correct(run.networks["head"], made, maps, run.shot, run.device, run.check)
         return made
 
     def _corrected(self, run: Generation, film: np.ndarray, sampled: Tensor, carried: Tensor) -> np.ndarray:
@@ -185,18 +191,20 @@ FAMILY = ISAFamily()
 
 
 def carry(run: Generation, blind: bool = False) -> Carried:
-    """Draw a shot's carried film at the size of the result and of the model; see ``carry_shot``. Raises MediaError."""
+    """Draw a shot's carried film at the size of the result and of the model. Raises MediaError."""
     plan = run.plan
+    carrier = Carrier(run.shot, plan.width, plan.height, run.device, blind)
+    run.notes.extend(carrier.notes)
+    same = plan.model_size == (plan.width, plan.height)
+    model = carrier if same else Carrier(run.shot, *plan.model_size, run.device, blind)
 
-    def draw(width: int, height: int) -> CarriedFilm:
-        return carry_shot(run.shot, width, height, run.device, lambda done, count: run.check(), blind=blind)
+    def check(*_: int) -> None:
+        run.check()
 
-    film = draw(plan.width, plan.height)
-    # Only networks see it at the model's size.
-    seen = plan.model_size if run.networks else (plan.width, plan.height)
-    model = film if seen == (plan.width, plan.height) else draw(*seen)
-    run.notes.extend(film.notes)
-    return Carried(pad_frames(film.frames, plan.model_frames), model)
+    maps = model.film(check) if "head" in run.networks else None
+    seen, known = model.maps("frames", "known", on_frames=check) if maps is None else (maps.frames, maps.known)
+    film = seen if same else carrier.maps("frames", on_frames=check)[0]
+    return Carried(pad_frames(film, plan.model_frames), seen, known, maps)
 
 
 def condition(run: Generation, carried: Carried) -> ISAInputs:
@@ -236,8 +244,8 @@ def condition(run: Generation, carried: Carried) -> ISAInputs:
     behind = background_frames(shot, width, height)
     background = None if behind is None else _encode_film(run, behind)
     run.report("encoding", parts - 1, parts)
-    film = _encode_film(run, carried.model.frames)
-    known = latent_known(pad_frames(carried.model.known, frames), size)
+    film = _encode_film(run, carried.model)
+    known = latent_known(pad_frames(carried.known, frames), size)
     run.report("encoding", parts, parts)
     image_embeds = None
     if encoder is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...catalogue.models import ModelSpec
 from ..family import EngineError, Plan
-from .footprint import GB, Free, Need, NetworkFootprint, need_of, parts_of_files
+from .footprint import GB, Free, Need, NetworkFootprint, drawing_bytes, need_of, parts_of_files
 
 if TYPE_CHECKING:
     pass
@@ -206,6 +206,23 @@ def check_fits(
         return choose(spec, plan, free, parts, itemsize)[0]
     except DoesNotFit as error:
         raise advice(spec, plan, free, parts, itemsize, error.least) from error
+
+
+def check_drawing(plan: Plan, free: Free) -> None:
+    """Raise EngineError where a carried film cannot be drawn in what is free, with the size that can."""
+    room = (free.ram if free.gpu is None else free.gpu) * (1 - MARGIN)
+    takes = drawing_bytes(plan.width, plan.height)
+    if takes <= room:
+        return
+    scale = next(
+        (s / 20 for s in range(19, 1, -1) if drawing_bytes(plan.width * s // 20, plan.height * s // 20) <= room), 0
+    )
+    cure = f"generate at about {int(plan.width * scale)} x {int(plan.height * scale)} pixels, or " if scale else ""
+    raise EngineError(
+        "settings.width",
+        f"the carried film takes about {takes / GB:.1f} GB of memory at {plan.width} x {plan.height}, but "
+        f"{room / GB:.1f} GB are free; {cure}close what else uses memory",
+    )
 
 
 def choose(

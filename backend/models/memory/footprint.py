@@ -59,6 +59,10 @@ _BASE_GB = 0.8
 NOT_CAST = ("pos_embed", "patch_embed", "norm", "^proj_in$", "^proj_out$")
 """Layers that diffusers' layerwise casting leaves alone, as patterns of their names."""
 
+_DRAWING_GB, _DRAWING_GB_PER_MP = 0.9, 2.2
+"""What the program takes that draws a carried film, and what more per megapixel of the film, however many frames it has
+(``bench/draft_memory.py``)."""
+
 _WIDENING = 13
 """Bytes a value while a quantised weight is widened, at the most: 4 of Q8_0, 5 to 8 of Q2_K to Q6_K, 12.3 of IQ4_XS."""
 
@@ -213,11 +217,12 @@ def parts_of_files(spec: ModelSpec, itemsize: int) -> tuple[NetworkFootprint, ..
     Args:
         itemsize: bytes a floating-point value as the model runs.
     """
+    from ..registry import idle_parts
     from ..weights.reading import headers, weights_in
 
-    tiles = "tile_megapixels" in spec.memory
+    tiles, idle = "tile_megapixels" in spec.memory, idle_parts(spec)
     parts, changed = [], False
-    for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in spec.folder.glob("*") if path.is_dir() and path.name not in idle):
         found = headers(weights_in(folder))
         if any(_LORA in key for key in found):
             # No network, but one is added to another, whose weights then are not those of its files any more.
@@ -265,6 +270,11 @@ def _as_kept(part: NetworkFootprint, quantised: Sequence[int]) -> NetworkFootpri
 def _tensors(module: nn.Module) -> Iterable[tuple[str, Any]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
+
+
+def drawing_bytes(width: int, height: int) -> int:
+    """What a carried film of so many pixels takes, on the device that draws it, with the program itself."""
+    return int((_DRAWING_GB + _DRAWING_GB_PER_MP * width * height / 1e6) * GB)
 
 
 def need_of(

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...catalogue.models import ModelSpec
-from ...catalogue.sizes import even
+from ...catalogue.sizes import short_side_size
 from ...shot import Character, KeypointState, Shot
 from ...shot.cameras import project, scale_intrinsics
 from ...shot.keypoints import FACE_KEYPOINTS
@@ -62,31 +61,16 @@ def fit_picture(spec: ModelSpec, shot: Shot) -> PictureFit:
         asked = getattr(settings, name)
         if asked is not None and asked < 1:
             raise EngineError(f"settings.{name}", f"{asked} pixels; set at least 1, or leave it to the model")
-    aspect = clip.width / clip.height
-    wide = max(aspect, 1 / aspect)
-    sides = [settings.width / aspect if settings.width else None, settings.height]
-    heights = [side for side in sides if side]
-    short = min(heights) * min(aspect, 1.0) if heights else min(spec.defaults.width, spec.defaults.height)
-    least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
-    if wide > most / least:
+    least, most = (int(spec.limits[key]) for key in ("min_size", "max_size"))
+    if max(clip.width, clip.height) > most / least * min(clip.width, clip.height):
         raise EngineError(
             "clip",
             f"{clip.width} x {clip.height} is too long and narrow: {spec.label} makes {least} to {most} pixels a side",
         )
-    short = max(least, min(short, most / wide))
-    short = max(multiple, int(short + 0.5) // multiple * multiple)
-    long = short * wide
-    if option(spec, shot, "parity"):
-        scaled = (round(long), short)
-        size = (max(multiple, scaled[0] // multiple * multiple), short)
-        result = size
-    else:
-        size = scaled = (min(max(multiple, multiple * round(long / multiple)), most), short)
-        scale = sqrt(size[0] * size[1] / wide)
-        exact = size[0] * min(clip.width, clip.height) == size[1] * max(clip.width, clip.height)
-        result = size if exact else (even(scale * wide), even(scale))
-    if aspect < 1:
-        return PictureFit((size[1], size[0]), (scaled[1], scaled[0]), (result[1], result[0]))
+    default, cut = (spec.defaults.width, spec.defaults.height), bool(option(spec, shot, "parity"))
+    result, size, scaled = short_side_size(
+        spec.limits, default, (clip.width, clip.height), cut, settings.width, settings.height
+    )
     return PictureFit(size, scaled, result)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...catalogue.models import ModelSpec
 from ...media import background_frames, resize_frames
-from ...raster.carry import carry_shot
+from ...raster.carry import Carrier
 from ...shot import Shot
 from ..carried_start import CarriedStart, carried_picture
 from ..family import Family, Network, Plan
@@ -231,9 +231,9 @@ class MTVCrafterFamily(Family):
         if size == plan.model_size or beside == "black":
             return frames
         if beside == "carried":
-            film = carry_shot(run.shot, *size, run.device, lambda *_: run.check())
-            run.notes.extend(note for note in film.notes if note not in run.notes)
-            around = film.frames
+            carrier = Carrier(run.shot, *size, run.device)
+            run.notes.extend(note for note in carrier.notes if note not in run.notes)
+            (around,) = carrier.maps("frames", on_frames=lambda *_: run.check())
         elif (around := background_frames(run.shot, *size)) is None:
             return frames
         return onto_frames(frames[: plan.frames], around)

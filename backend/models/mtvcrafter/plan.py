@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import ceil, log, sqrt
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from ...catalogue.models import ModelSpec
-from ...catalogue.sizes import even
+from ...catalogue.sizes import further_sizes, model_sizes, nearest_size, shot_size
 from ...shot import Character, Shot
 from ...shot.framing import framing
 from ..family import EngineError, Plan
 from ..lora.files import lora_notes
-from ..settings import check_settings, held_note, option
+from ..settings import check_settings, held_note, option, options
 from ..start_picture import moved
 
 LORA = "lora/diffusion_pytorch_model.safetensors"
@@ -57,31 +56,13 @@ def steps_and_guidance(spec: ModelSpec, shot: Shot) -> tuple[int, float]:
 
 
 def sizes(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Every (width, height) that a model makes: multiples of ``size_multiple`` from ``min_size`` to ``max_size`` with
-    about as many pixels as its default size."""
-    least, most, multiple = (int(spec.limits[key]) for key in ("min_size", "max_size", "size_multiple"))
-    area = spec.defaults.width * spec.defaults.height
-    found = []
-    for height in range(least, most + 1, multiple):
-        width = multiple * round(area / height / multiple)
-        if least <= width <= most:
-            found.append((width, height))
-    return found
+    """Every (width, height) that a model makes, see ``catalogue.sizes.model_sizes``."""
+    return model_sizes(spec.limits, (spec.defaults.width, spec.defaults.height))
 
 
 def lies_in_the_middle(spec: ModelSpec) -> bool:
     """Whether a model makes the middle of the clip's picture, at sizes of its own, rather than all of it."""
     return len(sizes(spec)) == 1
-
-
-def further_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Other (width, height) that a model of one size makes where it is asked to."""
-    return [(width, height) for width, height in sampling(spec).get("further_sizes", ())]
-
-
-def nearest_size(found: Iterable[tuple[int, int]], aspect: float) -> tuple[int, int]:
-    """The size whose proportions are nearest to ``aspect`` (width over height)."""
-    return min(found, key=lambda size: abs(log(size[0] / size[1] / aspect)))
 
 
 def _covered(size: tuple[int, int], aspect: float) -> float:
@@ -94,20 +75,13 @@ def _fit_size(spec: ModelSpec, shot: Shot) -> tuple[tuple[int, int], tuple[int, 
     """(width, height) of the result and of the model's picture, and notes."""
     clip, settings = shot.clip, shot.settings
     aspect = clip.width / clip.height
-    framed = "picture" in spec.options and option(spec, shot, "picture") == "frame"
-    model = nearest_size([*sizes(spec), *(further_sizes(spec) if framed else ())], aspect)
+    default = spec.defaults.width, spec.defaults.height
+    result, model = shot_size(spec.limits, default, (clip.width, clip.height), options(spec, shot))
     notes = []
-    if lies_in_the_middle(spec):
-        scale = max(model[0] / clip.width, model[1] / clip.height)
-        result = (max(model[0], even(clip.width * scale)), max(model[1], even(clip.height * scale)))
-        if result != model:
-            notes.append(_in_the_middle(spec, shot, model, aspect))
-    else:
-        scale = sqrt(model[0] * model[1] / aspect)
-        same = model[0] * clip.height == model[1] * clip.width
-        result = model if same else (even(scale * aspect), even(scale))
-        if result != model:
-            notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
+    if result != model and lies_in_the_middle(spec):
+        notes.append(_in_the_middle(spec, shot, model, aspect))
+    elif result != model:
+        notes.append(f"Generated at {model[0]} x {model[1]} and resized to {result[0]} x {result[1]}")
     asked = (settings.width, settings.height)
     for name, side in zip(("width", "height"), asked, strict=True):
         if side is not None and side < 1:
@@ -131,7 +105,7 @@ def _in_the_middle(spec: ModelSpec, shot: Shot, model: tuple[int, int], aspect: 
         f"{spec.label} makes {model[0]} x {model[1]}: the middle of the picture, {_covered(model, aspect):.0%} of it, "
         f"with {words} beside it ({spec.options['beside'].label})"
     )
-    other = nearest_size([model, *further_sizes(spec)], aspect)
+    other = nearest_size([model, *further_sizes(spec.limits)], aspect)
     more = ""
     if other != model:
         more = (

@@ -7,8 +7,8 @@ from ...catalogue.models import ModelEntry, ModelSpec
 from ..family import Plan
 from ..lora.files import entries
 from ..memory.arrangement import Strategy, arrangements, estimate
-from ..memory.footprint import GB, NetworkFootprint, need_of, part_of, parts_of_files, stages_of
-from ..registry import ModelStatus
+from ..memory.footprint import GB, NetworkFootprint, drawing_bytes, need_of, part_of, parts_of_files, stages_of
+from ..registry import ModelStatus, idle_parts
 from .component import components
 
 
@@ -22,9 +22,12 @@ def gpu_gigabytes(spec: ModelSpec, parts: tuple[NetworkFootprint, ...] = ()) -> 
     """(at full speed, at the least) for the default size at two bytes a value; None when nothing is known.
 
     Without ``parts`` these are counted from the files. Where there are none, ``weights_gb`` and ``least_gb`` of the
-    model's ``[memory]`` table say it.
+    model's ``[memory]`` table say it. Of a model whose networks are not read it is what the carried film takes.
     """
     parts = parts or parts_of_files(spec, itemsize=2)
+    if not parts and idle_parts(spec):
+        drawing = drawing_bytes(spec.defaults.width, spec.defaults.height) / GB
+        return drawing, drawing
     if not parts:
         weights = spec.memory.get("weights_gb")
         if weights is None:

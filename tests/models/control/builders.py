@@ -101,7 +101,6 @@ LTX_TABLES = tomllib.loads(
 [sampling]
 base = "ltx"
 few_steps = "ltx-2.3-22b-distilled-lora"
-reference_scale = 2
 audio_guidance = 7.0
 stg = 1.0
 stg_blocks = [1]
@@ -209,6 +208,7 @@ del ANIMATE_CHANGES["limits.window_overlap"]
 LTX_CHANGES = {
     **ANIMATE_CHANGES,
     "limits.min_size": 64,
+    "limits.control_scale": 2,
     "limits.window_frames": 17,
     "options.overlap.default": "9",
     "memory.least_frames": 9,

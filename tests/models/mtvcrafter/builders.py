@@ -69,6 +69,9 @@ max_frames = 49
 size_multiple = 16
 min_size = 32
 max_size = 32
+same_area = 1
+frame_long_side = 48
+frame_short_side = 32
 
 [files]
 required = ["transformer/config.json"]
@@ -87,7 +90,6 @@ label = "Beside the Picture"
 
 [sampling]
 base = "cogvideox"
-further_sizes = [[48, 32], [32, 48]]
 
 [transformer]
 num_attention_heads = 2
@@ -121,6 +123,7 @@ max_frames = 200
 size_multiple = 16
 min_size = 16
 max_size = 64
+same_area = 1
 first_frame_reference = 1
 
 [options.few_steps]

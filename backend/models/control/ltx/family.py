@@ -208,7 +208,7 @@ class LTXFamily(ControlBase):
             negative_prompt_embeds=negative,
             negative_prompt_attention_mask=other,
             reference_conditions=references,
-            reference_downscale_factor=int(sampling(run.spec)["reference_scale"]),
+            reference_downscale_factor=int(run.spec.limits["control_scale"]),
             conditioning_attention_strength=float(run.options["strength"]),
             conditions=pinned or None,
             height=height,
