@@ -38,7 +38,7 @@ INPUTS = {
 
 LIMITS = (
     "points", "window_frames", "window_overlap", "window_stride", "min_frames", "max_frames", "max_characters",
-    "size_multiple", "min_size", "max_size", "max_short_side", "whole_short_side", "same_area",
+    "size_multiple", "min_size", "max_size", "max_short_side", "within_clip", "whole_short_side", "same_area",
     "frame_long_side", "frame_short_side", "control_scale", "first_frame_reference", "fps",
 )  # fmt: skip
 
@@ -166,12 +166,12 @@ class ModelSpec:
         engine: which code runs it, a key of ``models.registry.ENGINES``.
         inputs: which of ``INPUTS`` it takes, and how; what is not listed is ignored.
         limits: those of ``LIMITS`` that apply: ``points`` per character; sizes in pixels a side; ``max_short_side``
-            makes the default size's short side that of every aspect, ``whole_short_side`` is 1 where that
-            side is a multiple and the longer one follows, ``same_area`` is 1 where every size has about the
-            default's pixels, ``frame_long_side`` and ``frame_short_side`` are a further size by the option ``picture``,
-            and ``control_scale`` is how much smaller a control film's sides are, see ``catalogue.sizes``;
-            ``first_frame_reference`` is 1 when the reference picture is the video's first frame; ``fps`` is the only
-            rate that it knows.
+            makes the default size's short side that of every aspect, ``within_clip`` is 1 where that is no longer than
+            the clip's, ``whole_short_side`` is 1 where that side is a multiple and the longer one follows,
+            ``same_area`` is 1 where every size has about the default's pixels, ``frame_long_side`` and
+            ``frame_short_side`` are a further size by the option ``picture``, and ``control_scale`` is how much smaller
+            a control film's sides are, see ``catalogue.sizes``; ``first_frame_reference`` is 1 when the reference
+            picture is the video's first frame; ``fps`` is the only rate that it knows.
         files: paths that must exist under ``folder``.
         folder: where the weights lie.
         unavailable: why there are no weights to be had, or empty; said while none of ``files`` is there.

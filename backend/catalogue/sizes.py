@@ -21,12 +21,13 @@ def picture_size(
     """The size of the result, and that at which the model works.
 
     By default the picture has as many pixels as the model's default size; with ``max_short_side`` among the limits its
-    short side is that of the default size, and the result is at the clip's aspect to the pixel.
+    short side is that of the default size, with ``within_clip`` no longer than the clip's own, and the result is at the
+    clip's aspect to the pixel.
 
     Args:
         limits: with ``min_size``, ``max_size`` and ``size_multiple``; see ``ModelSpec``.
         default: the model's default size.
-        clip: the clip's size, of which only the aspect counts.
+        clip: the clip's size, of which otherwise only the aspect counts.
         width, height: asked for, or None.
     """
     aspect = clip[0] / clip[1]
@@ -36,7 +37,7 @@ def picture_size(
     elif width or height:
         wide = width or (height or 0) * aspect
     elif short:
-        wide = min(default) * max(1.0, aspect)
+        wide = min(*default, *(clip if limits.get("within_clip") else ())) * max(1.0, aspect)
     else:
         wide = sqrt(default[0] * default[1] * aspect)
     least, most, multiple = (int(limits[key]) for key in ("min_size", "max_size", "size_multiple"))

@@ -20,5 +20,4 @@ from .codec import (
 )
 from .exr import encode_exr
 from .sheet import contact_sheet, overlay, resize_frames, squeeze_frames
-from .stream import InTurn as InTurn
-from .stream import StreamedFilm as StreamedFilm
+from .stream import InTurn, StreamedFilm

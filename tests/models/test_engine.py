@@ -232,18 +232,19 @@ def _spec() -> ModelSpec:
 @pytest.mark.parametrize(
     ("clip", "asked", "result", "model"),
     [
-        ((1920, 1080), (None, None), (456, 256), (448, 256)),
-        ((1080, 1920), (None, None), (256, 456), (256, 448)),
-        ((500, 500), (None, None), (256, 256), (256, 256)),
-        ((1024, 768), (None, None), (342, 256), (336, 256)),
+        ((1920, 1080), (None, None), (910, 512), (912, 512)),
+        ((1080, 1920), (None, None), (512, 910), (512, 912)),
+        ((500, 500), (None, None), (496, 496), (496, 496)),
+        ((1024, 768), (None, None), (682, 512), (688, 512)),
         ((448, 256), (None, None), (448, 256), (448, 256)),
-        ((1920, 1080), (1920, 1080), (910, 512), (912, 512)),
+        ((1920, 1080), (1920, 1080), (1920, 1080), (1920, 1088)),
+        ((3840, 2160), (3840, 2160), (1920, 1080), (1920, 1088)),
         ((1920, 1080), (None, 128), (228, 128), (224, 128)),
         ((1920, 1080), (32, None), (114, 64), (112, 64)),
     ],
 )
 def test_sizes_of_the_embedded_model(clip, asked, result, model):
-    """Its short side is 256 by default and 512 at most; the film is at the clip's aspect to the pixel."""
+    """Its short side is 512 by default, less in a smaller clip, and 1080 at most, at the clip's aspect to the pixel."""
     shot = make_shot(frames=1, width=clip[0], height=clip[1])
     shot = replace(shot, settings=replace(shot.settings, width=asked[0], height=asked[1]))
     plan = make_plan(model_spec("isa-nano"), shot)
