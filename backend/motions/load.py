@@ -91,7 +91,9 @@ def load_motion(
         skeleton = parse_bvh(data)
         told = None
         if skeleton.frame_time > 1e-9:
-            told = exact_rate(1.0 / skeleton.frame_time, 0.5 * 10.0**-skeleton.digits / skeleton.frame_time**2)
+            told = exact_rate(
+                1.0 / skeleton.frame_time, 0.5 * 10.0**-skeleton.digits / skeleton.frame_time / skeleton.frame_time
+            )
         rate, note = _rate(told, fps)
         motion = retarget_clip(skeleton, body or _embedded(), name, rate, up=up, heights=heights, shape=shape)
         return _without_lead(replace(motion, notes=_noted(*skeleton.notes, *motion.notes, note)), keep_lead)
