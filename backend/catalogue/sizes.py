@@ -144,4 +144,6 @@ def short_side_size(
         scale = sqrt(size[0] * size[1] / wide)
         exact = size[0] * min(clip) == size[1] * max(clip)
         result = size if exact else (even(scale * wide), even(scale))
-    return (result, size, scaled) if aspect >= 1 else (result[::-1], size[::-1], scaled[::-1])
+    if aspect >= 1:
+        return result, size, scaled
+    return (result[1], result[0]), (size[1], size[0]), (scaled[1], scaled[0])
