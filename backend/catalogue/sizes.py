@@ -69,7 +69,8 @@ def shot_size(
     if limits.get("same_area"):
         return _same_area(limits, default, clip, options)
     if limits.get("whole_short_side") and max(clip) / min(clip) <= limits["max_size"] / limits["min_size"]:
-        return short_side_size(limits, default, clip, bool(options.get("parity")), width, height)[:2]
+        result, model, _ = short_side_size(limits, default, clip, bool(options.get("parity")), width, height)
+        return result, model
     if limits.get("control_scale") and options.get("control") != "none":
         # A control film at a part of the size has the steps of its own sides.
         limits = {**limits, "size_multiple": limits["size_multiple"] * limits["control_scale"]}
@@ -144,4 +145,6 @@ def short_side_size(
         scale = sqrt(size[0] * size[1] / wide)
         exact = size[0] * min(clip) == size[1] * max(clip)
         result = size if exact else (even(scale * wide), even(scale))
-    return (result, size, scaled) if aspect >= 1 else (result[::-1], size[::-1], scaled[::-1])
+    if aspect >= 1:
+        return result, size, scaled
+    return (result[1], result[0]), (size[1], size[0]), (scaled[1], scaled[0])

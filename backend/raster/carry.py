@@ -414,6 +414,17 @@ def _interpolated(raster: Raster, mine: Tensor, values: Tensor, faces: Tensor) -
     return part.interpolate(values, faces)
 
 
+def _mean(grid: Tensor) -> Tensor:
+    """Mean of each pixel's samples: (T,SH,SW,D) to (T,H,W,D)."""
+    rows = grid[:, 0::_SAMPLES]
+    for k in range(1, _SAMPLES):
+        rows = rows + grid[:, k::_SAMPLES]
+    columns = rows[:, :, 0::_SAMPLES]
+    for k in range(1, _SAMPLES):
+        columns = columns + rows[:, :, k::_SAMPLES]
+    return columns / _SAMPLES**2
+
+
 def _pixels(raster: Raster, values: Tensor) -> Tensor:
     """Mean of each pixel's samples (T,H,W,D), of the covered ones (P,D); frame by frame, which bounds memory."""
     frames, height, width = raster.depth.shape
@@ -424,9 +435,7 @@ def _pixels(raster: Raster, values: Tensor) -> Tensor:
         grid = torch.zeros(each, values.shape[1], device=values.device)
         covered = slice(ends[t], ends[t + 1])
         grid[raster.index[covered] - t * each] = values[covered]
-        rows = grid.view(height // _SAMPLES, _SAMPLES, width, -1).unbind(dim=1)
-        columns = sum(rows[1:], rows[0]).unflatten(1, (width // _SAMPLES, _SAMPLES)).unbind(dim=2)
-        made.append(sum(columns[1:], columns[0]) / _SAMPLES**2)
+        made.append(_mean(grid.view(1, height, width, -1))[0])
     return torch.stack(made)
 
 
