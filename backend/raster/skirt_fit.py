@@ -1,0 +1,226 @@
+"""Find in reference pictures whether a person wears cloth that hangs around both legs, how wide and how long.
+
+Shape letters: V vertices, K depths, S steps to the side, h w picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .rasterise import draw_depth, project_torch
+from .skirt import GAP, STEP, TOP, WIDEST, Legs, Skirt, cloth_faces, cut, directions, draped, hang, outline, stature
+
+_SIDE = 1.0
+"""Metres to either side of the axis that are looked at."""
+_NONE, _TRUNK, _ARM = 0, 1, 2
+_LOOSE = 0.05
+"""Metres beyond the legs, to each side, that trousers or an outline that is found too far out may reach."""
+_OPEN = 2.0
+"""How much more what shows between the legs says against cloth than cloth between them says for it."""
+_CROTCH = 0.1
+"""Metres below the waist from which on the picture is asked."""
+_LEAST = 0.04
+"""Square metres that must speak for cloth."""
+_SHORTEST = 0.2
+"""Metres of the shortest that is looked for."""
+_WIDER = 0.02
+"""Metres that cloth must reach farther than the legs to tell its own width."""
+_LENGTHS = 0.03 * torch.arange(-5, 7)
+"""Metres by which lengths are tried around the one that is found first."""
+_AMISS = 1.5
+"""How much more cloth counts where the picture shows none than what it lacks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """A reference picture at the size that outlines are looked for at.
+
+    Attributes:
+        vertices: (V,3) of the mesh at its moment.
+        person: (h,w) bool, pixels that show the person. part: (h,w) int64, what of the body they show: ``_NONE``, ...
+        viewmat: (4,4); K: (3,3) pixels of ``person``; pixel: metres that one shows, about.
+    """
+
+    vertices: Tensor
+    person: Tensor
+    part: Tensor
+    viewmat: Tensor
+    K: Tensor
+    pixel: float
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a picture shows at each depth, in metres.
+
+    Attributes:
+        gap: (K,) between pixels of the legs; filled: (K,) of that, with what is worn.
+        beside: (K,2) of what is worn beyond the legs, to either side; known: (K,2) whether it ends there.
+        legs: (K,2) how far the legs reach from the axis to either side.
+        seen: (K,) whether the picture shows the legs.
+        across: (K,2) unit vectors to the first side, along the body's left and front.
+    """
+
+    gap: Tensor
+    filled: Tensor
+    beside: Tensor
+    known: Tensor
+    legs: Tensor
+    seen: Tensor
+    across: Tensor
+
+
+def parts(rest: Tensor, faces: Tensor) -> Tensor:
+    """What part of the body each face (F,) is."""
+    size = stature(rest)
+    arm = (rest[:, 0].abs() > WIDEST * size) | ((rest[:, 0].abs() > 0.21 * size) & (rest[:, 1] > 0.1 * size))
+    return torch.where(arm[faces].any(dim=1), _ARM, _TRUNK)
+
+
+def profile(sighting: Sighting, legs: Legs) -> Profile:
+    """What the picture shows around legs (of T = 1 moment) at each depth."""
+    height, width = sighting.person.shape
+    device = sighting.person.device
+    axes, depths = legs.axes[0], legs.support.shape[1]
+    centre = legs.origin[0] + axes[2] * (STEP * torch.arange(depths, device=device))[:, None]
+    eye = -sighting.viewmat[:3, :3].T @ sighting.viewmat[:3, 3]
+    aside = F.normalize(torch.linalg.cross(axes[2].expand_as(centre), eye - centre), dim=-1)
+    pixel = float((sighting.viewmat[:3] @ F.pad(legs.origin[0], (0, 1), value=1.0))[2].clamp(min=0.1)) / float(
+        torch.sqrt(sighting.K[0, 0] * sighting.K[1, 1])
+    )
+    count = 2 * max(8, round(_SIDE / pixel)) + 1
+    steps = torch.linspace(-_SIDE, _SIDE, count, device=device)
+    width_of = float(steps[1] - steps[0])
+    spots = centre[:, None] + steps[:, None] * aside[:, None]
+    at = project_torch(spots.view(1, -1, 3), sighting.viewmat[None], sighting.K[None])[0].view(depths, count, 3)
+    column, row = at[..., 0].floor().long(), at[..., 1].floor().long()
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (at[..., 2] > 0)
+    column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
+    person = sighting.person[row, column] & inside
+    part = torch.where(inside, sighting.part[row, column], _NONE)
+    trunk = part == _TRUNK
+    seen = trunk.any(dim=1)
+    number = torch.arange(count, device=device)
+    first = torch.where(trunk, number, count).amin(dim=1)
+    last = torch.where(trunk, number, -1).amax(dim=1)
+    between = (number > first[:, None]) & (number < last[:, None]) & (part == _NONE) & inside
+    gap = between.sum(dim=1) * width_of
+    filled = (between & person).sum(dim=1) * width_of
+    worn = person & (part == _NONE)
+    beside, known, reach = [], [], []
+    for end, sign in ((last, 1), (first, -1)):
+        beyond = (number - end[:, None]) * sign > 0
+        order = ((number - end[:, None]) * sign).where(beyond, count)
+        stop = order.where(~worn, count).amin(dim=1)
+        where = (end + sign * stop).clamp(0, count - 1)
+        told = (stop < count) & inside.gather(1, where[:, None])[:, 0] & (part.gather(1, where[:, None])[:, 0] == _NONE)
+        beside.append((stop.clamp(max=count) - 1) * width_of)
+        known.append(told & seen)
+        reach.append(sign * steps[end.clamp(0, count - 1)])
+    across = torch.stack([(aside @ axes[0]), (aside @ axes[1])], dim=1)
+    return Profile(
+        gap * seen,
+        filled * seen,
+        torch.stack(beside, dim=1) * seen[:, None],
+        torch.stack(known, dim=1),
+        torch.stack(reach, dim=1),
+        seen,
+        across,
+    )
+
+
+def find_skirt(sightings: Sequence[Sighting], rest: Tensor) -> Skirt | None:
+    """The cloth around both legs of a mesh (V,3) at rest that pictures show; None where they show none."""
+    if not sightings or not any(bool((each.person & (each.part == _NONE)).any()) for each in sightings):
+        return None
+    depths = int((1 + TOP) * stature(rest) / STEP) + 3
+    depth = STEP * torch.arange(depths, device=rest.device)
+    legs = [cut(each.vertices[None], rest, depths) for each in sightings]
+    profiles = [profile(*both) for both in zip(sightings, legs, strict=True)]
+    says = torch.stack([_says(each) for each in profiles]).sum(dim=0)
+    says = torch.where(depth >= _CROTCH, says, 0.0).cumsum(dim=0) * STEP
+    hem = int(says.argmax())
+    if float(says[hem]) < _LEAST or hem * STEP < _SHORTEST:
+        return None
+    girths = torch.stack([_girth(*both, hem) for both in zip(profiles, legs, strict=True)])
+    known = girths.isfinite()
+    girth = torch.where(known, girths, 0.0).sum(dim=0) / known.sum(dim=0)
+    girth = _filled(girth, torch.stack([_own(each).mean(dim=-1)[0, 0] for each in legs]).mean())
+    if girth is None:
+        return None
+    radius = torch.cat([outline(draped(each, girth)) for each in legs])[:, : hem + 1]
+    run = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2).sum(dim=1)
+    first = float(run.mean())
+    best, skirt = -torch.inf, None
+    for length in (first + _LENGTHS[first + _LENGTHS >= _SHORTEST]).tolist():
+        one = Skirt(girth, torch.full((len(directions(rest.device)),), length, device=rest.device))
+        score = sum(_agreement(one, each, rest) for each in sightings)
+        if score > best:
+            best, skirt = score, one
+    return skirt
+
+
+def _says(profile: Profile) -> Tensor:
+    """Metres (K,) at each depth that speak for cloth around both legs."""
+    open_ = profile.gap - profile.filled
+    beyond = profile.beside.clamp(max=0.4).sum(dim=1) - 2 * _LOOSE
+    return torch.where(profile.seen, profile.filled - _OPEN * open_ + beyond, 0.0)
+
+
+def _own(legs: Legs) -> Tensor:
+    return torch.where(legs.support.isfinite(), legs.support, 0.0) + GAP
+
+
+def _girth(profile: Profile, legs: Legs, hem: int) -> Tensor:
+    """Girth (K,) over 2 pi down to the hem; NaN where the picture does not tell."""
+    angles = directions(profile.across.device)
+    reach = profile.legs + profile.beside
+    towards = torch.stack([profile.across, -profile.across], dim=1) @ angles.T
+    own = _own(legs)[0]
+    least = own.gather(1, towards.argmax(dim=-1))
+    known = profile.known & (reach > 0)
+    wider = known & (reach > least + _WIDER)
+    half = torch.where(known.all(dim=1), reach.mean(dim=1), torch.where(known, reach, 0.0).sum(dim=1))
+    radius = torch.where(wider.any(dim=1), half, 0.0)
+    girth = torch.maximum(own, radius[:, None]).mean(dim=1)
+    told = torch.where(known.all(dim=1), True, wider.any(dim=1)) & profile.seen
+    told &= torch.arange(len(told), device=told.device) <= hem
+    return torch.where(told, girth, torch.nan)
+
+
+def _filled(girth: Tensor, waist: Tensor) -> Tensor | None:
+    """Girths (K,) with those between and beyond known ones, smoothed; the ``waist``'s own where the first is unknown."""
+    known = torch.nonzero(girth.isfinite()).squeeze(1)
+    if not len(known):
+        return None
+    girth = girth.clone()
+    if int(known[0]) > 0:
+        girth[0] = torch.minimum(waist, girth[known[0]])
+        known = torch.cat([known.new_zeros(1), known])
+    places = torch.arange(len(girth), device=girth.device)
+    above = (torch.searchsorted(known, places, right=True) - 1).clamp(max=max(len(known) - 2, 0))
+    below = (above + 1).clamp(max=len(known) - 1)
+    first, second = known[above], known[below]
+    share = ((places - first) / (second - first).clamp(min=1)).clamp(0, 1)
+    whole = torch.lerp(girth[first], girth[second], share)
+    return F.avg_pool1d(F.pad(whole[None, None], (1, 1), mode="replicate"), 3, 1)[0, 0]
+
+
+def shown_by(skirt: Skirt, sighting: Sighting, rest: Tensor) -> Tensor:
+    """Pixels (h,w) bool that cloth would cover, were nothing before it."""
+    spots = hang(skirt, sighting.vertices[None], rest)
+    views, lenses = sighting.viewmat[None], sighting.K[None]
+    depth = draw_depth(spots, cloth_faces(rest.device), views, lenses, *sighting.person.shape, cull=False)
+    return torch.isfinite(depth[0])
+
+
+def _agreement(skirt: Skirt, sighting: Sighting, rest: Tensor) -> float:
+    """How well cloth fills what the picture shows beside the body, in square metres."""
+    drawn = shown_by(skirt, sighting, rest) & (sighting.part == _NONE)
+    right = int((drawn & sighting.person).sum())
+    return (right - _AMISS * (int(drawn.sum()) - right)) * sighting.pixel**2
