@@ -30,8 +30,11 @@ _SHORTEST = 0.2
 """Metres of the shortest that is looked for."""
 _WIDER = 0.02
 """Metres that cloth must reach farther than the legs to tell its own width."""
-_LENGTHS = 0.03 * torch.arange(-5, 7)
-"""Metres by which lengths are tried around the one that is found first."""
+_COARSE = 0.06
+"""Metres between the lengths that are tried first."""
+_ROUNDS = 2
+_ROUND = 0.0
+"""Share of the way from the legs' outline to a circle that cloth has where legs hold it apart: they hide its width."""
 _AMISS = 1.5
 """How much more cloth counts where the picture shows none than what it lacks."""
 
@@ -147,22 +150,34 @@ def find_skirt(sightings: Sequence[Sighting], rest: Tensor) -> Skirt | None:
     hem = int(says.argmax())
     if float(says[hem]) < _LEAST or hem * STEP < _SHORTEST:
         return None
-    girths = torch.stack([_girth(*both, hem) for both in zip(profiles, legs, strict=True)])
-    known = girths.isfinite()
-    girth = torch.where(known, girths, 0.0).sum(dim=0) / known.sum(dim=0)
-    girth = _filled(girth, torch.stack([_own(each).mean(dim=-1)[0, 0] for each in legs]).mean())
-    if girth is None:
-        return None
-    radius = torch.cat([outline(draped(each, girth)) for each in legs])[:, : hem + 1]
-    run = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2).sum(dim=1)
-    first = float(run.mean())
-    best, skirt = -torch.inf, None
-    for length in (first + _LENGTHS[first + _LENGTHS >= _SHORTEST]).tolist():
-        one = Skirt(girth, torch.full((len(directions(rest.device)),), length, device=rest.device))
-        score = sum(_agreement(one, each, rest) for each in sightings)
-        if score > best:
-            best, skirt = score, one
+    waist = torch.stack([_own(each)[0, 0].mean() for each in legs]).mean()
+    skirt = None
+    for _ in range(_ROUNDS):
+        girths = torch.stack([_girth(*both, hem) for both in zip(profiles, legs, strict=True)])
+        girth = _widening(girths.nanmean(dim=0), waist)
+        if girth is None:
+            return None
+        radius = torch.cat([outline(draped(each, girth)) for each in legs])
+        run = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2).cumsum(dim=1).mean(dim=(0, 2))
+        skirt = _long(girth, float(run[hem]) + _SHORTEST, sightings, rest)
+        # Seen from above the hem lies lower in the picture than beside the legs.
+        hem = min(hem, int((run < skirt.length[0]).sum()))
     return skirt
+
+
+def _long(girth: Tensor, longest: float, sightings: Sequence[Sighting], rest: Tensor) -> Skirt:
+    """Cloth as long as the pictures show it best."""
+    count = len(directions(rest.device))
+
+    def best(lengths: Sequence[float]) -> float:
+        def score(length: float) -> float:
+            one = Skirt(girth, rest.new_full((count,), length))
+            return sum(_agreement(one, each, rest) for each in sightings)
+
+        return max(lengths, key=score)
+
+    rough = best([_SHORTEST + _COARSE * k for k in range(int((longest - _SHORTEST) / _COARSE) + 1)])
+    return Skirt(girth, rest.new_full((count,), best([rough + _COARSE * k / 3 for k in (-1, 0, 1)])))
 
 
 def _says(profile: Profile) -> Tensor:
@@ -188,26 +203,32 @@ def _girth(profile: Profile, legs: Legs, hem: int) -> Tensor:
     half = torch.where(known.all(dim=1), reach.mean(dim=1), torch.where(known, reach, 0.0).sum(dim=1))
     radius = torch.where(wider.any(dim=1), half, 0.0)
     girth = torch.maximum(own, radius[:, None]).mean(dim=1)
+    girth = girth + _ROUND * (half - girth).clamp(min=0) * ~wider.any(dim=1)
     told = torch.where(known.all(dim=1), True, wider.any(dim=1)) & profile.seen
     told &= torch.arange(len(told), device=told.device) <= hem
     return torch.where(told, girth, torch.nan)
 
 
-def _filled(girth: Tensor, waist: Tensor) -> Tensor | None:
-    """Girths (K,) with those between and beyond known ones, smoothed; the ``waist``'s own where the first is unknown."""
+def _widening(girth: Tensor, waist: Tensor) -> Tensor | None:
+    """Girths (K,) that nowhere shrink on the way down, nearest to those that are known; the ``waist``'s own first where
+    that is unknown. None where none is known."""
     known = torch.nonzero(girth.isfinite()).squeeze(1)
     if not len(known):
         return None
-    girth = girth.clone()
+    own = girth[known]
     if int(known[0]) > 0:
-        girth[0] = torch.minimum(waist, girth[known[0]])
-        known = torch.cat([known.new_zeros(1), known])
+        own, known = torch.cat([torch.minimum(waist, own.min())[None], own]), F.pad(known, (1, 0))
+    # Isotonic regression by its min-max formula.
+    total = F.pad(own.cumsum(dim=0), (1, 0))
+    first, last = torch.meshgrid(*[torch.arange(len(own), device=own.device)] * 2, indexing="ij")
+    mean = (total[last + 1] - total[first]) / (last - first + 1).clamp(min=1)
+    least = torch.where(last >= first, mean, torch.inf).flip(1).cummin(dim=1).values.flip(1)
+    own = torch.where(last >= first, least, -torch.inf).amax(dim=0)
     places = torch.arange(len(girth), device=girth.device)
     above = (torch.searchsorted(known, places, right=True) - 1).clamp(max=max(len(known) - 2, 0))
     below = (above + 1).clamp(max=len(known) - 1)
-    first, second = known[above], known[below]
-    share = ((places - first) / (second - first).clamp(min=1)).clamp(0, 1)
-    whole = torch.lerp(girth[first], girth[second], share)
+    share = ((places - known[above]) / (known[below] - known[above]).clamp(min=1)).clamp(0, 1)
+    whole = torch.lerp(own[above], own[below], share)
     return F.avg_pool1d(F.pad(whole[None, None], (1, 1), mode="replicate"), 3, 1)[0, 0]
 
 
