@@ -159,9 +159,10 @@ def find_skirt(sightings: Sequence[Sighting], rest: Tensor) -> Skirt | None:
             return None
         radius = torch.cat([outline(draped(each, girth)) for each in legs])
         run = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2).cumsum(dim=1).mean(dim=(0, 2))
+        run = F.pad(run, (1, 0))
         skirt = _long(girth, float(run[hem]) + _SHORTEST, sightings, rest)
         # Seen from above the hem lies lower in the picture than beside the legs.
-        hem = min(hem, int((run < skirt.length[0]).sum()))
+        hem = min(hem, max(int((run <= skirt.length[0]).sum()) - 1, 1))
     return skirt
 
 
