@@ -28,15 +28,9 @@ _LEAST = 0.04
 """Square metres that must speak for cloth."""
 _SHORTEST = 0.2
 """Metres of the shortest that is looked for."""
-_WIDER = 0.02
-"""Metres that cloth must reach farther than the legs to tell its own width."""
 _COARSE = 0.06
 """Metres between the lengths that are tried first."""
 _ROUNDS = 2
-_ROUND = 0.0
-"""Share of the way from the legs' outline to a circle that cloth has where legs hold it apart: they hide its width."""
-_AMISS = 1.5
-"""How much more cloth counts where the picture shows none than what it lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,19 +188,11 @@ def _own(legs: Legs) -> Tensor:
 
 def _girth(profile: Profile, legs: Legs, hem: int) -> Tensor:
     """Girth (K,) over 2 pi down to the hem; NaN where the picture does not tell."""
-    angles = directions(profile.across.device)
-    reach = profile.legs + profile.beside
-    towards = torch.stack([profile.across, -profile.across], dim=1) @ angles.T
-    own = _own(legs)[0]
-    least = own.gather(1, towards.argmax(dim=-1))
-    known = profile.known & (reach > 0)
-    wider = known & (reach > least + _WIDER)
-    half = torch.where(known.all(dim=1), reach.mean(dim=1), torch.where(known, reach, 0.0).sum(dim=1))
-    radius = torch.where(wider.any(dim=1), half, 0.0)
-    girth = torch.maximum(own, radius[:, None]).mean(dim=1)
-    girth = girth + _ROUND * (half - girth).clamp(min=0) * ~wider.any(dim=1)
-    told = torch.where(known.all(dim=1), True, wider.any(dim=1)) & profile.seen
-    told &= torch.arange(len(told), device=told.device) <= hem
+    known = profile.known & (profile.legs + profile.beside > 0)
+    # Where the picture tells both sides, the cloth may hang off the middle.
+    reach = torch.where(known, profile.legs + profile.beside, 0.0).sum(dim=1) / known.sum(dim=1)
+    girth = torch.maximum(_own(legs)[0], reach[:, None]).mean(dim=1)
+    told = known.any(dim=1) & (torch.arange(len(girth), device=girth.device) <= hem)
     return torch.where(told, girth, torch.nan)
 
 
@@ -244,5 +230,4 @@ def shown_by(skirt: Skirt, sighting: Sighting, rest: Tensor) -> Tensor:
 def _agreement(skirt: Skirt, sighting: Sighting, rest: Tensor) -> float:
     """How well cloth fills what the picture shows beside the body, in square metres."""
     drawn = shown_by(skirt, sighting, rest) & (sighting.part == _NONE)
-    right = int((drawn & sighting.person).sum())
-    return (right - _AMISS * (int(drawn.sum()) - right)) * sighting.pixel**2
+    return (2 * int((drawn & sighting.person).sum()) - int(drawn.sum())) * sighting.pixel**2
