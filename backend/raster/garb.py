@@ -1,8 +1,9 @@
-"""What a person in a reference picture wears beyond the captured body: hair, skirts, coats.
+"""What a person in a reference picture wears beyond the captured body: hair, jumpers, skirts, coats.
 
 The person's outline in the picture is found by graph cut (Rother, Kolmogorov and Blake, "GrabCut", 2004); the skin is
 moved outwards along its normals until its outline is the person's. What is found where the picture sees the side of the
 body holds all around it. The body so grown moves as the body does, and pictures are carried onto it as onto a body.
+Cloth around both legs gets a surface of its own, see ``skirt``.
 
 Shape letters: V vertices, T frames, F triangles, h w picture, S steps along a normal.
 """
@@ -64,7 +65,7 @@ class Garb:
     """What a character's mesh has been grown by.
 
     Attributes:
-        vertices: (T,V,3) of the bare mesh, and ``moments`` (V,3) of each reference; cloth of its own is drawn to a spot.
+        vertices: (T,V,3) of the bare mesh, and ``moments`` (V,3) of each reference; a skirt's are all in one spot.
         people: (H,W) bool of each reference, the pixels that show the person.
         worn: (V,) metres that the grown mesh stands off the skin.
     """
@@ -156,7 +157,8 @@ def _sighted(mesh: CharacterMesh, index: int, reference: Reference, field: str) 
     part = torch.zeros(depth.numel(), device=device)
     part[raster.index] = parts(mesh.rest, faces)[raster.face].float()
     part = F.max_pool2d(part.view_as(depth)[:, None], 2)[0, 0].long()
-    return Sighting(vertices, torch.as_tensor(person, device=device), part, viewmat, lens, pixel), kept
+    sure = clay is not None or bool(small[..., 3].min() < _ALPHA)
+    return Sighting(vertices, torch.as_tensor(person, device=device), part, viewmat, lens, pixel, sure), kept
 
 
 def _stands_off(mesh: CharacterMesh, sighting: Sighting, skirt: Skirt | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -271,24 +273,21 @@ def _heights(mesh: CharacterMesh, sightings: Sequence[Sighting], skirt: Skirt | 
 
 
 def _with_skirt(mesh: CharacterMesh, garb: Garb, skirt: Skirt) -> tuple[CharacterMesh, Garb]:
-    """A mesh with cloth that hangs around its legs, and its lining where faces are left out that are seen from behind."""
-    count, device = len(mesh.rest), mesh.rest.device
-    sides = 2 if mesh.closed else 1
-    rest = at_rest(skirt, garb_rest := mesh.rest)
-    faces = cloth_faces(device)
-    cloth = [faces + count] + ([faces.flip(1) + count + len(rest)] if mesh.closed else [])
-    spots = hang(skirt, torch.cat([garb.vertices, torch.stack(garb.moments)]), garb_rest)
-    frames = len(mesh.vertices)
-    spots = spots.repeat(1, sides, 1)
-    flat = torch.cat([garb.vertices, torch.stack(garb.moments)])[:, :1].expand(-1, spots.shape[1], -1)
-    together = torch.cat([torch.cat([mesh.vertices, torch.stack(mesh.moments)]), spots], dim=1)
-    bare = torch.cat([torch.cat([garb.vertices, torch.stack(garb.moments)]), flat], dim=1)
-    dressed = replace(
+    """A grown mesh with cloth that hangs around its legs, and its lining where faces seen from behind are left out."""
+    count, frames, sides = len(mesh.rest), len(mesh.vertices), 2 if mesh.closed else 1
+    faces, rest = cloth_faces(mesh.rest.device) + count, at_rest(skirt, mesh.rest)
+    faces = torch.cat([mesh.faces, faces, faces.flip(1) + len(rest)][: 1 + sides])
+    bare = torch.cat([garb.vertices, torch.stack(garb.moments)])
+    cloth = hang(skirt, bare, mesh.rest).repeat(1, sides, 1)
+    vertices = torch.cat([torch.cat([mesh.vertices, torch.stack(mesh.moments)]), cloth], dim=1)
+    # All in one spot, so that nothing of it is drawn where the bare body is.
+    bare = torch.cat([bare, bare[:, :1].expand_as(cloth)], dim=1)
+    worn = torch.cat([garb.worn, garb.worn.new_full((cloth.shape[1],), _CLOTH)])
+    whole = replace(
         mesh,
-        vertices=together[:frames],
-        faces=torch.cat([mesh.faces, *cloth]),
+        vertices=vertices[:frames],
+        faces=faces,
         rest=torch.cat([mesh.rest, rest.repeat(sides, 1)]),
-        moments=tuple(together[frames:]),
+        moments=tuple(vertices[frames:]),
     )
-    worn = torch.cat([garb.worn, torch.full((spots.shape[1],), _CLOTH, device=device)])
-    return dressed, replace(garb, vertices=bare[:frames], moments=tuple(bare[frames:]), worn=worn)
+    return whole, replace(garb, vertices=bare[:frames], moments=tuple(bare[frames:]), worn=worn)

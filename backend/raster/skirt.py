@@ -1,8 +1,8 @@
 """Cloth that hangs around both legs, skirts and the tails of coats, as a surface of its own.
 
-From the waist down the body is cut by planes at even depths. Around each cut cloth lies as the convex hull of what is cut
-and of a circle, whose radius is such that the cloth's girth stays what it is: legs that part widen it sideways and pull
-it in at front and back. Columns of the surface have a length of their own and end in the hem, over whatever they hang.
+From the waist down the body is cut by planes at even depths. Around each cut cloth lies as the convex hull of what is
+cut and of a circle, whose radius is such that the cloth's girth stays what it is: legs that part widen it sideways and
+pull it in at front and back. Its columns keep their length down to the hem, over whatever they hang.
 
 A convex outline is told by its support: how far it reaches along each direction. That of a hull is the greatest of its
 parts', and its mean is the outline's girth over 2 pi (Cauchy's formula).
@@ -38,7 +38,10 @@ _DOWN, _PELVIS = 0.6, 0.5
 """Weights of gravity and of the pelvis' own downwards in the direction that cloth hangs in; that of the legs has 1."""
 _TUCK = 0.8
 """Radius of the row within the waist, over that of the first."""
+_BELOW = 0.05
+"""Metres below the hem that legs still matter."""
 _HALVINGS = 14
+_FEWEST = 20
 _SPOTS = 2500
 """Vertices of hips and legs that are looked at."""
 _AT_ONCE = 8
@@ -51,11 +54,11 @@ class Skirt:
 
     Attributes:
         girth: (K,) metres around it over 2 pi, at depths of ``STEP`` from the waist on; beyond, as at the last.
-        length: (N,) metres of each column down to the hem.
+        length: metres of each column down to the hem.
     """
 
     girth: Tensor
-    length: Tensor
+    length: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +80,18 @@ def stature(rest: Tensor) -> float:
     return max(float(-rest[:, 1].min()), 1e-3)
 
 
-def hips_and_legs(rest: Tensor, lowest: float | None = None) -> Tensor:
-    """Vertices (P,) below the waist, above a height if one is given."""
+def _parts(rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Vertices (P,) of hips and legs, of the pelvis, and of the legs."""
     size = stature(rest)
-    chosen = (rest[:, 1] < (TOP + _ABOVE) * size) & (rest[:, 0].abs() < WIDEST * size)
-    if lowest is not None:
-        chosen &= rest[:, 1] > lowest
-    return torch.nonzero(chosen).squeeze(1)
+    inner = rest[:, 0].abs() < WIDEST * size
+    y = rest[:, 1] / size
+    chosen = (inner & (y < TOP + _ABOVE), inner & (y.abs() < 0.1), inner & (y < -0.25))
+    return tuple(torch.nonzero(each).squeeze(1) for each in chosen)  # type: ignore[return-value]
+
+
+def has_legs(rest: Tensor) -> bool:
+    """Whether a mesh at rest (V,3) has enough below its waist to hang something around."""
+    return all(len(part) >= _FEWEST for part in _parts(rest))
 
 
 def directions(device: torch.device) -> Tensor:
@@ -103,21 +111,19 @@ def cut(vertices: Tensor, rest: Tensor, depths: int, lowest: float | None = None
 
 
 def _cut(vertices: Tensor, rest: Tensor, depths: int, lowest: float | None) -> Legs:
-    frames, size, device = len(vertices), stature(rest), rest.device
-    pelvis = torch.nonzero((rest[:, 1].abs() < 0.1 * size) & (rest[:, 0].abs() < WIDEST * size)).squeeze(1)
+    frames, device = len(vertices), rest.device
+    spots, pelvis, low = _parts(rest)
     weight = torch.full((frames, len(pelvis)), 1 / len(pelvis), device=device)
     turn, middle, place = rigid(rest[pelvis].expand(frames, -1, -1), vertices[:, pelvis], weight)
-    waist = rest.new_tensor([0.0, TOP * size, 0.0])
-    waist[2] = middle[0, 2]
+    waist = torch.stack([torch.zeros_like(middle[0, 2]), middle.new_tensor(TOP * stature(rest)), middle[0, 2]])
     origin = place + (turn @ (waist - middle)[..., None])[..., 0]
-    low = torch.nonzero((rest[:, 1] < -0.25 * size) & (rest[:, 0].abs() < WIDEST * size)).squeeze(1)
-    along = F.normalize(vertices[:, low].mean(dim=1) - origin, dim=-1)
-    gravity = rest.new_tensor([0.0, 0.0, -1.0])
-    down = F.normalize(along + _DOWN * gravity - _PELVIS * turn[:, :, 1], dim=-1)
+    legs = F.normalize(vertices[:, low].mean(dim=1) - origin, dim=-1)
+    down = F.normalize(legs + _DOWN * rest.new_tensor([0.0, 0.0, -1.0]) - _PELVIS * turn[:, :, 1], dim=-1)
     left = turn[:, :, 0]
     left = F.normalize(left - (left * down).sum(dim=-1, keepdim=True) * down, dim=-1)
     axes = torch.stack([left, torch.linalg.cross(left, down), down], dim=1)
-    spots = hips_and_legs(rest, lowest)
+    if lowest is not None:
+        spots = spots[rest[spots, 1] > lowest]
     spots = spots[:: max(1, len(spots) // _SPOTS)]
     local = (vertices[:, spots] - origin[:, None]) @ axes.transpose(1, 2)
     reach = local[..., :2] @ directions(device).T
@@ -164,33 +170,32 @@ def outline(support: Tensor) -> Tensor:
 def hang(skirt: Skirt, vertices: Tensor, rest: Tensor) -> Tensor:
     """Where cloth is on a mesh (T,V,3), (V,3) at rest: (T,(R+1)*N,3), a row within the waist first.
 
-    World Z points up.
+    World Z points up, and cloth lies no lower than the mesh.
     """
-    longest = float(skirt.length.max())
-    depths = int(longest / STEP) + 3
-    legs = cut(vertices, rest, depths, TOP * stature(rest) - longest - 0.05)
+    depths = int(skirt.length / STEP) + 3
+    # Feet that are kicked up do not carry what ends above them.
+    legs = cut(vertices, rest, depths, TOP * stature(rest) - skirt.length - _BELOW)
     girth = F.pad(skirt.girth[:depths], (0, max(0, depths - len(skirt.girth))), value=float(skirt.girth[-1]))
-    return torch.cat([_spots(skirt, Legs(*part), girth, low) for part, low in _parts(legs, vertices)])
-
-
-def _parts(legs: Legs, vertices: Tensor):
     fields = (legs.origin, legs.axes, legs.support, vertices[..., 2].amin(dim=1))
-    for *part, low in zip(*(each.split(_AT_ONCE) for each in fields), strict=True):
-        yield part, low
+    parts = zip(*(each.split(_AT_ONCE) for each in fields), strict=True)
+    return torch.cat([_spots(skirt, Legs(*part), girth, floor) for *part, floor in parts])
+
+
+def along(radius: Tensor) -> Tensor:
+    """Metres (T,K,N) from the waist down columns that lie ``radius`` (T,K,N) from the axis."""
+    steps = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2)
+    return F.pad(steps.cumsum(dim=1), (0, 0, 1, 0))
 
 
 def _spots(skirt: Skirt, legs: Legs, girth: Tensor, floor: Tensor) -> Tensor:
+    """``hang`` for some moments, over a ``floor`` (T,)."""
     radius = outline(draped(legs, girth))
     depth = STEP * torch.arange(radius.shape[1], device=radius.device)
-    # Along each column as far as its length goes.
-    run = torch.sqrt((radius[:, 1:] - radius[:, :-1]) ** 2 + STEP**2).cumsum(dim=1)
-    run = F.pad(run, (0, 0, 1, 0)).transpose(1, 2).contiguous()
-    wanted = skirt.length[:, None] * torch.linspace(0, 1, _ROWS, device=run.device)
-    wanted = wanted.expand(len(run), -1, -1).contiguous()
+    run, columns = along(radius).transpose(1, 2).contiguous(), radius.transpose(1, 2)
+    wanted = torch.linspace(0, skirt.length, _ROWS, device=run.device).expand(*run.shape[:2], -1).contiguous()
     above = (torch.searchsorted(run, wanted, right=True) - 1).clamp(0, run.shape[2] - 2)
     first, second = run.gather(2, above), run.gather(2, above + 1)
     share = (wanted - first) / (second - first)
-    columns = radius.transpose(1, 2)
     wide = torch.lerp(columns.gather(2, above), columns.gather(2, above + 1), share)
     deep = torch.lerp(depth[above], depth[above + 1], share)
     wide = torch.cat([_TUCK * wide[..., :1], wide], dim=2)
@@ -198,8 +203,8 @@ def _spots(skirt: Skirt, legs: Legs, girth: Tensor, floor: Tensor) -> Tensor:
     across = wide[..., None] * directions(run.device)[:, None]
     spots = torch.cat([across, deep[..., None]], dim=-1)
     world = legs.origin[:, None, None] + spots @ legs.axes[:, None]
-    low = torch.maximum(world[..., 2], floor[:, None, None])
-    return torch.cat([world[..., :2], low[..., None]], dim=-1).transpose(1, 2).flatten(1, 2)
+    height = torch.maximum(world[..., 2], floor[:, None, None])
+    return torch.cat([world[..., :2], height[..., None]], dim=-1).transpose(1, 2).flatten(1, 2)
 
 
 def cloth_faces(device: torch.device) -> Tensor:
