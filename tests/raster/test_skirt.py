@@ -34,7 +34,7 @@ from torch import Tensor
 
 from .conftest import iou
 
-DRESSED = 1_250_000_001
+DRESSED = 1_250_000_116
 """Someone in a skirt, whose reference shows it."""
 SKIRT = Skirt(torch.linspace(0.2, 0.32, 20), 0.56)
 SIZE = 160
@@ -153,7 +153,7 @@ def carried() -> tuple[CarriedFilm, CarriedFilm, object]:
 
 def test_a_skirt_is_carried(carried):
     made, split, one = carried
-    assert iou(made.frames, one) > iou(split.frames, one) + 0.02
+    assert iou(made.frames, one) > iou(split.frames, one) + 0.03
     cloth = np.isclose(made.worn, garb_module._CLOTH, atol=1e-4)
     assert cloth.any() and (made.character[cloth] == 0).all() and (made.known[cloth] > 0.5).mean() > 0.3
     assert np.isfinite(made.depth[cloth]).all()
