@@ -158,7 +158,8 @@ def _sighted(mesh: CharacterMesh, index: int, reference: Reference, field: str) 
     part[raster.index] = parts(mesh.rest, faces)[raster.face].float()
     part = F.max_pool2d(part.view_as(depth)[:, None], 2)[0, 0].long()
     sure = clay is not None or bool(small[..., 3].min() < _ALPHA)
-    return Sighting(vertices, torch.as_tensor(person, device=device), part, viewmat, lens, pixel, sure), kept
+    picture, shown = torch.as_tensor(small[..., :3].copy(), device=device), torch.as_tensor(person, device=device)
+    return Sighting(vertices, picture.float(), shown, part, viewmat, lens, pixel, sure), kept
 
 
 def _stands_off(mesh: CharacterMesh, sighting: Sighting, skirt: Skirt | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -34,17 +34,21 @@ _SIDE = 1.0
 """Metres to either side of the axis that are looked at."""
 NONE, _TRUNK, _ARM = 0, 1, 2
 """Parts of the body."""
-_LOOSE = 0.05
+_LOOSE = 0.06
 """Metres beyond the legs, to each side, that trousers reach, or an outline that is found too far out."""
 _OPEN = 2.0
 """How much more what shows between the legs says against cloth than cloth between them says for it."""
 _CROTCH = 0.1
 """Metres below the waist from which on the picture is asked."""
-_LEAST, _SURELY = 0.035, 0.02
+_LEAST, _SURELY = 0.025, 0.02
 """Square metres that must speak for cloth, and where the outline is not guessed from colours alone. In 300 pictures of
-bare bodies none do; in 80 of people in trousers or less 0.019 at most, and none."""
+bare bodies none do; in 80 of people in trousers or less 0.013 at most, and none."""
 _SHORTEST = 0.2
 """Metres of the shortest that is looked for."""
+_HUE, _DARK = 0.05, 20.0
+"""By how much shares of red, green and blue differ in another hue, and levels added to their sum: black has none."""
+_ROWS, _FEWEST = 3, 50
+"""Rows of the picture above and below that show the same height, and pixels that colours can be told by."""
 _COARSE = 0.06
 """Metres between the lengths that are tried first."""
 _ROUNDS = 2
@@ -58,12 +62,14 @@ class Sighting:
 
     Attributes:
         vertices: (V,3) of the mesh at its moment.
+        picture: (h,w,3) float32 0..255.
         person: (h,w) bool, pixels that show the person. part: (h,w) int64, what of the body they show: ``NONE``, ...
         viewmat: (4,4); K: (3,3) pixels of ``person``; pixel: metres that one shows, about.
         sure: whether the person is known by the picture's alpha, or by what differs from its clay.
     """
 
     vertices: Tensor
+    picture: Tensor
     person: Tensor
     part: Tensor
     viewmat: Tensor
@@ -169,7 +175,7 @@ def find_skirt(sightings: Sequence[Sighting], rest: Tensor) -> Skirt | None:
         skirt = _long(girth, float(down[hem]) + _SHORTEST, sightings, rest)
         # Seen from above the hem lies lower in the picture than beside the legs.
         hem = min(hem, max(int((down <= skirt.length).sum()) - 1, 1))
-    return skirt
+    return None if skirt is None or any(_uncovered(skirt, each, rest) for each in sightings) else skirt
 
 
 def _long(girth: Tensor, longest: float, sightings: Sequence[Sighting], rest: Tensor) -> Skirt:
@@ -235,6 +241,24 @@ def shown_by(skirt: Skirt, sighting: Sighting, rest: Tensor) -> Tensor:
     views, lenses = sighting.viewmat[None], sighting.K[None]
     depth = draw_depth(spots, cloth_faces(rest.device), views, lenses, *sighting.person.shape, cull=False)
     return torch.isfinite(depth[0])
+
+
+def _uncovered(skirt: Skirt, sighting: Sighting, rest: Tensor) -> bool:
+    """Whether legs show before the cloth, as they do before a cape or in an open coat: most of their pixels have
+    another hue than all cloth at their height."""
+    drawn = shown_by(skirt, sighting, rest)
+    cloth, legs = drawn & sighting.person & (sighting.part == NONE), drawn & (sighting.part == _TRUNK)
+    # Along the outline pixels show something of the background, or of the skin above and below.
+    cloth, legs = (-F.max_pool2d(-each.float()[None], 3, 1, 1)[0] > 0 for each in (cloth, legs))
+    hue = sighting.picture / (sighting.picture.sum(dim=-1, keepdim=True) + _DARK)
+    other, count = 0, 0
+    for row in torch.nonzero(legs.any(dim=1)).flatten().tolist():
+        near = slice(max(0, row - _ROWS), row + _ROWS + 1)
+        beside, own = hue[near][cloth[near]], hue[row][legs[row]]
+        if len(beside):
+            other += int((torch.cdist(own, beside, p=torch.inf).amin(dim=1) > _HUE).sum())
+            count += len(own)
+    return count >= _FEWEST and other > count / 2
 
 
 def _agreement(skirt: Skirt, sighting: Sighting, rest: Tensor) -> float:

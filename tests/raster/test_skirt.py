@@ -1,4 +1,4 @@
-"""Cloth around both legs is found where pictures show it and nowhere else, keeps its girth and length, and is carried."""
+"""Cloth around both legs is found where pictures show it and nowhere else, keeps girth and length, and is carried."""
 
 from __future__ import annotations
 
@@ -42,8 +42,7 @@ ROWS = 19
 
 
 def body(left: float = 0.0, right: float = 0.0, apart: float = 8.0) -> tuple[Tensor, Tensor, Tensor]:
-    """A body that stands in the world (V,3), at rest (V,3), and its faces; thighs lifted forwards and turned outwards by
-    degrees."""
+    """A body that stands in the world (V,3), at rest (V,3), and its faces; thighs lifted and turned out by degrees."""
     puppet = the_puppet()
     rest, joints = puppet.shaped(torch.zeros(puppet.shapedirs.shape[-1]))
     turns = torch.eye(3).repeat(1, len(joints), 1, 1)
@@ -69,7 +68,8 @@ def sighted(worn: Skirt | None = None, wider: int = 0, sure: bool = True) -> tup
     part[raster.index] = parts(rest, faces)[raster.face]
     part = part.view(SIZE, SIZE)
     person = torch.nn.functional.max_pool2d((part != NONE).float()[None], 2 * wider + 1, 1, wider)[0] > 0
-    found = Sighting(vertices, person, part, view, lens, 3 / 180, sure)
+    picture = torch.full((SIZE, SIZE, 3), 90.0)
+    found = Sighting(vertices, picture, person, part, view, lens, 3 / 180, sure)
     if worn is not None:
         found.person.logical_or_(shown_by(worn, found, rest))
     return found, rest
@@ -82,6 +82,12 @@ def test_a_skirt_is_found_as_wide_and_as_long_as_it_is():
     assert found.length == pytest.approx(SKIRT.length, abs=0.05)
     depths = slice(4, 15)
     assert (found.girth[depths] / SKIRT.girth[depths] - 1).abs().max() < 0.08
+
+
+def test_legs_that_show_before_a_cape_wear_no_skirt():
+    sighting, rest = sighted(SKIRT)
+    sighting.picture[sighting.part != NONE] = torch.tensor([200.0, 40.0, 30.0])
+    assert find_skirt([sighting], rest) is None
 
 
 @pytest.mark.parametrize("sure", [True, False])
