@@ -41,8 +41,9 @@ _OPEN = 2.0
 _CROTCH = 0.1
 """Metres below the waist from which on the picture is asked."""
 _LEAST, _SURELY = 0.025, 0.02
-"""Square metres that must speak for cloth, and where the outline is not guessed from colours alone. In 300 pictures of
-bare bodies none do; in 80 of people in trousers or less 0.013 at most, and none."""
+"""Square metres that must speak for cloth, and where the outline is not guessed from colours alone. In 150 synthetic
+pictures of bare bodies, with and without clay, none do; in 55 of people in trousers or less 0.013 at most without clay,
+and none in the 25 of them that have it."""
 _SHORTEST = 0.2
 """Metres of the shortest that is looked for."""
 _HUE, _DARK = 0.05, 20.0
