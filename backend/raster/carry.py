@@ -105,7 +105,7 @@ class _Dressed:
         """Metres (V,) that the mesh stands off the skin."""
         if self.garb is None:
             return torch.zeros(len(self.mesh.rest), device=self.mesh.rest.device)
-        return (self.mesh.vertices[0] - self.garb.vertices[0]).norm(dim=-1)
+        return self.garb.worn
 
 
 class Carrier:

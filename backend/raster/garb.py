@@ -1,8 +1,9 @@
-"""What a person in a reference picture wears beyond the captured body: hair, skirts, coats.
+"""What a person in a reference picture wears beyond the captured body: hair, jumpers, skirts, coats.
 
 The person's outline in the picture is found by graph cut (Rother, Kolmogorov and Blake, "GrabCut", 2004); the skin is
 moved outwards along its normals until its outline is the person's. What is found where the picture sees the side of the
 body holds all around it. The body so grown moves as the body does, and pictures are carried onto it as onto a body.
+Cloth around both legs gets a surface of its own, see ``skirt``.
 
 Shape letters: V vertices, T frames, F triangles, h w picture, S steps along a normal.
 """
@@ -22,6 +23,8 @@ from ..media import decode_image, decode_rgba
 from ..shot import Reference
 from .character_meshes import CharacterMesh
 from .rasterise import project_torch, rasterise, vertex_normals
+from .skirt import TOP, Skirt, at_rest, cloth_faces, hang, stature
+from .skirt_fit import Sighting, find_skirt, parts, shown_by
 
 _LONGEST = 384
 """Pixels of the longer side at which the outline is looked for."""
@@ -53,6 +56,8 @@ _BEHIND = 1500
 _ALPHA = 128
 """Level of alpha from which a picture that is cut out shows the person."""
 _ROUNDS = 4
+_CLOTH = 0.08
+"""Metres that cloth which hangs around the legs is said to stand off the skin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +65,15 @@ class Garb:
     """What a character's mesh has been grown by.
 
     Attributes:
-        vertices: (T,V,3) of the bare mesh, and ``moments`` (V,3) of each reference.
+        vertices: (T,V,3) of the bare mesh, and ``moments`` (V,3) of each reference; a skirt's are all in one spot.
         people: (H,W) bool of each reference, the pixels that show the person.
+        worn: (V,) metres that the grown mesh stands off the skin.
     """
 
     vertices: Tensor
     moments: tuple[Tensor, ...]
     people: tuple[np.ndarray, ...]
+    worn: Tensor
 
 
 def find_person(rgba: np.ndarray, clay: np.ndarray | None, body: np.ndarray, reach: int) -> np.ndarray:
@@ -118,11 +125,10 @@ def _as_behind(rgb: np.ndarray, doubtful: np.ndarray, person: np.ndarray) -> np.
     return alike
 
 
-def _seen_from_side(
-    vertices: Tensor, faces: Tensor, reference: Reference, field: str
-) -> tuple[Tensor, Tensor, Tensor, np.ndarray] | None:
-    """How far what is worn stands off each vertex (V,), which of these the picture tells (V,) bool, how far at most
-    (V,), and the person (H,W) bool at the picture's size; None where the picture shows no body."""
+def _sighted(mesh: CharacterMesh, index: int, reference: Reference, field: str) -> tuple[Sighting, np.ndarray] | None:
+    """A reference at the size that outlines are looked for at, and the person (H,W) bool at the picture's own; None
+    where the picture shows no body."""
+    vertices, faces = mesh.moments[index], mesh.faces
     device = vertices.device
     rgba = decode_rgba(reference.image, f"{field}.image")
     clay = None if reference.clay is None else decode_image(reference.clay, f"{field}.clay")
@@ -136,7 +142,8 @@ def _seen_from_side(
     # At twice the size, so that every pixel the body touches is the body's.
     fine = lens.clone()
     fine[:2] *= 2
-    depth = rasterise(vertices[None], faces, viewmat[None], fine[None], 2 * height, 2 * width, cull=False).depth
+    raster = rasterise(vertices[None], faces, viewmat[None], fine[None], 2 * height, 2 * width, cull=False)
+    depth = raster.depth
     body = F.max_pool2d(torch.isfinite(depth).float()[:, None], 2)[0, 0] > 0
     if not body.any():
         return None
@@ -147,16 +154,35 @@ def _seen_from_side(
     wholly = F.max_pool2d((~torch.isfinite(depth)).float()[:, None], 2)[0, 0] == 0
     kept = (cv2.erode(person.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) | wholly.cpu().numpy()
     kept = cv2.resize(kept.astype(np.uint8), rgba.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-    normals = vertex_normals(vertices[None], faces)[0]
+    part = torch.zeros(depth.numel(), device=device)
+    part[raster.index] = parts(mesh.rest, faces)[raster.face].float()
+    part = F.max_pool2d(part.view_as(depth)[:, None], 2)[0, 0].long()
+    sure = clay is not None or bool(small[..., 3].min() < _ALPHA)
+    picture, shown = torch.as_tensor(small[..., :3].copy(), device=device), torch.as_tensor(person, device=device)
+    return Sighting(vertices, picture.float(), shown, part, viewmat, lens, pixel, sure), kept
+
+
+def _stands_off(mesh: CharacterMesh, sighting: Sighting, skirt: Skirt | None) -> tuple[Tensor, Tensor, Tensor]:
+    """How far what is worn stands off each vertex (V,), which of these the picture tells (V,) bool, and how far at most
+    (V,)."""
+    vertices, body = sighting.vertices, sighting.part > 0
+    device, lens, viewmat = vertices.device, sighting.K, sighting.viewmat
+    height, width = body.shape
+    normals = vertex_normals(vertices[None], mesh.faces)[0]
     sight = F.normalize(-viewmat[:3, :3].T @ viewmat[:3, 3] - vertices, dim=-1)
     side = (normals * sight).sum(dim=-1).abs() < _SIDE
-    steps = torch.arange(0, _REACH, max(_STEP, 0.25 * pixel), device=device)
+    steps = torch.arange(0, _REACH, max(_STEP, 0.25 * sighting.pixel), device=device)
     spots = vertices[:, None] + normals[:, None] * steps[:, None]
     at = project_torch(spots.view(1, -1, 3), viewmat[None], lens[None])[0].view(*spots.shape)
     column, row = at[..., 0].floor().long(), at[..., 1].floor().long()
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (at[..., 2] > 0)
     column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-    shown = torch.as_tensor(person, device=device)[row, column]
+    shown = sighting.person[row, column]
+    if skirt is not None:
+        # What hangs around the legs is no thigh, nor a hand before it.
+        size = stature(mesh.rest)
+        trunk = (mesh.rest[:, 1] > (TOP - 0.1) * size) & (mesh.rest[:, 0].abs() < 0.25 * size)
+        shown &= trunk[:, None] | ~shown_by(skirt, sighting, mesh.rest)[row, column]
     on_body = body[row, column]
     number = torch.arange(len(steps), device=device)
 
@@ -171,7 +197,7 @@ def _seen_from_side(
     tells = side & (out * steps[1] <= _START) & (end < lost)
     worn = torch.where(end > out, end * steps[1], 0.0)
     most = torch.where(end < lost, end * steps[1], _REACH)
-    return worn, tells, most, kept
+    return worn, tells, most
 
 
 def _smoothed(height: Tensor, faces: Tensor) -> Tensor:
@@ -193,24 +219,44 @@ def clothe(mesh: CharacterMesh, references: Sequence[Reference], field: str) -> 
     Raises:
         MediaError: a picture is damaged.
     """
-    device, count = mesh.rest.device, len(mesh.rest)
-    total, weight = torch.zeros(count, device=device), torch.zeros(count, device=device)
-    most, people = torch.full((count,), _REACH, device=device), []
+    sightings, people = [], []
     for k, reference in enumerate(references):
         name = "reference" if k == 0 else f"further_references[{k - 1}]"
-        found = _seen_from_side(mesh.moments[k], mesh.faces, reference, f"{field}.{name}")
+        found = _sighted(mesh, k, reference, f"{field}.{name}")
         if found is None:
             return mesh, None
-        worn, tells, limit, person = found
+        sightings.append(found[0])
+        people.append(found[1])
+    skirt = find_skirt(sightings, mesh.rest)
+    height = _heights(mesh, sightings, skirt)
+    if height is None and skirt is None:
+        return mesh, None
+    if height is None:
+        height = torch.zeros(len(mesh.rest), device=mesh.rest.device)
+    normals = [vertex_normals(part, mesh.faces) for part in (mesh.vertices, torch.stack(mesh.moments))]
+    vertices = mesh.vertices + normals[0] * height[:, None]
+    moments = tuple(moment + normal * height[:, None] for moment, normal in zip(mesh.moments, normals[1], strict=True))
+    worn = (vertices[0] - mesh.vertices[0]).norm(dim=-1)
+    garb = Garb(mesh.vertices, mesh.moments, tuple(people), worn)
+    grown = replace(mesh, vertices=vertices, moments=moments)
+    return (grown, garb) if skirt is None else _with_skirt(grown, garb, skirt)
+
+
+def _heights(mesh: CharacterMesh, sightings: Sequence[Sighting], skirt: Skirt | None) -> Tensor | None:
+    """Metres (V,) that what is worn stands off the skin; None where nothing does."""
+    device, count = mesh.rest.device, len(mesh.rest)
+    total, weight = torch.zeros(count, device=device), torch.zeros(count, device=device)
+    most = torch.full((count,), _REACH, device=device)
+    for sighting in sightings:
+        worn, tells, limit = _stands_off(mesh, sighting, skirt)
         total, weight = total + worn * tells, weight + tells
         most = torch.minimum(most, limit)
-        people.append(person)
     told = torch.nonzero(weight > 0).squeeze(1)
     if not len(told):
-        return mesh, None
+        return None
     own = total[told] / weight[told]
     if float(own.quantile(0.98)) < _LEAST and float(own.quantile(0.9)) < _LEAST / 2:
-        return mesh, None
+        return None
     arms = (mesh.rest[:, 0].abs() > 0.2) & (mesh.rest[:, 1] > 0.2)
     along = torch.where(arms[:, None], mesh.rest.new_tensor([_ALONG, 1, 1]), mesh.rest.new_tensor([1, _ALONG, 1]))
     place = mesh.rest * along
@@ -224,9 +270,25 @@ def clothe(mesh: CharacterMesh, references: Sequence[Reference], field: str) -> 
     height = height * torch.where(weight > 0, 1.0, _UNTOLD)
     for _ in range(_SMOOTH):
         height = _smoothed(height, mesh.faces)
-    height = torch.minimum(height, most)
-    normals = [vertex_normals(part, mesh.faces) for part in (mesh.vertices, torch.stack(mesh.moments))]
-    vertices = mesh.vertices + normals[0] * height[:, None]
-    moments = tuple(moment + normal * height[:, None] for moment, normal in zip(mesh.moments, normals[1], strict=True))
-    garb = Garb(mesh.vertices, mesh.moments, tuple(people))
-    return replace(mesh, vertices=vertices, moments=moments), garb
+    return torch.minimum(height, most)
+
+
+def _with_skirt(mesh: CharacterMesh, garb: Garb, skirt: Skirt) -> tuple[CharacterMesh, Garb]:
+    """A grown mesh with cloth that hangs around its legs, and its lining where faces seen from behind are left out."""
+    count, frames, sides = len(mesh.rest), len(mesh.vertices), 2 if mesh.closed else 1
+    faces, rest = cloth_faces(mesh.rest.device) + count, at_rest(skirt, mesh.rest)
+    faces = torch.cat([mesh.faces, faces, faces.flip(1) + len(rest)][: 1 + sides])
+    bare = torch.cat([garb.vertices, torch.stack(garb.moments)])
+    cloth = hang(skirt, bare, mesh.rest).repeat(1, sides, 1)
+    vertices = torch.cat([torch.cat([mesh.vertices, torch.stack(mesh.moments)]), cloth], dim=1)
+    # All in one spot, so that nothing of it is drawn where the bare body is.
+    bare = torch.cat([bare, bare[:, :1].expand_as(cloth)], dim=1)
+    worn = torch.cat([garb.worn, garb.worn.new_full((cloth.shape[1],), _CLOTH)])
+    whole = replace(
+        mesh,
+        vertices=vertices[:frames],
+        faces=faces,
+        rest=torch.cat([mesh.rest, rest.repeat(sides, 1)]),
+        moments=tuple(vertices[frames:]),
+    )
+    return whole, replace(garb, vertices=bare[:frames], moments=tuple(bare[frames:]), worn=worn)

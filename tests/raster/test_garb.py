@@ -81,16 +81,16 @@ def test_an_outline_that_is_found_too_far_out_is_no_clothing(monkeypatch, share,
     """A few spots must stand far off, as hair does, or many a little, as a jumper does."""
     bare = shot()
     (mesh,) = character_meshes(bare, torch.device("cpu"))
-    seen = garb_module._seen_from_side
+    seen = garb_module._stands_off
 
     def found(*arguments):
-        _, tells, most, person = seen(*arguments)
+        _, tells, most = seen(*arguments)
         spots = torch.nonzero(tells)[:, 0]
         off = torch.zeros_like(most)
         off[spots[: int(share * len(spots))]] = metres
-        return off, tells, torch.full_like(most, 0.1), person
+        return off, tells, torch.full_like(most, 0.1)
 
-    monkeypatch.setattr(garb_module, "_seen_from_side", found)
+    monkeypatch.setattr(garb_module, "_stands_off", found)
     _, garb = clothe(mesh, bare.characters[0].references, "characters[0]")
     assert (garb is not None) == worn
 
