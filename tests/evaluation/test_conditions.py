@@ -57,8 +57,8 @@ def test_what_is_taken_away_is_gone_and_nothing_else(shot: Shot) -> None:
 
 def test_a_blind_model_takes_all_of_the_bodies_for_seen(shot: Shot) -> None:
     engines = [Engine(model_spec("isa-nano"), "cpu", family=ISAFamily(blind)) for blind in (False, True)]
-    size = 256, 256
-    seen, all_seen = (carry_shot(shot, *size, blind=blind) for blind in (False, True))
+    plan = engines[0].plan(shot)
+    seen, all_seen = (carry_shot(shot, plan.width, plan.height, blind=blind) for blind in (False, True))
     for engine, film in zip(engines, (seen, all_seen), strict=True):
         assert np.array_equal(engine.family.encode(engine.begin(shot), None).carried, film.frames)
     assert (all_seen.known >= seen.known).all() and (all_seen.known > seen.known).any()

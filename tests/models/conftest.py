@@ -64,7 +64,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _carried_films_are_drawn_once() -> Iterator[None]:
     """A carried film depends on the shot's contents and a size alone (tests/raster), and takes most of a tiny job."""
     known: dict[bytes, dict[str, Any]] = {}

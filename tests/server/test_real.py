@@ -86,8 +86,8 @@ def test_the_embedded_model(server: Server, tmp_path: Path):
         pytest.skip(f"no weights: {nano.reason}")
     shot = save_shot(tmp_path / "s.shot", steps=2, frames=5, points=128)
     job = make(server, shot, tmp_path / "film.mp4")
-    assert job.plan == VideoPlan(256, 256, 5, 24.0)
-    assert decode_video(tmp_path / "film.mp4")[0].shape == (5, 256, 256, 3)
+    assert job.plan == VideoPlan(128, 128, 5, 24.0)
+    assert decode_video(tmp_path / "film.mp4")[0].shape == (5, 128, 128, 3)
 
 
 def test_one_shot_serves_every_model(server: Server, tmp_path: Path):

@@ -20,6 +20,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemp
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.backend.catalogue.models import ModelDefaults, ModelOption, ModelSpec, model_spec
+from maquette.backend.models import registry
 from maquette.backend.models.family import EngineError, Plan
 from maquette.backend.models.loading import load_part
 from maquette.backend.models.memory import arrangement as memory
@@ -271,7 +272,9 @@ def test_weights_that_fit_nowhere():
     assert error.field == "settings.model" and "a computer with a GPU, or with 64 GB of main memory" in str(error)
 
 
-def test_weights_are_counted_from_the_headers():
+def test_weights_are_counted_from_the_headers(monkeypatch):
+    assert not footprint.parts_of_files(model_spec("isa-nano"), itemsize=4), "none of its networks is read"
+    monkeypatch.setattr(registry, "idle_parts", lambda _: frozenset())
     found = {part.name: part for part in footprint.parts_of_files(model_spec("isa-nano"), itemsize=4)}
     from maquette.backend.models.isa.build import load_transformer
 
