@@ -56,6 +56,8 @@ _BEHIND = 1500
 _ALPHA = 128
 """Level of alpha from which a picture that is cut out shows the person."""
 _ROUNDS = 4
+_GLOVE = 0.02
+"""Metres that what is worn stands off a hand: a hand before the body or beneath the other arm is in its outline too."""
 _CLOTH = 0.08
 """Metres that cloth which hangs around the legs is said to stand off the skin."""
 
@@ -242,11 +244,17 @@ def clothe(mesh: CharacterMesh, references: Sequence[Reference], field: str) -> 
     return (grown, garb) if skirt is None else _with_skirt(grown, garb, skirt)
 
 
+def _hands(rest: Tensor) -> Tensor:
+    """Which vertices (V,) of a mesh at rest (V,3) are hands; none where its arms do not reach out to both sides."""
+    out, tall = rest[:, 0].abs(), float(rest[:, 1].max() - rest[:, 1].min())
+    return (out > 0.81 * out.max()) & (out.max() > 0.4 * tall)
+
+
 def _heights(mesh: CharacterMesh, sightings: Sequence[Sighting], skirt: Skirt | None) -> Tensor | None:
     """Metres (V,) that what is worn stands off the skin; None where nothing does."""
     device, count = mesh.rest.device, len(mesh.rest)
     total, weight = torch.zeros(count, device=device), torch.zeros(count, device=device)
-    most = torch.full((count,), _REACH, device=device)
+    most = torch.where(_hands(mesh.rest), _GLOVE, _REACH)
     for sighting in sightings:
         worn, tells, limit = _stands_off(mesh, sighting, skirt)
         total, weight = total + worn * tells, weight + tells

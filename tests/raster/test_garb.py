@@ -104,6 +104,20 @@ def test_hair_and_clothes_are_carried(monkeypatch):
     assert figure_psnr(grown.frames, one) > figure_psnr(bare.frames, one) + 0.3
 
 
+def test_a_hand_before_a_coat_wears_no_coat(monkeypatch):
+    bare = shot()
+    (mesh,) = character_meshes(bare, torch.device("cpu"))
+    monkeypatch.setattr(
+        garb_module,
+        "_stands_off",
+        lambda mesh, *_: tuple(torch.full((len(mesh.rest),), value) for value in (0.1, True, 0.1)),
+    )
+    _, garb = clothe(mesh, bare.characters[0].references, "characters[0]")
+    assert garb is not None
+    hands = mesh.rest[:, 0].abs() > 0.85 * mesh.rest[:, 0].abs().max()
+    assert garb.worn[: len(hands)][hands].max() < 0.021 and garb.worn[: len(hands)][~hands].median() > 0.09
+
+
 def test_a_grown_body_fills_the_outline_of_its_picture():
     one = shot()
     mesh, character = character_meshes(one)[0], one.characters[0]
