@@ -10,11 +10,18 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from .fake_backend import FakeBackend, fake_backend
+
+if TYPE_CHECKING:
+    from .scene.job_scene import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -106,6 +113,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def load_script(name: str) -> ModuleType:
+    """A script of the checkout, by its path, as a module of its own."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """The folder of real motions beside the checkout; skips where it is absent."""
@@ -135,3 +152,20 @@ def addon(_extension_parent: Path) -> ModuleType:
     if name not in bpy.context.preferences.addons:
         bpy.ops.preferences.addon_enable(module=name)
     return importlib.import_module(name)
+
+
+@pytest.fixture
+def backend() -> Iterator[FakeBackend]:
+    """A backend of the tests."""
+    with fake_backend() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(addon: ModuleType) -> Iterator[Bench]:
+    """The add-on's modules and a scene that is captured in a moment."""
+    from .scene.job_scene import Bench
+
+    bench = Bench(addon)
+    yield bench
+    bench.jobs.close()

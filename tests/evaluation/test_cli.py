@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,16 +16,8 @@ from maquette.backend.models.family import Plan, Result
 from maquette.backend.shot import Shot
 from maquette.backend.worlds.sample import make_sample
 
-from ..conftest import ROOT
+from ..conftest import load_script
 from .test_backbones import write_alexnet
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"demo_{name}", ROOT / "demo" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Double:
@@ -127,12 +118,12 @@ def test_the_demo_prints_every_measure_and_why_one_is_absent(tmp_path, monkeypat
     monkeypatch.delenv("MAQUETTE_BACKBONES", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     sample = make_sample(0, 5, 48, 64, 1, truth=True)
-    found = load("measure").measures(np.flip(sample.video, axis=1).copy(), sample)
+    found = load_script("demo/measure.py").measures(np.flip(sample.video, axis=1).copy(), sample)
     assert set(found) == {one.name for one in MEASURES}
     assert found["psnr"]["render"] == 99 and found["psnr"]["video"] < 40
     for name in ("swapped", "swapped_mean"):
         assert found[name]["about"] == "not measured: there is one character"
     assert "alexnet" in found["lpips"]["about"] and found["lpips"]["video"] is None
-    lines = load("demo").table({"measures": found, "frames": 5})
+    lines = load_script("demo/demo.py").table({"measures": found, "frames": 5})
     assert len(lines) == 1 + len(MEASURES) + 2 and lines[-1] == "frames 5"
     assert all(sum(line.startswith(f"{one.name} ") for line in lines) == 1 for one in MEASURES)

@@ -13,6 +13,28 @@ from maquette.backend.models.weights.component import components
 
 from ..parity.recipe import fill
 
+WAN_PARTS = """
+[vae]
+base_dim = 4
+z_dim = 4
+dim_mult = [1, 1, 2, 2]
+num_res_blocks = 1
+temperal_downsample = [false, true, true]
+latents_mean = [0.1, -0.2, 0.3, 0.0]
+latents_std = [1.5, 2.0, 0.8, 1.1]
+
+[text_encoder]
+vocab_size = 40
+d_model = 16
+d_kv = 8
+d_ff = 24
+num_layers = 2
+num_heads = 2
+feed_forward_proj = "gated-gelu"
+tie_word_embeddings = false
+"""
+"""A VAE and a text encoder of Wan's make, as tables of a description."""
+
 
 def describe(
     folder: Path, preset: str, tables: Mapping[str, Any], changes: Mapping[str, Any], beside: bool = True

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import bpy
 import pytest
@@ -37,11 +36,9 @@ RUNNING = [{"status": "in_progress", "stage": "denoising", "step": 1, "steps": 3
 
 
 @pytest.fixture
-def bench(addon: ModuleType, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
     bench.preferences.results_folder = str(tmp_path / "results")
     yield bench
-    bench.jobs.close()
     bench.backends.close()
     bench.preferences.local_python = ""
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import ModuleType
-
 import bpy
 import pytest
 
@@ -22,12 +19,10 @@ ENTRIES = [
 
 
 @pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench) -> Bench:
     bench.build()
     bench.backends.show_models(ENTRIES)
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def test_choose_model(bench: Bench) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ..motions.writers import body_bvh
-from ..scene.builders import keyed
+from ..scene.builders import keyed, world_vertices
 
 
 @pytest.fixture
@@ -53,16 +53,6 @@ def amass(maquette, tmp_path):
         return str(path)
 
     return write
-
-
-def world_vertices(mesh):
-    evaluated = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    data = evaluated.to_mesh()
-    flat = np.empty(len(data.vertices) * 3, dtype=np.float32)
-    data.vertices.foreach_get("co", flat)
-    evaluated.to_mesh_clear()
-    matrix = np.array(evaluated.matrix_world)
-    return flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def only_body(maquette):

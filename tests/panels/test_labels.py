@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import bpy
@@ -15,11 +14,9 @@ PANELS = ("body", "body_shape", "body_colors", "motion", "camera", "framing", "s
 
 
 @pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench) -> Bench:
     bench.preferences.address = "127.0.0.1:8188"
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def measured(name: str) -> Measured:

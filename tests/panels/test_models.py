@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import bpy
@@ -42,14 +40,12 @@ ENTRIES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench) -> Bench:
     bench.preferences.address = "127.0.0.1:8188"
     bench.build()
     bench.backends.show_models(ENTRIES)
     look(bench)
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def look(bench: Bench) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -15,11 +14,9 @@ from .layout import Layout, a_context, draw
 
 
 @pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench) -> Bench:
     bench.preferences.address = "127.0.0.1:8188"
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def look(bench: Bench) -> None:

@@ -75,17 +75,7 @@ def add_box(name: str, size: float, location) -> bpy.types.Object:
 
 def add_performer(name="Dancer", location=(0.0, 0.0, 0.0), bend=0.8, frames=(1, 9)) -> bpy.types.Object:
     """A skinned cylinder marked as a character, that bends at its middle; returns the mesh object."""
-    data = bpy.data.armatures.new(f"{name} Rig")
-    armature = bpy.data.objects.new(f"{name} Rig", data)
-    bpy.context.scene.collection.objects.link(armature)
-    bpy.context.view_layer.objects.active = armature
-    bpy.ops.object.mode_set(mode="EDIT")
-    for index, bone_name in enumerate(("low", "high")):
-        bone = data.edit_bones.new(bone_name)
-        bone.head, bone.tail = (0, 0, index), (0, 0, index + 1)
-        if index:
-            bone.parent = data.edit_bones["low"]
-    bpy.ops.object.mode_set(mode="OBJECT")
+    armature = add_armature(f"{name} Rig", [("low", (0, 0, 0), (0, 0, 1), ""), ("high", (0, 0, 1), (0, 0, 2), "low")])
     vertices, faces = cylinder()
     mesh = add_mesh(name, vertices, faces)
     share = np.clip(vertices[:, 2] - 0.5, 0, 1)
@@ -104,6 +94,45 @@ def add_performer(name="Dancer", location=(0.0, 0.0, 0.0), bend=0.8, frames=(1, 
     mesh.maquette.is_character = True
     bpy.context.view_layer.update()
     return mesh
+
+
+def screening(frames: int, size: tuple[int, int]) -> bpy.types.Scene:
+    """A scene for a film on frames from 11 on, whose pixels are rendered as the film has them."""
+    scene = small_scene(frames=frames, size=size)
+    scene.frame_start, scene.frame_end = 11, 11 + frames - 1
+    scene.render.fps = 24
+    scene.view_settings.view_transform = "Standard"
+    scene.maquette.plane_renders = True
+    add_performer(frames=(11, 30))
+    add_camera((0, -5, 1))
+    return scene
+
+
+def world_vertices(mesh: bpy.types.Object) -> np.ndarray:
+    """Evaluated vertices (V,3) in the world."""
+    evaluated = mesh.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    data = evaluated.to_mesh()
+    flat = np.empty(len(data.vertices) * 3, dtype=np.float32)
+    data.vertices.foreach_get("co", flat)
+    evaluated.to_mesh_clear()
+    matrix = np.array(evaluated.matrix_world)
+    return flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def add_armature(name: str, bones) -> bpy.types.Object:
+    """An armature of bones in edit order: name, head, tail and the parent's name, empty for none."""
+    data = bpy.data.armatures.new(name)
+    armature = bpy.data.objects.new(name, data)
+    bpy.context.scene.collection.objects.link(armature)
+    bpy.context.view_layer.objects.active = armature
+    bpy.ops.object.mode_set(mode="EDIT")
+    for bone_name, head, tail, parent in bones:
+        bone = data.edit_bones.new(bone_name)
+        bone.head, bone.tail = head, tail
+        if parent:
+            bone.parent = data.edit_bones[parent]
+    bpy.ops.object.mode_set(mode="OBJECT")
+    return armature
 
 
 def small_scene(frames=5, size=(96, 64)) -> bpy.types.Scene:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -17,15 +16,12 @@ from maquette.backend.server.describe import Health, Jobs, Models, Refusal
 from maquette.backend.wire import JobView
 from pydantic import TypeAdapter
 
-from ..conftest import ROOT
+from ..conftest import ROOT, load_script
 from .harness import Server, save_shot, until
 
 
 def test_the_published_openapi_is_the_servers():
-    spec = importlib.util.spec_from_file_location("openapi_tool", ROOT / "tools" / "openapi.py")
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script("tools/openapi.py")
     assert json.loads(tool.openapi()) == json.loads(tool.TARGET.read_text("utf-8")), "run tools/openapi.py"
 
 

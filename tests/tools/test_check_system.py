@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from ..conftest import ROOT
+from ..conftest import ROOT, load_script
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the libraries are Linux's")
 
@@ -21,11 +20,7 @@ ABSENT = "libnobody-has-this.so.1"
 
 @pytest.fixture
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_system", ROOT / "tools" / "check_system.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/check_system.py")
 
 
 @pytest.fixture

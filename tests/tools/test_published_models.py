@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from types import ModuleType
 
@@ -10,17 +9,13 @@ import pytest
 from maquette.backend.media import decode_video
 from maquette.backend.shot import save_shot
 
-from ..conftest import ROOT
+from ..conftest import load_script
 from ..models.control.builders import led_shot, tiny_spec, write_weights
 
 
 @pytest.fixture(scope="module")
 def trial() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("published_models", ROOT / "bench" / "published_models.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("bench/published_models.py")
 
 
 def test_a_model_is_tried_once_and_reported(trial, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ...builders import make_shot, png
 from ..mtvcrafter.builders import write_text_tokenizer
-from ..tiny import describe, save_weights
+from ..tiny import WAN_PARTS, describe, save_weights
 
 TABLES = tomllib.loads(
     """
@@ -32,26 +32,8 @@ ffn_dim = 24
 num_layers = 2
 vace_layers = [0]
 vace_in_channels = 72
-
-[vae]
-base_dim = 4
-z_dim = 4
-dim_mult = [1, 1, 2, 2]
-num_res_blocks = 1
-temperal_downsample = [false, true, true]
-latents_mean = [0.1, -0.2, 0.3, 0.0]
-latents_std = [1.5, 2.0, 0.8, 1.1]
-
-[text_encoder]
-vocab_size = 40
-d_model = 16
-d_kv = 8
-d_ff = 24
-num_layers = 2
-num_heads = 2
-feed_forward_proj = "gated-gelu"
-tie_word_embeddings = false
 """
+    + WAN_PARTS
 )
 
 ANIMATE_TABLES = {

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ...builders import make_shot, png
 from ...parity.recipe import recipe
-from ..tiny import save_weights
+from ..tiny import WAN_PARTS, save_weights
 
 SIZE = 32
 
@@ -151,26 +151,9 @@ ffn_dim = 24
 num_layers = 5
 image_dim = 16
 motion_dim = 32
-
-[vae]
-base_dim = 4
-z_dim = 4
-dim_mult = [1, 1, 2, 2]
-num_res_blocks = 1
-temperal_downsample = [false, true, true]
-latents_mean = [0.1, -0.2, 0.3, 0.0]
-latents_std = [1.5, 2.0, 0.8, 1.1]
-
-[text_encoder]
-vocab_size = 40
-d_model = 16
-d_kv = 8
-d_ff = 24
-num_layers = 2
-num_heads = 2
-feed_forward_proj = "gated-gelu"
-tie_word_embeddings = false
-
+"""
+    + WAN_PARTS
+    + """
 [image_encoder]
 hidden_size = 16
 intermediate_size = 24

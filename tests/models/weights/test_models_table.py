@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 
 import pytest
@@ -10,15 +9,12 @@ from maquette.backend.catalogue.models import ModelSpec, find_specs
 from maquette.backend.models.memory.footprint import GB, NetworkFootprint
 from maquette.backend.models.weights.sizes import gpu_gigabytes, parts_of_components
 
-from ...conftest import ROOT
+from ...conftest import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("models_table", ROOT / "tools" / "models_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("tools/models_table.py")
     counted: dict[str, tuple[NetworkFootprint, ...]] = {}
 
     def once(spec: ModelSpec) -> tuple[NetworkFootprint, ...]:

@@ -6,7 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
-from ..builders import add_camera, add_mesh, add_performer, module, small_scene
+from ..builders import add_armature, add_camera, add_mesh, add_performer, module, small_scene
 from .keypoints import FINGERS, Names, captured
 
 
@@ -62,17 +62,8 @@ def _hero(addon, style, eyes=()):
     for side, name in zip(("left", "right"), eyes, strict=False):
         bones[name] = (spots[keypoint[f"{side}_eye"]] + (0, 0.012, 0), title["head"])
 
-    data = bpy.data.armatures.new("Rig")
-    armature = bpy.data.objects.new("Rig", data)
-    bpy.context.scene.collection.objects.link(armature)
-    bpy.context.view_layer.objects.active = armature
-    bpy.ops.object.mode_set(mode="EDIT")
-    for name, (head, parent) in bones.items():
-        bone = data.edit_bones.new(name)
-        bone.head, bone.tail = head, head + (0, 0, 0.05)  # Tails as importers leave them.
-        if parent:
-            bone.parent = data.edit_bones[parent]
-    bpy.ops.object.mode_set(mode="OBJECT")
+    # Tails as importers leave them.
+    armature = add_armature("Rig", [(name, head, head + (0, 0, 0.05), above) for name, (head, above) in bones.items()])
     mesh = add_mesh("Hero", to_world(model.v_template), model.faces)
     mesh.parent = armature
     mesh.modifiers.new("Armature", "ARMATURE").object = armature

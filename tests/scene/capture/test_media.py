@@ -10,16 +10,6 @@ from ..builders import add_box, add_camera, add_mesh, add_performer, module, rea
 
 
 @pytest.fixture
-def capture(addon):
-    return module(addon, "scene.capture.shot")
-
-
-@pytest.fixture
-def error(addon):
-    return module(addon, "backend.shot").ShotError
-
-
-@pytest.fixture
 def dancer(addon):
     scene = small_scene(frames=3)
     scene.maquette.points = 128

@@ -6,21 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
-from ..builders import add_box, add_camera, add_performer, module, small_scene, snapshot
-
-
-@pytest.fixture
-def capture(addon):
-    return module(addon, "scene.capture.shot")
-
-
-@pytest.fixture
-def dancer(addon):
-    small_scene()
-    mesh = add_performer()
-    mesh.maquette.reference_source = "NONE"
-    add_camera()
-    return mesh
+from ..builders import add_box, add_camera, small_scene, snapshot
 
 
 @pytest.mark.parametrize(("viewport", "render"), [(False, True), (True, False), (False, False)])

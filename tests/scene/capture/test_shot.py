@@ -8,26 +8,17 @@ import bpy
 import numpy as np
 import pytest
 
-from ..builders import add_box, add_camera, add_mesh, add_performer, aim, cylinder, module, small_scene, snapshot
-
-
-@pytest.fixture
-def capture(addon):
-    return module(addon, "scene.capture.shot")
-
-
-@pytest.fixture
-def error(addon):
-    return module(addon, "backend.shot").ShotError
-
-
-@pytest.fixture
-def dancer(addon):
-    small_scene()
-    mesh = add_performer()
-    mesh.maquette.reference_source = "NONE"
-    add_camera()
-    return mesh
+from ..builders import (
+    add_armature,
+    add_box,
+    add_camera,
+    add_mesh,
+    aim,
+    cylinder,
+    module,
+    small_scene,
+    snapshot,
+)
 
 
 def test_a_shot_holds_the_scene(capture, dancer):
@@ -112,17 +103,9 @@ def test_the_embedded_body_is_captured_as_its_model_says(addon, capture):
 
 
 def _rig(names, parents, heads, rotation=(0.0, 0.0, 0.0), scale=1.0):
-    data = bpy.data.armatures.new("Imported")
-    armature = bpy.data.objects.new("Imported", data)
-    bpy.context.scene.collection.objects.link(armature)
-    bpy.context.view_layer.objects.active = armature
-    bpy.ops.object.mode_set(mode="EDIT")
-    for name, parent, head in zip(names, parents, heads, strict=True):
-        bone = data.edit_bones.new(name)
-        bone.head, bone.tail = head, np.asarray(head) + (0, 0.05 / scale, 0)
-        if parent >= 0:
-            bone.parent = data.edit_bones[names[parent]]
-    bpy.ops.object.mode_set(mode="OBJECT")
+    tails = [np.asarray(head) + (0, 0.05 / scale, 0) for head in heads]
+    above = ["" if parent < 0 else names[parent] for parent in parents]
+    armature = add_armature("Imported", zip(names, heads, tails, above, strict=True))
     armature.rotation_euler, armature.scale = rotation, (scale,) * 3
     return armature
 

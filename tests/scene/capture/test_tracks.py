@@ -6,17 +6,9 @@ import bpy
 import numpy as np
 import pytest
 
-from ..builders import add_box, add_camera, add_mesh, add_performer, module, small_scene
+from ..builders import add_box, add_mesh, module
 
 pytestmark = pytest.mark.usefixtures("addon")
-
-
-@pytest.fixture
-def scene(addon):
-    scene = small_scene(frames=3)
-    add_performer(frames=(1, 3)).maquette.reference_source = "NONE"
-    add_camera((0, -6, 1))
-    return scene
 
 
 def pick(obj, vertex=-1, name=""):

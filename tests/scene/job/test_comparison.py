@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import bpy
@@ -12,7 +10,7 @@ import pytest
 from maquette.backend.shot import Shot, load_shot
 from maquette.backend.wire import GIVE_UP_CANCEL_SECONDS
 
-from ...fake_backend import FakeBackend, fake_backend
+from ...fake_backend import FakeBackend
 from ..job_scene import Bench
 
 RUNNING = {"status": "in_progress", "stage": "denoising", "step": 1, "steps": 30, "progress": 3}
@@ -30,22 +28,19 @@ ENTRIES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def backend() -> Iterator[FakeBackend]:
-    with fake_backend() as made:
-        made.models = ENTRIES
-        yield made
+def backend(backend: FakeBackend) -> FakeBackend:
+    backend.models = ENTRIES
+    return backend
 
 
 @pytest.fixture
-def bench(addon: ModuleType, backend: FakeBackend, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench, backend: FakeBackend, tmp_path: Path) -> Bench:
     bench.preferences.address = backend.address
     bench.preferences.results_folder = str(tmp_path / "results")
     scene = bench.build()
     bench.backends.show_models(ENTRIES)
     scene.maquette.model = "a"
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def compare(*names: str) -> bpy.types.Scene:

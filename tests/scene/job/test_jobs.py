@@ -6,32 +6,22 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import bpy
 import pytest
 
-from ...fake_backend import FILM, FakeBackend, fake_backend
+from ...fake_backend import FILM, FakeBackend
 from ..job_scene import Bench
 
 RUNNING = [{"status": "in_progress", "stage": "denoising", "step": 1, "steps": 30, "progress": 3, "eta_seconds": 29.0}]
 
 
 @pytest.fixture
-def backend() -> Iterator[FakeBackend]:
-    with fake_backend() as made:
-        yield made
-
-
-@pytest.fixture
-def bench(addon: ModuleType, backend: FakeBackend, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench, backend: FakeBackend, tmp_path: Path) -> Bench:
     bench.preferences.address = backend.address
     bench.preferences.results_folder = str(tmp_path / "results")
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def sent_shot(backend: FakeBackend, path: Path):

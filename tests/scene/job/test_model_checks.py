@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -15,11 +14,9 @@ PLAIN = {"characters": "required", "camera": "required"}
 
 
 @pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
+def bench(bench: Bench) -> Bench:
     bench.build()
-    yield bench
-    bench.jobs.close()
+    return bench
 
 
 def problems(bench: Bench, **entry: Any) -> list[str]:

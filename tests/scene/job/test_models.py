@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import fields
 from types import ModuleType
 from typing import Any
@@ -31,13 +30,6 @@ ENTRY: dict[str, Any] = {
         "never": {"type": "text", "default": "blurred"},
     },
 }
-
-
-@pytest.fixture
-def bench(addon: ModuleType) -> Iterator[Bench]:
-    bench = Bench(addon)
-    yield bench
-    bench.jobs.close()
 
 
 @pytest.fixture

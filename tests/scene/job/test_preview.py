@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 import pytest
 
-from ...fake_backend import FakeBackend, fake_backend
+from ...fake_backend import FakeBackend
 from ..job_scene import Bench
 
 RUNNING = {"status": "in_progress", "stage": "denoising", "step": 1, "steps": 4}
@@ -47,12 +47,6 @@ class PreviewBench(Bench):
         reel = self.previews.reel_of(bpy.context.scene.maquette.uid)
         found = reel.standing() if reel is not None else {}
         return "".join(str(found[frame])[0] for frame in sorted(found))
-
-
-@pytest.fixture
-def backend() -> Iterator[FakeBackend]:
-    with fake_backend() as made:
-        yield made
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
+from ..builders import world_vertices
+
 TOLERANCE = 1e-4
 
 
@@ -56,17 +58,6 @@ def small_body(scene, correctives=True, joints=None, seed=0):
         regions=None,
         region_names=(),
     )
-
-
-def world_vertices(mesh):
-    depsgraph = bpy.context.evaluated_depsgraph_get()
-    evaluated = mesh.evaluated_get(depsgraph)
-    data = evaluated.to_mesh()
-    flat = np.empty(len(data.vertices) * 3, dtype=np.float32)
-    data.vertices.foreach_get("co", flat)
-    evaluated.to_mesh_clear()
-    matrix = np.array(evaluated.matrix_world)
-    return flat.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def random_pose(rng, joints=24):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..builders import add_camera, add_performer, module, render_frame, small_scene, write_film
+from ..builders import module, render_frame, screening, write_film
 
 FRAMES = 6
 SIZE = (120, 90)
@@ -22,14 +22,7 @@ def colours():
 
 @pytest.fixture
 def stage_set(addon):
-    scene = small_scene(frames=FRAMES, size=SIZE)
-    scene.frame_start, scene.frame_end = 11, 11 + FRAMES - 1
-    scene.render.fps = 24
-    scene.view_settings.view_transform = "Standard"
-    scene.maquette.plane_renders = True
-    add_performer(frames=(11, 30))
-    add_camera((0, -5, 1))
-    return scene
+    return screening(FRAMES, SIZE)
 
 
 def add_results(scene, colours, tmp_path, films, comparison="one"):

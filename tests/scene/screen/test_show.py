@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from ..builders import add_camera, add_performer, render_frame, small_scene, write_film
+from ..builders import add_camera, render_frame, screening, write_film
 
 FRAMES = 9
 
@@ -27,14 +27,7 @@ def films(addon, colours, tmp_path):
 
 @pytest.fixture
 def stage_set(addon):
-    scene = small_scene(frames=FRAMES, size=(48, 36))
-    scene.frame_start, scene.frame_end = 11, 11 + FRAMES - 1
-    scene.render.fps = 24
-    scene.view_settings.view_transform = "Standard"
-    scene.maquette.plane_renders = True
-    add_performer(frames=(11, 30))
-    add_camera((0, -5, 1))
-    return scene
+    return screening(FRAMES, (48, 36))
 
 
 def load(**options):
