@@ -104,7 +104,7 @@ def _cut(picture: np.ndarray, body: np.ndarray, margin: float) -> np.ndarray:
     outer = _around(body, reach) < 0.5
     surely = outer & (_around(body, 4 * reach) > 0.5)
     place = 2 * _around(body, near) / (2 * near + 1) ** 2 - 1
-    place = np.where(body, np.maximum(place, 0.3), place)  # else thin parts would count as ground
+    place = np.where(body, np.maximum(place, 0.5), place)  # else thin parts would count as ground
     kinds = _kinds(picture, surely | ~outer)
     # Of thin parts nothing is sure; there all of the body tells how the figure looks.
     figure, ground = np.where(inner, 1.0, 0.15 * (body & ~outer)), surely.astype(np.float64)

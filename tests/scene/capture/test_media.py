@@ -203,8 +203,8 @@ def presets(addon, tmp_path, monkeypatch):
         text = nano
         for before, after in (
             ('id = "isa-nano"', f'id = "{name}"'),
-            ("max_size = 1024\nmax_short_side = 512", limits),
-            ("width = 256\nheight = 256", f"width = {size}\nheight = {size}"),
+            ("max_size = 2048\nmax_short_side = 1080\nwithin_clip = 1", limits),
+            ("width = 512\nheight = 512", f"width = {size}\nheight = {size}"),
         ):
             assert before in text
             text = text.replace(before, after)
