@@ -52,7 +52,7 @@ def test_a_new_head_changes_nothing_and_a_busy_one_only_dressed_people_and_a_rin
     sample, film = samples[0], films[0]
     assert (corrected(CarriedHead(8), sample, film) == film.frames).all()
     made = corrected(busy(), sample, film)
-    gate = head_inputs(film, torch.zeros(*film.frames.shape), None)[1][:, 0].numpy()
+    gate = head_inputs(film, torch.zeros(*film.frames.shape), None, [True])[1][:, 0].numpy()
     changed = (made != film.frames).any(axis=-1)
     assert changed[dressed(film)].mean() > 0.9
     assert not changed[gate == 0].any() and (gate == 0).mean() > 0.2
@@ -65,7 +65,7 @@ def test_bare_bodies_stay_as_they_are(samples, films) -> None:
     halves = replace(films[0], character=films[0].character.copy())
     halves.character[:, :, :48][halves.character[:, :, :48] >= 0] = 1
     halves.worn[halves.character == 1] = 0
-    gate = head_inputs(halves, torch.zeros(*films[0].frames.shape), None)[1]
+    gate = head_inputs(halves, torch.zeros(*films[0].frames.shape), None, [True])[1]
     assert not gate[..., : 48 - 8].any() and gate[..., 48:].any()
 
 
