@@ -27,8 +27,6 @@ _EXPLAINED = 0.2
 _BRIGHTEST, _CLAY = 0.95, 0.575
 """Quantile of a clothed body's pixels, and what clay would be of it in the same light: the best fit to 150 synthetic
 pictures of dressed people and of bare bodies."""
-_TYPICAL = 85.0
-"""Level of clay, ``_FLOOR`` included, in those pictures on the average."""
 _FEWEST = 200
 """Pixels of a picture that a light can be guessed from."""
 
@@ -82,9 +80,8 @@ def guess_clay(
 ) -> Tensor:
     """What clay would look like in a picture of unknown light.
 
-    Its brightness is taken to lie halfway between what the brightest cloth or skin in the picture makes likely, for
-    little is as bright as white cloth in bright light, and what is usual: for that, halfway between the film's clay and
-    that of most pictures. Exposure cannot be told from albedo.
+    Its brightness is taken to lie halfway between that of the film's clay and what the brightest cloth or skin in the
+    picture makes likely: exposure cannot be told from albedo, but little is as bright as white cloth in bright light.
     Its shading is a low-order light fitted over the exact normals: brightness within one material is explained by the
     nine spherical harmonics up to the second order, as irradiance is (Ramamoorthi and Hanrahan 2001). Where the fit is
     poor, the light is taken to be even.
@@ -102,8 +99,7 @@ def guess_clay(
     if not inside.any():
         return clay.view(3, height, width)
     brightest = colours[:, inside].mean(dim=0).quantile(_BRIGHTEST)
-    typical = ((clay + _FLOOR) * _TYPICAL).sqrt()
-    clay = (typical * _CLAY * (brightest + _FLOOR)).sqrt() - _FLOOR
+    clay = ((clay + _FLOOR) * _CLAY * (brightest + _FLOOR)).sqrt() - _FLOOR
     raster = rasterise(vertices[None], faces, viewmat[None], K[None], height, width, cull=False)
     normals = raster.interpolate(vertex_normals(vertices[None], faces), faces)
     facing = F.normalize(normals @ viewmat[:3, :3].T, dim=-1)
