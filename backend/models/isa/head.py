@@ -11,6 +11,7 @@ Shape letters: B batch, T frames, H W film, h w working size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
@@ -28,6 +29,8 @@ from ...shot import Shot
 
 CHANNELS = 21
 """Of ``head_inputs``."""
+INSIDE = 11
+"""That of them which says where people show."""
 MIRRORED = (12, 16)
 """Those among them that a mirror turns round: the x of normals and of spots."""
 SIDE = 128
@@ -37,8 +40,9 @@ _RING = 5
 SPREAD = 8
 """Pixels that people's colours are carried outwards, at the working size."""
 _MULTIPLE = 8
-_GROWING = 4.0
-"""By which people grow faster than other outputs change."""
+_STEEP = 8.0
+"""How fast people grow: an outline that the head doubts must not become a rim of mist."""
+_AT_REST = 1 / (1 + math.exp(_STEEP / 2))
 _LEAST = 0.01
 """Metres off the skin from which a character counts as dressed."""
 _FIGURE, _CLEAR = 28 / 255, 30 / 255
@@ -95,7 +99,11 @@ class CarriedHead(ModelMixin, ConfigMixin):
                 gain = F.interpolate(self.to_gain(z), scale_factor=4.0, mode="bilinear")
         change = F.pixel_shuffle(self.to_change(z), 2)
         gain, change = (part.unflatten(0, (batch, frames)) for part in (gain, change))
-        return gain * gate, _GROWING * change[:, :, :1] * gate, change[:, :, 1:] * gate
+        inside = x[:, :, INSIDE : INSIDE + 1]
+        grown = _steep(change[:, :, :1]) * (1 - inside) * gate
+        # Beside people nothing but their growing may show, or they would get a pale rim.
+        share = (inside + grown) * gate
+        return gain * share, grown, change[:, :, 1:] * share
 
     def _down(self, x: Tensor) -> list[Tensor]:
         z, found = F.pixel_unshuffle(x.flatten(0, 1), 2), []
@@ -114,6 +122,11 @@ class CarriedHead(ModelMixin, ConfigMixin):
     def film_mean(self, x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
         """What these frames give to the mean of their film (B,D), and how much they count in it (B,1)."""
         return self._mean(self._down(x)[-1], gate)
+
+
+def _steep(x: Tensor) -> Tensor:
+    """0 at 0, about 1 from 0.25 on."""
+    return (torch.sigmoid(_STEEP * (4 * x - 0.5)) - _AT_REST) / (1 - 2 * _AT_REST)
 
 
 def corrected(frames: Tensor, beyond: Tensor, gain: Tensor, grown: Tensor, change: Tensor) -> Tensor:
