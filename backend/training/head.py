@@ -72,7 +72,9 @@ class HeadLossConfig:
         figure: weight of the pixels of the people, beside 1.
         square: weight of squared differences; edges: of neighbours' differences; outline: of pixels that stand out from
             the background in one film and not in the other; all beside 1 of plain differences.
-        perceptual: weight of ``training.perceptual``, beside 1 of all these; it does not reward blur.
+        perceptual: weight of ``training.perceptual``, beside 1 of all these, as a share of the carried film's, as
+            these are; it does not reward blur.
+        doubt: weight of outlines that are neither here nor there, which films show as mist.
         floor: added to what the carried film is off by, or clips that lack nothing would count most.
     """
 
@@ -82,7 +84,8 @@ class HeadLossConfig:
     square: float = 2.0
     edges: float = 0.5
     outline: float = 0.5
-    perceptual: float = 0.5
+    perceptual: float = 1.0
+    doubt: float = 0.3
     floor: float = 2e-3
 
 
@@ -177,8 +180,8 @@ def make_clip(seed: int, data: HeadDataConfig, device: str = "cpu") -> dict[str,
     where nothing is seen to be worn."""
     sample = make_sample(seed, data.frames, data.size, dressed=True, device=device)
     film = carry_shot(to_shot(sample), data.size, data.size, device)
-    sets = (torch.from_numpy(each).float() for each in (sample.background, sample.clay))
-    x, gate = head_inputs(film, *sets, [not sample.lit_references] * len(sample.points))
+    plate, clay = (torch.from_numpy(each).float() for each in (sample.background, sample.clay))
+    x, gate = head_inputs(film, plate, clay, [not sample.lit_references] * len(sample.points))
     kept = slice(None, None if bool(gate.any()) else 0, data.step)
     target = torch.from_numpy(sample.video).permute(0, 3, 1, 2) / 127.5 - 1
     beyond = spread_out((x[:, :3] + 1) / 2, torch.from_numpy(film.character), SPREAD)
@@ -222,7 +225,7 @@ class Clips:
             x, gate, target, beyond, mask = (part[chosen][..., rows_, columns].float() for part in clip)
             if draw(0, 2):
                 x, gate, target, beyond, mask = (part.flip(-1) for part in (x, gate, target, beyond, mask))
-                x[:, MIRRORED] *= -1
+                x[:, list(MIRRORED)] *= -1
             order = torch.randperm(3, generator=generator)
             index = torch.arange(CHANNELS)
             for first in _PICTURES:
@@ -242,15 +245,14 @@ class HeadLoss:
         config = self.config
         drawn = self.clips.batch(self.batch, config.cut, config.frames, generator)
         x, gate, target, beyond, mask = (part.to(self.device) for part in drawn)
-        carried = x[:, :, :3]
-        made = 2 * corrected((carried + 1) / 2, beyond, *model(x, gate)) - 1
+        carried, wrong = x[:, :, :3], model(x, gate)
+        made = 2 * corrected((carried + 1) / 2, beyond, (x[:, :, 3:6] + 1) / 2, wrong) - 1
         share, given = (self._off(film, target, mask, x[:, :, 3:6]) for film in (made, carried))
         loss = (share / (given + config.floor)).mean()
-        if not config.perceptual:
-            return loss, {}
         features = self.structure.targets(target.transpose(1, 2))
         found, before = (self.structure.distance(film.transpose(1, 2), features) for film in (made, carried))
-        return (loss + config.perceptual * found / (before + config.floor)) / (1 + config.perceptual), {}
+        doubt = sum(4 * (part * (1 - part)).clamp(min=0).mean() for part in (wrong[1], wrong[3])) / gate.mean()
+        return loss + config.perceptual * found / (before + config.floor) + config.doubt * doubt, {}
 
     def _off(self, film: Tensor, target: Tensor, mask: Tensor, background: Tensor) -> Tensor:
         """How far films are off their targets (B,)."""

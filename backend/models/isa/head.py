@@ -2,9 +2,10 @@
 
 Geometry grows the captured body to what a reference shows (``raster.garb``); folds, fringes, the far side and light
 that no clay tells are left. The head sees each frame of the carried film with what is known of it, and says by how much
-its light is wrong and what is to be added. Both count only on characters that wear something and on a ring around them:
-by construction every other pixel, and every film of bare bodies, stays as it is to the last bit. Where people are is
-better known than the head can tell: what stands out from the background goes on standing out.
+its light is wrong, how far people reach beyond their outline or fall short of it, and what little is to be added. All
+count only on characters that wear something and on a ring around them: by construction every other pixel, and every
+film of bare bodies, stays as it is to the last bit. What stands out from the background goes on standing out, but for
+what the head takes away.
 
 Shape letters: B batch, T frames, H W film, h w working size.
 """
@@ -31,6 +32,8 @@ CHANNELS = 21
 """Of ``head_inputs``."""
 INSIDE = 11
 """That of them which says where people show."""
+WORN = 15
+"""And how far what shows stands off the skin, in units of 10 cm."""
 MIRRORED = (12, 16)
 """Those among them that a mirror turns round: the x of normals and of spots."""
 SIDE = 128
@@ -42,9 +45,13 @@ SPREAD = 8
 _MULTIPLE = 8
 _STEEP = 8.0
 """How fast people grow: an outline that the head doubts must not become a rim of mist."""
+_MOST = 0.1
+"""Of white, that is added at most: light is a factor, which leaves textures as they are."""
 _AT_REST = 1 / (1 + math.exp(_STEEP / 2))
 _LEAST = 0.01
 """Metres off the skin from which a character counts as dressed."""
+_OFF = 0.02
+"""Metres off the skin from which on what is worn may be taken away."""
 _FIGURE, _CLEAR = 28 / 255, 30 / 255
 """By how much the worst channel of a pixel that stands out differs from the background, and goes on to differ."""
 _AT_ONCE = 32
@@ -71,12 +78,12 @@ class CarriedHead(ModelMixin, ConfigMixin):
         self.middle = _block(3 * w, 3 * w)
         self.up = nn.ModuleList([_block(5 * w, 2 * w), _block(3 * w, w)])
         self.to_gain = nn.Conv2d(2 * w, 3, 1)
-        self.to_change = nn.Conv2d(w, 4 * 4, 1)
+        self.to_change = nn.Conv2d(w, 4 * 5, 1)
         for layer in (self.to_gain, self.to_change):
             nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, 0.0)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, gate: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, gate: Tensor, mean: Tensor | None = None) -> tuple[Tensor, ...]:
         """What is wrong with a film, nothing where ``gate`` is 0: see ``corrected``.
 
         Args:
@@ -84,8 +91,8 @@ class CarriedHead(ModelMixin, ConfigMixin):
             mean: (B,D) of the whole film, see ``film_mean``; that of these frames by default.
 
         Returns:
-            The logarithm of what light lacks (B,T,3,h,w), how far people reach beyond their outline (B,T,1,h,w),
-            and what is to be added (B,T,3,h,w) in units of white.
+            The logarithm of what light lacks (B,T,3,h,w), how far people reach beyond their outline (B,T,1,h,w), what
+            is to be added (B,T,3,h,w) in units of white, and where nobody is (B,T,1,h,w).
         """
         batch, frames = x.shape[:2]
         skips = self._down(x)
@@ -99,11 +106,14 @@ class CarriedHead(ModelMixin, ConfigMixin):
                 gain = F.interpolate(self.to_gain(z), scale_factor=4.0, mode="bilinear")
         change = F.pixel_shuffle(self.to_change(z), 2)
         gain, change = (part.unflatten(0, (batch, frames)) for part in (gain, change))
+        outline = F.avg_pool2d(change[:, :, ::4].flatten(0, 1), 3, 1, 1).unflatten(0, (batch, frames))
         inside = x[:, :, INSIDE : INSIDE + 1]
-        grown = _steep(change[:, :, :1]) * (1 - inside) * gate
+        grown = _steep(outline[:, :, :1]) * (1 - inside) * gate
         # Beside people nothing but their growing may show, or they would get a pale rim.
         share = (inside + grown) * gate
-        return gain * share, grown, change[:, :, 1:] * share
+        # Nothing but what is worn may be taken away.
+        shrunk = _steep(outline[:, :, 1:]) * (x[:, :, WORN : WORN + 1] / (10 * _OFF)).clamp(0, 1) * gate
+        return gain * share, grown, _MOST * torch.tanh(change[:, :, 1:4] / _MOST) * share, shrunk
 
     def _down(self, x: Tensor) -> list[Tensor]:
         z, found = F.pixel_unshuffle(x.flatten(0, 1), 2), []
@@ -129,13 +139,16 @@ def _steep(x: Tensor) -> Tensor:
     return (torch.sigmoid(_STEEP * (4 * x - 0.5)) - _AT_REST) / (1 - 2 * _AT_REST)
 
 
-def corrected(frames: Tensor, beyond: Tensor, gain: Tensor, grown: Tensor, change: Tensor) -> Tensor:
-    """Frames in [0,1] with the head's correction, as they are where that is zero.
+def corrected(frames: Tensor, beyond: Tensor, behind: Tensor, wrong: Sequence[Tensor]) -> Tensor:
+    """Frames (...,3,H,W) in [0,1] with the head's correction, as they are where that is zero.
 
     Args:
-        beyond: of ``spread_out``: what is grown has the colours that people have next to it, and so goes on being sharp.
+        beyond: of ``spread_out``: what is grown has the colours that people have next to it.
+        behind: the background. wrong: what the head gives.
     """
-    return (frames + grown * (beyond - frames)) * gain.exp() + change
+    gain, grown, change, shrunk = wrong
+    made = ((frames + grown * (beyond - frames)) * gain.exp() + change).clamp(0, 1)
+    return torch.lerp(standing_out(made, frames, behind), behind, shrunk)
 
 
 def spread_out(frames: Tensor, character: Tensor, reach: int) -> Tensor:
@@ -147,12 +160,12 @@ def spread_out(frames: Tensor, character: Tensor, reach: int) -> Tensor:
 
 
 def standing_out(made: Tensor, carried: Tensor, background: Tensor) -> Tensor:
-    """Frames (T,3,H,W) in [0,1] taken back towards the carried ones as far as those stand out from the background."""
+    """Frames (...,3,H,W) in [0,1] taken back towards the carried ones as far as those stand out from the background."""
     off = carried - background
-    most, worst = off.abs().max(dim=1, keepdim=True)
+    most, worst = off.abs().max(dim=-3, keepdim=True)
     least = most.clamp(max=_CLEAR)
-    left = (made - background).gather(1, worst) * off.gather(1, worst).sign()
-    lost = (most > _FIGURE) & ((made - background).abs().amax(dim=1, keepdim=True) < least)
+    left = (made - background).gather(-3, worst) * off.gather(-3, worst).sign()
+    lost = (most > _FIGURE) & ((made - background).abs().amax(dim=-3, keepdim=True) < least)
     back = ((least - left) / (most - left).clamp(min=1e-6)).clamp(0, 1)
     return torch.where(lost, made + back * (carried - made), made)
 
@@ -244,10 +257,9 @@ def correct(
     made = frames.copy()
     for now in parts:
         own = torch.from_numpy(made[now]).permute(0, 3, 1, 2).float() / 255
-        wrong = (F.interpolate(z[0].cpu(), own.shape[2:], mode="bilinear") for z in head(*seen(now), mean))
+        wrong = [F.interpolate(z[0].cpu(), own.shape[2:], mode="bilinear") for z in head(*seen(now), mean)]
         shown = F.interpolate(torch.from_numpy(film.character[now, None]).float(), own.shape[2:])[:, 0]
-        pixels = corrected(own, spread_out(own, shown, reach), *wrong).clamp(0, 1)
-        pixels = standing_out(pixels, own, behind[now].permute(0, 3, 1, 2) / 255)
+        pixels = corrected(own, spread_out(own, shown, reach), behind[now].permute(0, 3, 1, 2) / 255, wrong)
         pixels = (pixels * 255).round().to(torch.uint8)
         made[now] = pixels.permute(0, 2, 3, 1).numpy()
     return made
