@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..catalogue.models import ModelSpec, model_spec
 from ..models.isa.build import load_head, new_head
-from ..models.isa.head import CHANNELS, CarriedHead, corrected, head_inputs
+from ..models.isa.head import CHANNELS, MIRRORED, SPREAD, CarriedHead, corrected, head_inputs, spread_out
 from ..raster.carry import carry_shot
 from ..worlds.sample import make_sample, to_shot
 from .checkpoint import load_averaged
@@ -32,14 +32,15 @@ from .data import claim_data, shard_seeds, time_is_up
 from .errors import TrainingError
 from .launch import new_accelerator
 from .loop import Loop
+from .perceptual import PerceptualLoss
 from .schedule import LoopConfig
 from .stamp import differences, read_stamp, write_stamp
 
 CHECKPOINT = "head.ckpt"
 _PASSING = ("steps", "lr", "warmup", "decay", "save_minutes", "precision")
 """Entries of [loop] that may change while a run is under way."""
-_NORMAL_X = 12
-"""Of the inputs' channels, that of the normals' x, which a mirror turns round."""
+_PARTS = ("inputs", "gate", "target", "beyond", "mask")
+"""Of a clip's file."""
 _PICTURES = (0, 3, 6)
 """First channels of the pictures among them: carried film, background, clay."""
 _FIGURE, _SLOPE = 28 / 127.5, 0.08
@@ -71,15 +72,20 @@ class HeadLossConfig:
         figure: weight of the pixels of the people, beside 1.
         square: weight of squared differences; edges: of neighbours' differences; outline: of pixels that stand out from
             the background in one film and not in the other; all beside 1 of plain differences.
+        perceptual: weight of ``training.perceptual``, beside 1 of all these, as a share of the carried film's, as
+            these are; it does not reward blur.
+        doubt: weight of outlines that are neither here nor there, which films show as mist.
         floor: added to what the carried film is off by, or clips that lack nothing would count most.
     """
 
-    cut: int = 64
-    frames: int = 2
+    cut: int = 96
+    frames: int = 1
     figure: float = 2.0
     square: float = 2.0
     edges: float = 0.5
     outline: float = 0.5
+    perceptual: float = 1.0
+    doubt: float = 0.3
     floor: float = 2e-3
 
 
@@ -169,14 +175,17 @@ def make_clips(run: HeadRun) -> bool:
 
 
 def make_clip(seed: int, data: HeadDataConfig, device: str = "cpu") -> dict[str, np.ndarray]:
-    """``inputs`` (T,CHANNELS,H,W) and ``gate`` (T,1,H,W) of ``head_inputs``, ``target`` (T,3,H,W) in [-1, 1], all
-    float16, and ``mask`` (T,1,H,W) bool, of one dressed shot; no frames where nothing is seen to be worn."""
+    """``inputs`` (T,CHANNELS,H,W) and ``gate`` (T,1,H,W) of ``head_inputs``, ``target`` (T,3,H,W) in [-1, 1],
+    ``beyond`` (T,3,H,W) of ``spread_out``, all float16, and ``mask`` (T,1,H,W) bool, of one dressed shot; no frames
+    where nothing is seen to be worn."""
     sample = make_sample(seed, data.frames, data.size, dressed=True, device=device)
     film = carry_shot(to_shot(sample), data.size, data.size, device)
-    x, gate = head_inputs(film, *(torch.from_numpy(each).float() for each in (sample.background, sample.clay)))
+    plate, clay = (torch.from_numpy(each).float() for each in (sample.background, sample.clay))
+    x, gate = head_inputs(film, plate, clay, [not sample.lit_references] * len(sample.points))
     kept = slice(None, None if bool(gate.any()) else 0, data.step)
     target = torch.from_numpy(sample.video).permute(0, 3, 1, 2) / 127.5 - 1
-    named = {"inputs": x, "gate": gate, "target": target}
+    beyond = spread_out((x[:, :3] + 1) / 2, torch.from_numpy(film.character), SPREAD)
+    named = {"inputs": x, "gate": gate, "target": target, "beyond": beyond}
     arrays = {name: part[kept].numpy().astype(np.float16) for name, part in named.items()}
     return {**arrays, "mask": sample.mask[kept, None]}
 
@@ -188,7 +197,7 @@ class Clips:
         self._clips = []
         for path in paths:
             with np.load(path) as stored:
-                clip = tuple(torch.from_numpy(stored[name]) for name in ("inputs", "gate", "target", "mask"))
+                clip = tuple(torch.from_numpy(stored[name]) for name in _PARTS)
             if len(clip[0]):
                 self._clips.append(clip)
         if not self._clips:
@@ -198,7 +207,7 @@ class Clips:
         return len(self._clips)
 
     def batch(self, count: int, cut: int, frames: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Inputs, gate, target and mask (B,T,.,h,w) float32 of random clips, mirrored and in other colours."""
+        """Inputs, gate, target, beyond and mask (B,T,.,h,w) float32 of random clips, mirrored and in other colours."""
 
         def draw(least: int, end: int) -> int:
             return int(torch.randint(least, max(end, least + 1), (1,), generator=generator))
@@ -213,15 +222,15 @@ class Clips:
             sides = clip[0].shape[2:]
             corner = [min(max(int(at) - draw(0, cut), 0), side - cut) for at, side in zip(middle, sides, strict=True)]
             rows_, columns = (slice(at, at + cut) for at in corner)
-            x, gate, target, mask = (part[chosen][..., rows_, columns].float() for part in clip)
+            x, gate, target, beyond, mask = (part[chosen][..., rows_, columns].float() for part in clip)
             if draw(0, 2):
-                x, gate, target, mask = (part.flip(-1) for part in (x, gate, target, mask))
-                x[:, _NORMAL_X] *= -1
+                x, gate, target, beyond, mask = (part.flip(-1) for part in (x, gate, target, beyond, mask))
+                x[:, list(MIRRORED)] *= -1
             order = torch.randperm(3, generator=generator)
             index = torch.arange(CHANNELS)
             for first in _PICTURES:
                 index[first : first + 3] = first + order
-            rows.append((x[:, index], gate, target[:, order], mask))
+            rows.append((x[:, index], gate, target[:, order], beyond[:, order], mask))
         return tuple(torch.stack(parts) for parts in zip(*rows, strict=True))
 
 
@@ -230,15 +239,20 @@ class HeadLoss:
 
     def __init__(self, clips: Clips, config: HeadLossConfig, batch: int, device: torch.device) -> None:
         self.clips, self.config, self.batch, self.device = clips, config, batch, device
+        self.structure = PerceptualLoss().to(device)
 
     def __call__(self, model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         drawn = self.clips.batch(self.batch, config.cut, config.frames, generator)
-        x, gate, target, mask = (part.to(self.device) for part in drawn)
-        carried = x[:, :, :3]
-        made = 2 * corrected((carried + 1) / 2, *model(x, gate)) - 1
+        x, gate, target, beyond, mask = (part.to(self.device) for part in drawn)
+        carried, wrong = x[:, :, :3], model(x, gate)
+        made = 2 * corrected((carried + 1) / 2, beyond, (x[:, :, 3:6] + 1) / 2, wrong) - 1
         share, given = (self._off(film, target, mask, x[:, :, 3:6]) for film in (made, carried))
-        return (share / (given + config.floor)).mean(), {}
+        loss = (share / (given + config.floor)).mean()
+        features = self.structure.targets(target.transpose(1, 2))
+        found, before = (self.structure.distance(film.transpose(1, 2), features) for film in (made, carried))
+        doubt = sum(4 * (part * (1 - part)).clamp(min=0).mean() for part in (wrong[1], wrong[3])) / gate.mean()
+        return loss + config.perceptual * found / (before + config.floor) + config.doubt * doubt, {}
 
     def _off(self, film: Tensor, target: Tensor, mask: Tensor, background: Tensor) -> Tensor:
         """How far films are off their targets (B,)."""

@@ -34,12 +34,13 @@ def films(samples: list[Sample]) -> list[CarriedFilm]:
 
 
 def busy() -> CarriedHead:
-    """A head that changes everything it may."""
+    """A head that changes everything it may, the four pixels that share a place at half the size alike."""
     torch.manual_seed(0)
     head = CarriedHead(8).eval()
     for layer in (head.to_gain, head.to_change):
-        torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(layer.weight, std=0.02)
         torch.nn.init.constant_(layer.bias, 0.3)  # type: ignore[arg-type]
+    head.to_change.weight.data = head.to_change.weight.data[::4].repeat_interleave(4, dim=0)
     return head
 
 
@@ -52,7 +53,7 @@ def test_a_new_head_changes_nothing_and_a_busy_one_only_dressed_people_and_a_rin
     sample, film = samples[0], films[0]
     assert (corrected(CarriedHead(8), sample, film) == film.frames).all()
     made = corrected(busy(), sample, film)
-    gate = head_inputs(film, torch.zeros(*film.frames.shape), None)[1][:, 0].numpy()
+    gate = head_inputs(film, torch.zeros(*film.frames.shape), None, [True])[1][:, 0].numpy()
     changed = (made != film.frames).any(axis=-1)
     assert changed[dressed(film)].mean() > 0.9
     assert not changed[gate == 0].any() and (gate == 0).mean() > 0.2
@@ -65,7 +66,7 @@ def test_bare_bodies_stay_as_they_are(samples, films) -> None:
     halves = replace(films[0], character=films[0].character.copy())
     halves.character[:, :, :48][halves.character[:, :, :48] >= 0] = 1
     halves.worn[halves.character == 1] = 0
-    gate = head_inputs(halves, torch.zeros(*films[0].frames.shape), None)[1]
+    gate = head_inputs(halves, torch.zeros(*films[0].frames.shape), None, [True])[1]
     assert not gate[..., : 48 - 8].any() and gate[..., 48:].any()
 
 
@@ -85,8 +86,10 @@ def test_large_films_are_seen_small_and_corrected_large(samples, films) -> None:
     made = corrected(busy(), samples[0], large)
     assert made.shape == large.frames.shape and (made != large.frames).any()
     small = made.reshape(5, 96, 2, 96, 2, 3).mean(axis=(2, 4))
-    change = np.abs(plain.astype(float) - film.frames).mean()
-    assert np.abs(small - plain).mean() < 0.35 * change
+    # The ring is as wide in pixels of the working size, which differs.
+    within = dressed(film)
+    change = np.abs(plain.astype(float) - film.frames)[within].mean()
+    assert np.abs(small - plain)[within].mean() < 0.35 * change
     # The frames may be of another size than the carried film that the model works on.
     frames = _doubled(film.frames)
     assert (corrected(busy(), samples[0], film, frames) != frames).any()
