@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -517,6 +518,17 @@ def test_weights_that_are_mapped_take_no_main_memory():
     # Whole networks that come and go are copied when they go, and those in 8 bits are others than in the files.
     for strategy, ram in ((Strategy(Mode.MODELS), 36.25), (Strategy(Mode.BLOCKS, casting=True), 18.5)):
         assert memory.estimate(Need(mapped), strategy, on_gpu=True).ram == pytest.approx(ram * GB, rel=0.01)
+
+
+def test_a_film_too_large_to_draw_is_refused_with_a_size_that_fits():
+    large, free = replace(plan(), width=1920, height=1080), Free(4 * GB)
+    with pytest.raises(EngineError, match=r"about 5\.5 GB of memory at 1920 x 1080") as refused:
+        memory.check_drawing(large, free)
+    width, height = map(int, re.findall(r"at about (\d+) x (\d+)", str(refused.value))[0])
+    assert 960 < width < 1920
+    memory.check_drawing(replace(large, width=width, height=height), free)
+    with pytest.raises(EngineError, match="0.0 GB are free; close what else uses memory"):
+        memory.check_drawing(large, Free(0))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
